@@ -1,0 +1,423 @@
+"""CLIP with a ViT image tower in Flax NNX, for any Hugging Face CLIP checkpoint.
+
+Radford et al., "Learning Transferable Visual Models From Natural Language Supervision", ICML 2021.
+Names and numbers follow `CLIPModel` of Hugging Face transformers, to whose outputs this agrees:
+exact or quick GELU as the config says, LayerNorm's epsilon from the config, a causal text tower
+read at its end-of-text token.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+from jaxdesc.errors import InputError
+
+# Configs written before transformers 4.31 carry this wrong id; their texts are read at the largest
+# id instead, which in OpenAI's vocabulary is the end-of-text token.
+LEGACY_EOS_TOKEN_ID = 2
+
+
+def quick_gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Return x σ(1.702 x), the approximation of GELU that OpenAI's weights were trained with."""
+    return x * jax.nn.sigmoid(1.702 * x)
+
+
+def exact_gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+    """Return x Φ(x) with the exact normal distribution function, which Hugging Face calls gelu."""
+    return jax.nn.gelu(x, approximate=False)
+
+
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"quick_gelu": quick_gelu, "gelu": exact_gelu}
+
+# Fields of Hugging Face's configs that change the network, of which one value is implemented.
+FIXED_FIELDS: dict[str, Any] = {
+    "attention_dropout": 0,
+    "is_causal": True,
+    "num_channels": 3,
+    "pruned_heads": {},
+    "quantization_config": None,
+}
+
+
+@dataclass(frozen=True)
+class TowerConfig:
+    """The sizes that both towers have, under Hugging Face's names.
+
+    Raises:
+        InputError: an activation that is not implemented, or sizes that no network can have.
+    """
+
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    hidden_act: str = "quick_gelu"
+    layer_norm_eps: float = 1e-5
+
+    def __post_init__(self) -> None:
+        if self.hidden_act not in ACTIVATIONS:
+            raise InputError(
+                f"The CLIP config sets hidden_act {self.hidden_act!r}, which is not implemented; "
+                f"expected {' or '.join(ACTIVATIONS)}; use a checkpoint trained with one of these."
+            )
+        sizes = [value for value in asdict(self).values() if isinstance(value, int)]
+        if min(sizes) < 1 or self.hidden_size % self.num_attention_heads:
+            raise InputError(
+                f"{self} describes no CLIP tower: expected positive sizes, and hidden_size a "
+                "multiple of num_attention_heads; correct these entries of config.json."
+            )
+
+
+@dataclass(frozen=True)
+class VisionConfig(TowerConfig):
+    """The image tower: `CLIPVisionConfig` with its defaults (ViT-B/32). Sizes are in pixels."""
+
+    hidden_size: int = 768
+    intermediate_size: int = 3072
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12
+    image_size: int = 224
+    patch_size: int = 32
+
+
+@dataclass(frozen=True)
+class TextConfig(TowerConfig):
+    """The text tower: `CLIPTextConfig` with its defaults."""
+
+    hidden_size: int = 512
+    intermediate_size: int = 2048
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 8
+    vocab_size: int = 49408
+    max_position_embeddings: int = 77
+    eos_token_id: int = 49407
+
+
+@dataclass(frozen=True)
+class CLIPConfig:
+    """Both towers, the width of the common space, and the logarithm of the initial temperature."""
+
+    vision: VisionConfig = VisionConfig()
+    text: TextConfig = TextConfig()
+    projection_dim: int = 512
+    logit_scale_init_value: float = 2.6592
+
+    @classmethod
+    def from_huggingface(cls, entries: dict[str, Any]) -> "CLIPConfig":
+        """Read the entries of a Hugging Face CLIP `config.json`; absent ones take its defaults.
+
+        Entries that `CLIPModel` itself does not read (generation settings, versions) are ignored.
+
+        Raises:
+            InputError: another model type, an activation or field that is not implemented, or a
+                value of the wrong type.
+        """
+        if entries.get("model_type", "clip") != "clip":
+            raise InputError(
+                f"config.json says model_type {entries['model_type']!r}, expected 'clip'; use a "
+                "Hugging Face CLIP checkpoint with a ViT image tower."
+            )
+        vision, text = _tower_entries(entries, "vision"), _tower_entries(entries, "text")
+        _refuse_unimplemented({"": entries, "vision_config.": vision, "text_config.": text})
+        return cls(
+            _known_fields(VisionConfig, vision, "vision_config."),
+            _known_fields(TextConfig, text, "text_config."),
+            **_typed_values(
+                {"projection_dim": int, "logit_scale_init_value": float}, entries, where=""
+            ),
+        )
+
+    def to_huggingface(self) -> dict[str, Any]:
+        """Return the `config.json` entries that `CLIPModel.from_pretrained` and this class read."""
+        shared = {"projection_dim": self.projection_dim}
+        return {
+            "architectures": ["CLIPModel"],
+            "model_type": "clip",
+            "vision_config": {"model_type": "clip_vision_model", **asdict(self.vision), **shared},
+            "text_config": {"model_type": "clip_text_model", **asdict(self.text), **shared},
+            "projection_dim": self.projection_dim,
+            "logit_scale_init_value": self.logit_scale_init_value,
+        }
+
+
+def _tower_entries(entries: dict[str, Any], tower: str) -> dict[str, Any]:
+    """Old configs hold a `*_config_dict` too; filled up with defaults, it overrules the other."""
+    overruling = entries.get(f"{tower}_config_dict")
+    return (entries.get(f"{tower}_config") or {}) if overruling is None else overruling
+
+
+def _refuse_unimplemented(groups: dict[str, dict[str, Any]]) -> None:
+    found = [
+        f"{where}{key} = {entries[key]!r} (only {value!r})"
+        for where, entries in groups.items()
+        for key, value in FIXED_FIELDS.items()
+        if entries.get(key, value) != value
+    ]
+    if found:
+        raise InputError(
+            f"The CLIP config sets fields that are not implemented: {', '.join(found)}; use a "
+            "checkpoint without them, or correct config.json."
+        )
+
+
+Config = TypeVar("Config", bound=TowerConfig)
+
+
+def _known_fields(config: type[Config], entries: dict[str, Any], where: str) -> Config:
+    types = {field.name: field.type for field in fields(config)}
+    return config(**_typed_values(types, entries, where))
+
+
+def _typed_values(types: dict[str, Any], entries: dict[str, Any], where: str) -> dict[str, Any]:
+    present = {key: entries[key] for key in types if key in entries}
+    number = {float: (int, float)}
+    wrong = [
+        f"{where}{key} = {value!r} (expected {types[key].__name__})"
+        for key, value in present.items()
+        if not isinstance(value, number.get(types[key], types[key]))
+    ]
+    if wrong:
+        raise InputError(
+            f"The CLIP config has values of the wrong type: {', '.join(wrong)}; correct them in "
+            "config.json."
+        )
+    return {key: types[key](value) for key, value in present.items()}
+
+
+def _normal(std: float) -> nnx.initializers.Initializer:
+    return nnx.initializers.normal(std)
+
+
+def _linear(inputs: int, outputs: int, std: float, rngs: nnx.Rngs, bias: bool = True) -> nnx.Linear:
+    return nnx.Linear(inputs, outputs, use_bias=bias, kernel_init=_normal(std), rngs=rngs)
+
+
+def _layer_norm(config: TowerConfig, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    # E[x²] − E[x]² loses digits where a token's mean is far from zero, as CLIP's outlier channels
+    # make it; the two-pass variance is what the reference computes.
+    return nnx.LayerNorm(
+        config.hidden_size, epsilon=config.layer_norm_eps, use_fast_variance=False, rngs=rngs
+    )
+
+
+class Attention(nnx.Module):
+    """Multi-head self-attention."""
+
+    def __init__(self, config: TowerConfig, *, causal: bool, rngs: nnx.Rngs):
+        width = config.hidden_size
+        inner = width**-0.5 * (2 * config.num_hidden_layers) ** -0.5
+        self.causal = causal
+        self.heads = config.num_attention_heads
+        self.q_proj = _linear(width, width, inner, rngs)
+        self.k_proj = _linear(width, width, inner, rngs)
+        self.v_proj = _linear(width, width, inner, rngs)
+        self.out_proj = _linear(width, width, width**-0.5, rngs)
+
+    def __call__(
+        self,
+        x: Float[Array, "batch length width"],
+        mask: Bool[Array, "batch 1 1 length"] | None = None,
+    ) -> Float[Array, "batch length width"]:
+        """Return the mixed tokens; `mask` is true where a token may be attended to."""
+        split = (*x.shape[:-1], self.heads, x.shape[-1] // self.heads)
+        query, key, value = (f(x).reshape(split) for f in (self.q_proj, self.k_proj, self.v_proj))
+        mixed = jax.nn.dot_product_attention(query, key, value, mask=mask, is_causal=self.causal)
+        return self.out_proj(mixed.reshape(x.shape))
+
+
+class EncoderLayer(nnx.Module):
+    """A pre-norm transformer layer: attention, then a two-layer perceptron."""
+
+    def __init__(self, config: TowerConfig, *, causal: bool, rngs: nnx.Rngs):
+        width, inner = config.hidden_size, config.intermediate_size
+        depth = config.num_hidden_layers
+        self.activation = ACTIVATIONS[config.hidden_act]
+        self.layer_norm1 = _layer_norm(config, rngs)
+        self.self_attn = Attention(config, causal=causal, rngs=rngs)
+        self.layer_norm2 = _layer_norm(config, rngs)
+        self.fc1 = _linear(width, inner, (2 * width) ** -0.5, rngs)
+        self.fc2 = _linear(inner, width, width**-0.5 * (2 * depth) ** -0.5, rngs)
+
+    def __call__(
+        self,
+        x: Float[Array, "batch length width"],
+        mask: Bool[Array, "batch 1 1 length"] | None = None,
+    ) -> Float[Array, "batch length width"]:
+        """Return the tokens after this layer; `mask` is true where one may be attended to."""
+        x = x + self.self_attn(self.layer_norm1(x), mask)
+        return x + self.fc2(self.activation(self.fc1(self.layer_norm2(x))))
+
+
+def _layers(config: TowerConfig, *, causal: bool, rngs: nnx.Rngs) -> nnx.List:
+    depth = range(config.num_hidden_layers)
+    return nnx.List([EncoderLayer(config, causal=causal, rngs=rngs) for _ in depth])
+
+
+class VisionTower(nnx.Module):
+    """A vision transformer over square patches and a class token."""
+
+    def __init__(self, config: VisionConfig, *, rngs: nnx.Rngs):
+        width, patch = config.hidden_size, config.patch_size
+        positions = (config.image_size // patch) ** 2 + 1
+        self.config = config
+        self.class_embedding = nnx.Param(_normal(width**-0.5)(rngs.params(), (width,)))
+        self.patch_embedding = nnx.Conv(
+            3,
+            width,
+            (patch, patch),
+            strides=(patch, patch),
+            padding="VALID",
+            use_bias=False,
+            kernel_init=_normal(0.02),
+            rngs=rngs,
+        )
+        self.position_embedding = nnx.Param(_normal(0.02)(rngs.params(), (positions, width)))
+        self.pre_layernorm = _layer_norm(config, rngs)
+        self.layers = _layers(config, causal=False, rngs=rngs)
+        self.post_layernorm = _layer_norm(config, rngs)
+
+    def __call__(
+        self, pixels: Float[Array, "batch height width 3"]
+    ) -> Float[Array, "batch tokens features"]:
+        """Return every token after the last layer, the class token first."""
+        side = self.config.image_size
+        if pixels.shape[1:3] != (side, side):
+            raise InputError(
+                f"CLIP was given images of {pixels.shape[1]} × {pixels.shape[2]} pixels, but its "
+                f"config sets image_size {side}; resize and crop them to {side} × {side}."
+            )
+        patches = self.patch_embedding(pixels)
+        patches = patches.reshape(pixels.shape[0], -1, patches.shape[-1])
+        first = jnp.broadcast_to(self.class_embedding[...], (len(patches), 1, patches.shape[-1]))
+        x = jnp.concatenate([first.astype(patches.dtype), patches], axis=1)
+        x = self.pre_layernorm(x + self.position_embedding[...][None])
+        for layer in self.layers:
+            x = layer(x)
+        return x
+
+
+class TextTower(nnx.Module):
+    """A causal transformer over token ids."""
+
+    def __init__(self, config: TextConfig, *, rngs: nnx.Rngs):
+        width, positions = config.hidden_size, config.max_position_embeddings
+        self.config = config
+        self.token_embedding = nnx.Embed(
+            config.vocab_size, width, embedding_init=_normal(0.02), rngs=rngs
+        )
+        self.position_embedding = nnx.Param(_normal(0.02)(rngs.params(), (positions, width)))
+        self.layers = _layers(config, causal=True, rngs=rngs)
+        self.final_layer_norm = _layer_norm(config, rngs)
+
+    def __call__(
+        self,
+        ids: Int[Array, "batch length"],
+        mask: Bool[Array, "batch length"] | Int[Array, "batch length"] | None = None,
+    ) -> Float[Array, "batch length features"]:
+        """Return every token after the last layer and its normalisation."""
+        length, positions = ids.shape[1], self.config.max_position_embeddings
+        if length > positions:
+            raise InputError(
+                f"CLIP was given texts of {length} tokens, but its config sets "
+                f"max_position_embeddings {positions}; truncate them to {positions} tokens."
+            )
+        x = self.token_embedding(ids) + self.position_embedding[...][None, :length]
+        allowed = None if mask is None else mask.astype(bool)[:, None, None, :]
+        for layer in self.layers:
+            x = layer(x, allowed)
+        return self.final_layer_norm(x)
+
+    def end_positions(self, ids: Int[Array, "batch length"]) -> Int[Array, " batch"]:
+        """Return where each text is read: its first end-of-text token, as `CLIPTextModel` does."""
+        end = self.config.eos_token_id
+        return jnp.argmax(ids if end == LEGACY_EOS_TOKEN_ID else ids == end, axis=-1)
+
+
+class CLIP(nnx.Module):
+    """Both towers and their projections into the common space.
+
+    Args:
+        config: the sizes.
+        rngs: the source of the initial weights, with Hugging Face's standard deviations.
+    """
+
+    def __init__(self, config: CLIPConfig, *, rngs: nnx.Rngs):
+        vision, text, common = config.vision, config.text, config.projection_dim
+        self.config = config
+        self.vision = VisionTower(vision, rngs=rngs)
+        self.text = TextTower(text, rngs=rngs)
+        self.visual_projection = _linear(
+            vision.hidden_size, common, vision.hidden_size**-0.5, rngs, bias=False
+        )
+        self.text_projection = _linear(
+            text.hidden_size, common, text.hidden_size**-0.5, rngs, bias=False
+        )
+        self.logit_scale = nnx.Param(jnp.asarray(config.logit_scale_init_value, jnp.float32))
+
+    def image_tokens(
+        self, pixels: Float[Array, "batch height width 3"]
+    ) -> Float[Array, "batch tokens features"]:
+        """Return the image tower's tokens after its last layer, the class token first.
+
+        Args:
+            pixels: images of the config's size, normalised as the checkpoint's preprocessing says.
+
+        Raises:
+            InputError: the images have another size than the config's.
+        """
+        return self.vision(pixels)
+
+    def pooled_image(
+        self, pixels: Float[Array, "batch height width 3"]
+    ) -> Float[Array, "batch features"]:
+        """Return the normalised class token: the image tower's output before its projection."""
+        return self.vision.post_layernorm(self.image_tokens(pixels)[:, 0])
+
+    def pooled_text(
+        self,
+        ids: Int[Array, "batch length"],
+        mask: Bool[Array, "batch length"] | Int[Array, "batch length"] | None = None,
+    ) -> Float[Array, "batch features"]:
+        """Return the end-of-text token: the text tower's output before its projection."""
+        tokens = self.text(ids, mask)
+        ends = self.text.end_positions(ids)
+        return jnp.take_along_axis(tokens, ends[:, None, None], axis=1)[:, 0]
+
+    def encode_images(
+        self, pixels: Float[Array, "batch height width 3"]
+    ) -> Float[Array, "batch dimension"]:
+        """Return one unit vector per image.
+
+        Args:
+            pixels: images of the config's size, normalised as the checkpoint's preprocessing says.
+
+        Raises:
+            InputError: the images have another size than the config's.
+        """
+        return _unit(self.visual_projection(self.pooled_image(pixels)))
+
+    def encode_texts(
+        self,
+        ids: Int[Array, "batch length"],
+        mask: Bool[Array, "batch length"] | Int[Array, "batch length"] | None = None,
+    ) -> Float[Array, "batch dimension"]:
+        """Return one unit vector per text.
+
+        Args:
+            ids: token ids, each row with its end-of-text token; what follows that is never read,
+                so padding may be cut to the batch's longest text.
+            mask: true where a token may be attended to; only padding before the text needs it.
+
+        Raises:
+            InputError: more tokens than the config has positions.
+        """
+        return _unit(self.text_projection(self.pooled_text(ids, mask)))
+
+
+def _unit(x: Float[Array, "batch dimension"]) -> Float[Array, "batch dimension"]:
+    return x / jnp.linalg.norm(x, axis=-1, keepdims=True)

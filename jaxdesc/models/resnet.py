@@ -1,0 +1,293 @@
+"""ResNet v1.5 in Flax NNX, channels last: the vision network whose neurons are described.
+
+The network is torchvision's (He et al., "Deep Residual Learning for Image Recognition", CVPR 2016,
+with the stride of a bottleneck moved to its 3 × 3 convolution), so that torchvision's and timm's
+weights give their authors' outputs. Paddings are explicit numbers: `"SAME"` would pad an even image
+on one side only, and shift every feature map.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Float
+
+from jaxdesc.errors import InputError
+
+EXPANSION = {"basic": 1, "bottleneck": 4}
+STAGES = ("layer1", "layer2", "layer3", "layer4")
+
+
+@dataclass(frozen=True)
+class ResNetConfig:
+    """The sizes of a ResNet.
+
+    Attributes:
+        block: `"basic"` (two 3 × 3 convolutions) or `"bottleneck"` (1 × 1, 3 × 3, 1 × 1).
+        layers: blocks in each of the four stages.
+        channels: width of each stage; a bottleneck's output has four times as many channels.
+        stem_width: channels after the first 7 × 7 convolution.
+        num_classes: rows of the last linear layer.
+
+    Raises:
+        InputError: a size that no network can have.
+    """
+
+    block: str
+    layers: tuple[int, ...]
+    channels: tuple[int, ...] = (64, 128, 256, 512)
+    stem_width: int = 64
+    num_classes: int = 1000
+
+    def __post_init__(self) -> None:
+        four = all(isinstance(v, tuple) and len(v) == 4 for v in (self.layers, self.channels))
+        sizes = (*self.layers, *self.channels, self.stem_width, self.num_classes) if four else ()
+        if self.block in EXPANSION and four and all(type(n) is int and n > 0 for n in sizes):
+            return
+        raise InputError(
+            f"{self} describes no ResNet: expected block {' or '.join(EXPANSION)}, four positive "
+            "integers in layers and in channels, and positive stem_width and num_classes; correct "
+            "these entries of config.json."
+        )
+
+    @classmethod
+    def from_timm(cls, entries: dict[str, Any]) -> "ResNetConfig":
+        """Read the entries of a timm `config.json`.
+
+        `architecture` names a row of `ARCHITECTURES`; `model_args`, where present, replaces some of
+        its sizes. Entries about preprocessing and labels are left to whoever reads images.
+
+        Raises:
+            InputError: an architecture, argument or pooling that is not implemented here.
+        """
+        name = entries.get("architecture")
+        if name not in ARCHITECTURES:
+            raise InputError(
+                f"config.json names the architecture {name!r}, which is not one of "
+                f"{', '.join(ARCHITECTURES)}; use a checkpoint of one of these, or wrap your own "
+                "network in a Target."
+            )
+        arguments = entries.get("model_args") or {}
+        _refuse_unknown(arguments, entries.get("global_pool", "avg"))
+        sizes: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value
+            for key, value in (
+                arguments | {"num_classes": entries.get("num_classes", 1000)}
+            ).items()
+        }
+        return replace(ARCHITECTURES[name], **sizes)
+
+    def to_timm(self) -> dict[str, Any]:
+        """Return the `config.json` entries from which `from_timm` reads this config back."""
+        name = self._nearest_architecture()
+        base = ARCHITECTURES[name]
+        sizes = {key: getattr(self, key) for key in MODEL_ARGUMENTS}
+        changed = {key: v for key, v in sizes.items() if v != getattr(base, key)}
+        entries = {"architecture": name, "num_classes": self.num_classes}
+        return entries | ({"model_args": changed} if changed else {})
+
+    def _nearest_architecture(self) -> str:
+        alike = [name for name, c in ARCHITECTURES.items() if c.block == self.block]
+        exact = [name for name in alike if ARCHITECTURES[name].layers == self.layers]
+        return (exact or alike)[0]
+
+
+MODEL_ARGUMENTS = ("block", "layers", "channels", "stem_width")
+
+ARCHITECTURES = {
+    "resnet18": ResNetConfig("basic", (2, 2, 2, 2)),
+    "resnet34": ResNetConfig("basic", (3, 4, 6, 3)),
+    "resnet50": ResNetConfig("bottleneck", (3, 4, 6, 3)),
+    "resnet101": ResNetConfig("bottleneck", (3, 4, 23, 3)),
+    "resnet152": ResNetConfig("bottleneck", (3, 8, 36, 3)),
+}
+
+
+def _refuse_unknown(arguments: dict[str, Any], pooling: str) -> None:
+    unknown = sorted(set(arguments) - set(MODEL_ARGUMENTS))
+    if unknown:
+        raise InputError(
+            f"config.json sets model_args that are not implemented: {', '.join(unknown)}; expected "
+            f"only {', '.join(MODEL_ARGUMENTS)}; use a plain ResNet checkpoint."
+        )
+    if pooling != "avg":
+        raise InputError(
+            f"config.json sets global_pool {pooling!r}, but only 'avg' is implemented; use a "
+            "checkpoint whose head averages the feature maps."
+        )
+
+
+class ConvNorm(nnx.Module):
+    """A convolution and its batch normalisation, or, folded, a convolution with a bias."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        size: int,
+        stride: int = 1,
+        *,
+        folded: bool,
+        rngs: nnx.Rngs,
+    ):
+        side = (size // 2, size // 2)
+        self.conv = nnx.Conv(
+            inputs,
+            outputs,
+            (size, size),
+            strides=(stride, stride),
+            padding=(side, side),
+            use_bias=folded,
+            kernel_init=nnx.initializers.variance_scaling(2.0, "fan_out", "normal"),
+            rngs=rngs,
+        )
+        self.norm = (
+            None if folded else nnx.BatchNorm(outputs, momentum=0.9, epsilon=1e-5, rngs=rngs)
+        )
+
+    def __call__(self, x: Float[Array, "batch h w inputs"]) -> Float[Array, "batch p q outputs"]:
+        """Return the normalised convolution."""
+        x = self.conv(x)
+        return x if self.norm is None else self.norm(x)
+
+
+class BasicBlock(nnx.Module):
+    """Two 3 × 3 convolutions around a shortcut; the first carries the stride."""
+
+    def __init__(self, inputs: int, width: int, stride: int, *, folded: bool, rngs: nnx.Rngs):
+        self.conv1 = ConvNorm(inputs, width, 3, stride, folded=folded, rngs=rngs)
+        self.conv2 = ConvNorm(width, width, 3, folded=folded, rngs=rngs)
+        self.downsample = _shortcut(inputs, width, stride, folded=folded, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "batch h w inputs"]) -> Float[Array, "batch p q outputs"]:
+        """Return the block's output after its last ReLU."""
+        y = self.conv2(jax.nn.relu(self.conv1(x)))
+        return jax.nn.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+
+class Bottleneck(nnx.Module):
+    """1 × 1, 3 × 3, 1 × 1 convolutions around a shortcut; the 3 × 3 carries the stride (v1.5)."""
+
+    def __init__(self, inputs: int, width: int, stride: int, *, folded: bool, rngs: nnx.Rngs):
+        outputs = width * EXPANSION["bottleneck"]
+        self.conv1 = ConvNorm(inputs, width, 1, folded=folded, rngs=rngs)
+        self.conv2 = ConvNorm(width, width, 3, stride, folded=folded, rngs=rngs)
+        self.conv3 = ConvNorm(width, outputs, 1, folded=folded, rngs=rngs)
+        self.downsample = _shortcut(inputs, outputs, stride, folded=folded, rngs=rngs)
+
+    def __call__(self, x: Float[Array, "batch h w inputs"]) -> Float[Array, "batch p q outputs"]:
+        """Return the block's output after its last ReLU."""
+        y = self.conv3(jax.nn.relu(self.conv2(jax.nn.relu(self.conv1(x)))))
+        return jax.nn.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+
+BLOCKS: dict[str, Callable[..., nnx.Module]] = {"basic": BasicBlock, "bottleneck": Bottleneck}
+
+
+def _shortcut(
+    inputs: int, outputs: int, stride: int, *, folded: bool, rngs: nnx.Rngs
+) -> ConvNorm | None:
+    """A projection where the block changes its input's shape; elsewhere the identity."""
+    if stride == 1 and inputs == outputs:
+        return None
+    return ConvNorm(inputs, outputs, 1, stride, folded=folded, rngs=rngs)
+
+
+class ResNet(nnx.Module):
+    """A ResNet v1.5 classifier.
+
+    A new model is in training mode: `model.eval()` makes BatchNorm use its running statistics, and
+    `model.train()` the batch's.
+
+    Args:
+        config: the sizes.
+        folded: build the inference network that `fold_batch_norm` fills: every convolution has a
+            bias, and there is no BatchNorm.
+        rngs: the source of the initial weights (Kaiming normal, fan-out).
+    """
+
+    def __init__(self, config: ResNetConfig, *, folded: bool = False, rngs: nnx.Rngs):
+        self.config = config
+        self.folded = folded
+        self.conv1 = ConvNorm(3, config.stem_width, 7, 2, folded=folded, rngs=rngs)
+        inputs = config.stem_width
+        for index, stage in enumerate(STAGES):
+            blocks = _stage(inputs, config, index, folded=folded, rngs=rngs)
+            setattr(self, stage, nnx.List(blocks))
+            inputs = config.channels[index] * EXPANSION[config.block]
+        uniform = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
+        self.fc = nnx.Linear(inputs, config.num_classes, kernel_init=uniform, rngs=rngs)
+
+    def trunk(
+        self, pixels: Float[Array, "batch height width 3"]
+    ) -> tuple[Float[Array, "batch h w channels"], dict[str, Float[Array, "batch _ _ _"]]]:
+        """Return the last stage's feature maps, and every stage's.
+
+        Args:
+            pixels: images normalised as the checkpoint's preprocessing says; any height and width.
+
+        Returns:
+            The feature maps after the last ReLU, at 1/32 of the image's resolution (rounded up),
+            and `layer1` … `layer4`: each stage's output after its last ReLU.
+        """
+        x = jax.nn.relu(self.conv1(pixels))
+        x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        taps = {}
+        for stage in STAGES:
+            for block in getattr(self, stage):
+                x = block(x)
+            taps[stage] = x
+        return x, taps
+
+    def head(
+        self, feature_maps: Float[Array, "batch h w channels"]
+    ) -> Float[Array, "batch classes"]:
+        """Return the class logits of the last stage's feature maps: their mean, then `fc`."""
+        return self.fc(feature_maps.mean(axis=(1, 2)))
+
+    def __call__(
+        self, pixels: Float[Array, "batch height width 3"]
+    ) -> Float[Array, "batch classes"]:
+        """Return the class logits of normalised images."""
+        return self.head(self.trunk(pixels)[0])
+
+
+def _stage(
+    inputs: int, config: ResNetConfig, index: int, *, folded: bool, rngs: nnx.Rngs
+) -> list[nnx.Module]:
+    block, width = BLOCKS[config.block], config.channels[index]
+    outputs = width * EXPANSION[config.block]
+    first = block(inputs, width, 1 if index == 0 else 2, folded=folded, rngs=rngs)
+    others = range(config.layers[index] - 1)
+    return [first, *(block(outputs, width, 1, folded=folded, rngs=rngs) for _ in others)]
+
+
+def fold_batch_norm(model: ResNet) -> ResNet:
+    """Return the inference network equal to `model` in evaluation mode, without BatchNorm.
+
+    With running mean μ and variance σ², scale γ and shift β, each convolution `W` becomes
+    `W γ / √(σ² + ε)` with the bias `β − μ γ / √(σ² + ε)`. The result shares `fc` with `model`, has
+    no training mode and can't be saved as a torchvision checkpoint. A folded model is returned as
+    it is.
+    """
+    if model.folded:
+        return model
+    folded = nnx.eval_shape(lambda: ResNet(model.config, folded=True, rngs=nnx.Rngs(0)))
+    units = {path: unit for path, unit in nnx.iter_modules(folded) if isinstance(unit, ConvNorm)}
+    for path, unit in nnx.iter_modules(model):
+        if isinstance(unit, ConvNorm):
+            kernel, bias = _folded_weights(unit)
+            units[path].conv.kernel, units[path].conv.bias = nnx.Param(kernel), nnx.Param(bias)
+    folded.fc = model.fc
+    return folded
+
+
+def _folded_weights(
+    unit: ConvNorm,
+) -> tuple[Float[Array, "size size inputs outputs"], Float[Array, " outputs"]]:
+    norm: Any = unit.norm
+    multiplier = norm.scale[...] * jax.lax.rsqrt(norm.var[...] + norm.epsilon)
+    kernel = unit.conv.kernel[...] * multiplier[None, None, None, :]
+    return kernel, norm.bias[...] - norm.mean[...] * multiplier
