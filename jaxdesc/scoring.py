@@ -10,9 +10,10 @@ they are known. Dropping early is exact: the largest score so far never exceeds 
 the threshold only rises, and what lies at or below it now lies at or below it in the end.
 """
 
+import operator
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, SupportsIndex
 
 import jax
 import jax.numpy as jnp
@@ -55,16 +56,17 @@ class Selection:
         """Neurons that get no concept: their largest score isn't positive, so τ isn't below it."""
         return self.maximum <= 0
 
-    def of(self, neuron: int) -> list[tuple[int, float]]:
+    def of(self, neuron: SupportsIndex) -> list[tuple[int, float]]:
         """One neuron's (concept index, score) pairs, best first.
 
         Raises:
             IndexError: there is no such neuron.
         """
-        if not 0 <= neuron < len(self.counts):
-            raise IndexError(f"neuron {neuron} of a selection of {len(self.counts)} neurons.")
-        start = int(self.counts[:neuron].sum())
-        rows = slice(start, start + int(self.counts[neuron]))
+        index = operator.index(neuron)
+        if not 0 <= index < len(self.counts):
+            raise IndexError(f"neuron {index} of a selection of {len(self.counts)} neurons.")
+        start = int(self.counts[:index].sum())
+        rows = slice(start, start + int(self.counts[index]))
         return list(zip(self.concepts[rows].tolist(), self.scores[rows].tolist(), strict=True))
 
 

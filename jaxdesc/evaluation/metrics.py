@@ -19,6 +19,9 @@ Encoder = Callable[[list[str]], np.ndarray | Array]
 # Each encoder's metric, and the largest value that one pair may count with.
 _COSINES = {"clip": ("clip_cos", 1.0), "sentence": ("sentence_cos", np.inf)}
 
+# What WWW reads where no concept was selected.
+_NOTHING = ["none"]
+
 # How far a feature's norm may lie from 1: bfloat16 rounds each component by up to 0.4 %.
 _NORM_TOLERANCE = 1e-2
 
@@ -48,13 +51,21 @@ class Metrics:
 
 
 def hit(selected: Sequence[str], names: Sequence[str]) -> float:
-    """1 where any selected concept is one of the class's names, else 0; the mean is Hit Rate."""
-    return float(bool(set(_selected(selected)) & set(_lowered(names))))
+    """1 where any selected concept is one of the class's names, else 0; the mean is Hit Rate.
+
+    Raises:
+        ValueError: the class has no name.
+    """
+    return float(bool(set(_selected(selected)) & set(_truth(names))))
 
 
 def f1(selected: Sequence[str], names: Sequence[str]) -> float:
-    """Harmonic mean of precision |set(P) ∩ set(G)| / len(P) and recall |∩| / len(G), or 0."""
-    concepts, truth = _selected(selected), _lowered(names)
+    """Harmonic mean of precision |set(P) ∩ set(G)| / len(P) and recall |∩| / len(G), or 0.
+
+    Raises:
+        ValueError: the class has no name.
+    """
+    concepts, truth = _selected(selected), _truth(names)
     return _f1(len(set(concepts) & set(truth)), len(concepts), len(truth))
 
 
@@ -123,7 +134,8 @@ def ceilings(
 
     Hit: whether any name of the class is in the vocabulary. F1: the best subset of the vocabulary.
     Equal entries tie in every score, so they are selected together, and each counts in precision.
-    Cosines: the best single concept, since a mean over concepts is never above its best.
+    Cosines: the best single concept, since a mean over concepts is never above its best. To select
+    nothing, which is read as "none", is an answer too.
 
     Args:
         vocabulary: its entries; those that it repeats count as often as they stand there.
@@ -140,10 +152,12 @@ def ceilings(
         raise ValueError("an empty vocabulary has no ceiling: give at least 1 concept.")
     entries, truth = Counter(_lowered(vocabulary)), _names(names)
     best_f1 = np.array([_best_f1(entries, own) for own in truth])
+    # Any match at all makes both positive.
     values = {"hit": (best_f1 > 0).astype(np.float64), "f1": best_f1}
     for key, encoder in encoders.items():
         metric, largest = _cosine(key)
-        values[metric] = _best_cosines(key, encoder, list(entries), truth, largest)
+        answers = list(entries | Counter(_NOTHING))
+        values[metric] = _best_cosines(key, encoder, answers, truth, largest)
     return Metrics(values)
 
 
@@ -156,7 +170,8 @@ def _best_f1(entries: Counter[str], names: list[str]) -> float:
     """F1 of the best subset: for each number of matches, those that stand there least often."""
     copies = sorted(entries[name] for name in set(names) if name in entries)
     totals = np.cumsum(copies).tolist()
-    return max((_f1(k, total, len(names)) for k, total in enumerate(totals, 1)), default=0.0)
+    nothing = f1([], names)
+    return max([nothing, *(_f1(k, total, len(names)) for k, total in enumerate(totals, 1))])
 
 
 def _best_cosines(
@@ -220,15 +235,17 @@ def _cosine(key: str) -> tuple[str, float]:
 
 
 def _names(names: Sequence[Sequence[str]]) -> list[list[str]]:
-    lowered = [_lowered(own) for own in names]
-    for neuron, own in enumerate(lowered):
-        if not own:
-            raise ValueError(f"the class of neuron {neuron} has no name: give it at least one.")
-    return lowered
+    return [_truth(own, f"the class of neuron {neuron}") for neuron, own in enumerate(names)]
+
+
+def _truth(names: Sequence[str], whose: str = "the class") -> list[str]:
+    if not names:
+        raise ValueError(f"{whose} has no name to compare with: give it at least one.")
+    return _lowered(names)
 
 
 def _selected(concepts: Sequence[str]) -> list[str]:
-    return _lowered(concepts) or ["none"]
+    return _lowered(concepts) or _NOTHING
 
 
 def _lowered(strings: Sequence[str]) -> list[str]:

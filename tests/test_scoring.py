@@ -1,0 +1,237 @@
+import jax
+import jaxtyping
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxdesc import scoring
+from jaxdesc.scoring import discover, score, scores
+from tests.reference import scoring as reference
+
+KAPPAS = [0.0, 1e-3, 16.0, 1e5]
+
+
+# Where selections are compared, hypothesis is derandomised: rounding may swap two scores that
+# chance puts within 1e-7 of each other.
+
+
+def unit(features):
+    return (features / np.linalg.norm(features, axis=-1, keepdims=True)).astype(np.float32)
+
+
+def problem(seed, images=30, neurons=5, n=6, concepts=37, width=12):
+    """Random features with a common part, as CLIP's have, and exemplars that neurons share."""
+    rng = np.random.default_rng(seed)
+    common = rng.normal(size=width)
+    views = unit(common + rng.normal(size=(images, width)))
+    texts = unit(common + rng.normal(size=(concepts, width)))
+    base = unit(common + rng.normal(size=width))
+    return views, rng.integers(0, images, (neurons, n)), texts, base
+
+
+def check(selection, expected_scores, alpha):
+    """A selection against all scores in float64, up to rounding at the threshold."""
+    scale = np.abs(expected_scores).max(axis=1)
+    for neuron, row in enumerate(expected_scores):
+        selected = selection.of(neuron)
+        wanted = [concept for concept, _ in reference.select(row[None], alpha)[0]]
+        assert [concept for concept, _ in selected] == wanted
+        np.testing.assert_allclose(
+            [value for _, value in selected], row[wanted], rtol=1e-5, atol=1e-5 * scale[neuron]
+        )
+    np.testing.assert_allclose(selection.maximum, expected_scores.max(axis=1), rtol=1e-4)
+    np.testing.assert_array_equal(selection.unnamed, expected_scores.max(axis=1) <= 0)
+    np.testing.assert_array_equal(selection.counts == 0, selection.unnamed)
+
+
+@pytest.mark.parametrize("kappa", KAPPAS)
+@pytest.mark.parametrize("seed", range(3))
+def test_scores_equal_the_definition(kappa, seed):
+    views, exemplars, texts, base = problem(seed)
+    expected = reference.scores(views, exemplars, texts, base, kappa)
+    scale = np.abs(expected).max()
+    found = scores(views[exemplars], texts, base, kappa)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5 * scale)
+    one = score(views[exemplars[2]], texts[3], base, kappa)
+    np.testing.assert_allclose(one, expected[2, 3], rtol=1e-5, atol=1e-5 * scale)
+
+
+@pytest.mark.parametrize("kappa", KAPPAS)
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("alpha", [0.0, 0.6, 0.95])
+def test_discover_equals_the_definition(kappa, seed, alpha):
+    views, exemplars, texts, base = problem(seed)
+    expected = reference.scores(views, exemplars, texts, base, kappa)
+    check(discover(views, exemplars, texts, base, kappa, alpha, block=10), expected, alpha)
+
+
+def test_blocks_change_nothing():
+    views, exemplars, texts, base = problem(0, neurons=35)
+    whole = discover(views, exemplars, texts, base, 16, 0.5)
+    for block in (1, 10, 36, 37):
+        parts = discover(views, exemplars, texts, base, 16, 0.5, block=block)
+        np.testing.assert_array_equal(parts.counts, whole.counts)
+        np.testing.assert_array_equal(parts.concepts, whole.concepts)
+        np.testing.assert_allclose(parts.scores, whole.scores, rtol=1e-5)
+
+
+@pytest.mark.parametrize("block", [2, 3, 5, 8])
+def test_ties_are_all_selected_by_concept_index(block):
+    # Features of one coordinate each, so that equal concepts score equally in every block.
+    views, texts = (
+        np.eye(4, dtype=np.float32),
+        np.eye(4, dtype=np.float32)[[1, 0, 2, 1, 0, 1, 2, 0]],
+    )
+    base = np.eye(4, dtype=np.float32)[3]
+    selection = discover(views, np.array([[0, 0], [1, 0], [3, 3]]), texts, base, 0, 0.5, block)
+    assert selection.of(0) == [(1, 1.0), (4, 1.0), (7, 1.0)]
+    assert selection.of(1) == [(j, 0.5) for j in (0, 1, 3, 4, 5, 7)]
+    # Neuron 2 sees the base template itself: its best score is -1, and a half of that is above it.
+    assert selection.of(2) == []
+    np.testing.assert_array_equal(selection.unnamed, [False, False, True])
+    np.testing.assert_array_equal(selection.counts, [3, 6, 0])
+    np.testing.assert_array_equal(selection.maximum, [1.0, 0.5, -1.0])
+    np.testing.assert_array_equal(selection.threshold, [0.5, 0.25, -0.5])
+
+
+def test_the_threshold_itself_stays_out():
+    # Orthogonal base: the score at kappa 0 is the cosine, exactly 1 and exactly a half.
+    views = np.eye(5, dtype=np.float32)
+    texts = np.array([[1, 0, 0, 0, 0], [0.5, 0.5, 0.5, 0.5, 0]], np.float32)
+    chosen = np.array([[0]])
+    assert discover(views, chosen, texts, views[4], 0, 0.5).of(0) == [(0, 1.0)]
+    assert len(discover(views, chosen, texts, views[4], 0, 0.4999).of(0)) == 2
+
+
+def test_a_zero_maximum_selects_nothing():
+    views = np.eye(3, dtype=np.float32)
+    selection = discover(views, np.array([[0]]), views[1:2], views[2], 16, 0.95)
+    assert selection.maximum[0] == 0
+    assert selection.unnamed[0]
+    assert selection.of(0) == []
+
+
+def test_late_maximum_drops_what_was_kept():
+    # Scores rise with the concept index, so every block makes the ones before it fall below τ.
+    angles = np.linspace(1.5, 0.1, 50)
+    texts = np.stack([np.cos(angles), np.sin(angles), 0 * angles], axis=1).astype(np.float32)
+    views = np.eye(3, dtype=np.float32)
+    selection = discover(views, np.array([[0]]), texts, views[2], 0, 0.9, block=7)
+    expected = [j for j in range(49, -1, -1) if texts[j, 0] > 0.9 * texts[49, 0].astype(float)]
+    assert [concept for concept, _ in selection.of(0)] == expected
+
+
+def test_one_trace_for_all_blocks_and_kappas(monkeypatch):
+    traces = []
+    difference = scoring.t_vmf_difference
+    monkeypatch.setattr(scoring, "t_vmf_difference", lambda *a: traces.append(1) or difference(*a))
+    # Shapes that no other test has, so that nothing is cached.
+    arrays = problem(0, images=23, concepts=41)
+    for kappa in (0, 1.5, np.float32(16)):
+        discover(*arrays, kappa, 0.95, block=9)
+    assert len(traces) == 1
+
+
+def test_memory_is_bounded_by_images_and_neurons_times_block():
+    images, neurons, n, concepts, width, block = 64, 256, 40, 4096, 8, 128
+    views, exemplars, texts, base = problem(0, images, neurons, n, concepts, width)
+    compiled = scoring._block_scores.lower(
+        jax.numpy.asarray(views),
+        jax.numpy.asarray(views @ base),
+        jax.numpy.asarray(exemplars, "int32"),
+        jax.numpy.asarray(texts),
+        0,
+        jax.numpy.float32(16),
+        block=block,
+    ).compile()
+    gathered = scoring._NEURONS_AT_ONCE * n
+    bound = 4 * block * (3 * images + 3 * neurons + 2 * gathered)
+    assert compiled.memory_analysis().temp_size_in_bytes < bound < 4 * neurons * concepts
+
+
+@given(seed=st.integers(0, 2**32 - 1), kappa=st.sampled_from([0.0, 16.0]))
+@settings(max_examples=8, deadline=None, derandomize=True)
+def test_permuting_neurons_concepts_and_images_permutes_the_selection(seed, kappa):
+    views, exemplars, texts, base = problem(seed)
+    rng = np.random.default_rng(seed)
+    image, neuron, concept = (rng.permutation(k) for k in (30, 5, 37))
+    plain = discover(views, exemplars, texts, base, kappa, 0.8, block=10)
+    permuted = discover(
+        views[image],
+        np.argsort(image)[exemplars[neuron]],
+        texts[concept],
+        base,
+        kappa,
+        0.8,
+        block=10,
+    )
+    for place, origin in enumerate(neuron):
+        found = [(concept[j], value) for j, value in permuted.of(place)]
+        wanted = plain.of(origin)
+        assert [j for j, _ in found] == [j for j, _ in wanted]
+        np.testing.assert_allclose([v for _, v in found], [v for _, v in wanted], rtol=1e-4)
+
+
+@given(seed=st.integers(0, 2**32 - 1), scale=st.floats(1e-3, 1e3))
+@settings(max_examples=8, deadline=None, derandomize=True)
+def test_scaling_before_normalising_changes_nothing(seed, scale):
+    views, exemplars, texts, base = problem(seed)
+    plain = discover(views, exemplars, texts, base, 16, 0.8)
+    views, texts, base = (unit(part * scale) for part in (views, texts, base))
+    found = discover(views, exemplars, texts, base, 16, 0.8)
+    np.testing.assert_array_equal(found.concepts, plain.concepts)
+    np.testing.assert_allclose(found.scores, plain.scores, rtol=1e-4)
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=5, deadline=None)
+def test_kappa_zero_is_the_difference_of_cosines(seed):
+    views, exemplars, texts, base = problem(seed)
+    cosines = (views @ texts.T - (views @ base)[:, None])[exemplars].mean(axis=1)
+    np.testing.assert_allclose(scores(views[exemplars], texts, base, 0), cosines, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kappa": -1}, "kappa is -1, but the concentration must be a finite number >= 0"),
+        ({"alpha": 1.0}, r"alpha is 1.0, but the concept sensitivity must lie in \[0, 1\)"),
+        ({"alpha": -0.1}, "alpha is -0.1, but"),
+        ({"alpha": float("nan")}, "alpha is nan, but"),
+        ({"block": 0}, "block is 0, but at least 1 concept"),
+        ({"exemplars": np.zeros((2, 0), int)}, r"exemplars has shape \(2, 0\) of int64, but"),
+        ({"exemplars": np.zeros(3, int)}, r"exemplars has shape \(3,\) of int64, but integers"),
+        ({"exemplars": np.zeros((2, 3))}, r"exemplars has shape \(2, 3\) of float64, but integ"),
+        ({"exemplars": np.array([[0, 30]])}, "exemplars holds rows 0 to 30, but .* rows 0 to 29"),
+        ({"exemplars": np.array([[-1, 3]])}, "exemplars holds rows -1 to 3, but"),
+        ({"image_features": np.ones((30, 12))}, r"row 0 of image_features has length 3.464 \(30"),
+        ({"image_features": np.full((30, 12), np.nan)}, "row 0 of image_features has length nan"),
+        ({"concept_features": np.eye(7)}, "features are 12 wide for images, 7 for concepts and 12"),
+        ({"concept_features": np.zeros((0, 12))}, r"concept_features has shape \(0, 12\), but"),
+        ({"base_feature": np.eye(12)}, r"base_feature has shape \(12, 12\), but \(feature\) is n"),
+    ],
+)
+def test_errors(change, message, monkeypatch):
+    # As a user runs the library: no annotation is an assertion.
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    views, exemplars, texts, base = problem(0)
+    arguments = {
+        "image_features": views, "exemplars": exemplars, "concept_features": texts,
+        "base_feature": base, "kappa": 16, "alpha": 0.95,
+    }  # fmt: skip
+    with pytest.raises(ValueError, match=message):
+        discover(**(arguments | change))
+
+
+def test_bad_kappa_of_scores():
+    views, exemplars, texts, base = problem(0)
+    with pytest.raises(ValueError, match="kappa is nan"):
+        scores(views[exemplars], texts, base, np.nan)
+
+
+def test_no_such_neuron():
+    selection = discover(*problem(0), 16, 0.95)
+    for neuron in (-1, 5):
+        with pytest.raises(IndexError, match=f"neuron {neuron} of a selection of 5 neurons"):
+            selection.of(neuron)
