@@ -1,0 +1,28 @@
+"""jaxdesc tells, for every neuron of a vision network, which human concept it responds to.
+
+The public names; everything else is reached through its module.
+"""
+
+from jaxdesc import attention, similarity
+from jaxdesc.api import describe, describe_activations
+from jaxdesc.config import Config
+from jaxdesc.errors import InputError
+from jaxdesc.images.preprocess import Preprocess
+from jaxdesc.models.encoder import load_clip
+from jaxdesc.models.target import Target, load_target
+from jaxdesc.result import Neuron, Result
+
+__all__ = [
+    "Config",
+    "InputError",
+    "Neuron",
+    "Preprocess",
+    "Result",
+    "Target",
+    "attention",
+    "describe",
+    "describe_activations",
+    "load_clip",
+    "load_target",
+    "similarity",
+]

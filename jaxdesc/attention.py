@@ -163,55 +163,28 @@ def window(height: int, width: int, side: int, centre: tuple[float, float]) -> W
     return Window(top, left, side)
 
 
-def window_centres(
-    kind: str,
-    count: int,
-    *,
-    attention: Float[ArrayLike, "image 2"] | None = None,
-    boxes: Float[ArrayLike, "image 4"] | None = None,
-    seed: int = 0,
-) -> Float64[np.ndarray, "image 2"] | None:
-    """Where the windows of images 0 ... `count` − 1 are centred.
+def random_centre(
+    seed: int, image: int, height: int, width: int, field: float
+) -> tuple[float, float]:
+    """The centre of a random window of image number `image`, as (y, x) fractions.
+
+    Uniform over the places where the whole window lies inside: a centre uniform over the image
+    would be clamped to its edges most of the time. The generator is keyed by the pair, so a window
+    depends neither on its batch nor on how many images there are.
 
     Args:
-        kind: one of `WINDOWS`. "centre" is the middle; "attention" the peaks of Grad-CAM; "random"
-            a random point of the image, see `random_centre`; "box" the middle of a given box;
-            "full" no window at all, but the whole image.
-        count: number of images.
-        attention: for "attention": centres, from `peaks`.
-        boxes: for "box": (left, top, right, bottom) as fractions of width and height.
-        seed: for "random".
-
-    Returns:
-        Centres as (y, x) fractions of height and width, for `window`; None for "full".
-
-    Raises:
-        ValueError: the kind is unknown, what it needs wasn't given or not for every image, or a
-            centre or box isn't inside the image.
-    """
-    match kind:
-        case "full":
-            return None
-        case "centre":
-            return np.full((count, 2), 0.5)
-        case "random":
-            return np.array([random_centre(seed, image) for image in range(count)]).reshape(-1, 2)
-        case "attention":
-            return _inside(attention, count, "attention", 2)
-        case "box":
-            left, top, right, bottom = _inside(boxes, count, "boxes", 4).T
-            return np.stack([(top + bottom) / 2, (left + right) / 2], axis=1)
-    raise ValueError(f"there is no window {kind!r}: choose one of {', '.join(WINDOWS)}.")
-
-
-def random_centre(seed: int, image: int) -> tuple[float, float]:
-    """A point of image number `image`, uniform over it, as (y, x) fractions.
-
-    The generator is keyed by the pair, so an image's point depends neither on its batch nor on how
-    many images there are.
+        seed: of all images' windows.
+        image: its index.
+        height: of the image, in pixels.
+        width: of the image, in pixels.
+        field: side of the window as a share of the shorter side.
     """
     generator = np.random.Generator(np.random.Philox(key=[seed, image]))
-    y, x = generator.random(2).tolist()
+    side = field * min(height, width)
+    y, x = (
+        (side / 2 + float(share) * (length - side)) / length
+        for share, length in zip(generator.random(2), (height, width), strict=True)
+    )
     return y, x
 
 
@@ -249,20 +222,3 @@ def _check_classes(classes: np.ndarray, count: int) -> None:
             f"classes run from {classes.min()} to {classes.max()}, but the network has "
             f"classes 0 to {count - 1}."
         )
-
-
-def _inside(fractions: ArrayLike | None, count: int, name: str, columns: int) -> np.ndarray:
-    """The given fractions as float64, one row for each image, all within [0, 1]."""
-    if fractions is None:
-        raise ValueError(f"this window needs {name}, a row of {columns} for each image.")
-    rows = np.asarray(fractions, np.float64)
-    if rows.shape != (count, columns):
-        raise ValueError(f"{name} has shape {rows.shape}, but it must be {(count, columns)}.")
-    # Written so that NaN fails.
-    outside = np.flatnonzero(~((rows >= 0) & (rows <= 1)).all(axis=1))
-    if outside.size:
-        raise ValueError(
-            f"row {outside[0]} of {name} is {rows[outside[0]].tolist()}, but fractions of the "
-            "image lie in [0, 1]."
-        )
-    return rows

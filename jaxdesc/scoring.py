@@ -29,6 +29,10 @@ _product = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 # How far a feature's norm may lie from 1: bfloat16 rounds each component by up to 0.4 %.
 _NORM_TOLERANCE = 1e-2
 
+# Distinct images are padded to a multiple of this: probe passes differ in their number, and every
+# other number of rows would be another program to compile.
+_IMAGES_MULTIPLE = 512
+
 # How many neurons gather their exemplars' rows at a time; bounds memory, changes no number.
 _NEURONS_AT_ONCE = 16
 
@@ -140,7 +144,7 @@ def discover(
         concept_features: unit text features of the concepts.
         base_feature: the base template's unit text feature.
         kappa: concentration κ ≥ 0.
-        alpha: concept sensitivity α, 0 ≤ α < 1.
+        alpha: concept sensitivity α in (0, 1]; 1 keeps nothing, since the comparison is strict.
         block: how many concepts are scored at a time.
 
     Returns:
@@ -161,6 +165,7 @@ def discover(
             f"and {base.shape[-1]} for the base template, but one model must have made all."
         )
     exemplars = _rows_of(images, exemplars)
+    images = _padded(images)
 
     with_base = _product(images, base)
     count, kappa = len(concepts), jnp.asarray(kappa, jnp.float32)
@@ -255,10 +260,15 @@ def _threshold(maximum: np.ndarray, alpha: float) -> np.ndarray:
 
 
 def _check_options(alpha: float, block: int) -> None:
-    if not 0 <= alpha < 1:
-        raise ValueError(f"alpha is {alpha}, but the concept sensitivity must lie in [0, 1).")
+    if not 0 < alpha <= 1:
+        raise ValueError(f"alpha is {alpha}, but the concept sensitivity must lie in (0, 1].")
     if block < 1:
         raise ValueError(f"block is {block}, but at least 1 concept must be scored at a time.")
+
+
+def _padded(images: Float32[Array, "image feature"]) -> Float32[Array, "padded feature"]:
+    """Append zero rows, which no exemplar points at."""
+    return jnp.pad(images, ((0, -len(images) % _IMAGES_MULTIPLE), (0, 0)))
 
 
 def _rows_of(

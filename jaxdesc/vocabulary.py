@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jaxdesc.errors import InputError
+from jaxdesc.scenes import captions
 
 BASE_TEMPLATE = "A photo of a"
 
-_FORMS = 'a sequence of strings, or "file:PATH" (UTF-8 text, one concept a line)'
+_FORMS = 'a list of strings, "file:PATH" (UTF-8 text, one concept a line) or "scenes"'
 
 _log = logging.getLogger(__name__)
 
@@ -33,11 +34,12 @@ def load_vocabulary(spec: str | Sequence[str], compat: str | None = None) -> Voc
     White space around a concept is dropped. Blank concepts are left out, and a warning counts them.
 
     Args:
-        spec: a sequence of strings, or "file:PATH" (UTF-8 text, one concept a line).
+        spec: a sequence of strings, "file:PATH" (UTF-8 text, one concept a line), or "scenes", the
+            embedded world's phrases.
         compat: None keeps the first spelling of each concept, case folded; "www" keeps all.
 
     Returns:
-        The vocabulary; its name is the file's, without suffix, or "list".
+        The vocabulary; its name is the file's without suffix, "list" or "scenes".
 
     Raises:
         InputError: the form of `spec` or `compat` is unknown, the file is missing or isn't UTF-8,
@@ -69,6 +71,8 @@ def prompts(vocabulary: Vocabulary, template: str = "A photo of a {concept}") ->
 
 def _read(spec: str | Sequence[str]) -> tuple[list[str], str]:
     """The raw lines that a spec names, and the vocabulary's name."""
+    if spec == "scenes":
+        return list(captions.vocabulary()), "scenes"
     if isinstance(spec, str):
         form, _, path = spec.partition(":")
         if form != "file" or not path:

@@ -1,0 +1,1 @@
+"""absl scripts: flags to config to one call into the library."""

@@ -161,6 +161,17 @@ def ceilings(
     return Metrics(values)
 
 
+def distinct_words(strings: Sequence[Sequence[str]]) -> list[str]:
+    """All that an encoder of the metrics may be asked for: each string once, lower-cased."""
+    return list(dict.fromkeys(word for part in (*strings, _NOTHING) for word in _lowered(part)))
+
+
+def known(words: Sequence[str], features: Float[np.ndarray, "word feature"]) -> Encoder:
+    """An encoder that looks texts up among those encoded before, of `distinct_words`."""
+    rows = {word: row for row, word in enumerate(words)}
+    return lambda strings: features[[rows[string] for string in strings]]
+
+
 def _f1(common: int, selected: int, names: int) -> float:
     # The harmonic mean of common / selected and common / names, also where both are 0.
     return 2 * common / (selected + names)

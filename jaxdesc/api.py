@@ -1,0 +1,157 @@
+"""What a notebook calls."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import ArrayLike, Float
+
+from jaxdesc import exemplars as exemplar_search
+from jaxdesc import scoring
+from jaxdesc.config import Config, ScoreConfig
+from jaxdesc.errors import InputError
+from jaxdesc.evaluation.metrics import Encoder
+from jaxdesc.images.sources import Source, open_source
+from jaxdesc.models.encoder import ClipEncoder
+from jaxdesc.models.target import LOGITS, Target
+from jaxdesc.pipeline import Inputs, Run
+from jaxdesc.pipeline import describe as run_stages
+from jaxdesc.result import Exemplar, Result, build_neurons
+from jaxdesc.store import Store
+from jaxdesc.vocabulary import load_vocabulary
+
+
+def describe(
+    target: Target,
+    clip: ClipEncoder,
+    *,
+    images: str | Source,
+    concepts: str | Sequence[str],
+    layer: str = LOGITS,
+    view: str = "attention",
+    kappa: float = 16.0,
+    alpha: float = 0.95,
+    exemplars: int = 40,
+    workdir: str | Path | None = None,
+    scorer: ClipEncoder | None = None,
+    sentence_encoder: Encoder | None = None,
+    quiet: bool = False,
+    config: Config | None = None,
+) -> Result:
+    """Tell which concept each neuron of a layer responds to.
+
+    Args:
+        target: the network whose neurons are described.
+        clip: compares its views with the concepts.
+        images: `folder:PATH`, `scenes:…`, or a source of your own.
+        concepts: a list, `file:PATH`, or "scenes".
+        layer: "fc" or a tap of the target's trunk.
+        view: "attention" (the paper), "centre" (WWW), "random", "box" or "full".
+        kappa: concentration κ ≥ 0; 0 is the cosine (WWW).
+        alpha: concept sensitivity α in (0, 1].
+        exemplars: most activating views a neuron.
+        workdir: where artifacts are kept, so that a later call with the same inputs reads instead
+            of computing; a temporary directory by default.
+        scorer: the CLIP of the metric CLIP cos; `clip` by default.
+        sentence_encoder: distinct texts -> unit features [K, d], for the metric sentence cosine.
+        quiet: no progress bars.
+        config: every other choice; the arguments above overrule it.
+
+    Returns:
+        The neurons with their concepts; with metrics where `layer` is "fc" and the target's
+        classes have names.
+
+    Raises:
+        InputError: in one sentence, for anything that can't be used.
+    """
+    source = open_source(images) if isinstance(images, str) else images
+    base = config or Config()
+    vocabulary = load_vocabulary(concepts, base.vocabulary.compat or None)
+    settings = Config(
+        target=replace(base.target, folder=target.name, layer=layer),
+        clip=replace(base.clip, folder=clip.name, scorer=(scorer or clip).name),
+        images=replace(base.images, source=source.spec),
+        vocabulary=replace(base.vocabulary, source=vocabulary.name),
+        crop=replace(base.crop, view=view),
+        score=replace(base.score, kappa=float(kappa), alpha=float(alpha), exemplars=exemplars),
+    )
+    inputs = Inputs(target, clip, source, vocabulary, scorer or clip, sentence_encoder)
+    with tempfile.TemporaryDirectory() as temporary:
+        store = Store(Path(workdir or temporary) / "artifacts")
+        return run_stages(Run(settings, inputs, store, quiet))
+
+
+def describe_activations(
+    activations: Float[ArrayLike, "image neuron"],
+    image_features: Float[ArrayLike, "image width"],
+    concept_features: Float[ArrayLike, "concept width"],
+    base_feature: Float[ArrayLike, "width"],
+    concepts: Sequence[str],
+    *,
+    kappa: float = 16.0,
+    alpha: float = 0.95,
+    exemplars: int = 40,
+    images: Sequence[str] | None = None,
+    layer: str = "neurons",
+) -> Result:
+    """Describe the columns of any activation matrix: a sparse autoencoder, another framework.
+
+    Args:
+        activations: of each neuron on each image.
+        image_features: unit CLIP features of the images.
+        concept_features: unit CLIP features of the concepts' prompts.
+        base_feature: unit CLIP feature of the base template.
+        concepts: the concepts' texts.
+        kappa: concentration κ ≥ 0.
+        alpha: concept sensitivity α in (0, 1].
+        exemplars: most activating images a neuron.
+        images: their names; their indices by default.
+        layer: name for reports.
+
+    Returns:
+        The neurons with their concepts.
+
+    Raises:
+        InputError: for shapes that do not fit, NaN, or an option out of its range.
+    """
+    ScoreConfig(exemplars=exemplars, kappa=float(kappa), alpha=float(alpha))  # checks the ranges
+    matrix, views, texts = (
+        np.asarray(a, np.float32) for a in (activations, image_features, concept_features)
+    )
+    if len(matrix) != len(views) or len(concepts) != len(texts):
+        raise InputError(
+            f"There are {len(matrix)} rows of activations for {len(views)} image features, and "
+            f"{len(concepts)} concepts for {len(texts)} concept features: expected as many of each."
+        )
+    if exemplars > len(matrix):
+        raise InputError(
+            f"{exemplars} exemplars are asked for, but there are {len(matrix)} images: ask for at "
+            "most as many."
+        )
+    state = exemplar_search.exemplars(matrix, exemplars)
+    if np.asarray(state.nan).any():
+        raise InputError(
+            f"Activations of neuron {int(np.argmax(state.nan))} hold NaN: expected numbers."
+        )
+    found = scoring.discover(
+        views, np.asarray(state.images), texts, np.asarray(base_feature, np.float32), kappa, alpha
+    )
+    ranked = zip(np.asarray(state.images).tolist(), np.asarray(state.values).tolist(), strict=True)
+    shown = [
+        [Exemplar(images[i] if images else str(i), v) for i, v in zip(row, values, strict=True)]
+        for row, values in ranked
+    ]
+    return Result(
+        build_neurons(
+            layer=layer,
+            concepts=[
+                [(concepts[j], s) for j, s in found.of(unit)] for unit in range(matrix.shape[1])
+            ],
+            maximum=found.maximum,
+            threshold=found.threshold,
+            dead=np.asarray(exemplar_search.dead(state)),
+            exemplars=shown,
+        )
+    )

@@ -1,0 +1,232 @@
+"""Every choice of a run, as frozen dataclasses: the one place where defaults stand."""
+
+import difflib
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Any
+
+from jaxdesc.attention import WINDOWS
+from jaxdesc.errors import InputError
+from jaxdesc.models.target import LOGITS, POOLINGS
+
+
+def _require(condition: bool, key: str, value: Any, expected: str) -> None:
+    if not condition:
+        raise InputError(f"config.{key} is {value!r}: expected {expected}.")
+
+
+@dataclass(frozen=True)
+class TargetConfig:
+    """The network whose neurons are described.
+
+    Attributes:
+        folder: checkpoint folder, or "scenes".
+        layer: "fc" or a tap of the trunk, layer1 … layer4.
+        pooling: of a tap over its positions, "mean" or "max".
+    """
+
+    folder: str = ""
+    layer: str = LOGITS
+    pooling: str = "mean"
+
+    def __post_init__(self) -> None:
+        _require(self.pooling in POOLINGS, "target.pooling", self.pooling, f"one of {POOLINGS}")
+
+
+@dataclass(frozen=True)
+class ClipConfig:
+    """The CLIP that compares views with concepts, and the one that scores the result.
+
+    Attributes:
+        folder: Hugging Face folder, or "scenes".
+        scorer: the CLIP of the metric CLIP cos; the same one where empty.
+        input: what CLIP sees of an exemplar: "view", the window that the target saw (the paper), or
+            "image", its own preprocessing of the whole image (WWW).
+        batch: images a forward pass.
+    """
+
+    folder: str = ""
+    scorer: str = ""
+    input: str = "view"
+    batch: int = 64
+
+    def __post_init__(self) -> None:
+        _require(self.input in ("view", "image"), "clip.input", self.input, "'view' or 'image'")
+        _require(self.batch >= 1, "clip.batch", self.batch, "at least 1")
+
+
+@dataclass(frozen=True)
+class ImagesConfig:
+    """The probe images.
+
+    Attributes:
+        source: `folder:PATH` or `scenes:` with options.
+        batch: images a forward pass of the target.
+    """
+
+    source: str = ""
+    batch: int = 64
+
+    def __post_init__(self) -> None:
+        _require(self.batch >= 1, "images.batch", self.batch, "at least 1")
+
+
+@dataclass(frozen=True)
+class VocabularyConfig:
+    """The concepts.
+
+    Attributes:
+        source: `file:PATH` (one a line) or "scenes".
+        template: prompt around a concept.
+        compat: "www" keeps duplicates as WWW does; empty keeps one of each, case folded.
+    """
+
+    source: str = ""
+    template: str = "A photo of a {concept}"
+    compat: str = ""
+
+    def __post_init__(self) -> None:
+        _require(self.compat in ("", "www"), "vocabulary.compat", self.compat, "'' or 'www'")
+
+
+@dataclass(frozen=True)
+class CropConfig:
+    """Which part of each probe image is its view.
+
+    Attributes:
+        view: "attention" (the paper), "centre" (WWW), or a control: "random", "box", "full".
+        field: side of the window as a share of the image's shorter side; 224/256 changes only where
+            the window lies, not how much it shows.
+        cam_input: what Grad-CAM looks at: "whole", the image squashed to a square, or "centre".
+        cam_class: class of Grad-CAM: "predicted" or "label".
+        seed: of the random windows.
+    """
+
+    view: str = "attention"
+    field: float = 224 / 256
+    cam_input: str = "whole"
+    cam_class: str = "predicted"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        _require(self.view in WINDOWS, "crop.view", self.view, f"one of {WINDOWS}")
+        _require(0 < self.field <= 1, "crop.field", self.field, "a share in (0, 1]")
+        inputs, classes = ("whole", "centre"), ("predicted", "label")
+        _require(self.cam_input in inputs, "crop.cam_input", self.cam_input, f"one of {inputs}")
+        _require(self.cam_class in classes, "crop.cam_class", self.cam_class, f"one of {classes}")
+
+
+@dataclass(frozen=True)
+class ScoreConfig:
+    """Scores and selection.
+
+    Attributes:
+        exemplars: most activating views a neuron.
+        kappa: concentration κ ≥ 0 of t-vMF; 0 is the cosine (WWW).
+        alpha: concept sensitivity α in (0, 1]; concepts above α × the best score are kept.
+        block: concepts scored at once; bounds memory.
+    """
+
+    exemplars: int = 40
+    kappa: float = 16.0
+    alpha: float = 0.95
+    block: int = 2048
+
+    def __post_init__(self) -> None:
+        _require(self.exemplars >= 1, "score.exemplars", self.exemplars, "at least 1")
+        _require(0 <= self.kappa < float("inf"), "score.kappa", self.kappa, "a number >= 0")
+        _require(0 < self.alpha <= 1, "score.alpha", self.alpha, "a share in (0, 1]")
+        _require(self.block >= 1, "score.block", self.block, "at least 1")
+
+
+@dataclass(frozen=True)
+class AblationConfig:
+    """Further runs beside the main one, for a table; nothing where views or kappas are empty.
+
+    Attributes:
+        views: values of crop.view.
+        kappas: values of score.kappa.
+        probes: image sources, one world each; the main source where empty.
+    """
+
+    views: tuple[str, ...] = ()
+    kappas: tuple[float, ...] = ()
+    probes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for view in self.views:
+            _require(view in WINDOWS, "ablation.views", view, f"each one of {WINDOWS}")
+        for kappa in self.kappas:
+            _require(0 <= kappa < float("inf"), "ablation.kappas", kappa, "each a number >= 0")
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run."""
+
+    target: TargetConfig = field(default_factory=TargetConfig)
+    clip: ClipConfig = field(default_factory=ClipConfig)
+    images: ImagesConfig = field(default_factory=ImagesConfig)
+    vocabulary: VocabularyConfig = field(default_factory=VocabularyConfig)
+    crop: CropConfig = field(default_factory=CropConfig)
+    score: ScoreConfig = field(default_factory=ScoreConfig)
+    ablation: AblationConfig = field(default_factory=AblationConfig)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Nested dicts of plain values, as config.json and ml_collections hold them."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Config":
+        """Build a config from nested mappings.
+
+        Raises:
+            InputError: for an unknown key (with the nearest known one), a value of a wrong type or
+                out of its range.
+        """
+        config: Config = _build(cls, values, "config")
+        return config
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any], where: str = "") -> list[str]:
+    """List the keys of two nested dicts whose values differ, as "key: old -> new"."""
+    found = []
+    for key in sorted({*old, *new}):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            found += differences(before, after, f"{where}{key}.")
+        elif before != after:
+            found.append(f"{where}{key}: {before!r} -> {after!r}")
+    return found
+
+
+def _build(cls: Any, values: Mapping[str, Any], where: str) -> Any:
+    known = {f.name: f for f in fields(cls)}
+    for key in values:
+        if key not in known:
+            raise InputError(unknown_key(f"{where}.{key}", [f"{where}.{name}" for name in known]))
+    hints = typing.get_type_hints(cls)
+    return cls(**{k: _value(hints[k], v, f"{where}.{k}") for k, v in values.items()})
+
+
+def unknown_key(key: str, known: list[str]) -> str:
+    """Say that a config key is unknown, and which known one is nearest."""
+    near = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}."
+    return f"Unknown config key {key}: {hint}"
+
+
+def _value(kind: Any, value: Any, where: str) -> Any:
+    if is_dataclass(kind):
+        return _build(kind, value, where)
+    if isinstance(kind, types.GenericAlias):
+        item = typing.get_args(kind)[0]
+        if isinstance(value, str):
+            raise InputError(f"{where} is {value!r}: expected a tuple of {item.__name__}.")
+        return tuple(_value(item, v, where) for v in value)
+    number = kind is float and isinstance(value, int) and not isinstance(value, bool)
+    if not (number or type(value) is kind):
+        raise InputError(f"{where} is {value!r}: expected a value of type {kind.__name__}.")
+    return kind(value)

@@ -1,0 +1,99 @@
+"""From an image to a network's pixels: PIL-exact resizing, windows, normalisation."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, UInt8
+from PIL import Image
+
+from jaxdesc.attention import resized_shape, window
+from jaxdesc.errors import InputError
+
+INTERPOLATIONS = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """How a network wants its images.
+
+    Attributes:
+        size: side of its square input in pixels.
+        field: side of the centre crop as a share of the resized shorter side (224/256).
+        interpolation: "bilinear" or "bicubic", antialiased as PIL does it.
+        mean, std: of the normalisation, for pixels in [0, 1].
+    """
+
+    size: int
+    field: float
+    interpolation: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if self.interpolation not in INTERPOLATIONS:
+            raise InputError(
+                f"Unknown interpolation {self.interpolation!r} in a network's preprocessing: "
+                f"expected one of {', '.join(INTERPOLATIONS)}."
+            )
+
+    @classmethod
+    def from_timm(cls, pretrained: Mapping[str, Any]) -> "Preprocess":
+        """Read timm's `pretrained_cfg`; what is absent takes ImageNet's usual values."""
+        return cls(
+            size=int(pretrained.get("input_size", (3, 224, 224))[-1]),
+            field=float(pretrained.get("crop_pct", 0.875)),
+            interpolation=str(pretrained.get("interpolation", "bilinear")),
+            mean=tuple(pretrained.get("mean", (0.485, 0.456, 0.406))),
+            std=tuple(pretrained.get("std", (0.229, 0.224, 0.225))),
+        )
+
+    def normalise(
+        self, pixels: UInt8[Array, "batch size size 3"] | UInt8[np.ndarray, "batch size size 3"]
+    ) -> Float[Array, "batch size size 3"]:
+        """Turn bytes into what the network expects, as torchvision's ToTensor and Normalize do."""
+        scaled = pixels.astype(jnp.float32) / 255
+        mean = jnp.asarray(self.mean, jnp.float32)[None, None, None]
+        std = jnp.asarray(self.std, jnp.float32)[None, None, None]
+        return jax.lax.sub(scaled, jnp.broadcast_to(mean, scaled.shape)) / std
+
+    def squash(self, image: Image.Image) -> UInt8[np.ndarray, "size size 3"]:
+        """Resize the whole image to the square input, whatever its shape: nothing is cut off."""
+        resample = INTERPOLATIONS[self.interpolation]
+        return np.asarray(image.resize((self.size, self.size), resample))
+
+    def cut(
+        self, image: Image.Image, centre: tuple[float, float], field: float | None = None
+    ) -> tuple[UInt8[np.ndarray, "size size 3"], Box]:
+        """Cut the square window around `centre`, clamped inside the image.
+
+        Resizes first and crops then, as torchvision's Resize and CenterCrop do, so that a window
+        with a centred `centre` is the centre view, pixel for pixel.
+
+        Args:
+            image: decoded, RGB.
+            centre: (y, x) as fractions of the height and the width.
+            field: side of the window as a share of the shorter side; the network's own by default.
+
+        Returns:
+            The pixels, and the window's (left, top, right, bottom) in pixels of the image.
+        """
+        shorter = max(self.size, round(self.size / (field or self.field)))
+        height, width = resized_shape(image.height, image.width, shorter)
+        resized = image.resize((width, height), INTERPOLATIONS[self.interpolation])
+        frame = window(height, width, self.size, centre)
+        left, top = frame.left, frame.top
+        pixels = np.asarray(resized.crop((left, top, left + self.size, top + self.size)))
+        across, down = image.width / width, image.height / height
+        corners = (left, top, left + self.size, top + self.size)
+        scales = (across, down, across, down)
+        x0, y0, x1, y1 = (c * s for c, s in zip(corners, scales, strict=True))
+        return pixels, (x0, y0, x1, y1)

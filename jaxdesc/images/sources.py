@@ -1,0 +1,191 @@
+"""Image sources: a folder of photos, or the embedded world's scenes, behind one interface."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+from PIL import Image
+
+from jaxdesc.errors import InputError
+from jaxdesc.scenes.world import CLASSES, SPLITS, render
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+FORMS = "folder:PATH or scenes:split=probe,seed=0,count=1600,correlation=0"
+
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Example:
+    """One probe image.
+
+    Attributes:
+        image: decoded, RGB.
+        label: class index, where the source knows it.
+        box: the object's (left, top, right, bottom) in pixels, where the source knows it.
+    """
+
+    image: Image.Image
+    label: int | None = None
+    box: Box | None = None
+
+
+class Source(Protocol):
+    """A sequence of probe images; random access, safe to read from several threads."""
+
+    spec: str
+    has_boxes: bool
+    has_labels: bool
+
+    def __len__(self) -> int:
+        """Count the images."""
+        ...
+
+    def __getitem__(self, index: int) -> Example:
+        """Decode image `index`; raises `InputError` naming a file that can't be decoded."""
+        ...
+
+    def identify(self, index: int) -> str:
+        """Name image `index` for a reader, without decoding it."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Hash everything the images' content depends on."""
+        ...
+
+
+class Folder:
+    """Every JPEG, PNG and WebP below a folder, by relative path.
+
+    Raises:
+        InputError: a folder that is missing or holds no image.
+    """
+
+    has_boxes = False
+    has_labels = False
+
+    def __init__(self, path: str):
+        root = Path(path).expanduser()
+        if not root.is_dir():
+            raise InputError(
+                f"The image folder {path!r} does not exist: give a folder of "
+                "JPEG, PNG or WebP files as folder:PATH."
+            )
+        self.spec = f"folder:{path}"
+        self.root = root
+        self.files: Sequence[Path] = sorted(
+            p for p in root.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()
+        )
+        if not self.files:
+            raise InputError(
+                f"The image folder {path!r} holds no image: expected at least one file ending in "
+                f"{', '.join(SUFFIXES)}."
+            )
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Example:
+        """Decode one photo to RGB."""
+        path = self.files[index]
+        try:
+            with Image.open(path) as image:
+                return Example(image.convert("RGB"))
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            raise InputError(
+                f"The image {str(path)!r} can't be decoded ({error}): expected a whole JPEG, PNG "
+                "or WebP; repair or remove it and start again."
+            ) from error
+
+    def identify(self, index: int) -> str:
+        """Give the path below the folder."""
+        return self.files[index].relative_to(self.root).as_posix()
+
+    def fingerprint(self) -> str:
+        """Hash every file's path, size and time of change."""
+        digest = hashlib.sha256()
+        for index, path in enumerate(self.files):
+            stat = path.stat()
+            digest.update(f"{self.identify(index)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        return digest.hexdigest()
+
+
+class Scenes:
+    """Rendered scenes of the embedded world, with labels and true boxes.
+
+    Raises:
+        InputError: an option that is not split, seed, count or correlation, or a bad value.
+    """
+
+    has_boxes = True
+    has_labels = True
+
+    def __init__(self, options: str):
+        given = _options(options)
+        try:
+            self.split = given.pop("split", "probe")
+            self.seed = int(given.pop("seed", "0"))
+            self.count = int(given.pop("count", "1600"))
+            self.correlation = float(given.pop("correlation", "0"))
+        except ValueError as error:
+            raise InputError(
+                f"The image source 'scenes:{options}' has a bad number: {error}."
+            ) from None
+        if given or self.split not in SPLITS or self.count < 1 or not 0 <= self.correlation <= 1:
+            raise InputError(
+                f"The image source 'scenes:{options}' can't be read: expected {FORMS}, with split "
+                f"one of {', '.join(SPLITS)}, count at least 1 and correlation in [0, 1]."
+            )
+        self.spec = (
+            f"scenes:split={self.split},seed={self.seed},count={self.count},"
+            f"correlation={self.correlation:g}"
+        )
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Example:
+        """Render one scene; every view of it is cut from the same rendering."""
+        scene = _rendered(self.split, self.seed, index, self.correlation)
+        return Example(Image.fromarray(scene.pixels), scene.kind, scene.box)
+
+    def identify(self, index: int) -> str:
+        """Name the scene by its split, seed, index and class."""
+        name = list(CLASSES)[index % len(CLASSES)]
+        return f"{self.split}-{self.seed}/{index:05d}_{name}.png"
+
+    def fingerprint(self) -> str:
+        """Hash the options; the renderer's code is part of every fingerprint anyway."""
+        return hashlib.sha256(self.spec.encode()).hexdigest()
+
+
+# 37 kB a scene: at most 600 MB, and a probe set of usual size is rendered once for all its views.
+_rendered = lru_cache(maxsize=16_384)(render)
+
+
+def _options(text: str) -> dict[str, str]:
+    pairs = [item.partition("=") for item in text.split(",") if item]
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def open_source(spec: str) -> Source:
+    """Open an image source by its specification.
+
+    Args:
+        spec: `folder:PATH` or `scenes:` with comma-separated options.
+
+    Returns:
+        The source.
+
+    Raises:
+        InputError: for any other form, or what `Folder` and `Scenes` refuse.
+    """
+    kind, _, rest = spec.partition(":")
+    if kind == "folder" and rest:
+        return Folder(rest)
+    if kind == "scenes":
+        return Scenes(rest)
+    raise InputError(f"Unknown image source {spec!r}: expected {FORMS}.")

@@ -1,0 +1,183 @@
+"""CLIP ready for use: weights, tokenizer and preprocessing read from one Hugging Face folder."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, UInt8
+
+from jaxdesc import fingerprint
+from jaxdesc.errors import InputError
+from jaxdesc.images.preprocess import Preprocess
+from jaxdesc.models.checkpoint import load_clip_model
+from jaxdesc.models.target import existing_folder
+from jaxdesc.scenes import NETWORKS
+
+# Token counts that texts are padded to: few, so that few programs are compiled, and dense where
+# concept prompts lie. What stands after the end token changes nothing, since the tower is causal.
+BUCKETS = (8, 12, 16, 24, 32, 48, 77)
+TEXTS_AT_ONCE = 256
+RESAMPLINGS = {2: "bilinear", 3: "bicubic"}  # PIL's numbers, as Hugging Face writes them
+
+
+@dataclass(frozen=True, eq=False)
+class ClipEncoder:
+    """CLIP's two towers as functions of images and of texts.
+
+    Attributes:
+        params: pytree of its weights.
+        graph: the module's structure (`nnx.split`).
+        tokenizer: a Hugging Face tokenizer.
+        length: most tokens a text may have.
+        preprocess: how the image tower wants its images.
+        name: for reports.
+    """
+
+    params: Any
+    graph: Any
+    tokenizer: Any
+    length: int
+    preprocess: Preprocess
+    name: str = "clip"
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the weights, of what both towers compute, of tokenizer and preprocessing."""
+        size = self.preprocess.size
+        pixels = np.zeros((1, size, size, 3), np.float32)
+        tokens = np.zeros((1, BUCKETS[0]), np.int32)
+        programs = [
+            fingerprint.of_function(partial(_images, self.graph), self.params, pixels),
+            fingerprint.of_function(partial(_texts, self.graph), self.params, tokens),
+            fingerprint.of_text(self.tokenizer.backend_tokenizer.to_str()),
+        ]
+        weights = fingerprint.of_weights(self.params)
+        return " ".join((weights, *programs, str(self.preprocess)))
+
+    def encode_images(
+        self, pixels: Float[Array | np.ndarray, "batch size size 3"]
+    ) -> Float[Array, "batch dimension"]:
+        """Return unit features of normalised pixels."""
+        return _images(self.graph, self.params, pixels)
+
+    def encode_views(
+        self, views: UInt8[np.ndarray, "batch size size 3"]
+    ) -> Float[Array, "batch dimension"]:
+        """Return unit features of views as they were cut, not yet normalised."""
+        return _views(self.graph, self.preprocess, self.params, views)
+
+    def encode_texts(self, texts: Sequence[str]) -> Float[np.ndarray, "text dimension"]:
+        """Return unit features of texts, in their order.
+
+        Raises:
+            InputError: no text, or one with more tokens than the text tower has positions.
+        """
+        tokens = self._tokens(texts)
+        order = sorted(range(len(tokens)), key=lambda i: len(tokens[i]))
+        features: list[np.ndarray] = []
+        for start in range(0, len(order), TEXTS_AT_ONCE):
+            chosen = [tokens[i] for i in order[start : start + TEXTS_AT_ONCE]]
+            padded = self._padded(chosen)
+            features.append(np.asarray(_texts(self.graph, self.params, padded))[: len(chosen)])
+        sorted_features = np.concatenate(features)
+        result = np.empty_like(sorted_features)
+        result[order] = sorted_features
+        return result
+
+    def _tokens(self, texts: Sequence[str]) -> list[list[int]]:
+        if not texts:
+            raise InputError("There is no text to encode: give at least one.")
+        tokens: list[list[int]] = self.tokenizer(list(texts))["input_ids"]
+        for text, ids in zip(texts, tokens, strict=True):
+            if len(ids) > self.length:
+                raise InputError(
+                    f"The text {text[:60]!r} has {len(ids)} tokens, but {self.name} reads at most "
+                    f"{self.length}: shorten or remove it."
+                )
+        return tokens
+
+    def _padded(self, tokens: list[list[int]]) -> np.ndarray:
+        """Pad to a bucket's length, and to a full batch so that shapes stay few."""
+        longest = max(map(len, tokens))
+        width = min(self.length, next(b for b in (*BUCKETS, self.length) if b >= longest))
+        end = self.tokenizer.eos_token_id
+        padded = np.full((TEXTS_AT_ONCE, width), end, np.int32)
+        for row, ids in zip(padded, tokens, strict=False):
+            row[: len(ids)] = ids
+        return padded
+
+
+@partial(jax.jit, static_argnums=0)
+def _images(graph: Any, params: Any, pixels: Array) -> Array:
+    return nnx.merge(graph, params).encode_images(pixels)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _views(graph: Any, preprocess: Preprocess, params: Any, views: Array) -> Array:
+    return nnx.merge(graph, params).encode_images(preprocess.normalise(views))
+
+
+@partial(jax.jit, static_argnums=0)
+def _texts(graph: Any, params: Any, tokens: Array) -> Array:
+    return nnx.merge(graph, params).encode_texts(tokens)
+
+
+def load_clip(folder: str) -> ClipEncoder:
+    """Read a CLIP.
+
+    Args:
+        folder: a local Hugging Face CLIP folder (`config.json`, `model.safetensors`, tokenizer,
+            `preprocessor_config.json`); or "scenes", the embedded world's own.
+
+    Returns:
+        The encoder.
+
+    Raises:
+        InputError: a missing folder or tokenizer, a config that is not understood, or tensors that
+            do not fit.
+    """
+    path = existing_folder(NETWORKS / "clip" if folder == "scenes" else Path(folder), "CLIP")
+    model = load_clip_model(path)
+    graph, params = nnx.split(model)
+    return ClipEncoder(
+        params=params,
+        graph=graph,
+        tokenizer=_tokenizer(path),
+        length=model.config.text.max_position_embeddings,
+        preprocess=_preprocess(path, model.config.vision.image_size),
+        name=folder,
+    )
+
+
+def _tokenizer(path: Path) -> Any:
+    from transformers import CLIPTokenizer  # seconds to import, and needed only here
+
+    if not any((path / name).exists() for name in ("tokenizer.json", "vocab.json")):
+        raise InputError(
+            f"The CLIP folder {str(path)!r} has no tokenizer: expected tokenizer.json, or "
+            "vocab.json and merges.txt, as Hugging Face ships them."
+        )
+    return CLIPTokenizer.from_pretrained(path, local_files_only=True)
+
+
+def _preprocess(path: Path, image_size: int) -> Preprocess:
+    """Read `preprocessor_config.json`; without one, OpenAI's preprocessing is meant."""
+    file = path / "preprocessor_config.json"
+    found = json.loads(file.read_text()) if file.exists() else {}
+    size = found.get("size", image_size)
+    crop = found.get("crop_size", image_size)
+    shortest = size["shortest_edge"] if isinstance(size, dict) else size
+    side = crop["height"] if isinstance(crop, dict) else crop
+    return Preprocess(
+        size=side,
+        field=side / shortest,
+        interpolation=RESAMPLINGS[found.get("resample", 3)],
+        mean=tuple(found.get("image_mean", (0.48145466, 0.4578275, 0.40821073))),
+        std=tuple(found.get("image_std", (0.26862954, 0.26130258, 0.27577711))),
+    )

@@ -1,0 +1,490 @@
+"""The five stages in order, activate → select → embed → score → evaluate, and nothing else.
+
+Each stage is a function from artifacts to an artifact; its inputs, listed beside it, name it. κ and
+α enter no stage before `score`, so a sweep over them never runs a network twice.
+"""
+
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, partial
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from jaxdesc import exemplars, scoring
+from jaxdesc.attention import grad_cam, peaks, random_centre
+from jaxdesc.config import Config
+from jaxdesc.errors import InputError
+from jaxdesc.evaluation import metrics
+from jaxdesc.images.loader import batches
+from jaxdesc.images.sources import Example, Source
+from jaxdesc.models.encoder import ClipEncoder
+from jaxdesc.models.target import LOGITS, Target
+from jaxdesc.result import Exemplar, Result, build_neurons
+from jaxdesc.store import Artifact, Draft, Store
+from jaxdesc.vocabulary import BASE_TEMPLATE, Vocabulary, prompts
+
+Centre = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run works on, beside its config.
+
+    Attributes:
+        target: the network whose neurons are described.
+        clip: compares views with concepts.
+        source: the probe images.
+        vocabulary: the concepts.
+        scorer: the CLIP of the metric CLIP cos.
+        sentence: encodes texts for the metric sentence cosine; left out where None.
+    """
+
+    target: Target
+    clip: ClipEncoder
+    source: Source
+    vocabulary: Vocabulary
+    scorer: ClipEncoder
+    sentence: metrics.Encoder | None = None
+
+
+@dataclass
+class Run:
+    """One pass of the pipeline: its config, inputs, store, and how long each stage took."""
+
+    config: Config
+    inputs: Inputs
+    store: Store
+    quiet: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def stage(
+        self, name: str, inputs: Mapping[str, Any], compute: Callable[[Draft], None]
+    ) -> Artifact:
+        """Find or compute one artifact, and note the time it took to compute."""
+        began = time.perf_counter()
+        artifact = self.store.stage(name, inputs, compute)
+        if artifact.computed:
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+        return artifact
+
+    @cached_property
+    def names(self) -> tuple[tuple[str, ...], ...]:
+        """Class names of the layer's neurons, where they are classes."""
+        return self.inputs.target.classes if self.config.target.layer == LOGITS else ()
+
+
+def describe(run: Run) -> Result:
+    """Run all stages that are not done yet and assemble what they found.
+
+    Raises:
+        InputError: a config that does not fit its inputs, or an image that can't be decoded.
+    """
+    _check(run)
+    activated = activate(run)
+    selected = select(run, activated)
+    embedded = embed(run, activated, selected)
+    encoded = encode(run)
+    scored = score(run, selected, embedded, encoded)
+    words = score_words(run) if run.names else None
+    evaluated = evaluate(run, scored, words) if words else None
+    stages = (activated, selected, embedded, encoded, scored, *filter(None, (words, evaluated)))
+    return _result(run, {stage.stage: stage for stage in stages})
+
+
+def _check(run: Run) -> None:
+    config, source = run.config, run.inputs.source
+    if config.score.exemplars > len(source):
+        raise InputError(
+            f"config.score.exemplars is {config.score.exemplars}, but {source.spec} holds only "
+            f"{len(source)} images: ask for at most as many."
+        )
+    if config.crop.view == "box" and not source.has_boxes:
+        raise InputError(
+            f"config.crop.view is 'box', but {source.spec} knows no boxes: choose another view."
+        )
+    if config.crop.cam_class == "label" and not source.has_labels:
+        raise InputError(
+            f"config.crop.cam_class is 'label', but {source.spec} knows no labels: choose "
+            "'predicted'."
+        )
+
+
+def activate(run: Run) -> Artifact:
+    """Cut every image's view and record every neuron's activation on it.
+
+    Arrays: activations [I, N], boxes [I, 4] of the views in pixels, centres [I, 2] and fallback
+    [I]: whether the attention map was empty, so that the view is the centre.
+    """
+    target, source, config = run.inputs.target, run.inputs.source, run.config
+    inputs = {
+        "target": target.fingerprint,
+        "source": source.fingerprint(),
+        "layer": config.target.layer,
+        "pooling": config.target.pooling,
+        "crop": _relevant_crop(config),
+    }
+
+    def compute(draft: Draft) -> None:
+        fallbacks = 0
+        for start, pixels, placed in _views(run):
+            values = _activations(target, config.target.layer, config.target.pooling, pixels)
+            for name, rows in {"activations": values, **placed}.items():
+                draft.write_rows(name, start, rows[: len(placed["boxes"])], len(source))
+            fallbacks += int(placed["fallback"].sum())
+        draft.values["fallbacks"] = fallbacks
+
+    return run.stage("activate", inputs, compute)
+
+
+def _relevant_crop(config: Config) -> dict[str, Any]:
+    """The crop options that the view depends on; a random seed does not name a centre view."""
+    crop = config.crop
+    relevant: dict[str, Any] = {"view": crop.view, "field": crop.field}
+    if crop.view == "attention":
+        relevant |= {"cam_input": crop.cam_input, "cam_class": crop.cam_class}
+    if crop.view == "random":
+        relevant["seed"] = crop.seed
+    return relevant
+
+
+def _activations(target: Target, layer: str, pooling: str, pixels: np.ndarray) -> np.ndarray:
+    normalised = _normalise(target.preprocess, pixels)
+    values = np.asarray(target.activations(normalised, layer, pooling), np.float32)
+    if np.isnan(values).any():
+        raise InputError(
+            f"Layer {layer!r} of {target.name} gives NaN: its weights or its preprocessing are "
+            "broken; check the checkpoint."
+        )
+    return values
+
+
+@partial(jax.jit, static_argnums=0)
+def _normalise(preprocess: Any, pixels: jax.Array) -> jax.Array:
+    return preprocess.normalise(pixels)
+
+
+def _views(run: Run) -> Iterator[tuple[int, np.ndarray, dict[str, np.ndarray]]]:
+    """Batches of views: first index, pixels (padded to a full batch), and where the views lie."""
+    config, source, preprocess = run.config, run.inputs.source, run.inputs.target.preprocess
+    size = config.images.batch
+    prepare = partial(_prepare, run)
+    bar = tqdm(total=len(source), desc=f"activate {config.crop.view}", unit="img",
+               disable=run.quiet, mininterval=0.5)  # fmt: skip
+    with bar, ThreadPoolExecutor() as threads:
+        start = 0
+        for chunk in batches(source, range(len(source)), prepare, size):
+            centres, found = _centres(run, start, chunk)
+            images = [example.image for example, _ in chunk]
+            cut = partial(_cut, preprocess, config)
+            views = list(threads.map(cut, images, centres))
+            placed: dict[str, np.ndarray] = {
+                "boxes": np.array([box for _, box in views], np.float32),
+                "centres": np.array(centres, np.float64),
+                "fallback": ~found,
+            }
+            yield start, _padded(np.stack([pixels for pixels, _ in views]), size), placed
+            start += len(chunk)
+            bar.update(len(chunk))
+
+
+def _prepare(run: Run, index: int, example: Example) -> tuple[Example, Any]:
+    """What Grad-CAM will look at, prepared in the loader's threads: pixels and their box."""
+    del index
+    if run.config.crop.view != "attention":
+        return example, None
+    preprocess, image = run.inputs.target.preprocess, example.image
+    if run.config.crop.cam_input == "centre":
+        return example, preprocess.cut(image, (0.5, 0.5))
+    return example, (preprocess.squash(image), (0.0, 0.0, image.width, image.height))
+
+
+def _centres(
+    run: Run, start: int, chunk: list[tuple[Example, Any]]
+) -> tuple[list[Centre], np.ndarray]:
+    """The centre of each image's window as (y, x) fractions, and whether it was really found."""
+    crop, found = run.config.crop, np.ones(len(chunk), bool)
+    if crop.view == "attention":
+        return _attention_centres(run, chunk)
+    if crop.view == "random":
+        return [
+            random_centre(crop.seed, start + i, example.image.height, example.image.width,
+                          crop.field)
+            for i, (example, _) in enumerate(chunk)
+        ], found  # fmt: skip
+    if crop.view == "box":
+        return [_middle(example.box, example.image) for example, _ in chunk], found
+    return [(0.5, 0.5)] * len(chunk), found
+
+
+def _attention_centres(
+    run: Run, chunk: list[tuple[Example, Any]]
+) -> tuple[list[Centre], np.ndarray]:
+    """Peaks of Grad-CAM, as fractions of the whole image."""
+    target, size = run.inputs.target, run.config.images.batch
+    pixels = _normalise(target.preprocess, _padded(np.stack([p for _, (p, _) in chunk]), size))
+    classes = None
+    if run.config.crop.cam_class == "label":
+        classes = _padded(np.array([e.label for e, _ in chunk], np.int32), size)
+    within, found = peaks(grad_cam(target, pixels, classes)[: len(chunk)])
+    centres = []
+    for (y, x), (example, (_, (left, top, right, bottom))) in zip(within, chunk, strict=True):
+        image = example.image
+        centres.append(
+            ((top + y * (bottom - top)) / image.height, (left + x * (right - left)) / image.width)
+        )
+    return [c if ok else (0.5, 0.5) for c, ok in zip(centres, found, strict=True)], found
+
+
+def _middle(box: tuple[float, float, float, float] | None, image: Any) -> Centre:
+    assert box is not None  # _check has seen that the source has boxes
+    left, top, right, bottom = box
+    return (top + bottom) / 2 / image.height, (left + right) / 2 / image.width
+
+
+def _cut(
+    preprocess: Any, config: Config, image: Any, centre: Centre
+) -> tuple[np.ndarray, tuple[float, ...]]:
+    if config.crop.view == "full":
+        return preprocess.squash(image), (0.0, 0.0, float(image.width), float(image.height))
+    pixels, box = preprocess.cut(image, centre, config.crop.field)
+    return pixels, box
+
+
+def _padded(rows: np.ndarray, size: int) -> np.ndarray:
+    """Repeat the last row until there are `size`: one shape, one compiled program."""
+    missing = size - len(rows)
+    return np.concatenate([rows, np.repeat(rows[-1:], missing, axis=0)]) if missing else rows
+
+
+def select(run: Run, activated: Artifact) -> Artifact:
+    """Find each neuron's most activating views by a running top-n.
+
+    Arrays: images [N, n] (indices, best first), values [N, n], dead [N].
+    """
+    count, size = run.config.score.exemplars, run.config.images.batch
+
+    def compute(draft: Draft) -> None:
+        state, start = None, 0
+        for rows in activated.rows("activations", size):
+            state = state or exemplars.empty(rows.shape[1], count)
+            images = np.arange(start, start + size, dtype=np.int32)
+            valid = np.arange(size) < len(rows)
+            state = exemplars.update(state, _padded(rows, size), images, valid)
+            start += len(rows)
+        assert state is not None  # a source is never empty
+        draft.write("images", np.asarray(state.images))
+        draft.write("values", np.asarray(state.values))
+        draft.write("dead", np.asarray(exemplars.dead(state)))
+
+    return run.stage("select", {"activate": activated.name, "exemplars": count}, compute)
+
+
+def embed(run: Run, activated: Artifact, selected: Artifact) -> Artifact:
+    """Encode the distinct exemplar views with CLIP, each once.
+
+    Arrays: images [U] (indices, ascending), features [U, d].
+    """
+    clip, config = run.inputs.clip, run.config
+    whole_image = config.clip.input == "image"
+    inputs = {
+        "select": selected.name,
+        "clip": clip.fingerprint,
+        "input": config.clip.input,
+    }
+
+    def compute(draft: Draft) -> None:
+        images = np.unique(selected.read("images"))
+        centres = activated.read("centres")
+        draft.write("images", images)
+
+        def prepare(index: int, example: Example) -> np.ndarray:
+            if whole_image:
+                return clip.preprocess.cut(example.image, (0.5, 0.5))[0]
+            y, x = centres[index]
+            return _cut(clip.preprocess, config, example.image, (y, x))[0]
+
+        views = batches(run.inputs.source, images.tolist(), prepare, config.clip.batch)
+        bar = tqdm(total=len(images), desc="embed", unit="view", disable=run.quiet, mininterval=0.5)
+        with bar:
+            start = 0
+            for chunk in views:
+                pixels = _padded(np.stack(chunk), config.clip.batch)
+                features = np.asarray(clip.encode_views(pixels))[: len(chunk)]
+                draft.write_rows("features", start, features, len(images))
+                start += len(chunk)
+                bar.update(len(chunk))
+
+    return run.stage("embed", inputs, compute)
+
+
+def encode(run: Run) -> Artifact:
+    """Encode the concepts' prompts and the base template. Arrays: features [T, d], base [d]."""
+    clip = run.inputs.clip
+    texts = prompts(run.inputs.vocabulary, run.config.vocabulary.template)
+    inputs = {"clip": clip.fingerprint, "texts": texts, "base": BASE_TEMPLATE}
+
+    def compute(draft: Draft) -> None:
+        draft.write("features", clip.encode_texts(texts))
+        draft.write("base", clip.encode_texts([BASE_TEMPLATE])[0])
+
+    return run.stage("encode", inputs, compute)
+
+
+def score(run: Run, selected: Artifact, embedded: Artifact, encoded: Artifact) -> Artifact:
+    """Score all neurons against all concepts and keep what lies above the threshold.
+
+    Arrays: those of `scoring.Selection`.
+    """
+    options = run.config.score
+    inputs = {
+        "embed": embedded.name,
+        "encode": encoded.name,
+        "kappa": options.kappa,
+        "alpha": options.alpha,
+    }
+
+    def compute(draft: Draft) -> None:
+        rows = np.searchsorted(embedded.read("images"), selected.read("images"))
+        found = scoring.discover(
+            embedded.read("features"),
+            rows.astype(np.int32),
+            encoded.read("features"),
+            encoded.read("base"),
+            options.kappa,
+            options.alpha,
+            options.block,
+        )
+        for name, values in asdict(found).items():
+            draft.write(name, values)
+
+    return run.stage("score", inputs, compute)
+
+
+def score_words(run: Run) -> Artifact:
+    """Encode what the metrics compare, each distinct text once, and find the ceilings.
+
+    Arrays: one [W, d] an encoder, for `values["words"]`, and one ceiling [N] a metric.
+    """
+    encoders: dict[str, metrics.Encoder] = {"clip": run.inputs.scorer.encode_texts}
+    if run.inputs.sentence is not None:
+        encoders["sentence"] = run.inputs.sentence
+    vocabulary = run.inputs.vocabulary.concepts
+    words = metrics.distinct_words([vocabulary, *run.names])
+    inputs = {
+        "scorer": run.inputs.scorer.fingerprint,
+        "sentence": None if run.inputs.sentence is None else uuid.uuid4().hex,
+        "vocabulary": vocabulary,
+        "names": run.names,
+    }
+
+    def compute(draft: Draft) -> None:
+        for key, encoder in encoders.items():
+            draft.write(key, np.asarray(encoder(words), np.float32))
+        known = {key: metrics.known(words, draft.read(key)) for key in encoders}
+        best = metrics.ceilings(vocabulary, run.names, known)
+        for name, values in best.values.items():
+            draft.write(f"ceiling_{name}", values)
+        draft.values |= {"words": words, "encoders": list(encoders), "metrics": list(best.values)}
+
+    return run.stage("words", inputs, compute)
+
+
+def evaluate(run: Run, scored: Artifact, words: Artifact) -> Artifact:
+    """Compare each class neuron's concepts with its names. Arrays: one [N] a metric."""
+    vocabulary = run.inputs.vocabulary.concepts
+
+    def compute(draft: Draft) -> None:
+        selection = _selection(scored)
+        chosen = [[vocabulary[j] for j, _ in selection.of(i)] for i in range(len(selection.counts))]
+        encoders = {
+            key: metrics.known(words.values["words"], words.read(key))
+            for key in words.values["encoders"]
+        }
+        for name, values in metrics.evaluate(chosen, run.names, encoders).values.items():
+            draft.write(name, values)
+
+    return run.stage("evaluate", {"score": scored.name, "words": words.name}, compute)
+
+
+def _selection(scored: Artifact) -> scoring.Selection:
+    names = ("counts", "concepts", "scores", "maximum", "threshold")
+    return scoring.Selection(**{name: scored.read(name) for name in names})
+
+
+def _result(run: Run, stages: Mapping[str, Artifact]) -> Result:
+    activated, selected = stages["activate"], stages["select"]
+    selection, vocabulary = _selection(stages["score"]), run.inputs.vocabulary.concepts
+    boxes = activated.read("boxes").tolist()
+    ranked = zip(selected.read("images").tolist(), selected.read("values").tolist(), strict=True)
+    measured, best = None, None
+    if "evaluate" in stages:
+        kinds, words = stages["words"].values["metrics"], stages["words"]
+        measured = metrics.Metrics({name: stages["evaluate"].read(name) for name in kinds})
+        best = metrics.Metrics({name: words.read(f"ceiling_{name}") for name in kinds})
+    return Result(
+        neurons=build_neurons(
+            layer=run.config.target.layer,
+            concepts=[
+                [(vocabulary[j], value) for j, value in selection.of(i)]
+                for i in range(len(selection.counts))
+            ],
+            maximum=selection.maximum,
+            threshold=selection.threshold,
+            dead=selected.read("dead"),
+            exemplars=[
+                [
+                    Exemplar(run.inputs.source.identify(i), value, tuple(boxes[i]))
+                    for i, value in zip(images, values, strict=True)
+                ]
+                for images, values in ranked
+            ],
+            names=run.names,
+        ),
+        metrics=measured,
+        ceilings=best,
+        fallbacks=activated.values["fallbacks"],
+        seconds=dict(run.seconds),
+        fingerprints={name: stage.name for name, stage in stages.items()},
+    )
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of an ablation: which view and κ on which probe set, and its metrics."""
+
+    view: str
+    kappa: float
+    probe: str
+    metrics: metrics.Metrics
+
+
+def ablate(run: Run, open_probe: Callable[[str], Source]) -> list[Cell]:
+    """Describe the same neurons for every view, κ and probe set of `config.ablation`.
+
+    Args:
+        run: whose config, inputs and store are used; its times are added up in `run.seconds`.
+        open_probe: opens an image source.
+
+    Returns:
+        A cell each, where the neurons have known names; otherwise nothing.
+    """
+    options, cells = run.config.ablation, []
+    for probe in (options.probes if run.names else ()) or (run.inputs.source.spec,):
+        inputs = replace(run.inputs, source=open_probe(probe))
+        for view in options.views:
+            for kappa in options.kappas:
+                config = replace(
+                    run.config,
+                    crop=replace(run.config.crop, view=view),
+                    score=replace(run.config.score, kappa=kappa),
+                )
+                result = describe(Run(config, inputs, run.store, run.quiet, run.seconds))
+                if result.metrics is not None:
+                    cells.append(Cell(view, kappa, probe, result.metrics))
+    return cells

@@ -1,0 +1,56 @@
+"""The files a run leaves in its working directory."""
+
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from jaxdesc.config import Config, differences
+from jaxdesc.errors import InputError
+from jaxdesc.result import Result, write_whole
+
+LIBRARIES = ("jaxdesc", "jax", "jaxlib", "flax", "numpy", "pillow", "transformers")
+
+
+def claim(workdir: Path, config: Config) -> None:
+    """Refuse a working directory that belongs to a run with another config.
+
+    Raises:
+        InputError: naming every key that differs.
+    """
+    path = workdir / "config.json"
+    if not path.exists():
+        return
+    try:
+        old = json.loads(path.read_text())["config"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} is no config of a run ({error}): give another working directory."
+        ) from error
+    changed = differences(old, json.loads(json.dumps(config.to_dict())))
+    if changed:
+        raise InputError(
+            f"{workdir} holds a run with another config ({'; '.join(changed)}): give another "
+            "working directory, or the same config."
+        )
+
+
+def write(workdir: Path, config: Config, result: Result) -> None:
+    """Write config.json, concepts.jsonl, concepts.csv and metrics.json."""
+    _write_json(
+        workdir / "config.json",
+        {
+            "config": config.to_dict(),
+            "versions": {name: version(name) for name in LIBRARIES},
+            "fingerprints": dict(result.fingerprints),
+        },
+    )
+    result.to_json(workdir / "concepts.jsonl")
+    result.to_csv(workdir / "concepts.csv")
+    _write_json(workdir / "metrics.json", result.metrics_dict())
+
+
+def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+    text = json.dumps(content, indent=1, ensure_ascii=False)
+    write_whole(path, lambda file: print(text, file=file))

@@ -1,0 +1,114 @@
+"""The embedded world's target: a narrow ResNet that classifies the salient object of a scene."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+from PIL import Image
+
+from jaxdesc.models.checkpoint import save_resnet
+from jaxdesc.models.resnet import ResNet, ResNetConfig
+from jaxdesc.scenes.training import Batch, Schedule, cut, fit, render_split
+from jaxdesc.scenes.world import CLASSES, HEIGHT, WIDTH, Scene
+
+SIZE = 112  # px: layer4 is 4 × 4
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+WHOLE = (0, 0, WIDTH, HEIGHT)
+MODEL_ARGS = {
+    "layers": [1, 1, 1, 1],
+    "channels": [16, 32, 64, 128],
+    "stem_width": 16,
+}
+CONFIG = {
+    "architecture": "resnet18",
+    "num_classes": len(CLASSES),
+    "model_args": MODEL_ARGS,
+    "pretrained_cfg": {
+        "input_size": [3, SIZE, SIZE],
+        "crop_pct": 0.875,
+        "interpolation": "bilinear",
+        "mean": list(MEAN),
+        "std": list(STD),
+        "label_names": [", ".join(names) for names in CLASSES.values()],
+    },
+}
+FULL = Schedule(steps=1_200, batch=128, learning_rate=3e-3)
+QUICK = Schedule(steps=20, batch=32, learning_rate=3e-3)
+
+
+def normalise(pixels: np.ndarray) -> jax.Array:
+    """Turn uint8 pixels [..., 3] into what the network expects, float32."""
+    scaled = jnp.asarray(pixels, jnp.float32) / 255
+    return (scaled - jnp.asarray(MEAN)) / jnp.asarray(STD)
+
+
+def train(scenes: Sequence[Scene], schedule: Schedule, directory: Path) -> ResNet:
+    """Train the target on whole scenes and on windows that hold the object.
+
+    Args:
+        scenes: of the training split.
+        schedule: `FULL` or `QUICK`.
+        directory: of the checkpoints.
+
+    Returns:
+        The trained network.
+    """
+    model = ResNet(ResNetConfig.from_timm(CONFIG), rngs=nnx.Rngs(0))
+    model.train()
+
+    def batch_of(step: int) -> Batch:
+        rng = np.random.default_rng([1, step])
+        chosen = [scenes[i] for i in rng.integers(len(scenes), size=schedule.batch)]
+        pixels = [_augmented(scene, rng) for scene in chosen]
+        return {"pixels": np.stack(pixels), "classes": np.array([s.kind for s in chosen])}
+
+    fit(model, _loss, batch_of, schedule, directory)
+    model.eval()
+    return model
+
+
+def _augmented(scene: Scene, rng: np.random.Generator) -> np.ndarray:
+    """A whole scene, or half the time a random rectangle around the object."""
+    if rng.random() < 0.5:
+        return cut(scene, WHOLE, SIZE, Image.Resampling.BILINEAR)
+    left, top, right, bottom = scene.box
+    window = (
+        rng.uniform(0, left),
+        rng.uniform(0, top),
+        rng.uniform(right, WIDTH),
+        rng.uniform(bottom, HEIGHT),
+    )
+    return cut(scene, window, SIZE, Image.Resampling.BILINEAR)
+
+
+def _loss(model: Any, batch: Any, progress: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+    del progress
+    logits = model(normalise(batch["pixels"]))
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["classes"])
+    right = jnp.mean(jnp.argmax(logits, -1) == batch["classes"])
+    return jnp.mean(losses), {"accuracy": right}
+
+
+def accuracy(model: ResNet, scenes: Sequence[Scene], batch: int = 200) -> float:
+    """Share of whole scenes whose class the target gets right."""
+    model.eval()
+    classify = nnx.jit(lambda model, pixels: jnp.argmax(model(normalise(pixels)), -1))
+    right = []
+    for start in range(0, len(scenes), batch):
+        part = scenes[start : start + batch]
+        pixels = np.stack([cut(s, WHOLE, SIZE, Image.Resampling.BILINEAR) for s in part])
+        right.append(np.asarray(classify(model, pixels)) == [s.kind for s in part])
+    return float(np.mean(np.concatenate(right)))
+
+
+def build(schedule: Schedule, scenes: int, held_out: int, output: Path, checkpoints: Path) -> float:
+    """Train the target, write its folder and return its accuracy on validation scenes."""
+    model = train(render_split("train", scenes), schedule, checkpoints)
+    gate = accuracy(model, render_split("validation", held_out))
+    save_resnet(model, output, CONFIG)
+    return gate

@@ -1,0 +1,135 @@
+"""The training loop that both networks of the embedded world share: seeded and resumable."""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+from flax import nnx
+from PIL import Image
+from tqdm import tqdm
+
+from jaxdesc.scenes.world import Scene, render
+
+Batch = dict[str, np.ndarray]
+Loss = Callable[[Any, Any, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast to train: AdamW, linear warm-up of the rate, cosine decay to zero."""
+
+    steps: int
+    batch: int
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    save_every: int = 500
+
+    def optimiser(self) -> optax.GradientTransformation:
+        """Build the optax transformation; matrices alone decay."""
+        rate = optax.warmup_cosine_decay_schedule(
+            0.0, self.learning_rate, max(1, self.steps // 20), self.steps
+        )
+        return optax.chain(
+            optax.clip_by_global_norm(1.0),
+            optax.adamw(
+                rate,
+                b2=0.98,
+                weight_decay=self.weight_decay,
+                mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params),
+            ),
+        )
+
+
+def render_split(split: str, count: int) -> list[Scene]:
+    """Render the first `count` scenes of a split's world 0, kept in memory (37 kB a scene)."""
+    return [render(split, 0, i) for i in tqdm(range(count), f"rendering {split}", mininterval=5)]
+
+
+def cut(scene: Scene, window: Sequence[float], size: int, resample: int) -> np.ndarray:
+    """Cut a box (left, top, right, bottom in pixels) out of a scene, as [size, size, 3] uint8."""
+    box = (float(window[0]), float(window[1]), float(window[2]), float(window[3]))
+    image = Image.fromarray(scene.pixels)
+    return np.asarray(image.resize((size, size), Image.Resampling(resample), box=box))
+
+
+def fit(
+    model: nnx.Module,
+    loss: Loss,
+    batch_of: Callable[[int], Batch],
+    schedule: Schedule,
+    directory: Path,
+) -> None:
+    """Train `model` in place, from the newest checkpoint in `directory` where there is one.
+
+    Args:
+        model: whose `nnx.Param`s are trained.
+        loss: (model, batch, progress in [0, 1]) -> (scalar, metrics to print).
+        batch_of: the batch of a step; it depends on the step alone, so a resumed run sees the same
+            batches as one that was never stopped.
+        schedule: steps, rates, how often to save.
+        directory: of the Orbax checkpoints.
+    """
+    optimiser = nnx.Optimizer(model, schedule.optimiser(), wrt=nnx.Param)
+
+    @nnx.jit
+    def step_(
+        model: nnx.Module, optimiser: nnx.Optimizer, batch: Batch, progress: jax.Array
+    ) -> dict[str, jax.Array]:
+        differentiate = nnx.value_and_grad(loss, has_aux=True)
+        (value, metrics), gradients = differentiate(model, batch, progress)
+        optimiser.update(model, gradients)
+        return {"loss": value, **metrics}
+
+    options = ocp.CheckpointManagerOptions(max_to_keep=1, create=True)
+    with (
+        ocp.CheckpointManager(directory.absolute(), options=options) as checkpoints,
+        ThreadPoolExecutor(1) as ahead,
+    ):
+        first = _resume(checkpoints, model, optimiser)
+        coming = ahead.submit(batch_of, first)
+        began = time.monotonic()
+        for step in range(first, schedule.steps):
+            batch = coming.result()
+            coming = ahead.submit(batch_of, step + 1)  # drawn while the device works
+            progress = jnp.float32(step / schedule.steps)
+            metrics = step_(model, optimiser, batch, progress)
+            done = step + 1
+            if done % 100 == 0 or done == schedule.steps:
+                _report(done, schedule, metrics, (time.monotonic() - began) / (done - first))
+            if done % schedule.save_every == 0 or done == schedule.steps:
+                state = nnx.to_pure_dict(nnx.state((model, optimiser)))
+                checkpoints.save(done, args=ocp.args.StandardSave(state))
+                checkpoints.wait_until_finished()
+
+
+def _resume(checkpoints: ocp.CheckpointManager, model: nnx.Module, optimiser: nnx.Optimizer) -> int:
+    latest = checkpoints.latest_step()
+    if latest is None:
+        return 0
+    state = nnx.state((model, optimiser))
+    shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, nnx.to_pure_dict(state))
+    restored = checkpoints.restore(latest, args=ocp.args.StandardRestore(shapes))
+    nnx.replace_by_pure_dict(state, restored)
+    nnx.update((model, optimiser), state)
+    print(f"resumed from step {latest}", flush=True)
+    return latest
+
+
+def _report(
+    done: int, schedule: Schedule, metrics: dict[str, jax.Array], seconds_a_step: float
+) -> None:
+    numbers = ", ".join(f"{name} {float(value):.3f}" for name, value in metrics.items())
+    left = (schedule.steps - done) * seconds_a_step / 60
+    rate = schedule.batch / seconds_a_step
+    print(
+        f"step {done}/{schedule.steps}: {numbers}; {rate:.0f} samples/s, {left:.1f} min left",
+        flush=True,
+    )

@@ -1,0 +1,80 @@
+"""How every launch script starts: flags to config, and bad input to one sentence."""
+
+import sys
+from collections.abc import Callable
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from jaxdesc.config import Config, unknown_key
+from jaxdesc.errors import InputError
+
+
+def define_config() -> flags.FlagHolder:
+    """Define --config, a Python file with `get_config()`, and its --config.key=value overrides."""
+    return config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
+
+
+def read_config(flag: flags.FlagHolder) -> Config:
+    """Turn the value of --config into a checked config.
+
+    Raises:
+        InputError: no config file, one that can't be read, or a key or value that can't be used.
+    """
+    try:
+        values = flag.value
+    except OSError as error:
+        raise InputError(
+            "The file of --config can't be read: give the path of a Python config, such as "
+            "configs/scenes.py."
+        ) from error
+    if values is None:
+        raise InputError("--config is missing: give a Python config, such as configs/scenes.py.")
+    return Config.from_dict(values.to_dict())
+
+
+def run(main: Callable[[], None]) -> None:
+    """Parse the flags and run `main`; bad input prints one sentence and exits with code 2."""
+    try:
+        app.run(lambda _: _guarded(main), flags_parser=_parse)
+    except InputError as error:
+        _fail(error)
+
+
+def _guarded(main: Callable[[], None]) -> None:
+    try:
+        main()
+    except InputError as error:
+        _fail(error)
+
+
+def _fail(error: InputError) -> None:
+    print(f"error: {error}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _parse(arguments: list[str]) -> list[str]:
+    """Parse flags; what ml_collections says of a bad override becomes a sentence."""
+    try:
+        return flags.FLAGS(arguments)
+    except flags.Error as error:
+        raise InputError(f"{error}; run with --help for the flags.") from error
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise InputError(_bad_override(arguments, error)) from error
+
+
+def _bad_override(arguments: list[str], error: Exception) -> str:
+    known = _keys(Config().to_dict(), "config")
+    for argument in arguments:
+        key = argument.lstrip("-").partition("=")[0]
+        if key.startswith("config.") and key not in known:
+            return unknown_key(key, known)
+    return f"A flag can't be understood: {str(error).strip()}; check --config and its overrides."
+
+
+def _keys(values: dict, where: str) -> list[str]:
+    found = []
+    for key, value in values.items():
+        here = f"{where}.{key}"
+        found += _keys(value, here) if isinstance(value, dict) else [here]
+    return found
