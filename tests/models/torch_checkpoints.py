@@ -32,7 +32,10 @@ def torchvision_state(model):
 
 
 def torch_resnet(block, depths, channels=(64, 128, 256, 512), stem=64, classes=1000):
-    """A ResNet v1.5 in evaluation mode whose BatchNorm vectors all differ."""
+    """A ResNet v1.5 in evaluation mode whose BatchNorm vectors all differ.
+
+    Some variances are small, so that a wrong epsilon shows; the scales make up for them.
+    """
     expansion = {"basic": 1, "bottleneck": 4}[block]
     torch.manual_seed(0)
     model = transformers.ResNetForImageClassification(
@@ -47,10 +50,12 @@ def torch_resnet(block, depths, channels=(64, 128, 256, 512), stem=64, classes=1
     )
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
-            torch.nn.init.uniform_(module.weight, 0.4, 0.9)
-            torch.nn.init.normal_(module.bias, std=0.2)
-            torch.nn.init.normal_(module.running_mean, std=0.3)
-            torch.nn.init.uniform_(module.running_var, 0.5, 2.0)
+            module.running_var.copy_(torch.logspace(-3, 0, module.num_features))
+            deviation = module.running_var.sqrt()
+            with torch.no_grad():
+                module.weight.uniform_(0.4, 0.9).mul_(deviation)
+                module.bias.normal_(std=0.2)
+                module.running_mean.normal_(std=0.3).mul_(deviation)
     return model.eval()
 
 
