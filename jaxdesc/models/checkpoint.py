@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jaxtyping import Array
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
@@ -137,7 +138,7 @@ def load_resnet(folder: str | PathLike[str]) -> ResNet:
         InputError: a missing, unreadable or unsuitable file, or tensors that do not fit.
     """
     config = _config(ResNetConfig.from_timm, folder)
-    shapes = nnx.eval_shape(lambda: ResNet(config, rngs=nnx.Rngs(0)))
+    shapes = _abstract(ResNet, config)
     model = assign(shapes, read_tensors(folder), RESNET, folder)
     model.eval()
     return model
@@ -167,7 +168,7 @@ def load_clip_model(folder: str | PathLike[str]) -> CLIP:
         InputError: a missing, unreadable or unsuitable file, or tensors that do not fit.
     """
     config = _config(CLIPConfig.from_huggingface, folder)
-    shapes = nnx.eval_shape(lambda: CLIP(config, rngs=nnx.Rngs(0)))
+    shapes = _abstract(CLIP, config)
     return assign(shapes, read_tensors(folder), CLIP_TABLE, folder)
 
 
@@ -229,7 +230,7 @@ def assign(
         InputError: one error for all of missing, unknown, misshapen and doubly claimed tensors.
     """
     graph, state = nnx.split(shapes)
-    parameters = _parameters(state)
+    parameters = _parameters(shapes)
     claims = _claims(parameters, table)
     problems = _unclear(parameters, claims) | _unfitting(claims, tensors, table)
     if any(problems.values()):
@@ -252,7 +253,7 @@ def tensors_of(model: nnx.Module, table: Table) -> dict[str, np.ndarray]:
     Raises:
         InputError: the model has parameters with no place in the table.
     """
-    parameters = _parameters(nnx.state(model))
+    parameters = _parameters(model)
     claims = _claims(parameters, table)
     problems = _unclear(parameters, claims)
     if any(problems.values()):
@@ -269,13 +270,25 @@ def tensors_of(model: nnx.Module, table: Table) -> dict[str, np.ndarray]:
     }
 
 
+class _OneKey(nnx.Rngs):
+    """Always the same key. Under a trace, counting keys takes time quadratic in their number."""
+
+    def params(self) -> Array:
+        return self["default"].key[...]
+
+
+def _abstract(model: Callable[..., Model], config: Any) -> Model:
+    """Return the model with shapes in the place of its arrays."""
+    return nnx.eval_shape(lambda: model(config, rngs=_OneKey(0)))
+
+
 def _dotted(path: tuple[Any, ...]) -> str:
     return ".".join(map(str, path))
 
 
-def _parameters(state: nnx.State) -> dict[str, Any]:
+def _parameters(model: nnx.Module) -> dict[str, Any]:
     """Return the arrays of a model (of an abstract one: their shapes) by dotted path."""
-    return {_dotted(path): leaf.get_value() for path, leaf in nnx.to_flat_state(state)}
+    return {_dotted(path): leaf.get_value() for path, leaf in nnx.to_flat_state(nnx.state(model))}
 
 
 def _claims(parameters: Mapping[str, Any], table: Table) -> list[Claim]:

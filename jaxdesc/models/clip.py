@@ -253,9 +253,9 @@ class EncoderLayer(nnx.Module):
         return x + self.fc2(self.activation(self.fc1(self.layer_norm2(x))))
 
 
-def _layers(config: TowerConfig, *, causal: bool, rngs: nnx.Rngs) -> nnx.List:
+def _layers(config: TowerConfig, *, causal: bool, rngs: nnx.Rngs) -> list[EncoderLayer]:
     depth = range(config.num_hidden_layers)
-    return nnx.List([EncoderLayer(config, causal=causal, rngs=rngs) for _ in depth])
+    return [EncoderLayer(config, causal=causal, rngs=rngs) for _ in depth]
 
 
 class VisionTower(nnx.Module):
@@ -278,7 +278,7 @@ class VisionTower(nnx.Module):
         )
         self.position_embedding = nnx.Param(_normal(0.02)(rngs.params(), (positions, width)))
         self.pre_layernorm = _layer_norm(config, rngs)
-        self.layers = _layers(config, causal=False, rngs=rngs)
+        self.layers = nnx.List(_layers(config, causal=False, rngs=rngs))
         self.post_layernorm = _layer_norm(config, rngs)
 
     def __call__(
@@ -311,7 +311,7 @@ class TextTower(nnx.Module):
             config.vocab_size, width, embedding_init=_normal(0.02), rngs=rngs
         )
         self.position_embedding = nnx.Param(_normal(0.02)(rngs.params(), (positions, width)))
-        self.layers = _layers(config, causal=True, rngs=rngs)
+        self.layers = nnx.List(_layers(config, causal=True, rngs=rngs))
         self.final_layer_norm = _layer_norm(config, rngs)
 
     def __call__(

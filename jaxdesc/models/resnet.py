@@ -7,7 +7,8 @@ on one side only, and shift every feature map.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from typing import Any
 
 import jax
@@ -42,15 +43,7 @@ class ResNetConfig:
     num_classes: int = 1000
 
     def __post_init__(self) -> None:
-        four = all(isinstance(v, tuple) and len(v) == 4 for v in (self.layers, self.channels))
-        sizes = (*self.layers, *self.channels, self.stem_width, self.num_classes) if four else ()
-        if self.block in EXPANSION and four and all(type(n) is int and n > 0 for n in sizes):
-            return
-        raise InputError(
-            f"{self} describes no ResNet: expected block {' or '.join(EXPANSION)}, four positive "
-            "integers in layers and in channels, and positive stem_width and num_classes; correct "
-            "these entries of config.json."
-        )
+        _refuse_impossible(asdict(self))
 
     @classmethod
     def from_timm(cls, entries: dict[str, Any]) -> "ResNetConfig":
@@ -71,12 +64,11 @@ class ResNetConfig:
             )
         arguments = entries.get("model_args") or {}
         _refuse_unknown(arguments, entries.get("global_pool", "avg"))
+        given = arguments | {"num_classes": entries.get("num_classes", 1000)}
         sizes: dict[str, Any] = {
-            key: tuple(value) if isinstance(value, list) else value
-            for key, value in (
-                arguments | {"num_classes": entries.get("num_classes", 1000)}
-            ).items()
+            key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
         }
+        _refuse_impossible(asdict(ARCHITECTURES[name]) | sizes)
         return replace(ARCHITECTURES[name], **sizes)
 
     def to_timm(self) -> dict[str, Any]:
@@ -92,6 +84,19 @@ class ResNetConfig:
         alike = [name for name, c in ARCHITECTURES.items() if c.block == self.block]
         exact = [name for name in alike if ARCHITECTURES[name].layers == self.layers]
         return (exact or alike)[0]
+
+
+def _refuse_impossible(sizes: dict[str, Any]) -> None:
+    stages = [sizes["layers"], sizes["channels"]]
+    four = all(isinstance(stage, tuple) and len(stage) == 4 for stage in stages)
+    numbers = [sizes["stem_width"], sizes["num_classes"], *(chain(*stages) if four else ())]
+    if sizes["block"] in EXPANSION and four and all(type(n) is int and n > 0 for n in numbers):
+        return
+    raise InputError(
+        f"No ResNet has the sizes {', '.join(f'{key}={value}' for key, value in sizes.items())}; "
+        f"expected block {' or '.join(EXPANSION)}, four positive integers in layers and in "
+        "channels, and positive stem_width and num_classes; correct them in config.json."
+    )
 
 
 MODEL_ARGUMENTS = ("block", "layers", "channels", "stem_width")
@@ -120,7 +125,7 @@ def _refuse_unknown(arguments: dict[str, Any], pooling: str) -> None:
 
 
 class ConvNorm(nnx.Module):
-    """A convolution and its batch normalisation, or, folded, a convolution with a bias."""
+    """A convolution and its batch normalisation; folded, a convolution with a bias alone."""
 
     def __init__(
         self,
@@ -129,7 +134,6 @@ class ConvNorm(nnx.Module):
         size: int,
         stride: int = 1,
         *,
-        folded: bool,
         rngs: nnx.Rngs,
     ):
         side = (size // 2, size // 2)
@@ -139,12 +143,12 @@ class ConvNorm(nnx.Module):
             (size, size),
             strides=(stride, stride),
             padding=(side, side),
-            use_bias=folded,
+            use_bias=False,
             kernel_init=nnx.initializers.variance_scaling(2.0, "fan_out", "normal"),
             rngs=rngs,
         )
-        self.norm = (
-            None if folded else nnx.BatchNorm(outputs, momentum=0.9, epsilon=1e-5, rngs=rngs)
+        self.norm: nnx.BatchNorm | None = nnx.BatchNorm(
+            outputs, momentum=0.9, epsilon=1e-5, rngs=rngs
         )
 
     def __call__(self, x: Float[Array, "batch h w inputs"]) -> Float[Array, "batch p q outputs"]:
@@ -156,10 +160,10 @@ class ConvNorm(nnx.Module):
 class BasicBlock(nnx.Module):
     """Two 3 × 3 convolutions around a shortcut; the first carries the stride."""
 
-    def __init__(self, inputs: int, width: int, stride: int, *, folded: bool, rngs: nnx.Rngs):
-        self.conv1 = ConvNorm(inputs, width, 3, stride, folded=folded, rngs=rngs)
-        self.conv2 = ConvNorm(width, width, 3, folded=folded, rngs=rngs)
-        self.downsample = _shortcut(inputs, width, stride, folded=folded, rngs=rngs)
+    def __init__(self, inputs: int, width: int, stride: int, *, rngs: nnx.Rngs):
+        self.conv1 = ConvNorm(inputs, width, 3, stride, rngs=rngs)
+        self.conv2 = ConvNorm(width, width, 3, rngs=rngs)
+        self.downsample = _shortcut(inputs, width, stride, rngs=rngs)
 
     def __call__(self, x: Float[Array, "batch h w inputs"]) -> Float[Array, "batch p q outputs"]:
         """Return the block's output after its last ReLU."""
@@ -170,12 +174,12 @@ class BasicBlock(nnx.Module):
 class Bottleneck(nnx.Module):
     """1 × 1, 3 × 3, 1 × 1 convolutions around a shortcut; the 3 × 3 carries the stride (v1.5)."""
 
-    def __init__(self, inputs: int, width: int, stride: int, *, folded: bool, rngs: nnx.Rngs):
+    def __init__(self, inputs: int, width: int, stride: int, *, rngs: nnx.Rngs):
         outputs = width * EXPANSION["bottleneck"]
-        self.conv1 = ConvNorm(inputs, width, 1, folded=folded, rngs=rngs)
-        self.conv2 = ConvNorm(width, width, 3, stride, folded=folded, rngs=rngs)
-        self.conv3 = ConvNorm(width, outputs, 1, folded=folded, rngs=rngs)
-        self.downsample = _shortcut(inputs, outputs, stride, folded=folded, rngs=rngs)
+        self.conv1 = ConvNorm(inputs, width, 1, rngs=rngs)
+        self.conv2 = ConvNorm(width, width, 3, stride, rngs=rngs)
+        self.conv3 = ConvNorm(width, outputs, 1, rngs=rngs)
+        self.downsample = _shortcut(inputs, outputs, stride, rngs=rngs)
 
     def __call__(self, x: Float[Array, "batch h w inputs"]) -> Float[Array, "batch p q outputs"]:
         """Return the block's output after its last ReLU."""
@@ -186,13 +190,11 @@ class Bottleneck(nnx.Module):
 BLOCKS: dict[str, Callable[..., nnx.Module]] = {"basic": BasicBlock, "bottleneck": Bottleneck}
 
 
-def _shortcut(
-    inputs: int, outputs: int, stride: int, *, folded: bool, rngs: nnx.Rngs
-) -> ConvNorm | None:
+def _shortcut(inputs: int, outputs: int, stride: int, *, rngs: nnx.Rngs) -> ConvNorm | None:
     """A projection where the block changes its input's shape; elsewhere the identity."""
     if stride == 1 and inputs == outputs:
         return None
-    return ConvNorm(inputs, outputs, 1, stride, folded=folded, rngs=rngs)
+    return ConvNorm(inputs, outputs, 1, stride, rngs=rngs)
 
 
 class ResNet(nnx.Module):
@@ -203,18 +205,15 @@ class ResNet(nnx.Module):
 
     Args:
         config: the sizes.
-        folded: build the inference network that `fold_batch_norm` fills: every convolution has a
-            bias, and there is no BatchNorm.
         rngs: the source of the initial weights (Kaiming normal, fan-out).
     """
 
-    def __init__(self, config: ResNetConfig, *, folded: bool = False, rngs: nnx.Rngs):
+    def __init__(self, config: ResNetConfig, *, rngs: nnx.Rngs):
         self.config = config
-        self.folded = folded
-        self.conv1 = ConvNorm(3, config.stem_width, 7, 2, folded=folded, rngs=rngs)
+        self.conv1 = ConvNorm(3, config.stem_width, 7, 2, rngs=rngs)
         inputs = config.stem_width
         for index, stage in enumerate(STAGES):
-            blocks = _stage(inputs, config, index, folded=folded, rngs=rngs)
+            blocks = _stage(inputs, config, index, rngs=rngs)
             setattr(self, stage, nnx.List(blocks))
             inputs = config.channels[index] * EXPANSION[config.block]
         uniform = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -254,14 +253,12 @@ class ResNet(nnx.Module):
         return self.head(self.trunk(pixels)[0])
 
 
-def _stage(
-    inputs: int, config: ResNetConfig, index: int, *, folded: bool, rngs: nnx.Rngs
-) -> list[nnx.Module]:
+def _stage(inputs: int, config: ResNetConfig, index: int, *, rngs: nnx.Rngs) -> list[nnx.Module]:
     block, width = BLOCKS[config.block], config.channels[index]
     outputs = width * EXPANSION[config.block]
-    first = block(inputs, width, 1 if index == 0 else 2, folded=folded, rngs=rngs)
+    first = block(inputs, width, 1 if index == 0 else 2, rngs=rngs)
     others = range(config.layers[index] - 1)
-    return [first, *(block(outputs, width, 1, folded=folded, rngs=rngs) for _ in others)]
+    return [first, *(block(outputs, width, 1, rngs=rngs) for _ in others)]
 
 
 def fold_batch_norm(model: ResNet) -> ResNet:
@@ -269,18 +266,14 @@ def fold_batch_norm(model: ResNet) -> ResNet:
 
     With running mean μ and variance σ², scale γ and shift β, each convolution `W` becomes
     `W γ / √(σ² + ε)` with the bias `β − μ γ / √(σ² + ε)`. The result shares `fc` with `model`, has
-    no training mode and can't be saved as a torchvision checkpoint. A folded model is returned as
-    it is.
+    no training mode and can't be saved as a torchvision checkpoint.
     """
-    if model.folded:
-        return model
-    folded = nnx.eval_shape(lambda: ResNet(model.config, folded=True, rngs=nnx.Rngs(0)))
-    units = {path: unit for path, unit in nnx.iter_modules(folded) if isinstance(unit, ConvNorm)}
-    for path, unit in nnx.iter_modules(model):
-        if isinstance(unit, ConvNorm):
+    folded = nnx.merge(*nnx.split(model))
+    for _, unit in nnx.iter_modules(folded):
+        if isinstance(unit, ConvNorm) and unit.norm is not None:
             kernel, bias = _folded_weights(unit)
-            units[path].conv.kernel, units[path].conv.bias = nnx.Param(kernel), nnx.Param(bias)
-    folded.fc = model.fc
+            unit.conv.kernel, unit.conv.bias = nnx.Param(kernel), nnx.Param(bias)
+            unit.conv.use_bias, unit.norm = True, None
     return folded
 
 

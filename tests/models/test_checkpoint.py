@@ -1,0 +1,203 @@
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+import transformers
+from flax import nnx
+from safetensors.numpy import load_file, save_file
+from safetensors.torch import save_file as save_torch_file
+
+from jaxdesc.errors import InputError
+from jaxdesc.models.checkpoint import (
+    Row,
+    Table,
+    assign,
+    load_clip_model,
+    load_resnet,
+    read_config,
+    save_clip_model,
+    save_resnet,
+    tensors_of,
+)
+from jaxdesc.models.resnet import ResNetConfig, fold_batch_norm
+from tests.models.torch_checkpoints import (
+    save_torch_resnet,
+    small_torch_clip,
+    torch_resnet,
+    torchvision_state,
+)
+
+TINY = ResNetConfig("bottleneck", (1, 1, 1, 1), (8, 8, 8, 8), 8, 4)
+
+
+@pytest.fixture
+def resnet_folder(tmp_path):
+    reference = torch_resnet("bottleneck", TINY.layers, TINY.channels, TINY.stem_width, 4)
+    save_torch_resnet(reference, tmp_path, TINY.to_timm())
+    return tmp_path
+
+
+@pytest.fixture
+def clip_folder(tmp_path):
+    small_torch_clip().save_pretrained(tmp_path)
+    return tmp_path
+
+
+def edit(folder, change):
+    tensors = load_file(folder / "model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors")
+
+
+def test_a_saved_clip_is_hugging_face_s(clip_folder, tmp_path):
+    """Trained on a little: what is written is the model in memory, not the file it came from."""
+    model = load_clip_model(clip_folder)
+    model.logit_scale[...] = jnp.float32(1.5)
+    model.text.layers[1].self_attn.q_proj.kernel[...] *= 2
+    save_clip_model(model, tmp_path / "new" / "folder")
+    reference, report = transformers.CLIPModel.from_pretrained(
+        tmp_path / "new" / "folder", output_loading_info=True
+    )
+    assert not any(report.values())
+    pixels, ids = torch.randn(2, 24, 24, 3), torch.tensor([[98, 5, 99], [98, 99, 99]])
+    with torch.inference_mode():
+        theirs = reference(ids, pixels.permute(0, 3, 1, 2))
+    ours = model.encode_images(jnp.asarray(pixels)), model.encode_texts(jnp.asarray(ids))
+    np.testing.assert_allclose(ours[0], theirs.image_embeds.numpy(), atol=1e-5)
+    np.testing.assert_allclose(ours[1], theirs.text_embeds.numpy(), atol=1e-5)
+    assert reference.logit_scale.item() == 1.5
+
+
+def test_a_clip_saved_again_is_bit_identical(clip_folder, tmp_path):
+    before = load_file(clip_folder / "model.safetensors")
+    save_clip_model(load_clip_model(clip_folder), tmp_path / "again")
+    after = load_file(tmp_path / "again" / "model.safetensors")
+    assert before.keys() == after.keys()
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+    assert all(before[name].shape == after[name].shape for name in before)
+
+
+def test_a_resnet_saved_again_is_bit_identical(resnet_folder, tmp_path):
+    before = load_file(resnet_folder / "model.safetensors")
+    extra = {"pretrained_cfg": {"mean": [0.5, 0.5, 0.5]}, "num_classes": 7}
+    save_resnet(load_resnet(resnet_folder), tmp_path / "again", extra)
+    after = load_file(tmp_path / "again" / "model.safetensors")
+    counters = {name for name in before if name.endswith("num_batches_tracked")}
+    assert after.keys() == before.keys() - counters
+    assert all(np.array_equal(before[name], after[name]) for name in after)
+    config = json.loads((tmp_path / "again" / "config.json").read_text())
+    assert config["pretrained_cfg"] == extra["pretrained_cfg"]
+    assert config["num_classes"] == 4
+
+
+def test_every_misfit_is_named_at_once(resnet_folder):
+    def spoil(tensors):
+        del tensors["layer1.0.conv2.weight"], tensors["fc.bias"]
+        tensors["layer5.0.conv1.weight"] = tensors["layer1.0.extra.num_batches"] = np.zeros(3)
+        tensors["conv1.weight"] = np.zeros((8, 3, 3, 3), np.float32)
+        tensors["bn1.weight"] = np.zeros(9, np.float32)
+
+    edit(resnet_folder, spoil)
+    with pytest.raises(InputError) as error:
+        load_resnet(resnet_folder)
+    assert str(error.value) == (
+        f"{resnet_folder}/model.safetensors does not fit the ResNet that its config.json "
+        "describes: missing tensors: fc.bias, layer1.0.conv2.weight; unknown tensors: "
+        "layer1.0.extra.num_batches, layer5.0.conv1.weight; misshapen tensors: bn1.weight (has "
+        "[9], expected [8]), conv1.weight (has [8, 3, 3, 3], expected [8, 3, 7, 7]); use the "
+        "config.json and the weights of one checkpoint."
+    )
+
+
+def test_misfits_of_a_clip_are_named(clip_folder):
+    def spoil(tensors):
+        tensors["vision_model.head.weight"] = tensors.pop("visual_projection.weight")
+        tensors["logit_scale"] = tensors["logit_scale"][None]
+
+    edit(clip_folder, spoil)
+    message = (
+        "missing tensors: visual_projection.weight; unknown tensors: vision_model.head.weight; "
+        r"misshapen tensors: logit_scale \(has \[1\], expected \[\]\)"
+    )
+    with pytest.raises(InputError, match=message):
+        load_clip_model(clip_folder)
+
+
+def test_tensors_doubly_matched_are_named():
+    model = nnx.eval_shape(lambda: nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
+    table = Table((Row("kernel", "w"), Row("bias", "w"), Row("k.*", "v")), ignored="")
+    with pytest.raises(InputError, match="doubly matched: kernel, w; missing tensors: v, w"):
+        assign(model, {}, table, "folder")
+
+
+def test_patterns_match_whole_names_only():
+    model = nnx.eval_shape(lambda: nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
+    table = Table((Row("kern", "w"), Row("bias", "b")), ignored="b")
+    with pytest.raises(InputError, match="without a tensor: kernel; unknown tensors: bb"):
+        assign(model, {"b": np.zeros(3), "bb": np.zeros(3)}, table, "folder")
+
+
+def test_buffers_of_old_checkpoints_are_ignored(clip_folder):
+    def age(tensors):
+        for tower in ("vision", "text"):
+            tensors[f"{tower}_model.embeddings.position_ids"] = np.arange(10)[None]
+
+    edit(clip_folder, age)
+    load_clip_model(clip_folder)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_files_become_float32(resnet_folder, dtype):
+    reference = torch_resnet("bottleneck", TINY.layers, TINY.channels, TINY.stem_width, 4)
+    state = {name: tensor.to(dtype) for name, tensor in torchvision_state(reference).items()}
+    save_torch_file(state, resnet_folder / "model.safetensors")
+    model = load_resnet(resnet_folder)
+    assert model.fc.kernel[...].dtype == jnp.float32
+    np.testing.assert_array_equal(
+        model.fc.kernel[...], reference.classifier[1].weight.detach().to(dtype).float().numpy().T
+    )
+
+
+def test_a_folded_resnet_is_not_saved(resnet_folder, tmp_path):
+    folded = fold_batch_norm(load_resnet(resnet_folder))
+    with pytest.raises(
+        InputError, match=r"without a tensor: conv1.conv.bias, .*the one with Batch"
+    ):
+        save_resnet(folded, tmp_path / "folded")
+    assert not (tmp_path / "folded").exists()
+
+
+def test_saving_copies_transposed_tensors():
+    """Their memory has to lie as their shape says, whatever writes them."""
+    model = nnx.Linear(2, 3, use_bias=False, rngs=nnx.Rngs(0))
+    tensors = tensors_of(model, Table((Row("kernel", "w", (1, 0)),), ignored=""))
+    assert tensors["w"].flags.c_contiguous
+
+
+@pytest.mark.parametrize("size", [0, 5, 1000, -1])
+def test_truncated_weights_are_refused(resnet_folder, size):
+    file = resnet_folder / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:size])
+    with pytest.raises(InputError, match=r"model.safetensors can't be read.*download"):
+        load_resnet(resnet_folder)
+
+
+def test_missing_weights_are_refused(resnet_folder):
+    (resnet_folder / "model.safetensors").unlink()
+    with pytest.raises(InputError, match=r"model.safetensors can't be read.*convert it"):
+        load_resnet(resnet_folder)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"{", b"\xff\xfe", b"[1]", b"3"])
+def test_unreadable_configs_are_refused(tmp_path, content):
+    if content is not None:
+        (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(InputError, match=f"{tmp_path}/config.json (can't be read|holds a JSON)"):
+        read_config(tmp_path)
+
+
+def test_errors_in_a_config_name_its_folder(clip_folder):
+    with pytest.raises(InputError, match=f"{clip_folder}: config.json names the architecture None"):
+        load_resnet(clip_folder)

@@ -1,0 +1,217 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+import transformers
+from flax import nnx
+
+from jaxdesc.errors import InputError
+from jaxdesc.models.checkpoint import CLIP_TABLE, load_clip_model, tensors_of
+from jaxdesc.models.clip import CLIP, CLIPConfig, TextConfig, VisionConfig
+from tests.models.torch_checkpoints import (
+    SMALL_TEXT,
+    SMALL_VISION,
+    channels_first,
+    small_torch_clip,
+    torch_clip,
+    unit,
+)
+
+# Two texts: an end-of-text token that the padding repeats, and padding with another id. The
+# first text holds a larger id than its end-of-text token where that is 90 or 2.
+TEXTS = np.array([[98, 7, 95, 90, 2, 99, 99, 99], [98, 90, 2, 99, 1, 1, 1, 1]])
+
+
+def reload(reference, folder):
+    reference.save_pretrained(folder)
+    model = load_clip_model(folder)
+    (folder / "model.safetensors").unlink()
+    return model
+
+
+def torch_features(reference, pixels, ids, mask=None):
+    mask = None if mask is None else torch.from_numpy(mask)
+    with torch.inference_mode():
+        image = reference.get_image_features(channels_first(pixels)).pooler_output
+        text = reference.get_text_features(torch.from_numpy(ids), mask).pooler_output
+    return unit(image).numpy(), unit(text).numpy()
+
+
+def agree(model, reference, pixels, ids, mask=None):
+    """Unit features within 1e-5 of PyTorch's, and far from constant."""
+    image, text = torch_features(reference, pixels, ids, mask)
+    ours = model.encode_images(jnp.asarray(pixels))
+    np.testing.assert_allclose(ours, image, rtol=0, atol=1e-5)
+    mask = None if mask is None else jnp.asarray(mask)
+    ours = model.encode_texts(jnp.asarray(ids), mask)
+    np.testing.assert_allclose(ours, text, rtol=0, atol=1e-5)
+    for features in (image, text):
+        assert np.abs(features[0] - features[1]).max() > 1e-2
+
+
+def images(rng, size):
+    return rng.normal(size=(2, size, size, 3)).astype(np.float32)
+
+
+@pytest.mark.parametrize("patch", [32, 16])
+def test_full_size_features_equal_torch(tmp_path, rng, patch):
+    reference = torch_clip({"patch_size": patch}, {"eos_token_id": 2})
+    ids = np.array([[49406, 320, 1125, 539, 320, 2368, 49407], [49406, 1929, *[49407] * 5]])
+    agree(reload(reference, tmp_path), reference, images(rng, 224), ids)
+
+
+@pytest.mark.parametrize(
+    ("vision", "text"),
+    [
+        ({"hidden_act": "gelu"}, {"hidden_act": "gelu"}),
+        ({"hidden_act": "gelu", "layer_norm_eps": 1e-2}, {"layer_norm_eps": 3e-2}),
+        ({"layer_norm_eps": 0.5}, {"eos_token_id": 90}),
+        ({}, {"eos_token_id": 2}),
+    ],
+    ids=["gelu", "epsilons", "new end token", "legacy end token"],
+)
+def test_small_features_equal_torch(tmp_path, rng, vision, text):
+    reference = small_torch_clip(vision, text)
+    agree(reload(reference, tmp_path), reference, images(rng, 24), TEXTS)
+
+
+def test_a_mask_hides_padding_before_the_text(tmp_path, rng):
+    reference = small_torch_clip()
+    mask = np.array([[0, 0, 1, 1, 1, 1, 0, 0], [0, 1, 1, 1, 1, 0, 0, 0]])
+    model = reload(reference, tmp_path)
+    agree(model, reference, images(rng, 24), TEXTS, mask)
+    ids = jnp.asarray(TEXTS)
+    assert np.abs(model.encode_texts(ids) - model.encode_texts(ids, jnp.asarray(mask))).max() > 1e-2
+
+
+def test_tokens_far_from_zero_equal_torch(tmp_path, rng):
+    """A LayerNorm that computes its variance as E[x²] − E[x]² has no digits left here."""
+    reference = small_torch_clip()
+    with torch.no_grad():
+        reference.vision_model.embeddings.position_embedding.weight += 30
+        reference.text_model.embeddings.position_embedding.weight += 30
+    model = reload(reference, tmp_path)
+    pixels = images(rng, 24)
+    image, text = torch_features(reference, pixels, TEXTS)
+    # One float32 step at 30 is 2e-6 and the tokens' own deviation 0.02: rounding alone gives 1e-4.
+    np.testing.assert_allclose(model.encode_images(jnp.asarray(pixels)), image, rtol=0, atol=1e-3)
+    np.testing.assert_allclose(model.encode_texts(jnp.asarray(TEXTS)), text, rtol=0, atol=1e-3)
+
+
+def test_tokens_and_pooled_outputs_equal_torch(tmp_path, rng):
+    reference = small_torch_clip()
+    model = reload(reference, tmp_path)
+    pixels = images(rng, 24)
+    with torch.inference_mode():
+        vision = reference.vision_model(channels_first(pixels))
+        text = reference.text_model(torch.from_numpy(TEXTS))
+    for ours, theirs in (
+        (model.image_tokens(jnp.asarray(pixels)), vision.last_hidden_state),
+        (model.pooled_image(jnp.asarray(pixels)), vision.pooler_output),
+        (model.text(jnp.asarray(TEXTS)), text.last_hidden_state),
+        (model.pooled_text(jnp.asarray(TEXTS)), text.pooler_output),
+    ):
+        np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_padding_may_be_cut(tmp_path):
+    model = reload(small_torch_clip(), tmp_path)
+    whole = model.encode_texts(jnp.asarray(TEXTS))
+    np.testing.assert_allclose(model.encode_texts(jnp.asarray(TEXTS[:, :6])), whole, atol=1e-6)
+
+
+SMALL = {"vision_config": SMALL_VISION, "text_config": SMALL_TEXT, "projection_dim": 16}
+
+
+@pytest.fixture(scope="module")
+def small_model():
+    return CLIP(CLIPConfig.from_huggingface(SMALL), rngs=nnx.Rngs(0))
+
+
+def test_initial_weights_have_hugging_face_s_deviations(small_model):
+    """Compared tensor by tensor; a short vector's deviation is itself uncertain."""
+    torch.manual_seed(0)
+    reference = transformers.CLIPModel(transformers.CLIPConfig(**SMALL))
+    ours = tensors_of(small_model, CLIP_TABLE)
+    for name, tensor in reference.state_dict().items():
+        spread = 0.1 if tensor.numel() > 1000 else 0.4
+        assert ours[name].std() == pytest.approx(tensor.numpy().std(), rel=spread), name
+
+
+def test_gradient_steps_lower_the_contrastive_loss(tmp_path, rng):
+    shallow = {"num_hidden_layers": 1}
+    model = reload(small_torch_clip(shallow, shallow), tmp_path)
+    pixels, ids = jnp.asarray(images(rng, 24)), jnp.asarray(TEXTS)
+
+    def loss(model):
+        cosine = model.encode_images(pixels) @ model.encode_texts(ids).T
+        return -jnp.diag(jax.nn.log_softmax(jnp.exp(model.logit_scale[...]) * cosine)).mean()
+
+    @nnx.jit
+    def step(model):
+        value, gradients = nnx.value_and_grad(loss)(model)
+        parameters = nnx.state(model, nnx.Param)
+        nnx.update(model, jax.tree.map(lambda p, g: p - 0.1 * g, parameters, gradients))
+        return value
+
+    losses = [float(step(model)) for _ in range(5)]
+    assert losses[-1] < losses[0]
+
+
+def test_absent_entries_take_hugging_face_s_defaults():
+    written = transformers.CLIPConfig().to_dict()
+    assert CLIPConfig.from_huggingface({}) == CLIPConfig.from_huggingface(written) == CLIPConfig()
+
+
+def test_config_entries_round_trip(small_model):
+    entries = small_model.config.to_huggingface()
+    assert CLIPConfig.from_huggingface(entries) == small_model.config
+
+
+def test_old_config_dicts_overrule_as_in_hugging_face():
+    entries = {
+        "text_config": {"hidden_act": "gelu", "eos_token_id": 2},
+        "text_config_dict": {"hidden_size": 768, "num_attention_heads": 12},
+        "vision_config": {"patch_size": 14},
+        "vision_config_dict": None,
+    }
+    theirs = transformers.CLIPConfig(**entries).to_dict()
+    ours = CLIPConfig.from_huggingface(entries)
+    assert ours == CLIPConfig.from_huggingface(theirs)
+    assert ours.text == TextConfig(hidden_size=768, num_attention_heads=12)
+    assert ours.vision == VisionConfig(patch_size=14)
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"model_type": "siglip"}, "model_type 'siglip', expected 'clip'"),
+        ({"text_config": {"hidden_act": "relu"}}, "hidden_act 'relu'.*quick_gelu or gelu"),
+        (
+            {"vision_config": {"num_channels": 1}, "text_config": {"attention_dropout": 0.1}},
+            r"vision_config.num_channels = 1 \(only 3\), text_config.attention_dropout = 0.1",
+        ),
+        (
+            {"text_config": {"eos_token_id": [2, 3]}, "projection_dim": 16},
+            r"text_config.eos_token_id = \[2, 3\] \(expected int\)",
+        ),
+        ({"vision_config": {"image_size": [24, 24]}}, r"vision_config.image_size = \[24, 24\]"),
+        ({"projection_dim": "16"}, "projection_dim = '16'"),
+        ({"vision_config": {"num_attention_heads": 5}}, "multiple of num_attention_heads"),
+        ({"vision_config": {"num_attention_heads": 0}}, "positive sizes"),
+    ],
+)
+def test_configs_of_other_models_are_refused(entries, message):
+    with pytest.raises(InputError, match=message):
+        CLIPConfig.from_huggingface(entries)
+
+
+def test_images_of_another_size_are_refused(small_model):
+    with pytest.raises(InputError, match=r"32 × 24 pixels.*image_size 24"):
+        small_model.encode_images(jnp.zeros((1, 32, 24, 3)))
+
+
+def test_too_long_texts_are_refused(small_model):
+    with pytest.raises(InputError, match=r"13 tokens.*max_position_embeddings 12"):
+        small_model.encode_texts(jnp.zeros((1, 13), int))

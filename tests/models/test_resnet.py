@@ -1,0 +1,180 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from flax import nnx
+
+from jaxdesc.errors import InputError
+from jaxdesc.models.checkpoint import load_resnet
+from jaxdesc.models.resnet import (
+    ARCHITECTURES,
+    STAGES,
+    ConvNorm,
+    ResNetConfig,
+    fold_batch_norm,
+)
+from tests.models.torch_checkpoints import (
+    channels_first,
+    save_torch_resnet,
+    torch_resnet,
+    torch_resnet_stages,
+    torchvision_state,
+)
+
+# The widths of every stage differ, and the stages' depths too.
+SMALL = {"layers": [2, 1, 1, 1], "channels": [8, 12, 16, 20], "stem_width": 8}
+
+
+def relative_error(ours, theirs):
+    return float(np.abs(np.asarray(ours) - theirs).max() / np.abs(theirs).max())
+
+
+def forward(model, pixels):
+    feature_maps, taps = model.trunk(pixels)
+    return feature_maps, taps, model.head(feature_maps)
+
+
+def agree(model, reference, pixels, tolerance):
+    """Every stage and the logits agree with PyTorch's, relative to each one's largest value."""
+    stages, logits = torch_resnet_stages(reference, pixels)
+    feature_maps, taps, ours = nnx.jit(forward)(model, jnp.asarray(pixels))
+    errors = {
+        stage: relative_error(taps[stage], s) for stage, s in zip(STAGES, stages, strict=True)
+    }
+    errors["logits"] = relative_error(ours, logits)
+    assert max(errors.values()) < tolerance, errors
+    assert jnp.array_equal(feature_maps, taps["layer4"])
+
+
+def small_pair(folder):
+    """The same small bottleneck ResNet in PyTorch and here, with ten classes."""
+    reference = torch_resnet("bottleneck", *SMALL.values(), classes=10)
+    entries = {"architecture": "resnet50", "num_classes": 10, "model_args": SMALL}
+    save_torch_resnet(reference, folder, entries)
+    return reference, load_resnet(folder)
+
+
+@pytest.fixture(scope="module")
+def resnet50(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("resnet50")
+    reference = torch_resnet("bottleneck", (3, 4, 6, 3))
+    save_torch_resnet(reference, folder, {"architecture": "resnet50", "num_classes": 1000})
+    model = load_resnet(folder)
+    (folder / "model.safetensors").unlink()
+    return reference, model
+
+
+@pytest.fixture(scope="module")
+def pixels224():
+    """Two images whose means and contrasts differ, so that their logits do."""
+    noise = np.random.default_rng(1).normal(size=(2, 224, 224, 3)).astype(np.float32)
+    return (
+        noise * np.float32([1, 0.3])[:, None, None, None] + np.float32([0, 1])[:, None, None, None]
+    )
+
+
+def test_resnet50_equals_torch_at_full_size(resnet50, pixels224):
+    reference, model = resnet50
+    agree(model, reference, pixels224, 1e-5)
+
+
+def test_folded_resnet50_equals_torch_at_full_size(resnet50, pixels224):
+    reference, model = resnet50
+    agree(fold_batch_norm(model), reference, pixels224, 1e-5)
+
+
+def test_resnet18_equals_torch_on_an_odd_oblong_image(tmp_path, rng):
+    reference = torch_resnet("basic", (2, 2, 2, 2), classes=10)
+    save_torch_resnet(reference, tmp_path, {"architecture": "resnet18", "num_classes": 10})
+    pixels = rng.normal(size=(2, 97, 130, 3)).astype(np.float32)
+    model = load_resnet(tmp_path)
+    agree(model, reference, pixels, 1e-5)
+    agree(fold_batch_norm(model), reference, pixels, 1e-5)
+
+
+def test_other_sizes_than_the_architecture_s_equal_torch(tmp_path, rng):
+    reference, model = small_pair(tmp_path)
+    agree(model, reference, rng.normal(size=(2, 40, 32, 3)).astype(np.float32), 1e-5)
+
+
+def test_folding_leaves_no_statistics_and_its_argument_alone(tmp_path):
+    _, model = small_pair(tmp_path)
+    kernel = model.conv1.conv.kernel[...]
+    folded = fold_batch_norm(model)
+    assert not jax.tree.leaves(nnx.state(folded, nnx.BatchStat))
+    assert jax.tree.leaves(nnx.state(model, nnx.BatchStat))
+    assert jnp.array_equal(model.conv1.conv.kernel[...], kernel)
+    again = fold_batch_norm(folded)
+    assert jnp.array_equal(again.conv1.conv.kernel[...], folded.conv1.conv.kernel[...])
+
+
+def test_training_equals_torch(tmp_path, rng):
+    """Loss, gradients and the running means that a pass leaves behind; then the loss falls."""
+    reference, model = small_pair(tmp_path)
+    pixels = rng.normal(size=(4, 64, 64, 3)).astype(np.float32)
+    labels = np.array([3, 1, 4, 1])
+    reference.train()
+    model.train()
+
+    @nnx.jit
+    def step(model):
+        def loss(model):
+            return -jax.nn.log_softmax(model(jnp.asarray(pixels)))[jnp.arange(4), labels].mean()
+
+        value, gradients = nnx.value_and_grad(loss)(model)
+        parameters = nnx.state(model, nnx.Param)
+        nnx.update(model, jax.tree.map(lambda p, g: p - 0.01 * g, parameters, gradients))
+        return value, gradients
+
+    value, gradients = step(model)
+    theirs = reference(channels_first(pixels), labels=torch.from_numpy(labels)).loss
+    theirs.backward()
+    assert float(value) == pytest.approx(theirs.item(), rel=1e-5)
+    kernel = reference.resnet.embedder.embedder.convolution.weight.grad.permute(2, 3, 1, 0)
+    assert relative_error(gradients["conv1"]["conv"]["kernel"][...], kernel.numpy()) < 1e-5
+    state = torchvision_state(reference)
+    for ours, name in (
+        (model.conv1.norm, "bn1"),
+        (model.layer4[0].downsample.norm, "layer4.0.downsample.1"),
+    ):
+        assert relative_error(ours.mean[...], state[f"{name}.running_mean"].numpy()) < 1e-5
+    assert float(step(model)[0]) < float(value)
+
+
+def test_convolutions_start_as_kaiming_fan_out():
+    kernel = ConvNorm(64, 512, 3, rngs=nnx.Rngs(0)).conv.kernel[...]
+    assert float(kernel.std()) == pytest.approx((2 / (9 * 512)) ** 0.5, rel=0.02)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_timm_entries_round_trip(name):
+    config = ARCHITECTURES[name]
+    assert config.to_timm() == {"architecture": name, "num_classes": 1000}
+    assert ResNetConfig.from_timm(config.to_timm()) == config
+
+
+def test_timm_entries_of_other_sizes_round_trip():
+    config = ResNetConfig("basic", (1, 2, 1, 1), (8, 16, 32, 64), stem_width=8, num_classes=12)
+    assert ResNetConfig.from_timm(config.to_timm()) == config
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"architecture": "resnext50_32x4d"}, "'resnext50_32x4d'.*resnet18, resnet34, resnet50"),
+        ({}, "architecture None"),
+        (
+            {"architecture": "resnet50", "model_args": {"stem_type": "deep", "avg_down": True}},
+            "not implemented: avg_down, stem_type; expected only block, layers",
+        ),
+        ({"architecture": "resnet50", "global_pool": "max"}, "global_pool 'max'.*only 'avg'"),
+        ({"architecture": "resnet50", "num_classes": 0}, "num_classes=0.*positive"),
+        ({"architecture": "resnet50", "model_args": {"layers": [1, 1]}}, r"layers=\(1, 1\)"),
+        ({"architecture": "resnet50", "model_args": {"block": "v2"}}, "basic or bottleneck"),
+        ({"architecture": "resnet50", "model_args": {"channels": 64}}, "four positive"),
+    ],
+)
+def test_configs_of_other_networks_are_refused(entries, message):
+    with pytest.raises(InputError, match=message):
+        ResNetConfig.from_timm(entries)
