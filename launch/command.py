@@ -22,7 +22,7 @@ def read_config(flag: flags.FlagHolder) -> Config:
         InputError: no config file, one that can't be read, or a key or value that can't be used.
     """
     try:
-        values = flag.value
+        values = None if flag.value is None else flag.value.to_dict()
     except OSError as error:
         raise InputError(
             "The file of --config can't be read: give the path of a Python config, such as "
@@ -30,7 +30,7 @@ def read_config(flag: flags.FlagHolder) -> Config:
         ) from error
     if values is None:
         raise InputError("--config is missing: give a Python config, such as configs/scenes.py.")
-    return Config.from_dict(values.to_dict())
+    return Config.from_dict(values)
 
 
 def run(main: Callable[[], None]) -> None:
