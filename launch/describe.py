@@ -15,7 +15,7 @@ from jaxdesc.images.sources import open_source
 from jaxdesc.models.encoder import load_clip
 from jaxdesc.models.target import load_target
 from jaxdesc.pipeline import Inputs, Run, ablate, describe
-from jaxdesc.report import files, tables
+from jaxdesc.report import figures, files, tables
 from jaxdesc.result import Result
 from jaxdesc.store import Store
 from jaxdesc.vocabulary import load_vocabulary
@@ -46,6 +46,7 @@ def main() -> None:
     ready = time.perf_counter()
     result = describe(run)
     files.write(workdir, config, result)
+    figures.exemplar_sheet(result[:6], inputs.source, workdir / "exemplars.png")
     cells = ablate(run, open_source)
     if cells:
         tables.write_ablation(workdir / "ablation.csv", cells)
@@ -63,7 +64,9 @@ def _print_summary(result: Result, run: Run, workdir: Path, set_up: float, stage
     print(f"attention maps that fell back to the centre: {result.fallbacks}")
     times = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in run.seconds.items())
     print(f"set-up {set_up:.1f} s, stages {stages:.1f} s ({times or 'all done before'})")
-    print(f"results: {workdir}/concepts.csv, concepts.jsonl, metrics.json, config.json")
+    print(
+        f"results in {workdir}: concepts.csv, concepts.jsonl, metrics.json, exemplars.png, config.json"
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,57 @@
+"""Pictures of what a run found."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from jaxdesc.images.sources import Source
+from jaxdesc.result import Exemplar, Neuron
+
+CELL, MARGIN, CAPTION = 132, 6, 34  # px
+INK, PAPER, FRAME = (20, 20, 20), (255, 255, 255), (255, 40, 90)
+
+
+def exemplar_sheet(neurons: Sequence[Neuron], source: Source, path: Path, columns: int = 6) -> None:
+    """Draw a row a neuron: its best exemplars with the window that was looked at, and its concepts.
+
+    Args:
+        neurons: to show.
+        source: the images that their exemplars came from.
+        path: of the PNG.
+        columns: exemplars a neuron.
+    """
+    indices = {source.identify(i): i for i in range(len(source))}
+    width = MARGIN + columns * (CELL + MARGIN)
+    height = len(neurons) * (CAPTION + CELL + MARGIN)
+    sheet = Image.new("RGB", (width, height), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for row, neuron in enumerate(neurons):
+        top = row * (CAPTION + CELL + MARGIN)
+        draw.text((MARGIN, top + 6), _caption(neuron), INK, ImageFont.load_default(17))
+        for column, exemplar in enumerate(neuron.exemplars[:columns]):
+            picture = _framed(exemplar, source, indices[exemplar.image])
+            left = MARGIN + column * (CELL + MARGIN)
+            offset = (CELL - picture.height) // 2
+            sheet.paste(picture, (left, top + CAPTION + offset))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path)
+
+
+def _caption(neuron: Neuron) -> str:
+    concepts = ", ".join(f"{text} {score:.2f}" for text, score in neuron.concepts[:3])
+    label = f" ({neuron.names[0]})" if neuron.names else ""
+    return f"{neuron.layer}[{neuron.unit}]{label}:  {concepts or ', '.join(neuron.flags)}"
+
+
+def _framed(exemplar: Exemplar, source: Source, index: int) -> Image.Image:
+    """The whole image, scaled into a cell, with its window framed."""
+    image = source[index].image
+    scale = CELL / max(image.size)
+    size = (round(image.width * scale), round(image.height * scale))
+    picture = image.resize(size, Image.Resampling.LANCZOS)
+    if exemplar.box:
+        left, top, right, bottom = (v * scale for v in exemplar.box)
+        frame = (left, top, right - 1, bottom - 1)
+        ImageDraw.Draw(picture).rectangle(frame, outline=FRAME, width=2)
+    return picture
