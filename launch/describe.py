@@ -64,9 +64,7 @@ def _print_summary(result: Result, run: Run, workdir: Path, set_up: float, stage
     print(f"attention maps that fell back to the centre: {result.fallbacks}")
     times = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in run.seconds.items())
     print(f"set-up {set_up:.1f} s, stages {stages:.1f} s ({times or 'all done before'})")
-    print(
-        f"results in {workdir}: concepts.csv, concepts.jsonl, metrics.json, exemplars.png, config.json"
-    )
+    print(f"results in {workdir}: concepts.csv, concepts.jsonl, metrics.json, exemplars.png")
 
 
 if __name__ == "__main__":
