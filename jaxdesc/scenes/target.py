@@ -37,7 +37,7 @@ CONFIG = {
         "label_names": [", ".join(names) for names in CLASSES.values()],
     },
 }
-FULL = Schedule(steps=1_200, batch=128, learning_rate=3e-3)
+FULL = Schedule(steps=800, batch=128, learning_rate=3e-3)
 QUICK = Schedule(steps=20, batch=32, learning_rate=3e-3)
 
 
