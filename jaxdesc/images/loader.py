@@ -4,8 +4,6 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-import grain
-
 from jaxdesc.images.sources import Example, Source
 
 Prepared = TypeVar("Prepared")
@@ -31,6 +29,8 @@ def batches(
     Raises:
         InputError: an image that can't be decoded.
     """
+    import grain  # two seconds, Orbax and a dozen absl flags: not for everyone who imports jaxdesc
+
     threads = os.cpu_count() or 1
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * batch)
     chosen = grain.MapDataset.source(indices).map(lambda index: prepare(index, source[index]))

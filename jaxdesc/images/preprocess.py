@@ -1,5 +1,6 @@
 """From an image to a network's pixels: PIL-exact resizing, windows, normalisation."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -47,14 +48,24 @@ class Preprocess:
 
     @classmethod
     def from_timm(cls, pretrained: Mapping[str, Any]) -> "Preprocess":
-        """Read timm's `pretrained_cfg`; what is absent takes ImageNet's usual values."""
-        return cls(
-            size=int(pretrained.get("input_size", (3, 224, 224))[-1]),
-            field=float(pretrained.get("crop_pct", 0.875)),
-            interpolation=str(pretrained.get("interpolation", "bilinear")),
-            mean=tuple(pretrained.get("mean", (0.485, 0.456, 0.406))),
-            std=tuple(pretrained.get("std", (0.229, 0.224, 0.225))),
-        )
+        """Read timm's `pretrained_cfg`; what is absent takes ImageNet's usual values.
+
+        Raises:
+            InputError: a value that can't be one of a preprocessing.
+        """
+        try:
+            size = int(pretrained.get("input_size", (3, 224, 224))[-1])
+            # timm resizes to the floor of this; `cut` takes the nearest, of any field.
+            field = size / math.floor(size / pretrained.get("crop_pct", 0.875))
+            mean = _channels(pretrained.get("mean", (0.485, 0.456, 0.406)))
+            std = _channels(pretrained.get("std", (0.229, 0.224, 0.225)))
+        except (TypeError, ValueError, LookupError, ArithmeticError) as error:
+            raise InputError(
+                f"A network's pretrained_cfg can't be read ({error}): expected input_size "
+                "[3, side, side], crop_pct in (0, 1], and mean and std of three numbers; correct "
+                "its config.json."
+            ) from error
+        return cls(size, field, str(pretrained.get("interpolation", "bilinear")), mean, std)
 
     def normalise(
         self, pixels: UInt8[Array, "batch size size 3"] | UInt8[np.ndarray, "batch size size 3"]
@@ -97,3 +108,8 @@ class Preprocess:
         scales = (across, down, across, down)
         x0, y0, x1, y1 = (c * s for c, s in zip(corners, scales, strict=True))
         return pixels, (x0, y0, x1, y1)
+
+
+def _channels(values: Any) -> tuple[float, ...]:
+    red, green, blue = map(float, values)
+    return red, green, blue

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 from PIL import Image
 
 from jaxdesc.errors import InputError
@@ -94,7 +95,7 @@ class Folder:
         path = self.files[index]
         try:
             with Image.open(path) as image:
-                return Example(image.convert("RGB"))
+                return Example(_rgb(image))
         except (OSError, ValueError, Image.DecompressionBombError) as error:
             raise InputError(
                 f"The image {str(path)!r} can't be decoded ({error}): expected a whole JPEG, PNG "
@@ -118,7 +119,8 @@ class Scenes:
     """Rendered scenes of the embedded world, with labels and true boxes.
 
     Raises:
-        InputError: an option that is not split, seed, count or correlation, or a bad value.
+        InputError: an option that is not split, seed, count or correlation, one given twice, or a
+            bad value.
     """
 
     has_boxes = True
@@ -135,10 +137,12 @@ class Scenes:
             raise InputError(
                 f"The image source 'scenes:{options}' has a bad number: {error}."
             ) from None
-        if given or self.split not in SPLITS or self.count < 1 or not 0 <= self.correlation <= 1:
+        in_range = self.seed >= 0 and self.count >= 1 and 0 <= self.correlation <= 1
+        if given or self.split not in SPLITS or not in_range:
             raise InputError(
                 f"The image source 'scenes:{options}' can't be read: expected {FORMS}, with split "
-                f"one of {', '.join(SPLITS)}, count at least 1 and correlation in [0, 1]."
+                f"one of {', '.join(SPLITS)}, seed at least 0, count at least 1 and correlation in "
+                "[0, 1]."
             )
         self.spec = (
             f"scenes:split={self.split},seed={self.seed},count={self.count},"
@@ -169,7 +173,16 @@ _rendered = lru_cache(maxsize=16_384)(render)
 
 def _options(text: str) -> dict[str, str]:
     pairs = [item.partition("=") for item in text.split(",") if item]
-    return {key.strip(): value.strip() for key, _, value in pairs}
+    options = {key.strip(): value.strip() for key, _, value in pairs}
+    if len(options) < len(pairs):
+        raise InputError(f"The image source 'scenes:{text}' gives an option twice: give it once.")
+    return options
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):  # PIL would clip it to its darkest 256 of 65,536 greys
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    return image.convert("RGB")
 
 
 def open_source(spec: str) -> Source:
