@@ -4,19 +4,105 @@ import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+from pathlib import Path
+from typing import NamedTuple
+
 import jax
+import numpy as np
 import pytest
 from jaxtyping import install_import_hook
+from PIL import Image
+
+import tests.typechecker  # noqa: F401 - the hook below looks it up by name
 
 # Every jaxtyping annotation of the package becomes an assertion while the tests run.
-install_import_hook("jaxdesc", "beartype.beartype")
+install_import_hook("jaxdesc", "tests.typechecker.check")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+ROOT = Path(__file__).parents[1]
+PHOTOS = ROOT.parent / "shared" / "data" / "imagenet_sample"
+SIZES = [
+    (500, 375),
+    (333, 500),
+    (256, 256),
+    (1023, 301),
+    (97, 640),
+    (120, 90),
+    (31, 47),
+    (224, 225),
+]
+
+
+class Networks(NamedTuple):
+    """Folders of two small untrained networks, in the formats that real ones come in."""
+
+    target: Path
+    clip: Path
 
 
 @pytest.fixture
 def rng():
     """A seeded NumPy generator, fresh for each test."""
-    import numpy as np
-
     return np.random.default_rng(0)
+
+
+@pytest.fixture(scope="session")
+def photos(tmp_path_factory):
+    """Paths of photos of varied sizes; where ImageNet's sample is not at hand, made-up ones."""
+    return sorted(PHOTOS.glob("*.JPEG")) or _made_up_photos(tmp_path_factory.mktemp("photos"))
+
+
+def _made_up_photos(folder):
+    """JPEGs with structure at every scale: a blurred and a sharp noise, added."""
+    rng, paths = np.random.default_rng(0), []
+    for index, (width, height) in enumerate(SIZES):
+        coarse = rng.integers(0, 256, (4, 5, 3), dtype=np.uint8)
+        large = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+        sharp = rng.normal(0, 24, (height, width, 3))
+        pixels = np.clip(np.asarray(large) + sharp, 0, 255).astype(np.uint8)
+        paths.append(folder / f"photo_{index}.JPEG")
+        Image.fromarray(pixels).save(paths[-1], quality=90)
+    return paths
+
+
+@pytest.fixture(scope="session")
+def networks(tmp_path_factory):
+    """A target of the embedded world's 32 classes and a CLIP, both with random weights."""
+    from flax import nnx
+    from transformers import CLIPImageProcessorPil
+
+    from jaxdesc.models.checkpoint import save_clip_model, save_resnet
+    from jaxdesc.models.clip import CLIP, CLIPConfig
+    from jaxdesc.models.resnet import ResNet, ResNetConfig
+    from jaxdesc.scenes import clip, target
+
+    folder = tmp_path_factory.mktemp("networks")
+    found = Networks(folder / "target", folder / "clip")
+    resnet = _random(lambda: ResNet(ResNetConfig.from_timm(target.CONFIG), rngs=nnx.Rngs(0)))
+    save_resnet(resnet, found.target, target.CONFIG)
+    tokenizer = clip.build_tokenizer()
+    config = CLIPConfig.from_huggingface(clip.config(tokenizer))
+    save_clip_model(_random(lambda: CLIP(config, rngs=nnx.Rngs(0))), found.clip)
+    tokenizer.save_pretrained(found.clip)
+    CLIPImageProcessorPil(
+        size={"shortest_edge": clip.SIZE}, crop_size={"height": clip.SIZE, "width": clip.SIZE}
+    ).save_pretrained(found.clip)
+    return found
+
+
+def _random(build):
+    """A model whose weights NumPy draws: its own initialisers would take seconds to compile."""
+    from flax import nnx
+
+    rng = np.random.default_rng(0)
+    graph, state = nnx.split(nnx.eval_shape(build))
+
+    def drawn(path, variable):
+        shape = variable.shape
+        if path[-1] in ("scale", "var"):
+            return variable.replace(jax.numpy.asarray(rng.uniform(0.9, 1.1, shape), "float32"))
+        spread = np.prod(shape[:-1], dtype=float) ** -0.5 if len(shape) > 1 else 0.02
+        return variable.replace(jax.numpy.asarray(rng.normal(0, spread, shape), "float32"))
+
+    return nnx.merge(graph, nnx.map_state(drawn, state))

@@ -1,0 +1,88 @@
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxdesc.errors import InputError
+from jaxdesc.images.loader import batches
+from jaxdesc.images.sources import Example, Folder, Scenes
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for index in range(11):
+        Image.new("RGB", (8, 8), (index, 0, 0)).save(tmp_path / f"{index:02d}.png")
+    return tmp_path
+
+
+def red(index, example):
+    return index, np.asarray(example.image)[0, 0, 0]
+
+
+def test_batches_keep_the_order(folder):
+    found = list(batches(Folder(str(folder)), range(11), red, 4))
+    assert [len(batch) for batch in found] == [4, 4, 3]
+    assert [pair for batch in found for pair in batch] == [(i, i) for i in range(11)]
+
+
+def test_any_indices_in_any_order(folder):
+    chosen = [9, 0, 0, 5, 2]
+    found = list(batches(Folder(str(folder)), chosen, red, 2))
+    assert found == [[(9, 9), (0, 0)], [(0, 0), (5, 5)], [(2, 2)]]
+    assert list(batches(Folder(str(folder)), [], red, 2)) == []
+
+
+class Slow:
+    """A source whose first image is ready last."""
+
+    spec, has_boxes, has_labels = "slow", False, False
+
+    def __init__(self):
+        self.others = threading.Semaphore(0)
+
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, index):
+        if index == 0:
+            assert self.others.acquire(timeout=10), "images are not decoded in parallel"
+        self.others.release()
+        return Example(Image.new("RGB", (4, 4), (index, 0, 0)))
+
+    def identify(self, index):
+        return str(index)
+
+    def fingerprint(self):
+        return "slow"
+
+
+def test_a_late_image_keeps_its_place(monkeypatch):
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+    assert list(batches(Slow(), range(4), red, 2)) == [[(0, 0), (1, 1)], [(2, 2), (3, 3)]]
+
+
+def test_a_broken_image_reaches_the_caller_unchanged(folder):
+    (folder / "06.png").write_bytes(b"")
+    source, found = Folder(str(folder)), []
+    with pytest.raises(InputError) as error:
+        found += batches(source, range(11), red, 4)
+    with pytest.raises(InputError) as direct:
+        source[6]
+    assert type(error.value) is InputError
+    assert str(error.value) == str(direct.value)
+    assert str(folder / "06.png") in str(error.value)
+
+
+def test_an_error_in_prepare_reaches_the_caller(folder):
+    def refuse(index, example):
+        raise InputError(f"No image {index} for me.")
+
+    with pytest.raises(InputError) as error:
+        next(batches(Folder(str(folder)), range(11), refuse, 4))
+    assert str(error.value) == "No image 0 for me."
+
+
+def test_scenes_load_as_photos_do():
+    (batch,) = batches(Scenes("count=2"), range(2), lambda i, e: (e.label, e.image.size), 8)
+    assert batch == [(0, (128, 96)), (1, (128, 96))]

@@ -1,0 +1,6 @@
+"""What turns the package's annotations into assertions while the tests run."""
+
+from beartype import BeartypeConf, beartype
+
+# As for mypy, an int is good where a float is wanted.
+check = beartype(conf=BeartypeConf(is_pep484_tower=True))
