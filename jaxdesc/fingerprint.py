@@ -3,14 +3,16 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
 
 def of_inputs(inputs: Mapping[str, Any]) -> str:
@@ -46,7 +48,7 @@ def of_weights(params: Any) -> str:
     """Hash every array of a pytree of weights with its place, type and shape."""
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        array = np.ascontiguousarray(leaf)
+        array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
         digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
         digest.update(array.tobytes())
     return digest.hexdigest()
@@ -60,5 +62,24 @@ def of_function(function: Callable[..., Any], *arguments: Any) -> str:
     traced = jax.make_jaxpr(function)(*arguments)
     program = re.sub(r"0x[0-9a-f]+", "", str(traced))  # addresses differ from run to run
     digest = hashlib.sha256(program.encode())
-    digest.update(of_weights(traced.consts).encode())
+    digest.update(of_weights(list(_constants(traced))).encode())
     return digest.hexdigest()
+
+
+def _constants(program: ClosedJaxpr | Jaxpr) -> Iterator[Any]:
+    """Every array that a program holds, and the programs within it: printed, they are cut short."""
+    jaxpr = program
+    if isinstance(program, ClosedJaxpr):
+        jaxpr = program.jaxpr
+        yield from program.consts
+    operands = [operand for equation in jaxpr.eqns for operand in equation.invars]
+    yield from (o.val for o in (*operands, *jaxpr.outvars) if isinstance(o, Literal))
+    for value in jax.tree.leaves([equation.params for equation in jaxpr.eqns]):
+        if isinstance(value, ClosedJaxpr | Jaxpr):
+            yield from _constants(value)
+        elif isinstance(value, np.ndarray | jax.Array):
+            yield value
+
+
+def _is_key(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
