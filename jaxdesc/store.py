@@ -81,15 +81,11 @@ class Draft:
 
 
 def _create(path: Path, rows: np.ndarray, total: int) -> Any:
+    chunk = [max(1, length) for length in rows.shape]  # of an empty array too
     spec = {
         "driver": "zarr3",
         "kvstore": {"driver": "file", "path": str(path)},
-        "metadata": {
-            "chunk_grid": {
-                "name": "regular",
-                "configuration": {"chunk_shape": [max(1, len(rows)), *rows.shape[1:]]},
-            }
-        },
+        "metadata": {"chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunk}}},
     }
     shape = (total, *rows.shape[1:])
     return ts.open(spec, create=True, dtype=ts.dtype(rows.dtype), shape=shape).result()
@@ -119,6 +115,8 @@ class Store:
                 f"The working directory {str(root)!r} can't be made ({error.strerror}): give one "
                 "that can be written."
             ) from error
+        if not os.access(root, os.W_OK | os.X_OK):
+            raise InputError(f"The working directory {str(root)!r} can't be written: give another.")
 
     def stage(
         self, name: str, inputs: Mapping[str, Any], compute: Callable[[Draft], None]
@@ -151,6 +149,17 @@ class Store:
             compute(draft)
             manifest = {"inputs": inputs, "values": draft.values}
             (unfinished / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n")
-            unfinished.rename(folder)
+            _commit(unfinished, folder)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _commit(unfinished: Path, folder: Path) -> None:
+    """Give a whole artifact its name, unless another process has finished the same one before."""
+    if folder.exists() and not (folder / MANIFEST).exists():
+        shutil.rmtree(folder)  # part of it was deleted: its name is no promise any more
+    try:
+        unfinished.rename(folder)
+    except OSError:
+        if not (folder / MANIFEST).exists():
+            raise
