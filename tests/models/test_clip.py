@@ -1,3 +1,5 @@
+from copy import deepcopy
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -176,7 +178,8 @@ def test_old_config_dicts_overrule_as_in_hugging_face():
         "vision_config": {"patch_size": 14},
         "vision_config_dict": None,
     }
-    theirs = transformers.CLIPConfig(**entries).to_dict()
+    # Hugging Face writes into the dictionaries that it is given.
+    theirs = transformers.CLIPConfig(**deepcopy(entries)).to_dict()
     ours = CLIPConfig.from_huggingface(entries)
     assert ours == CLIPConfig.from_huggingface(theirs)
     assert ours.text == TextConfig(hidden_size=768, num_attention_heads=12)
