@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from jaxdesc.attention import (
-    WINDOWS,
     Window,
     cam_of_maps,
     grad_cam,
@@ -14,7 +13,6 @@ from jaxdesc.attention import (
     random_centre,
     resized_shape,
     window,
-    window_centres,
 )
 from tests.reference import attention as reference
 
@@ -202,28 +200,25 @@ def test_resized_shape(shape, shorter, expected):
     assert resized_shape(*shape, shorter) == expected
 
 
-def test_window_centres():
-    assert WINDOWS == ("centre", "attention", "random", "box", "full")
-    np.testing.assert_array_equal(window_centres("centre", 2), [[0.5, 0.5], [0.5, 0.5]])
-    given = np.array([[0.25, 0.5], [1.0, 0.0]])
-    np.testing.assert_array_equal(window_centres("attention", 2, attention=given), given)
-    boxes = np.array([[0.0, 0.5, 0.5, 1.0], [0.25, 0.0, 0.75, 0.25]])
-    found = window_centres("box", 2, boxes=boxes)
-    np.testing.assert_array_equal(found, [[0.75, 0.25], [0.125, 0.5]])
-    assert window_centres("full", 2) is None
-    assert window_centres("random", 0).shape == (0, 2)
-
-
-def test_random_centres_depend_on_seed_and_image_only():
-    many = window_centres("random", 2000, seed=3)
-    np.testing.assert_array_equal(window_centres("random", 10, seed=3), many[:10])
-    assert random_centre(3, 1234) == tuple(many[1234])
-    assert not np.isin(window_centres("random", 100, seed=4), many).any()
-    assert len(np.unique(many)) == many.size
+@pytest.mark.parametrize(("height", "width", "field"), [(96, 128, 0.5), (300, 200, 224 / 256)])
+def test_random_windows_are_uniform_over_the_places_that_fit(height, width, field):
+    centres = np.array([random_centre(3, i, height, width, field) for i in range(2000)])
+    side = field * min(height, width)
+    lowest = np.array([side / 2 / height, side / 2 / width])
+    shares = (centres - lowest) / (1 - 2 * lowest)
+    assert shares.min() >= 0
+    assert shares.max() <= 1
     # Uniform: mean 1/2 and variance 1/12, each within four standard errors.
-    np.testing.assert_allclose(many.mean(axis=0), 0.5, atol=4 / np.sqrt(12 * 2000))
-    np.testing.assert_allclose(many.var(axis=0), 1 / 12, atol=4 / np.sqrt(180 * 2000))
-    assert abs(np.corrcoef(many.T)[0, 1]) < 4 / np.sqrt(2000)
+    np.testing.assert_allclose(shares.mean(axis=0), 0.5, atol=4 / np.sqrt(12 * 2000))
+    np.testing.assert_allclose(shares.var(axis=0), 1 / 12, atol=4 / np.sqrt(180 * 2000))
+    assert abs(np.corrcoef(shares.T)[0, 1]) < 4 / np.sqrt(2000)
+
+
+def test_random_windows_depend_on_seed_and_image_only():
+    one = random_centre(3, 1234, 96, 128, 0.5)
+    assert one == random_centre(3, 1234, 96, 128, 0.5)
+    assert one != random_centre(4, 1234, 96, 128, 0.5)
+    assert one != random_centre(3, 1235, 96, 128, 0.5)
 
 
 def test_errors_of_windows():
@@ -233,12 +228,3 @@ def test_errors_of_windows():
         window(10, 20, 5, (float("nan"), 0.5))
     with pytest.raises(ValueError, match="an image of 0 x 20 can't be resized to a shorter side"):
         resized_shape(0, 20, 5)
-    with pytest.raises(ValueError, match="no window 'corner': choose one of centre, attention"):
-        window_centres("corner", 2)
-    with pytest.raises(ValueError, match="this window needs attention, a row of 2 for each"):
-        window_centres("attention", 2)
-    with pytest.raises(ValueError, match=r"boxes has shape \(2, 4\), but it must be \(3, 4\)"):
-        window_centres("box", 3, boxes=np.zeros((2, 4)))
-    for bad in (1.5, -0.1, np.nan):
-        with pytest.raises(ValueError, match=r"row 1 of attention is .*, but fractions of the im"):
-            window_centres("attention", 2, attention=np.array([[0.5, 0.5], [0.5, bad]]))

@@ -53,7 +53,7 @@ def test_prompts():
 
 @pytest.mark.parametrize("spec", ["wordnt", "file:", "http:words", ""])
 def test_unknown_form(spec):
-    message = 'give a sequence of strings, or "file:PATH" '
+    message = 'give a list of strings, "file:PATH" '
     with pytest.raises(InputError, match=f"there is no vocabulary '{spec}': {message}"):
         load_vocabulary(spec)
 

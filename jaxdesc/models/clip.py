@@ -17,6 +17,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxdesc.errors import InputError
 
+normal = nnx.initializers.normal
+
 # Configs written before transformers 4.31 carry this wrong id; their texts are read at the largest
 # id instead, which in OpenAI's vocabulary is the end-of-text token.
 LEGACY_EOS_TOKEN_ID = 2
@@ -65,8 +67,9 @@ class TowerConfig:
                 f"The CLIP config sets hidden_act {self.hidden_act!r}, which is not implemented; "
                 f"expected {' or '.join(ACTIVATIONS)}; use a checkpoint trained with one of these."
             )
-        sizes = [value for value in asdict(self).values() if isinstance(value, int)]
-        if min(sizes) < 1 or self.hidden_size % self.num_attention_heads:
+        depth, heads = self.num_hidden_layers, self.num_attention_heads
+        sizes = (self.hidden_size, self.intermediate_size, depth, heads)
+        if min(sizes) < 1 or self.hidden_size % heads:
             raise InputError(
                 f"{self} describes no CLIP tower: expected positive sizes, and hidden_size a "
                 "multiple of num_attention_heads; correct these entries of config.json."
@@ -189,12 +192,8 @@ def _typed_values(types: dict[str, Any], entries: dict[str, Any], where: str) ->
     return {key: types[key](value) for key, value in present.items()}
 
 
-def _normal(std: float) -> nnx.initializers.Initializer:
-    return nnx.initializers.normal(std)
-
-
 def _linear(inputs: int, outputs: int, std: float, rngs: nnx.Rngs, bias: bool = True) -> nnx.Linear:
-    return nnx.Linear(inputs, outputs, use_bias=bias, kernel_init=_normal(std), rngs=rngs)
+    return nnx.Linear(inputs, outputs, use_bias=bias, kernel_init=normal(std), rngs=rngs)
 
 
 def _layer_norm(config: TowerConfig, rngs: nnx.Rngs) -> nnx.LayerNorm:
@@ -265,7 +264,7 @@ class VisionTower(nnx.Module):
         width, patch = config.hidden_size, config.patch_size
         positions = (config.image_size // patch) ** 2 + 1
         self.config = config
-        self.class_embedding = nnx.Param(_normal(width**-0.5)(rngs.params(), (width,)))
+        self.class_embedding = nnx.Param(normal(width**-0.5)(rngs.params(), (width,)))
         self.patch_embedding = nnx.Conv(
             3,
             width,
@@ -273,10 +272,10 @@ class VisionTower(nnx.Module):
             strides=(patch, patch),
             padding="VALID",
             use_bias=False,
-            kernel_init=_normal(0.02),
+            kernel_init=normal(0.02),
             rngs=rngs,
         )
-        self.position_embedding = nnx.Param(_normal(0.02)(rngs.params(), (positions, width)))
+        self.position_embedding = nnx.Param(normal(0.02)(rngs.params(), (positions, width)))
         self.pre_layernorm = _layer_norm(config, rngs)
         self.layers = nnx.List(_layers(config, causal=False, rngs=rngs))
         self.post_layernorm = _layer_norm(config, rngs)
@@ -308,9 +307,9 @@ class TextTower(nnx.Module):
         width, positions = config.hidden_size, config.max_position_embeddings
         self.config = config
         self.token_embedding = nnx.Embed(
-            config.vocab_size, width, embedding_init=_normal(0.02), rngs=rngs
+            config.vocab_size, width, embedding_init=normal(0.02), rngs=rngs
         )
-        self.position_embedding = nnx.Param(_normal(0.02)(rngs.params(), (positions, width)))
+        self.position_embedding = nnx.Param(normal(0.02)(rngs.params(), (positions, width)))
         self.layers = nnx.List(_layers(config, causal=True, rngs=rngs))
         self.final_layer_norm = _layer_norm(config, rngs)
 

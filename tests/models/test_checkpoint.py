@@ -6,6 +6,7 @@ import pytest
 import torch
 import transformers
 from flax import nnx
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 from safetensors.torch import save_file as save_torch_file
 
@@ -77,6 +78,8 @@ def test_a_clip_saved_again_is_bit_identical(clip_folder, tmp_path):
     assert before.keys() == after.keys()
     assert all(np.array_equal(before[name], after[name]) for name in before)
     assert all(before[name].shape == after[name].shape for name in before)
+    with safe_open(tmp_path / "again" / "model.safetensors", framework="np") as file:
+        assert file.metadata() == {"format": "pt"}
 
 
 def test_a_resnet_saved_again_is_bit_identical(resnet_folder, tmp_path):

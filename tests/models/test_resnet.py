@@ -47,11 +47,11 @@ def agree(model, reference, pixels, tolerance):
     assert jnp.array_equal(feature_maps, taps["layer4"])
 
 
-def small_pair(folder):
-    """The same small bottleneck ResNet in PyTorch and here, with ten classes."""
-    reference = torch_resnet("bottleneck", *SMALL.values(), classes=10)
-    entries = {"architecture": "resnet50", "num_classes": 10, "model_args": SMALL}
-    save_torch_resnet(reference, folder, entries)
+def small_pair(folder, block="bottleneck", sizes=SMALL):
+    """The same small ResNet in PyTorch and here, with ten classes."""
+    reference = torch_resnet(block, *sizes.values(), classes=10)
+    entries = {"architecture": "resnet50", "num_classes": 10}
+    save_torch_resnet(reference, folder, entries | {"model_args": sizes | {"block": block}})
     return reference, load_resnet(folder)
 
 
@@ -111,7 +111,7 @@ def test_folding_leaves_no_statistics_and_its_argument_alone(tmp_path):
 
 def test_training_equals_torch(tmp_path, rng):
     """Loss, gradients and the running means that a pass leaves behind; then the loss falls."""
-    reference, model = small_pair(tmp_path)
+    reference, model = small_pair(tmp_path, "basic", SMALL | {"layers": [1, 1, 1, 1]})
     pixels = rng.normal(size=(4, 64, 64, 3)).astype(np.float32)
     labels = np.array([3, 1, 4, 1])
     reference.train()

@@ -1,0 +1,52 @@
+"""Full-size checkpoints in their real formats with random weights: what can be made without a net.
+
+    python -m tests.random_networks --output=out/random
+
+writes `resnet50` (timm's config.json, torchvision's tensor names) and `clip-vit-b32` (a Hugging
+Face CLIP folder). Networks of this size load, run and write their files; their words mean nothing.
+"""
+
+import argparse
+import shutil
+from pathlib import Path
+
+import transformers
+
+from jaxdesc.scenes.clip import build_tokenizer
+from tests.models.torch_checkpoints import save_torch_resnet, torch_clip, torch_resnet
+
+CLIP_TOKENIZER = Path(__file__).parents[2] / "shared/data/clip_tokenizer"
+
+
+def write_resnet50(folder: Path) -> None:
+    """Write a ResNet-50 of 1,000 classes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {"architecture": "resnet50", "num_classes": 1000}
+    save_torch_resnet(torch_resnet("bottleneck", (3, 4, 6, 3)), folder, config)
+
+
+def write_clip(folder: Path, patch: int = 32) -> None:
+    """Write a CLIP ViT-B, with CLIP's own tokenizer where it lies beside the repository.
+
+    The stand-in is the embedded world's tokenizer, whose end-of-text token the config then names.
+    """
+    if CLIP_TOKENIZER.is_dir():
+        shutil.copytree(CLIP_TOKENIZER, folder, dirs_exist_ok=True)
+        tokenizer = transformers.CLIPTokenizer.from_pretrained(folder)
+    else:
+        tokenizer = build_tokenizer()
+        tokenizer.save_pretrained(folder)
+    torch_clip(
+        {"patch_size": patch, "projection_dim": 512},
+        {"eos_token_id": tokenizer.eos_token_id, "projection_dim": 512},
+    ).save_pretrained(folder)
+    transformers.CLIPImageProcessorPil().save_pretrained(folder)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, required=True)
+    output = parser.parse_args().output
+    write_resnet50(output / "resnet50")
+    write_clip(output / "clip-vit-b32")
+    print(f"wrote {output}/resnet50 and {output}/clip-vit-b32")
