@@ -6,30 +6,26 @@ Each stage is a function from artifacts to an artifact; its inputs, listed besid
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
-import jax
 import numpy as np
 from tqdm import tqdm
 
 from jaxdesc import exemplars, scoring
-from jaxdesc.attention import grad_cam, peaks, random_centre
-from jaxdesc.config import Config
+from jaxdesc.config import Config, TargetConfig
 from jaxdesc.errors import InputError
 from jaxdesc.evaluation import metrics
-from jaxdesc.images.loader import batches
+from jaxdesc.images.loader import batches, padded
 from jaxdesc.images.sources import Example, Source
 from jaxdesc.models.encoder import ClipEncoder
 from jaxdesc.models.target import LOGITS, Target
 from jaxdesc.result import Exemplar, Result, build_neurons
 from jaxdesc.store import Artifact, Draft, Store
+from jaxdesc.views import cut_view, cut_views, normalise, relevant_options
 from jaxdesc.vocabulary import BASE_TEMPLATE, Vocabulary, prompts
-
-Centre = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -72,6 +68,10 @@ class Run:
         if artifact.computed:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
         return artifact
+
+    def bar(self, total: int, stage: str) -> tqdm:
+        """A progress bar over images."""
+        return tqdm(total=total, desc=stage, unit="img", disable=self.quiet, mininterval=0.5)
 
     @cached_property
     def names(self) -> tuple[tuple[str, ...], ...]:
@@ -127,139 +127,34 @@ def activate(run: Run) -> Artifact:
         "source": source.fingerprint(),
         "layer": config.target.layer,
         "pooling": config.target.pooling,
-        "crop": _relevant_crop(config),
+        "crop": relevant_options(config.crop),
     }
 
     def compute(draft: Draft) -> None:
-        fallbacks = 0
-        for start, pixels, placed in _views(run):
-            values = _activations(target, config.target.layer, config.target.pooling, pixels)
-            for name, rows in {"activations": values, **placed}.items():
-                draft.write_rows(name, start, rows[: len(placed["boxes"])], len(source))
-            fallbacks += int(placed["fallback"].sum())
+        fallbacks, total = 0, len(source)
+        with run.bar(total, f"activate {config.crop.view}") as bar:
+            for views in cut_views(target, source, config.crop, config.images.batch):
+                count = len(views.boxes)
+                activations = _activations(target, config.target, views.pixels)[:count]
+                draft.write_rows("activations", views.first, activations, total)
+                for name in ("boxes", "centres", "fallback"):
+                    draft.write_rows(name, views.first, getattr(views, name), total)
+                fallbacks += int(views.fallback.sum())
+                bar.update(count)
         draft.values["fallbacks"] = fallbacks
 
     return run.stage("activate", inputs, compute)
 
 
-def _relevant_crop(config: Config) -> dict[str, Any]:
-    """The crop options that the view depends on; a random seed does not name a centre view."""
-    crop = config.crop
-    relevant: dict[str, Any] = {"view": crop.view, "field": crop.field}
-    if crop.view == "attention":
-        relevant |= {"cam_input": crop.cam_input, "cam_class": crop.cam_class}
-    if crop.view == "random":
-        relevant["seed"] = crop.seed
-    return relevant
-
-
-def _activations(target: Target, layer: str, pooling: str, pixels: np.ndarray) -> np.ndarray:
-    normalised = _normalise(target.preprocess, pixels)
-    values = np.asarray(target.activations(normalised, layer, pooling), np.float32)
+def _activations(target: Target, config: TargetConfig, pixels: np.ndarray) -> np.ndarray:
+    normalised = normalise(target.preprocess, pixels)
+    values = np.asarray(target.activations(normalised, config.layer, config.pooling), np.float32)
     if np.isnan(values).any():
         raise InputError(
-            f"Layer {layer!r} of {target.name} gives NaN: its weights or its preprocessing are "
-            "broken; check the checkpoint."
+            f"Layer {config.layer!r} of {target.name} gives NaN: its weights or its preprocessing "
+            "are broken; check the checkpoint."
         )
     return values
-
-
-@partial(jax.jit, static_argnums=0)
-def _normalise(preprocess: Any, pixels: jax.Array) -> jax.Array:
-    return preprocess.normalise(pixels)
-
-
-def _views(run: Run) -> Iterator[tuple[int, np.ndarray, dict[str, np.ndarray]]]:
-    """Batches of views: first index, pixels (padded to a full batch), and where the views lie."""
-    config, source, preprocess = run.config, run.inputs.source, run.inputs.target.preprocess
-    size = config.images.batch
-    prepare = partial(_prepare, run)
-    bar = tqdm(total=len(source), desc=f"activate {config.crop.view}", unit="img",
-               disable=run.quiet, mininterval=0.5)  # fmt: skip
-    with bar, ThreadPoolExecutor() as threads:
-        start = 0
-        for chunk in batches(source, range(len(source)), prepare, size):
-            centres, found = _centres(run, start, chunk)
-            images = [example.image for example, _ in chunk]
-            cut = partial(_cut, preprocess, config)
-            views = list(threads.map(cut, images, centres))
-            placed: dict[str, np.ndarray] = {
-                "boxes": np.array([box for _, box in views], np.float32),
-                "centres": np.array(centres, np.float64),
-                "fallback": ~found,
-            }
-            yield start, _padded(np.stack([pixels for pixels, _ in views]), size), placed
-            start += len(chunk)
-            bar.update(len(chunk))
-
-
-def _prepare(run: Run, index: int, example: Example) -> tuple[Example, Any]:
-    """What Grad-CAM will look at, prepared in the loader's threads: pixels and their box."""
-    del index
-    if run.config.crop.view != "attention":
-        return example, None
-    preprocess, image = run.inputs.target.preprocess, example.image
-    if run.config.crop.cam_input == "centre":
-        return example, preprocess.cut(image, (0.5, 0.5))
-    return example, (preprocess.squash(image), (0.0, 0.0, image.width, image.height))
-
-
-def _centres(
-    run: Run, start: int, chunk: list[tuple[Example, Any]]
-) -> tuple[list[Centre], np.ndarray]:
-    """The centre of each image's window as (y, x) fractions, and whether it was really found."""
-    crop, found = run.config.crop, np.ones(len(chunk), bool)
-    if crop.view == "attention":
-        return _attention_centres(run, chunk)
-    if crop.view == "random":
-        return [
-            random_centre(crop.seed, start + i, example.image.height, example.image.width,
-                          crop.field)
-            for i, (example, _) in enumerate(chunk)
-        ], found  # fmt: skip
-    if crop.view == "box":
-        return [_middle(example.box, example.image) for example, _ in chunk], found
-    return [(0.5, 0.5)] * len(chunk), found
-
-
-def _attention_centres(
-    run: Run, chunk: list[tuple[Example, Any]]
-) -> tuple[list[Centre], np.ndarray]:
-    """Peaks of Grad-CAM, as fractions of the whole image."""
-    target, size = run.inputs.target, run.config.images.batch
-    pixels = _normalise(target.preprocess, _padded(np.stack([p for _, (p, _) in chunk]), size))
-    classes = None
-    if run.config.crop.cam_class == "label":
-        classes = _padded(np.array([e.label for e, _ in chunk], np.int32), size)
-    within, found = peaks(grad_cam(target, pixels, classes)[: len(chunk)])
-    centres = []
-    for (y, x), (example, (_, (left, top, right, bottom))) in zip(within, chunk, strict=True):
-        image = example.image
-        centres.append(
-            ((top + y * (bottom - top)) / image.height, (left + x * (right - left)) / image.width)
-        )
-    return [c if ok else (0.5, 0.5) for c, ok in zip(centres, found, strict=True)], found
-
-
-def _middle(box: tuple[float, float, float, float] | None, image: Any) -> Centre:
-    assert box is not None  # _check has seen that the source has boxes
-    left, top, right, bottom = box
-    return (top + bottom) / 2 / image.height, (left + right) / 2 / image.width
-
-
-def _cut(
-    preprocess: Any, config: Config, image: Any, centre: Centre
-) -> tuple[np.ndarray, tuple[float, ...]]:
-    if config.crop.view == "full":
-        return preprocess.squash(image), (0.0, 0.0, float(image.width), float(image.height))
-    pixels, box = preprocess.cut(image, centre, config.crop.field)
-    return pixels, box
-
-
-def _padded(rows: np.ndarray, size: int) -> np.ndarray:
-    """Repeat the last row until there are `size`: one shape, one compiled program."""
-    missing = size - len(rows)
-    return np.concatenate([rows, np.repeat(rows[-1:], missing, axis=0)]) if missing else rows
 
 
 def select(run: Run, activated: Artifact) -> Artifact:
@@ -275,7 +170,7 @@ def select(run: Run, activated: Artifact) -> Artifact:
             state = state or exemplars.empty(rows.shape[1], count)
             images = np.arange(start, start + size, dtype=np.int32)
             valid = np.arange(size) < len(rows)
-            state = exemplars.update(state, _padded(rows, size), images, valid)
+            state = exemplars.update(state, padded(rows, size), images, valid)
             start += len(rows)
         assert state is not None  # a source is never empty
         draft.write("images", np.asarray(state.images))
@@ -307,14 +202,13 @@ def embed(run: Run, activated: Artifact, selected: Artifact) -> Artifact:
             if whole_image:
                 return clip.preprocess.cut(example.image, (0.5, 0.5))[0]
             y, x = centres[index]
-            return _cut(clip.preprocess, config, example.image, (y, x))[0]
+            return cut_view(clip.preprocess, config.crop, example.image, (y, x))[0]
 
         views = batches(run.inputs.source, images.tolist(), prepare, config.clip.batch)
-        bar = tqdm(total=len(images), desc="embed", unit="view", disable=run.quiet, mininterval=0.5)
-        with bar:
+        with run.bar(len(images), "embed") as bar:
             start = 0
             for chunk in views:
-                pixels = _padded(np.stack(chunk), config.clip.batch)
+                pixels = padded(np.stack(chunk), config.clip.batch)
                 features = np.asarray(clip.encode_views(pixels))[: len(chunk)]
                 draft.write_rows("features", start, features, len(images))
                 start += len(chunk)

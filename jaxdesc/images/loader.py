@@ -4,6 +4,8 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
+import numpy as np
+
 from jaxdesc.images.sources import Example, Source
 
 Prepared = TypeVar("Prepared")
@@ -35,3 +37,9 @@ def batches(
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * batch)
     chosen = grain.MapDataset.source(indices).map(lambda index: prepare(index, source[index]))
     yield from chosen.to_iter_dataset(options).batch(batch, drop_remainder=False, batch_fn=list)
+
+
+def padded(rows: np.ndarray, size: int) -> np.ndarray:
+    """Repeat the last row until there are `size`: one shape, so one compiled program."""
+    missing = size - len(rows)
+    return np.concatenate([rows, np.repeat(rows[-1:], missing, axis=0)]) if missing else rows
