@@ -88,6 +88,8 @@ class VocabularyConfig:
     compat: str = ""
 
     def __post_init__(self) -> None:
+        named = "{concept}" in self.template
+        _require(named, "vocabulary.template", self.template, "a text with '{concept}' in it")
         _require(self.compat in ("", "www"), "vocabulary.compat", self.compat, "'' or 'www'")
 
 
@@ -113,6 +115,7 @@ class CropConfig:
     def __post_init__(self) -> None:
         _require(self.view in WINDOWS, "crop.view", self.view, f"one of {WINDOWS}")
         _require(0 < self.field <= 1, "crop.field", self.field, "a share in (0, 1]")
+        _require(0 <= self.seed < 2**32, "crop.seed", self.seed, "an integer in [0, 2**32)")
         inputs, classes = ("whole", "centre"), ("predicted", "label")
         _require(self.cam_input in inputs, "crop.cam_input", self.cam_input, f"one of {inputs}")
         _require(self.cam_class in classes, "crop.cam_class", self.cam_class, f"one of {classes}")
@@ -202,7 +205,9 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], where: str = "")
     return found
 
 
-def _build(cls: Any, values: Mapping[str, Any], where: str) -> Any:
+def _build(cls: Any, values: Any, where: str) -> Any:
+    if not isinstance(values, Mapping):
+        raise InputError(f"{where} is {values!r}: expected a group of settings.")
     known = {f.name: f for f in fields(cls)}
     for key in values:
         if key not in known:
@@ -223,7 +228,7 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         return _build(kind, value, where)
     if isinstance(kind, types.GenericAlias):
         item = typing.get_args(kind)[0]
-        if isinstance(value, str):
+        if not isinstance(value, tuple | list):
             raise InputError(f"{where} is {value!r}: expected a tuple of {item.__name__}.")
         return tuple(_value(item, v, where) for v in value)
     number = kind is float and isinstance(value, int) and not isinstance(value, bool)

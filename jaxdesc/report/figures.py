@@ -48,10 +48,10 @@ def _framed(exemplar: Exemplar, source: Source, index: int) -> Image.Image:
     """The whole image, scaled into a cell, with its window framed."""
     image = source[index].image
     scale = CELL / max(image.size)
-    size = (round(image.width * scale), round(image.height * scale))
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
     picture = image.resize(size, Image.Resampling.LANCZOS)
     if exemplar.box:
         left, top, right, bottom = (v * scale for v in exemplar.box)
-        frame = (left, top, right - 1, bottom - 1)
+        frame = (left, top, max(left, right - 1), max(top, bottom - 1))
         ImageDraw.Draw(picture).rectangle(frame, outline=FRAME, width=2)
     return picture

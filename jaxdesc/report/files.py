@@ -23,10 +23,10 @@ def claim(workdir: Path, config: Config) -> None:
     if not path.exists():
         return
     try:
-        old = json.loads(path.read_text())["config"]
-    except (ValueError, KeyError, TypeError) as error:
+        old = dict(json.loads(path.read_text(encoding="utf-8"))["config"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{path} is no config of a run ({error}): give another working directory."
+            f"{path} is no config of a run ({error!r}): give another working directory."
         ) from error
     changed = differences(old, json.loads(json.dumps(config.to_dict())))
     if changed:

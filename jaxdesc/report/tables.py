@@ -89,7 +89,9 @@ def _conditions(cells: Sequence[Cell]) -> list[tuple[str, float]]:
 
 
 def _of(cells: Sequence[Cell], view: str, kappa: float) -> list[Cell]:
-    return [c for c in cells if (c.view, c.kappa) == (view, kappa)]
+    """One condition's cells, a probe set each, in the order by which conditions are paired."""
+    here = [c for c in cells if (c.view, c.kappa) == (view, kappa)]
+    return sorted(here, key=lambda c: c.probe)
 
 
 def _measured(cells: Sequence[Cell], kind: str) -> str:

@@ -1,0 +1,129 @@
+import csv
+import random
+
+import numpy as np
+import pytest
+
+from jaxdesc.evaluation.metrics import Metrics
+from jaxdesc.pipeline import Cell
+from jaxdesc.report import tables
+
+
+def cell(view, kappa, probe, hit, cosine=(0.5, 0.5)):
+    return Cell(view, kappa, probe, Metrics({"hit": np.array(hit), "clip_cos": np.array(cosine)}))
+
+
+CELLS = [
+    cell("centre", 0.0, "a", (0.0, 0.5), (0.25, 0.75)),
+    cell("attention", 0.0, "a", (1.0, 0.5)),
+    cell("centre", 16.0, "a", (0.0, 1.0)),
+    cell("attention", 16.0, "a", (1.0, 1.0)),
+    cell("centre", 0.0, "b", (0.0, 0.25), (0.25, 0.75)),
+    cell("attention", 0.0, "b", (1.0, 0.5)),
+    cell("centre", 16.0, "b", (0.5, 1.0)),
+    cell("attention", 16.0, "b", (1.0, 1.0)),
+]
+ONE_PROBE = CELLS[:4]
+
+
+def parsed(markdown):
+    """The cells of a Markdown table; every line must be as wide as the others."""
+    lines = markdown.splitlines()
+    assert len({len(line) for line in lines}) == 1
+    assert set(lines[1]) == {"|", "-"}
+    assert [i for i, c in enumerate(lines[0]) if c == "|"] == [
+        i for i, c in enumerate(lines[1]) if c == "|"
+    ]
+    return [[c.strip() for c in line.strip("|").split("|")] for line in (lines[0], *lines[2:])]
+
+
+def test_ablation_of_one_probe_set():
+    # Hit, centre, cosine: (0 + 0.5) / 2 = 0.25, population std 0.25, over √2: 0.1768.
+    assert parsed(tables.ablation(ONE_PROBE)) == [
+        ["view", "similarity", "Hit Rate", "CLIP cos"],
+        ["centre", "cosine", "25.0 ± 17.7", "50.0 ± 17.7"],
+        ["attention", "cosine", "75.0 ± 17.7", "50.0 ± 0.0"],
+        ["centre", "t-vMF κ=16", "50.0 ± 35.4", "50.0 ± 0.0"],
+        ["attention", "t-vMF κ=16", "100.0 ± 0.0", "50.0 ± 0.0"],
+    ]
+
+
+def test_ablation_of_two_probe_sets():
+    rows = parsed(tables.ablation(CELLS))
+    # Neurons' means over probe sets: 0 and 0.375. Probe sets' means: 0.25 and 0.125, so 0.1875
+    # ± t(0.975; 1) · |0.125| / 2 = 12.706 · 0.0625 = 0.7941.
+    assert rows[1][:3] == ["centre", "cosine", "18.8 ± 13.3 [-60.7, 98.2]"]
+    assert rows[1][3] == "50.0 ± 17.7 [50.0, 50.0]"
+    assert len(rows) == 5
+
+
+def test_differences_of_one_probe_set():
+    assert parsed(tables.differences(ONE_PROBE)) == [
+        ["difference", "at", "Hit Rate", "CLIP cos"],
+        ["attention − centre", "cosine", "+50.0", "+0.0"],
+        ["attention − centre", "t-vMF κ=16", "+50.0", "+0.0"],
+        ["t-vMF κ=16 − cosine", "centre", "+25.0", "+0.0"],
+        ["t-vMF κ=16 − cosine", "attention", "+25.0", "+0.0"],
+    ]
+
+
+def test_differences_of_two_probe_sets():
+    rows = parsed(tables.differences(CELLS))
+    # Gaps 0.75 − 0.25 and 0.75 − 0.125: 0.5625 ± 12.706 · 0.0625.
+    assert rows[1][2] == "+56.2 [-23.2, +135.7]"
+    # Attention, 16 against 0: 0.25 both times, so no spread, and the interval excludes zero.
+    assert rows[4] == [
+        "t-vMF κ=16 − cosine",
+        "attention",
+        "+25.0 [+25.0, +25.0] *",
+        "+0.0 [+0.0, +0.0]",
+    ]
+
+
+def test_probe_sets_are_paired_by_name_in_any_order():
+    """Views must be compared on the same images, however the cells come."""
+    ordered = sorted(CELLS, key=lambda c: (c.kappa, c.view != "centre"))
+    expected = set(tables.differences(ordered).splitlines())
+    for seed in range(5):
+        shuffled = random.Random(seed).sample(CELLS, len(CELLS))
+        shuffled.sort(key=lambda c: (c.kappa, c.view != "centre"))
+        assert set(tables.differences(shuffled).splitlines()) == expected
+
+
+def test_a_probe_set_that_one_view_lacks_is_an_error():
+    with pytest.raises(ValueError, match="zip"):
+        tables.differences(CELLS[:-1])
+
+
+def test_comparisons_that_are_shown():
+    views = ("centre", "attention", "random", "box")
+    cells = [cell(view, kappa, "a", (0.0, 1.0)) for view in views for kappa in (0.0, 4.0)]
+    labels = [row[0] for row in parsed(tables.differences(cells))[1:]]
+    assert list(dict.fromkeys(labels)) == [
+        "attention − centre",
+        "attention − random",
+        "box − centre",
+        "box − random",
+        "attention − box",
+        "t-vMF κ=4 − cosine",
+    ]
+    assert len(labels) == 5 * 2 + 4
+    alone = tables.differences([cell("centre", 4.0, "a", (0.0, 1.0))])
+    assert parsed(alone) == [["difference", "at", "Hit Rate", "CLIP cos"]]
+
+
+def test_ablation_csv(tmp_path):
+    scenes = "scenes:split=probe,seed=0"
+    tables.write_ablation(
+        tmp_path / "out" / "ablation.csv",
+        [cell("centre", 0.0, scenes, (0.0, 0.5)), cell("box", 16.0, scenes, (1.0, 1.0))],
+    )
+    with (tmp_path / "out" / "ablation.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows == [
+        ["view", "kappa", "probe", "metric", "mean", "standard_error", "neurons"],
+        ["centre", "0.0", scenes, "hit", "0.25", "0.176777", "2"],
+        ["centre", "0.0", scenes, "clip_cos", "0.5", "0", "2"],
+        ["box", "16.0", scenes, "hit", "1", "0", "2"],
+        ["box", "16.0", scenes, "clip_cos", "0.5", "0", "2"],
+    ]

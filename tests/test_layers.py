@@ -1,0 +1,210 @@
+"""Dependencies point one way, and importing the package does nothing but define it."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FOLDERS = ("jaxdesc", "launch", "configs")
+
+CORE = ("similarity", "attention", "exemplars", "scoring", "evaluation")
+ARITHMETIC = {"jax", "numpy", "jaxtyping"}
+
+# What each layer may import beside the standard library: packages, and modules of this package.
+LAYERS = {
+    **dict.fromkeys(CORE, (ARITHMETIC, CORE)),
+    "errors": (set(), ()),
+    "fingerprint": (ARITHMETIC, ()),
+    "store": ({"numpy", "tensorstore"}, ("errors", "fingerprint")),
+    "images": (ARITHMETIC | {"PIL", "grain"}, ("images", "errors", "attention", "scenes.world")),
+    "vocabulary": (set(), ("errors", "scenes.captions")),
+    "models": (
+        ARITHMETIC | {"flax", "safetensors", "transformers"},
+        ("models", "images", "fingerprint", "errors", "scenes"),
+    ),
+}
+# Where a layer's rule is wider for one module.
+WIDER = {"evaluation.statistics": {"scipy"}}
+
+# Names of the packages that are imported under another one.
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "absl": "absl-py",
+    "ml_collections": "ml-collections",
+    "orbax": "orbax-checkpoint",
+    "tensorflow_datasets": "tensorflow-datasets",
+}
+
+
+def modules():
+    """Every module of the project and its file."""
+    for folder in FOLDERS:
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            parts = path.relative_to(ROOT).with_suffix("").parts
+            yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+MODULES = dict(modules())
+
+
+def imports_of(module):
+    """Everything a module imports, at its top or inside a function: (module, name or None)."""
+    found = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        if isinstance(node, ast.Import):
+            found |= {(alias.name, None) for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports relatively, line {node.lineno}"
+            for alias in node.names:
+                submodule = f"{node.module}.{alias.name}"
+                whole = submodule in MODULES
+                found.add((submodule, None) if whole else (node.module, alias.name))
+    return found
+
+
+IMPORTS = {module: imports_of(module) for module in MODULES}
+
+
+def within(module, layers):
+    return any(
+        module == f"jaxdesc.{layer}" or module.startswith(f"jaxdesc.{layer}.") for layer in layers
+    )
+
+
+def inside(module):
+    """The project's own modules that a module imports."""
+    return {name for name, _ in IMPORTS[module] if name.partition(".")[0] in FOLDERS}
+
+
+def outside(module):
+    """The installed packages that a module imports."""
+    roots = {name.partition(".")[0] for name, _ in IMPORTS[module]}
+    return roots - set(sys.stdlib_module_names) - set(FOLDERS)
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_a_layer_imports_what_it_may(layer):
+    packages, layers = LAYERS[layer]
+    members = [module for module in MODULES if within(module, [layer])]
+    assert members
+    for module in members:
+        may = packages | WIDER.get(module.removeprefix("jaxdesc."), set())
+        assert outside(module) <= may, module
+        assert {name for name in inside(module) if not within(name, layers)} == set(), module
+
+
+def test_models_know_only_where_the_scenes_networks_lie():
+    taken = {
+        (name, what)
+        for module in MODULES
+        if within(module, ["models"])
+        for name, what in IMPORTS[module]
+        if within(name, ["scenes"])
+    }
+    assert taken == {("jaxdesc.scenes", "NETWORKS")}
+
+
+def reached(module):
+    """All of the project's modules that a module imports, and those that they import."""
+    found, ahead = set(), [module]
+    while ahead:
+        new = inside(ahead.pop()) - found
+        found |= new
+        ahead += new
+    return found
+
+
+@pytest.mark.parametrize("layer", ["images", "store", "vocabulary", "fingerprint"])
+def test_input_and_output_reach_no_model(layer):
+    for module in MODULES:
+        if within(module, [layer]):
+            assert not [name for name in reached(module) if within(name, ["models"])], module
+            packages = set.union(*(outside(name) for name in {module, *reached(module)}))
+            assert not packages & {"flax", "transformers", "safetensors"}, module
+
+
+def test_nothing_goes_in_circles():
+    for module in MODULES:
+        assert module not in reached(module), module
+
+
+STAGES = {"activate", "select", "embed", "encode", "score", "score_words", "evaluate"}
+
+
+def test_only_the_pipeline_knows_the_stages():
+    tree = ast.parse(MODULES["jaxdesc.pipeline"].read_text())
+    assert {node.name for node in tree.body if isinstance(node, ast.FunctionDef)} >= STAGES
+    for module in MODULES:
+        taken = {what for name, what in IMPORTS[module] if name == "jaxdesc.pipeline"}
+        assert taken <= {"Cell", "Inputs", "Run", "ablate", "describe"}, module
+        assert not taken or not within(module, [*LAYERS, "scenes", "config", "result"]), module
+
+
+def test_nothing_imports_launch():
+    for module in MODULES:
+        launched = {name for name in inside(module) if name.startswith("launch")}
+        assert launched <= ({"launch.command"} if module.startswith("launch.") else set()), module
+        if module.startswith("jaxdesc"):
+            assert not [name for name in inside(module) if name.startswith("configs")], module
+            assert not outside(module) & {"absl", "ml_collections", "torch", "tensorflow"}, module
+
+
+def test_what_is_imported_is_declared():
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    names = {re.match(r"[\w-]+", requirement)[0] for requirement in declared}
+    used = {name for module in MODULES for name in outside(module)}
+    assert {DISTRIBUTIONS.get(name, name) for name in used} <= names
+
+
+PROGRAM = """
+import json, os, socket, sys
+import jax
+
+def refuse(*arguments):
+    raise AssertionError("the network was touched")
+
+socket.socket.connect = socket.getaddrinfo = refuse
+config, environment = dict(jax.config.values), dict(os.environ)
+import jaxdesc
+assert jaxdesc.__all__ == [name for name in jaxdesc.__all__ if hasattr(jaxdesc, name)]
+print(json.dumps({
+    "packages": sorted({name.partition(".")[0] for name in sys.modules}),
+    "config": {k: str(v) for k, v in jax.config.values.items() if config.get(k, v) != v},
+    "environment": [k for k, v in os.environ.items() if environment.get(k) != v],
+    "flags": {
+        module: [flag.name for flag in flags]
+        for module, flags in sys.modules["absl.flags"].FLAGS.flags_by_module_dict().items()
+    },
+    "parsed": sys.modules["absl.flags"].FLAGS.is_parsed(),
+}))
+# JAX refuses this once a backend has been started.
+jax.config.update("jax_num_cpu_devices", 3)
+assert jax.device_count() == 3
+"""
+
+
+def test_importing_the_package_does_nothing_else():
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("XLA")}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, "--no_such_flag"],
+        env={**environment, "JAX_PLATFORMS": "cpu"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    heavy = {"torch", "tensorflow", "transformers", "ml_collections", "grain", "orbax"}
+    assert not heavy & set(found["packages"])
+    assert found["config"] == {}
+    assert found["environment"] == []
+    # Optax imports absl's logging, which defines its own flags; there are no others.
+    assert [module for module in found["flags"] if not module.startswith("absl.")] == []
+    assert not found["parsed"]
