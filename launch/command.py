@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from jaxdesc.config import Config, unknown_key
@@ -42,6 +42,7 @@ def run(main: Callable[[], None]) -> None:
 
 
 def _guarded(main: Callable[[], None]) -> None:
+    logging.set_verbosity(logging.WARNING)  # libraries tell of every backend they don't find
     try:
         main()
     except InputError as error:
