@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from PIL import Image
 
@@ -33,6 +33,7 @@ class Example:
     box: Box | None = None
 
 
+@runtime_checkable
 class Source(Protocol):
     """A sequence of probe images; random access, safe to read from several threads."""
 
