@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr
 
 
 def of_inputs(inputs: Mapping[str, Any]) -> str:
@@ -60,5 +61,18 @@ def of_function(function: Callable[..., Any], *arguments: Any) -> str:
     traced = jax.make_jaxpr(function)(*arguments)
     program = re.sub(r"0x[0-9a-f]+", "", str(traced))  # addresses differ from run to run
     digest = hashlib.sha256(program.encode())
-    digest.update(of_weights(traced.consts).encode())
+    digest.update(of_weights(list(_constants(traced))).encode())
     return digest.hexdigest()
+
+
+def _constants(part: Any) -> Iterator[Any]:
+    """Every array that a traced program closes over; those of an inner jit stand within it."""
+    if isinstance(part, ClosedJaxpr):
+        yield from part.consts
+        yield from _constants(part.jaxpr)
+    elif isinstance(part, Jaxpr):
+        for equation in part.eqns:
+            yield from _constants(list(equation.params.values()))
+    elif isinstance(part, list | tuple):
+        for inner in part:
+            yield from _constants(inner)
