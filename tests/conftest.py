@@ -9,7 +9,10 @@ import pytest
 from jaxtyping import install_import_hook
 
 # Every jaxtyping annotation of the package becomes an assertion while the tests run.
-install_import_hook("jaxdesc", "beartype.beartype")
+# An int is a float there, as it is for mypy (PEP 484's numeric tower).
+install_import_hook(
+    "jaxdesc", "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))"
+)
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
