@@ -144,9 +144,9 @@ def test_the_object_is_drawn_last_and_bright(scenes):
 
 
 def test_object_size(scenes):
-    wide, high = np.array(
-        [(s.box[2] - s.box[0], s.box[3] - s.box[1]) for s in scenes], float
-    ).T / HEIGHT
+    wide, high = (
+        np.array([(s.box[2] - s.box[0], s.box[3] - s.box[1]) for s in scenes], float).T / HEIGHT
+    )
     longest = np.maximum(wide, high)
     # 30 to 60 % of the height, then stretched by up to a tenth and turned by up to 12 degrees.
     assert longest.min() > 0.3 * 0.9
