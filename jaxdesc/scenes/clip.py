@@ -32,7 +32,7 @@ MEAN = (0.48145466, 0.4578275, 0.40821073)
 STD = (0.26862954, 0.26130258, 0.27577711)
 WARM_UP = 0.16  # of all steps: the heads alone
 FULL = Schedule(steps=4_800, batch=64)
-QUICK = Schedule(steps=20, batch=16)
+QUICK = Schedule(steps=8, batch=16)
 GATE_WINDOW = 1.2  # side of the gate's true-box window, in longest sides of the box
 
 
@@ -159,12 +159,12 @@ def _batch(
     rng: np.random.Generator,
 ) -> Batch:
     """Windows, labels, captions and which caption is true of which window."""
-    windows = np.array([_window(scene, reach, strays, rng) for scene in scenes])
+    windows = [_window(scene, reach, strays, rng) for scene in scenes]
     pixels = [
         cut(s, (left, top, left + side, top + side), SIZE, Image.Resampling.BICUBIC)
         for s, (top, left, side) in zip(scenes, windows, strict=True)
     ]
-    visible, _ = captions.seen_through(scenes, windows)
+    visible, _ = captions.seen_through(scenes, np.array(windows))
     true = captions.truth(visible)
     phrase, template = captions.draw(true, rng)
     return {

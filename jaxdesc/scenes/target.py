@@ -38,7 +38,7 @@ CONFIG = {
     },
 }
 FULL = Schedule(steps=800, batch=128, learning_rate=3e-3)
-QUICK = Schedule(steps=20, batch=32, learning_rate=3e-3)
+QUICK = Schedule(steps=4, batch=16, learning_rate=3e-3)
 
 
 def normalise(pixels: np.ndarray) -> jax.Array:
