@@ -266,6 +266,8 @@ def build(schedule: Schedule, scenes: int, held_out: int, output: Path, checkpoi
     clip = train(render_split("train", scenes), tokenizer, schedule, checkpoints)
     gate = zero_shot_accuracy(clip, tokenizer, render_split("validation", held_out))
     save_clip_model(clip, output)
+    # With the tokenizer's other special ids, which the network does not need and readers check.
+    (output / "config.json").write_text(json.dumps(config(tokenizer), indent=2) + "\n")
     tokenizer.save_pretrained(output)
     CLIPImageProcessorPil(
         size={"shortest_edge": SIZE}, crop_size={"height": SIZE, "width": SIZE}
