@@ -113,6 +113,21 @@ def _check(run: Run) -> None:
             f"config.crop.cam_class is 'label', but {source.spec} knows no labels: choose "
             "'predicted'."
         )
+    _check_names(run)
+
+
+def _check_names(run: Run) -> None:
+    target, names = run.inputs.target, run.names
+    if names and len(names) != target.logit_count:
+        raise InputError(
+            f"{target.name} has {target.logit_count} logits, but names for {len(names)} classes: "
+            "give names for each class, or none at all."
+        )
+    if not all(names):
+        raise InputError(
+            f"Class {names.index(())} of {target.name} has no name: give names for each class, or "
+            "none at all."
+        )
 
 
 def activate(run: Run) -> Artifact:

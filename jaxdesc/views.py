@@ -16,6 +16,7 @@ from PIL import Image
 
 from jaxdesc.attention import grad_cam, peaks, random_centre
 from jaxdesc.config import CropConfig
+from jaxdesc.errors import InputError
 from jaxdesc.images.loader import batches, padded
 from jaxdesc.images.preprocess import Box, Preprocess
 from jaxdesc.images.sources import Example, Source
@@ -74,7 +75,7 @@ def cut_views(target: Target, source: Source, crop: CropConfig, batch: int) -> I
         Batches of views.
 
     Raises:
-        InputError: an image that can't be decoded.
+        InputError: an image that can't be decoded, or a label that is no class of the target.
     """
     preprocess, first = target.preprocess, 0
 
@@ -145,7 +146,7 @@ def _attention_centres(
     pixels = padded(np.stack([pixels for pixels, _ in attended]), batch)
     classes = None
     if crop.cam_class == "label":
-        classes = padded(np.array([e.label for e, _ in chunk], np.int32), batch)
+        classes = padded(_labels(target, [example for example, _ in chunk]), batch)
     cams = grad_cam(target, normalise(target.preprocess, pixels), classes)
     within, found = peaks(cams[: len(chunk)])
     centres = [
@@ -153,6 +154,16 @@ def _attention_centres(
         for peak, ok, (_, box), (example, _) in zip(within, found, attended, chunk, strict=True)
     ]
     return centres, found
+
+
+def _labels(target: Target, examples: list[Example]) -> np.ndarray:
+    for label in (example.label for example in examples):
+        if label is None or not 0 <= label < target.logit_count:
+            raise InputError(
+                f"config.crop.cam_class is 'label', but an image is labelled {label}, and "
+                f"{target.name} has classes 0 to {target.logit_count - 1}: choose 'predicted'."
+            )
+    return np.array([example.label for example in examples], np.int32)
 
 
 def _in_image(peak: np.ndarray, box: Box, image: Image.Image) -> Centre:

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Callable
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 from jaxdesc.config import Config, unknown_key
@@ -49,6 +49,7 @@ def run(main: Callable[[], None]) -> None:
 
 
 def _guarded(main: Callable[[], None], arguments: list[str]) -> None:
+    logging.set_verbosity(logging.WARNING)  # libraries tell of every backend they don't find
     try:
         if arguments[1:]:
             raise InputError(f"{arguments[1]!r} is no flag: give flags as --name=value.")

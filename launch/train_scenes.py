@@ -29,15 +29,14 @@ def main(argv: list[str]) -> None:
     """Train each network, write it and record its gate."""
     del argv
     workdir = Path(_WORKDIR.value)
-    scenes, held_out = (400, 100) if _QUICK.value else (24_000, 1_600)
+    checkpoints = workdir / ("quick_checkpoints" if _QUICK.value else "checkpoints")
+    scenes, held_out = (64, 32) if _QUICK.value else (24_000, 1_600)
     passed = True
     for name in _NETWORK.value:
         network = NETWORKS[name]
         schedule = network.QUICK if _QUICK.value else network.FULL
         began = time.monotonic()
-        gate = network.build(
-            schedule, scenes, held_out, workdir / name, workdir / "checkpoints" / name
-        )
+        gate = network.build(schedule, scenes, held_out, workdir / name, checkpoints / name)
         record = {
             "accuracy": gate,
             "validation_scenes": held_out,

@@ -54,7 +54,7 @@ class ClipEncoder:
         programs = [
             fingerprint.of_function(partial(_images, self.graph), self.params, pixels),
             fingerprint.of_function(partial(_texts, self.graph), self.params, tokens),
-            fingerprint.of_text(self.tokenizer.backend_tokenizer.to_str()),
+            _tokenizer_fingerprint(self.tokenizer),
         ]
         weights = fingerprint.of_weights(self.params)
         return " ".join((weights, *programs, str(self.preprocess)))
@@ -152,6 +152,12 @@ def load_clip(folder: str) -> ClipEncoder:
         preprocess=_preprocess(path, model.config.vision.image_size),
         name=folder,
     )
+
+
+def _tokenizer_fingerprint(tokenizer: Any) -> str:
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    # How its last call padded and cut: a state, not part of what it is.
+    return fingerprint.of_text(json.dumps(content | {"padding": None, "truncation": None}))
 
 
 def _tokenizer(path: Path) -> Any:

@@ -58,6 +58,15 @@ class Target:
         )
         return f"{fingerprint.of_weights(self.params)} {program} {self.preprocess}"
 
+    @cached_property
+    def logit_count(self) -> int:
+        """How many logits it has."""
+        size = self.preprocess.size
+        pixels = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+        forward = partial(_forward, self.trunk, self.head)
+        logits = jax.eval_shape(forward, self.params, pixels)[2]
+        return int(logits.shape[1])
+
     def feature_maps(
         self, pixels: Float[Array | np.ndarray, "batch height width 3"]
     ) -> Float[Array, "batch h w channels"]:

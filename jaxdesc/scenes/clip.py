@@ -6,7 +6,9 @@ loss alone learns backgrounds, which are larger and easier than shapes.
 """
 
 import json
+from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,10 @@ import optax
 from flax import nnx
 from jaxtyping import Float
 from PIL import Image
-from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+from tokenizers import pre_tokenizers
 from transformers import CLIPImageProcessorPil, CLIPTokenizer
 
+from jaxdesc.images.preprocess import Preprocess
 from jaxdesc.models.checkpoint import save_clip_model
 from jaxdesc.models.clip import CLIP, CLIPConfig
 from jaxdesc.scenes import captions
@@ -28,11 +31,16 @@ from jaxdesc.scenes.world import BACKGROUNDS, CLASSES, COLOURS, HEIGHT, WIDTH, S
 
 SIZE, PATCH, WIDTH_OF_TOWERS = 48, 8, 128
 CONTEXT_LENGTH = 24  # tokens: the longest caption has 13
-MEAN = (0.48145466, 0.4578275, 0.40821073)
-STD = (0.26862954, 0.26130258, 0.27577711)
+PREPROCESS = Preprocess(
+    SIZE,
+    1.0,
+    "bicubic",
+    mean=(0.48145466, 0.4578275, 0.40821073),
+    std=(0.26862954, 0.26130258, 0.27577711),
+)
 WARM_UP = 0.16  # of all steps: the heads alone
 FULL = Schedule(steps=4_800, batch=64)
-QUICK = Schedule(steps=20, batch=16)
+QUICK = Schedule(steps=8, batch=16)
 GATE_WINDOW = 1.2  # side of the gate's true-box window, in longest sides of the box
 
 
@@ -75,22 +83,43 @@ def build_tokenizer() -> CLIPTokenizer:
     As in CLIP's own, every byte stands in the vocabulary both inside and at the end of a word, so
     that no text is unknown.
     """
-    bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    bpe.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    trainer = trainers.BpeTrainer(
-        vocab_size=1200, end_of_word_suffix="</w>", initial_alphabet=letters, show_progress=False
-    )
-    bpe.train_from_iterator(captions.texts(), trainer)
-    merges = [(left, right) for left, right in json.loads(bpe.to_str())["model"]["merges"]]
+    words = Counter(word for text in captions.texts() for word in text.split())
+    merges = _learn_merges(words)
     ends = ("<|startoftext|>", "<|endoftext|>")
     tokens = [*letters, *(f"{c}</w>" for c in letters), *("".join(m) for m in merges), *ends]
     vocabulary = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
     # transformers annotates merges as strings, but hands them to tokenizers, which wants pairs.
     options: dict[str, Any] = {"vocab": vocabulary, "merges": merges}
     return CLIPTokenizer(**options, model_max_length=CONTEXT_LENGTH)
+
+
+def _learn_merges(words: Counter[str]) -> list[tuple[str, str]]:
+    """Join the most frequent pair of neighbours until every word is one token.
+
+    tokenizers' own trainer breaks ties at random, and a resumed training needs the same tokens.
+    """
+    splits = {word: [*word[:-1], f"{word[-1]}</w>"] for word in words}
+    merges: list[tuple[str, str]] = []
+    while any(len(parts) > 1 for parts in splits.values()):
+        pairs: Counter[tuple[str, str]] = Counter()
+        for word, parts in splits.items():
+            for pair in pairwise(parts):
+                pairs[pair] += words[word]
+        best = max(pairs, key=lambda pair: (pairs[pair], pair))
+        merges.append(best)
+        splits = {word: _joined(parts, best) for word, parts in splits.items()}
+    return merges
+
+
+def _joined(parts: list[str], pair: tuple[str, str]) -> list[str]:
+    joined: list[str] = []
+    for part in parts:
+        if joined and (joined[-1], part) == pair:
+            joined[-1] += part
+        else:
+            joined.append(part)
+    return joined
 
 
 class SupervisedCLIP(nnx.Module):
@@ -115,12 +144,6 @@ def _sine_positions(side: int, width: int) -> Float[jax.Array, "token width"]:
     grid = np.concatenate([rows, columns], 1)
     # At the scale of the patch embedding's own initialisation, lest positions drown the pixels.
     return jnp.asarray(0.1 * np.concatenate([np.zeros((1, width)), grid]), jnp.float32)
-
-
-def normalise(pixels: np.ndarray) -> jax.Array:
-    """Turn uint8 pixels [..., 3] into what the image tower expects, float32."""
-    scaled = jnp.asarray(pixels, jnp.float32) / 255
-    return (scaled - jnp.asarray(MEAN)) / jnp.asarray(STD)
 
 
 def train(
@@ -159,12 +182,12 @@ def _batch(
     rng: np.random.Generator,
 ) -> Batch:
     """Windows, labels, captions and which caption is true of which window."""
-    windows = np.array([_window(scene, reach, strays, rng) for scene in scenes])
+    windows = [_window(scene, reach, strays, rng) for scene in scenes]
     pixels = [
         cut(s, (left, top, left + side, top + side), SIZE, Image.Resampling.BICUBIC)
         for s, (top, left, side) in zip(scenes, windows, strict=True)
     ]
-    visible, _ = captions.seen_through(scenes, windows)
+    visible, _ = captions.seen_through(scenes, np.array(windows))
     true = captions.truth(visible)
     phrase, template = captions.draw(true, rng)
     return {
@@ -197,7 +220,7 @@ def _window(
 
 def _loss(model: Any, batch: Any, progress: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
     clip = model.clip
-    pooled = clip.pooled_image(normalise(batch["pixels"]))
+    pooled = clip.pooled_image(PREPROCESS.normalise(batch["pixels"]))
     supervised, accuracy = _heads_loss(model.heads, pooled, batch)
     images = _unit(clip.visual_projection(pooled))
     texts = clip.encode_texts(batch["tokens"])
@@ -241,7 +264,7 @@ def zero_shot_accuracy(
     prompts = [f"A photo of a {names[0]}" for names in CLASSES.values()]
     tokens = tokenizer(prompts, padding=True, return_tensors="np")["input_ids"]
     texts = clip.encode_texts(jnp.asarray(tokens))
-    encode = nnx.jit(lambda clip, pixels: clip.encode_images(normalise(pixels)))
+    encode = nnx.jit(lambda clip, pixels: clip.encode_images(PREPROCESS.normalise(pixels)))
     right = []
     for start in range(0, len(scenes), batch):
         part = scenes[start : start + batch]
@@ -266,6 +289,8 @@ def build(schedule: Schedule, scenes: int, held_out: int, output: Path, checkpoi
     clip = train(render_split("train", scenes), tokenizer, schedule, checkpoints)
     gate = zero_shot_accuracy(clip, tokenizer, render_split("validation", held_out))
     save_clip_model(clip, output)
+    # With the tokenizer's other special ids, which the network does not need and readers check.
+    (output / "config.json").write_text(json.dumps(config(tokenizer), indent=2) + "\n")
     tokenizer.save_pretrained(output)
     CLIPImageProcessorPil(
         size={"shortest_edge": SIZE}, crop_size={"height": SIZE, "width": SIZE}

@@ -11,13 +11,14 @@ import optax
 from flax import nnx
 from PIL import Image
 
+from jaxdesc.images.preprocess import Preprocess
 from jaxdesc.models.checkpoint import save_resnet
 from jaxdesc.models.resnet import ResNet, ResNetConfig
 from jaxdesc.scenes.training import Batch, Schedule, cut, fit, render_split
 from jaxdesc.scenes.world import CLASSES, HEIGHT, WIDTH, Scene
 
 SIZE = 112  # px: layer4 is 4 × 4
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+PREPROCESS = Preprocess(SIZE, 0.875, "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 WHOLE = (0, 0, WIDTH, HEIGHT)
 MODEL_ARGS = {
     "layers": [1, 1, 1, 1],
@@ -30,21 +31,15 @@ CONFIG = {
     "model_args": MODEL_ARGS,
     "pretrained_cfg": {
         "input_size": [3, SIZE, SIZE],
-        "crop_pct": 0.875,
-        "interpolation": "bilinear",
-        "mean": list(MEAN),
-        "std": list(STD),
+        "crop_pct": PREPROCESS.field,
+        "interpolation": PREPROCESS.interpolation,
+        "mean": list(PREPROCESS.mean),
+        "std": list(PREPROCESS.std),
         "label_names": [", ".join(names) for names in CLASSES.values()],
     },
 }
 FULL = Schedule(steps=800, batch=128, learning_rate=3e-3)
-QUICK = Schedule(steps=20, batch=32, learning_rate=3e-3)
-
-
-def normalise(pixels: np.ndarray) -> jax.Array:
-    """Turn uint8 pixels [..., 3] into what the network expects, float32."""
-    scaled = jnp.asarray(pixels, jnp.float32) / 255
-    return (scaled - jnp.asarray(MEAN)) / jnp.asarray(STD)
+QUICK = Schedule(steps=4, batch=16, learning_rate=3e-3)
 
 
 def train(scenes: Sequence[Scene], schedule: Schedule, directory: Path) -> ResNet:
@@ -88,7 +83,7 @@ def _augmented(scene: Scene, rng: np.random.Generator) -> np.ndarray:
 
 def _loss(model: Any, batch: Any, progress: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
     del progress
-    logits = model(normalise(batch["pixels"]))
+    logits = model(PREPROCESS.normalise(batch["pixels"]))
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["classes"])
     right = jnp.mean(jnp.argmax(logits, -1) == batch["classes"])
     return jnp.mean(losses), {"accuracy": right}
@@ -97,7 +92,7 @@ def _loss(model: Any, batch: Any, progress: jax.Array) -> tuple[jax.Array, dict[
 def accuracy(model: ResNet, scenes: Sequence[Scene], batch: int = 200) -> float:
     """Share of whole scenes whose class the target gets right."""
     model.eval()
-    classify = nnx.jit(lambda model, pixels: jnp.argmax(model(normalise(pixels)), -1))
+    classify = nnx.jit(lambda model, pixels: jnp.argmax(model(PREPROCESS.normalise(pixels)), -1))
     right = []
     for start in range(0, len(scenes), batch):
         part = scenes[start : start + batch]

@@ -81,7 +81,7 @@ def fit(
 
     @nnx.jit
     def step_(
-        model: nnx.Module, optimiser: nnx.Optimizer, batch: Batch, progress: jax.Array
+        model: nnx.Module, optimiser: nnx.Optimizer, batch: Any, progress: jax.Array
     ) -> dict[str, jax.Array]:
         differentiate = nnx.value_and_grad(loss, has_aux=True)
         (value, metrics), gradients = differentiate(model, batch, progress)

@@ -1,0 +1,95 @@
+"""How far the ports lie from PyTorch's, printed: python -m tests.parity
+
+Random weights at full size with every BatchNorm vector randomised, and the embedded world's trained
+networks on rendered scenes. ResNet: largest difference of the logits relative to their largest
+value; CLIP: largest difference of a component of the unit features.
+"""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from safetensors.torch import load_file
+
+import jaxdesc as jd
+from jaxdesc.scenes import NETWORKS
+from jaxdesc.scenes.world import render
+from tests.models.torch_checkpoints import (
+    channels_first,
+    save_torch_resnet,
+    torch_resnet,
+    torchvision_state,
+    unit,
+)
+from tests.random_networks import write_clip
+
+TEXTS = ["A photo of a star", "red", "A photo of a striped love heart near a brick wall"]
+
+
+def trained_torch_target():
+    """The embedded world's target in transformers' PyTorch ResNet."""
+    model = torch_resnet("basic", (1, 1, 1, 1), (16, 32, 64, 128), 16, 32)
+    tensors = load_file(NETWORKS / "target" / "model.safetensors")
+    own = torchvision_state(model)
+    ours = {name: tensors[name] for name in own if not name.endswith("num_batches_tracked")}
+    assert ours.keys() == tensors.keys()
+    order = list(model.state_dict())
+    state = {hf: ours[tv] for hf, tv in zip(order, own, strict=True) if tv in ours}
+    model.load_state_dict(state, strict=False)
+    return model.eval()
+
+
+def resnet_error(reference, target, pixels):
+    """Relative difference of the logits on uint8 views."""
+    normalised = np.asarray(target.preprocess.normalise(pixels))
+    with torch.inference_mode():
+        theirs = reference(channels_first(normalised)).logits.numpy()
+    return np.abs(np.asarray(target.logits(normalised)) - theirs).max() / np.abs(theirs).max()
+
+
+def clip_errors(folder, pixels):
+    """Differences of unit image and text features on uint8 views, from transformers'."""
+    clip = jd.load_clip(str(folder))
+    reference = transformers.CLIPModel.from_pretrained(folder).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    normalised = np.asarray(clip.preprocess.normalise(pixels))
+    ids = tokenizer(TEXTS, padding="max_length", max_length=clip.length, return_tensors="pt")
+    with torch.inference_mode():
+        images = reference.get_image_features(channels_first(normalised)).pooler_output
+        texts = reference.get_text_features(**ids).pooler_output
+    return (
+        np.abs(np.asarray(clip.encode_images(normalised)) - unit(images).numpy()).max(),
+        np.abs(clip.encode_texts(TEXTS) - unit(texts).numpy()).max(),
+    )
+
+
+def scene_views(size, count=8):
+    """Validation scenes, resized to a network's input."""
+    from PIL import Image
+
+    scenes = [Image.fromarray(render("validation", 3, i).pixels) for i in range(count)]
+    return np.stack([np.asarray(scene.resize((size, size))) for scene in scenes])
+
+
+def main():
+    """Print one line a network."""
+    folder = Path(tempfile.mkdtemp())
+    reference = torch_resnet("bottleneck", (3, 4, 6, 3))
+    save_torch_resnet(reference, folder, {"architecture": "resnet50", "num_classes": 1000})
+    full, small = scene_views(224, 2), scene_views(48)
+    random = resnet_error(reference, jd.load_target(str(folder)), full)
+    print(f"ResNet-50, random: logits {random:.1e}")
+    trained = resnet_error(trained_torch_target(), jd.load_target("scenes"), scene_views(112))
+    print(f"the embedded world's target: logits {trained:.1e}")
+    for patch in (32, 16):
+        write_clip(folder / f"b{patch}", patch)
+        images, texts = clip_errors(folder / f"b{patch}", full)
+        print(f"CLIP ViT-B/{patch}, random: images {images:.1e}, texts {texts:.1e}")
+    images, texts = clip_errors(NETWORKS / "clip", small)
+    print(f"the embedded world's CLIP: images {images:.1e}, texts {texts:.1e}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""The networks that ship with the package are real ones: their formats, outputs and gates."""
+
+import jaxdesc as jd
+from jaxdesc.models.checkpoint import load_clip_model, load_resnet
+from jaxdesc.scenes import NETWORKS, clip, target
+from jaxdesc.scenes.training import render_split
+from tests.parity import clip_errors, resnet_error, scene_views, trained_torch_target
+
+GATE = 0.95
+
+
+def test_they_fit_into_twelve_megabytes():
+    assert sum(path.stat().st_size for path in NETWORKS.rglob("*")) < 12e6
+
+
+def test_the_target_passes_its_gate():
+    scenes = render_split("validation", 320)
+    assert target.accuracy(load_resnet(NETWORKS / "target"), scenes) >= GATE
+
+
+def test_the_clip_passes_its_gate():
+    scenes, tokenizer = render_split("validation", 320), jd.load_clip("scenes").tokenizer
+    model = load_clip_model(NETWORKS / "clip")
+    assert clip.zero_shot_accuracy(model, tokenizer, scenes) >= GATE
+
+
+def test_the_target_equals_torch():
+    assert resnet_error(trained_torch_target(), jd.load_target("scenes"), scene_views(112)) < 1e-5
+
+
+def test_the_clip_equals_transformers():
+    images, texts = clip_errors(NETWORKS / "clip", scene_views(48))
+    assert images < 1e-5
+    assert texts < 1e-5
+
+
+def test_neurons_get_the_names_of_their_classes():
+    found = jd.describe(
+        jd.load_target("scenes"),
+        jd.load_clip("scenes"),
+        images="scenes:split=validation,count=320",
+        concepts="scenes",
+        exemplars=8,
+        quiet=True,
+    )
+    named = [any(text in neuron.names for text, _ in neuron.concepts) for neuron in found]
+    assert sum(named) >= 28  # of 32; 31 when the networks were trained
