@@ -120,11 +120,7 @@ def describe_activations(
     matrix, views, texts = (
         np.asarray(a, np.float32) for a in (activations, image_features, concept_features)
     )
-    if len(matrix) != len(views) or len(concepts) != len(texts):
-        raise InputError(
-            f"There are {len(matrix)} rows of activations for {len(views)} image features, and "
-            f"{len(concepts)} concepts for {len(texts)} concept features: expected as many of each."
-        )
+    _check_shapes(matrix, views, texts, concepts, images)
     if exemplars > len(matrix):
         raise InputError(
             f"{exemplars} exemplars are asked for, but there are {len(matrix)} images: ask for at "
@@ -135,9 +131,11 @@ def describe_activations(
         raise InputError(
             f"Activations of neuron {int(np.argmax(state.nan))} hold NaN: expected numbers."
         )
-    found = scoring.discover(
-        views, np.asarray(state.images), texts, np.asarray(base_feature, np.float32), kappa, alpha
-    )
+    base = np.asarray(base_feature, np.float32)
+    try:
+        found = scoring.discover(views, np.asarray(state.images), texts, base, kappa, alpha)
+    except ValueError as error:  # features of another width or length
+        raise InputError(str(error)) from error
     ranked = zip(np.asarray(state.images).tolist(), np.asarray(state.values).tolist(), strict=True)
     shown = [
         [Exemplar(images[i] if images else str(i), v) for i, v in zip(row, values, strict=True)]
@@ -155,3 +153,31 @@ def describe_activations(
             exemplars=shown,
         )
     )
+
+
+def _check_shapes(
+    activations: np.ndarray,
+    image_features: np.ndarray,
+    concept_features: np.ndarray,
+    concepts: Sequence[str],
+    images: Sequence[str] | None,
+) -> None:
+    if activations.ndim != 2 or 0 in activations.shape:
+        raise InputError(
+            f"The activations have shape {activations.shape}: expected (image, neuron), at least "
+            "one of each."
+        )
+    rows = {"image features": len(image_features)}
+    if images is not None:
+        rows["names of images"] = len(images)
+    for what, count in rows.items():
+        if count != len(activations):
+            raise InputError(
+                f"There are {len(activations)} rows of activations, but {count} {what}: expected "
+                "as many of each."
+            )
+    if len(concepts) != len(concept_features):
+        raise InputError(
+            f"There are {len(concepts)} concepts, but {len(concept_features)} concept features: "
+            "expected as many of each."
+        )

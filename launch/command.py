@@ -9,6 +9,12 @@ from ml_collections import config_flags
 from jaxdesc.config import Config, unknown_key
 from jaxdesc.errors import InputError
 
+MISSING = "--config is missing: give a Python config, such as configs/scenes.py."
+UNREADABLE = (
+    "The file of --config can't be read: give the path of a Python config, such as "
+    "configs/scenes.py."
+)
+
 
 def define_config() -> flags.FlagHolder:
     """Define --config, a Python file with `get_config()`, and its --config.key=value overrides."""
@@ -21,36 +27,39 @@ def read_config(flag: flags.FlagHolder) -> Config:
     Raises:
         InputError: no config file, one that can't be read, or a key or value that can't be used.
     """
+    if flag.value is None:
+        raise InputError(MISSING)
     try:
-        values = None if flag.value is None else flag.value.to_dict()
+        values = flag.value.to_dict()
     except OSError as error:
+        raise InputError(UNREADABLE) from error
+    except AttributeError as error:
         raise InputError(
-            "The file of --config can't be read: give the path of a Python config, such as "
-            "configs/scenes.py."
+            f"get_config() of --config gave {flag.value!r}: expected a ConfigDict."
         ) from error
-    if values is None:
-        raise InputError("--config is missing: give a Python config, such as configs/scenes.py.")
     return Config.from_dict(values)
 
 
 def run(main: Callable[[], None]) -> None:
     """Parse the flags and run `main`; bad input prints one sentence and exits with code 2."""
     try:
-        app.run(lambda _: _guarded(main), flags_parser=_parse)
+        app.run(lambda arguments: _guarded(main, arguments), flags_parser=_parse)
     except InputError as error:
         _fail(error)
 
 
-def _guarded(main: Callable[[], None]) -> None:
+def _guarded(main: Callable[[], None], arguments: list[str]) -> None:
     logging.set_verbosity(logging.WARNING)  # libraries tell of every backend they don't find
     try:
+        if arguments[1:]:
+            raise InputError(f"{arguments[1]!r} is no flag: give flags as --name=value.")
         main()
     except InputError as error:
         _fail(error)
 
 
 def _fail(error: InputError) -> None:
-    print(f"error: {error}", file=sys.stderr)
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
     sys.exit(2)
 
 
@@ -58,8 +67,16 @@ def _parse(arguments: list[str]) -> list[str]:
     """Parse flags; what ml_collections says of a bad override becomes a sentence."""
     try:
         return flags.FLAGS(arguments)
-    except flags.Error as error:
+    except OSError as error:
+        raise InputError(UNREADABLE) from error
+    except flags.UnrecognizedFlagError as error:
+        if error.flagname.startswith("config."):  # overrides are flags once there is a config
+            raise InputError(MISSING) from error
         raise InputError(f"{error}; run with --help for the flags.") from error
+    except flags.Error as error:
+        first, *rest = str(error).strip().splitlines()
+        reason = " ".join((first, *rest[-1:]))  # between them: the traceback of a config file
+        raise InputError(f"{reason}; run with --help for the flags.") from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(_bad_override(arguments, error)) from error
 
@@ -70,7 +87,8 @@ def _bad_override(arguments: list[str], error: Exception) -> str:
         key = argument.lstrip("-").partition("=")[0]
         if key.startswith("config.") and key not in known:
             return unknown_key(key, known)
-    return f"A flag can't be understood: {str(error).strip()}; check --config and its overrides."
+    reason = f"{type(error).__name__}: {error}"
+    return f"A flag or the config can't be understood ({reason}); check --config and its overrides."
 
 
 def _keys(values: dict, where: str) -> list[str]:

@@ -59,7 +59,7 @@ class Preprocess:
             field = size / math.floor(size / pretrained.get("crop_pct", 0.875))
             mean = _channels(pretrained.get("mean", (0.485, 0.456, 0.406)))
             std = _channels(pretrained.get("std", (0.229, 0.224, 0.225)))
-        except (TypeError, ValueError, LookupError, ArithmeticError) as error:
+        except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
             raise InputError(
                 f"A network's pretrained_cfg can't be read ({error}): expected input_size "
                 "[3, side, side], crop_pct in (0, 1], and mean and std of three numbers; correct "

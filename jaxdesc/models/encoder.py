@@ -17,7 +17,6 @@ from jaxdesc.errors import InputError
 from jaxdesc.images.preprocess import Preprocess
 from jaxdesc.models.checkpoint import load_clip_model
 from jaxdesc.models.target import existing_folder
-from jaxdesc.scenes import NETWORKS
 
 # Token counts that texts are padded to: few, so that few programs are compiled, and dense where
 # concept prompts lie. What stands after the end token changes nothing, since the tower is causal.
@@ -142,7 +141,7 @@ def load_clip(folder: str) -> ClipEncoder:
         InputError: a missing folder or tokenizer, a config that is not understood, or tensors that
             do not fit.
     """
-    path = existing_folder(NETWORKS / "clip" if folder == "scenes" else Path(folder), "CLIP")
+    path = existing_folder(folder, "clip")
     model = load_clip_model(path)
     graph, params = nnx.split(model)
     return ClipEncoder(
@@ -169,21 +168,34 @@ def _tokenizer(path: Path) -> Any:
             f"The CLIP folder {str(path)!r} has no tokenizer: expected tokenizer.json, or "
             "vocab.json and merges.txt, as Hugging Face ships them."
         )
-    return CLIPTokenizer.from_pretrained(path, local_files_only=True)
+    try:
+        return CLIPTokenizer.from_pretrained(path, local_files_only=True)
+    except Exception as error:  # of no fixed type: JSON's, the tokenizers library's, an OSError
+        raise InputError(
+            f"The tokenizer of the CLIP folder {str(path)!r} can't be read ({error!r}): download "
+            "tokenizer.json, or vocab.json and merges.txt, again."
+        ) from error
 
 
 def _preprocess(path: Path, image_size: int) -> Preprocess:
     """Read `preprocessor_config.json`; without one, OpenAI's preprocessing is meant."""
     file = path / "preprocessor_config.json"
-    found = json.loads(file.read_text()) if file.exists() else {}
-    size = found.get("size", image_size)
-    crop = found.get("crop_size", image_size)
-    shortest = size["shortest_edge"] if isinstance(size, dict) else size
-    side = crop["height"] if isinstance(crop, dict) else crop
-    return Preprocess(
-        size=side,
-        field=side / shortest,
-        interpolation=RESAMPLINGS[found.get("resample", 3)],
-        mean=tuple(found.get("image_mean", (0.48145466, 0.4578275, 0.40821073))),
-        std=tuple(found.get("image_std", (0.26862954, 0.26130258, 0.27577711))),
-    )
+    try:
+        found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        size = found.get("size", image_size)
+        crop = found.get("crop_size", image_size)
+        shortest = size["shortest_edge"] if isinstance(size, dict) else size
+        side = crop["height"] if isinstance(crop, dict) else crop
+        return Preprocess(
+            size=side,
+            field=side / shortest,
+            interpolation=RESAMPLINGS[found.get("resample", 3)],
+            mean=tuple(found.get("image_mean", (0.48145466, 0.4578275, 0.40821073))),
+            std=tuple(found.get("image_std", (0.26862954, 0.26130258, 0.27577711))),
+        )
+    except (OSError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
+        raise InputError(
+            f"{file} can't be read as CLIP's preprocessing ({error!r}): expected size with "
+            "shortest_edge, crop_size, resample 2 or 3, image_mean and image_std; download the "
+            "checkpoint again."
+        ) from error

@@ -130,8 +130,8 @@ def load_target(folder: str) -> Target:
     Raises:
         InputError: a missing folder, a config that is not understood, or tensors that do not fit.
     """
-    path = existing_folder(NETWORKS / "target" if folder == "scenes" else Path(folder), "target")
-    pretrained = read_config(path).get("pretrained_cfg", {})
+    path = existing_folder(folder, "target")
+    pretrained = read_config(path).get("pretrained_cfg") or {}
     model = fold_batch_norm(load_resnet(path))
     model.eval()
     graph, params = nnx.split(model)
@@ -147,17 +147,21 @@ def load_target(folder: str) -> Target:
         trunk=trunk,
         head=head,
         preprocess=Preprocess.from_timm(pretrained),
-        classes=tuple(tuple(n.split(", ")) for n in pretrained.get("label_names", ())),
+        classes=tuple(tuple(n.split(", ")) for n in pretrained.get("label_names") or ()),
         name=folder,
     )
 
 
-def existing_folder(path: Path, what: str) -> Path:
-    """Check that a checkpoint folder exists; raises `InputError` where it does not."""
-    path = path.expanduser()
-    if not path.is_dir():
+def existing_folder(folder: str, what: str) -> Path:
+    """Find a checkpoint's folder, the embedded world's own where `folder` is "scenes".
+
+    Raises:
+        InputError: it does not exist.
+    """
+    path = NETWORKS / what if folder == "scenes" else Path(folder).expanduser()
+    if not folder or not path.is_dir():
         raise InputError(
-            f"The {what} folder {str(path)!r} does not exist: give a local folder with config.json "
+            f"The {what} folder {folder!r} does not exist: give a local folder with config.json "
             "and model.safetensors, or 'scenes' for the embedded world's own network."
         )
     return path
