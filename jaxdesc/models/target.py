@@ -13,6 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from jaxdesc import fingerprint
+from jaxdesc.attention import cam_of_maps
 from jaxdesc.errors import InputError
 from jaxdesc.images.preprocess import Preprocess
 from jaxdesc.models.checkpoint import load_resnet, read_config
@@ -50,13 +51,17 @@ class Target:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the weights, of what trunk and head compute, and of the preprocessing."""
+        """Hash of the weights, of what trunk, head and its gradient compute, and of preprocess."""
         size = self.preprocess.size
         pixels = np.zeros((1, size, size, 3), np.float32)
-        program = fingerprint.of_function(
-            partial(_forward, self.trunk, self.head), self.params, pixels
-        )
+        program = fingerprint.of_function(self._attend, self.params, pixels)
         return f"{fingerprint.of_weights(self.params)} {program} {self.preprocess}"
+
+    def _attend(self, params: Any, pixels: Array) -> Any:
+        """All that the method computes with a target, Grad-CAM's gradient included."""
+        feature_maps, taps, logits = _forward(self.trunk, self.head, params, pixels)
+        head, classes = partial(self.head, params), jnp.zeros(len(pixels), jnp.int32)
+        return taps, logits, cam_of_maps(head, feature_maps, classes)
 
     @cached_property
     def logit_count(self) -> int:
@@ -147,9 +152,18 @@ def load_target(folder: str) -> Target:
         trunk=trunk,
         head=head,
         preprocess=Preprocess.from_timm(pretrained),
-        classes=tuple(tuple(n.split(", ")) for n in pretrained.get("label_names") or ()),
+        classes=_classes(path, pretrained.get("label_names") or []),
         name=folder,
     )
+
+
+def _classes(path: Path, labels: Any) -> tuple[tuple[str, ...], ...]:
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise InputError(
+            f"label_names in {path / 'config.json'} are {str(labels)[:60]}: expected a list of "
+            "strings, a class each, several names of a class separated by commas."
+        )
+    return tuple(tuple(label.split(", ")) for label in labels)
 
 
 def existing_folder(folder: str, what: str) -> Path:
