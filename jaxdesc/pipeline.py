@@ -85,7 +85,7 @@ def describe(run: Run) -> Result:
     Raises:
         InputError: a config that does not fit its inputs, or an image that can't be decoded.
     """
-    _check(run)
+    check(run)
     activated = activate(run)
     selected = select(run, activated)
     embedded = embed(run, activated, selected)
@@ -97,8 +97,14 @@ def describe(run: Run) -> Result:
     return _result(run, {stage.stage: stage for stage in stages})
 
 
-def _check(run: Run) -> None:
+def check(run: Run) -> None:
+    """Find what can't be right before anything is computed.
+
+    Raises:
+        InputError: a config that does not fit its inputs.
+    """
     config, source = run.config, run.inputs.source
+    run.inputs.target.check_layer(config.target.layer)
     if config.score.exemplars > len(source):
         raise InputError(
             f"config.score.exemplars is {config.score.exemplars}, but {source.spec} holds only "
@@ -404,6 +410,6 @@ def ablate(run: Run, open_probe: Callable[[str], Source]) -> list[Cell]:
                     score=replace(run.config.score, kappa=kappa),
                 )
                 result = describe(Run(config, inputs, run.store, run.quiet, run.seconds))
-                assert result.metrics is not None  # _check has seen that the neurons have names
+                assert result.metrics is not None  # check has seen that the neurons have names
                 cells.append(Cell(view, kappa, probe, result.metrics))
     return cells

@@ -149,7 +149,7 @@ class Scenes:
             )
         self.spec = (
             f"scenes:split={self.split},seed={self.seed},count={self.count},"
-            f"correlation={self.correlation!r}"
+            f"correlation={str(self.correlation).removesuffix('.0')}"
         )
 
     def __len__(self) -> int:

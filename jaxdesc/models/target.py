@@ -63,14 +63,27 @@ class Target:
         head, classes = partial(self.head, params), jnp.zeros(len(pixels), jnp.int32)
         return taps, logits, cam_of_maps(head, feature_maps, classes)
 
-    @cached_property
+    def check_layer(self, layer: str) -> None:
+        """Raise `InputError` for a layer that does not exist."""
+        if layer not in self.layers:
+            layers = ", ".join(self.layers)
+            raise InputError(f"Unknown layer {layer!r} of {self.name}: expected one of {layers}.")
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Layers whose neurons can be described: "fc" and the trunk's taps."""
+        return (LOGITS, *self._shapes[1])
+
+    @property
     def logit_count(self) -> int:
         """How many logits it has."""
+        return int(self._shapes[2].shape[1])
+
+    @cached_property
+    def _shapes(self) -> Any:
         size = self.preprocess.size
         pixels = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-        forward = partial(_forward, self.trunk, self.head)
-        logits = jax.eval_shape(forward, self.params, pixels)[2]
-        return int(logits.shape[1])
+        return jax.eval_shape(partial(_forward, self.trunk, self.head), self.params, pixels)
 
     def feature_maps(
         self, pixels: Float[Array | np.ndarray, "batch height width 3"]
@@ -104,9 +117,7 @@ class Target:
         _, taps, logits = _forward(self.trunk, self.head, self.params, pixels)
         if layer == LOGITS:
             return logits
-        if layer not in taps:
-            layers = ", ".join((LOGITS, *taps))
-            raise InputError(f"Unknown layer {layer!r} of {self.name}: expected one of {layers}.")
+        self.check_layer(layer)
         if pooling not in POOLINGS:
             raise InputError(f"Unknown pooling {pooling!r}: expected one of {', '.join(POOLINGS)}.")
         pool = jnp.mean if pooling == "mean" else jnp.max
