@@ -4,23 +4,26 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
 from jaxdesc import exemplars as exemplar_search
 from jaxdesc import scoring
-from jaxdesc.config import Config, ScoreConfig
+from jaxdesc.config import Config, CropConfig, ScoreConfig, TargetConfig
 from jaxdesc.errors import InputError
 from jaxdesc.evaluation.metrics import Encoder
 from jaxdesc.images.sources import Source, open_source
 from jaxdesc.models.encoder import ClipEncoder
-from jaxdesc.models.target import LOGITS, Target
+from jaxdesc.models.target import Target
 from jaxdesc.pipeline import Inputs, Run
 from jaxdesc.pipeline import describe as run_stages
 from jaxdesc.result import Exemplar, Result, build_neurons
 from jaxdesc.store import Store
 from jaxdesc.vocabulary import load_vocabulary
+
+Options = TypeVar("Options", TargetConfig, CropConfig, ScoreConfig)
 
 
 def describe(
@@ -29,11 +32,11 @@ def describe(
     *,
     images: str | Source,
     concepts: str | Sequence[str],
-    layer: str = LOGITS,
-    view: str = "attention",
-    kappa: float = 16.0,
-    alpha: float = 0.95,
-    exemplars: int = 40,
+    layer: str | None = None,
+    view: str | None = None,
+    kappa: float | None = None,
+    alpha: float | None = None,
+    exemplars: int | None = None,
     workdir: str | Path | None = None,
     scorer: ClipEncoder | None = None,
     sentence_encoder: Encoder | None = None,
@@ -47,17 +50,17 @@ def describe(
         clip: compares its views with the concepts.
         images: `folder:PATH`, `scenes:…`, or a source of your own.
         concepts: a list, `file:PATH`, or "scenes".
-        layer: "fc" or a tap of the target's trunk.
-        view: "attention" (the paper), "centre" (WWW), "random", "box" or "full".
-        kappa: concentration κ ≥ 0; 0 is the cosine (WWW).
-        alpha: concept sensitivity α in (0, 1].
-        exemplars: most activating views a neuron.
+        layer: "fc" (default) or a tap of the target's trunk.
+        view: "attention" (the paper; default), "centre" (WWW), "random", "box" or "full".
+        kappa: concentration κ ≥ 0, 16 by default; 0 is the cosine (WWW).
+        alpha: concept sensitivity α in (0, 1], 0.95 by default.
+        exemplars: most activating views a neuron, 40 by default.
         workdir: where artifacts are kept, so that a later call with the same inputs reads instead
             of computing; a temporary directory by default.
         scorer: the CLIP of the metric CLIP cos; `clip` by default.
         sentence_encoder: distinct texts -> unit features [K, d], for the metric sentence cosine.
         quiet: no progress bars.
-        config: every other choice; the arguments above overrule it.
+        config: every other choice; arguments that are given overrule it.
 
     Returns:
         The neurons with their concepts; with metrics where `layer` is "fc" and the target's
@@ -70,17 +73,21 @@ def describe(
     base = config or Config()
     vocabulary = load_vocabulary(concepts, base.vocabulary.compat or None)
     settings = Config(
-        target=replace(base.target, folder=target.name, layer=layer),
+        target=_changed(base.target, folder=target.name, layer=layer),
         clip=replace(base.clip, folder=clip.name, scorer=(scorer or clip).name),
         images=replace(base.images, source=source.spec),
         vocabulary=replace(base.vocabulary, source=vocabulary.name),
-        crop=replace(base.crop, view=view),
-        score=replace(base.score, kappa=float(kappa), alpha=float(alpha), exemplars=exemplars),
+        crop=_changed(base.crop, view=view),
+        score=_changed(base.score, kappa=kappa, alpha=alpha, exemplars=exemplars),
     )
     inputs = Inputs(target, clip, source, vocabulary, scorer or clip, sentence_encoder)
     with tempfile.TemporaryDirectory() as temporary:
         store = Store(Path(workdir or temporary) / "artifacts")
         return run_stages(Run(settings, inputs, store, quiet))
+
+
+def _changed(options: Options, **given: Any) -> Options:
+    return replace(options, **{key: v for key, v in given.items() if v is not None})
 
 
 def describe_activations(
@@ -90,9 +97,9 @@ def describe_activations(
     base_feature: Float[ArrayLike, "width"],
     concepts: Sequence[str],
     *,
-    kappa: float = 16.0,
-    alpha: float = 0.95,
-    exemplars: int = 40,
+    kappa: float = ScoreConfig.kappa,
+    alpha: float = ScoreConfig.alpha,
+    exemplars: int = ScoreConfig.exemplars,
     images: Sequence[str] | None = None,
     layer: str = "neurons",
 ) -> Result:
@@ -120,11 +127,7 @@ def describe_activations(
     matrix, views, texts = (
         np.asarray(a, np.float32) for a in (activations, image_features, concept_features)
     )
-    if len(matrix) != len(views) or len(concepts) != len(texts):
-        raise InputError(
-            f"There are {len(matrix)} rows of activations for {len(views)} image features, and "
-            f"{len(concepts)} concepts for {len(texts)} concept features: expected as many of each."
-        )
+    _check_shapes(matrix, views, texts, concepts, images)
     if exemplars > len(matrix):
         raise InputError(
             f"{exemplars} exemplars are asked for, but there are {len(matrix)} images: ask for at "
@@ -135,9 +138,13 @@ def describe_activations(
         raise InputError(
             f"Activations of neuron {int(np.argmax(state.nan))} hold NaN: expected numbers."
         )
-    found = scoring.discover(
-        views, np.asarray(state.images), texts, np.asarray(base_feature, np.float32), kappa, alpha
-    )
+    base = np.asarray(base_feature, np.float32)
+    try:
+        found = scoring.discover(views, np.asarray(state.images), texts, base, kappa, alpha)
+    except ValueError as error:  # features of another width or length
+        raise InputError(str(error)) from error
+    dead = np.asarray(exemplar_search.dead(state))
+    found = found.without(dead)
     ranked = zip(np.asarray(state.images).tolist(), np.asarray(state.values).tolist(), strict=True)
     shown = [
         [Exemplar(images[i] if images else str(i), v) for i, v in zip(row, values, strict=True)]
@@ -151,7 +158,35 @@ def describe_activations(
             ],
             maximum=found.maximum,
             threshold=found.threshold,
-            dead=np.asarray(exemplar_search.dead(state)),
+            dead=dead,
             exemplars=shown,
         )
     )
+
+
+def _check_shapes(
+    activations: np.ndarray,
+    image_features: np.ndarray,
+    concept_features: np.ndarray,
+    concepts: Sequence[str],
+    images: Sequence[str] | None,
+) -> None:
+    if activations.ndim != 2 or 0 in activations.shape:
+        raise InputError(
+            f"The activations have shape {activations.shape}: expected (image, neuron), at least "
+            "one of each."
+        )
+    rows = {"image features": len(image_features)}
+    if images is not None:
+        rows["names of images"] = len(images)
+    for what, count in rows.items():
+        if count != len(activations):
+            raise InputError(
+                f"There are {len(activations)} rows of activations, but {count} {what}: expected "
+                "as many of each."
+            )
+    if len(concepts) != len(concept_features):
+        raise InputError(
+            f"There are {len(concepts)} concepts, but {len(concept_features)} concept features: "
+            "expected as many of each."
+        )

@@ -10,6 +10,10 @@ from typing import Any
 from jaxdesc.attention import WINDOWS
 from jaxdesc.errors import InputError
 from jaxdesc.models.target import LOGITS, POOLINGS
+from jaxdesc.vocabulary import TEMPLATE
+
+LARGEST_KAPPA = 1e6  # float32 holds the scores up to there
+KAPPAS = f"a number in [0, {LARGEST_KAPPA:g}]"
 
 
 def _require(condition: bool, key: str, value: Any, expected: str) -> None:
@@ -84,7 +88,7 @@ class VocabularyConfig:
     """
 
     source: str = ""
-    template: str = "A photo of a {concept}"
+    template: str = TEMPLATE
     compat: str = ""
 
     def __post_init__(self) -> None:
@@ -139,7 +143,7 @@ class ScoreConfig:
 
     def __post_init__(self) -> None:
         _require(self.exemplars >= 1, "score.exemplars", self.exemplars, "at least 1")
-        _require(0 <= self.kappa < float("inf"), "score.kappa", self.kappa, "a number >= 0")
+        _require(0 <= self.kappa <= LARGEST_KAPPA, "score.kappa", self.kappa, KAPPAS)
         _require(0 < self.alpha <= 1, "score.alpha", self.alpha, "a share in (0, 1]")
         _require(self.block >= 1, "score.block", self.block, "at least 1")
 
@@ -162,7 +166,7 @@ class AblationConfig:
         for view in self.views:
             _require(view in WINDOWS, "ablation.views", view, f"each one of {WINDOWS}")
         for kappa in self.kappas:
-            _require(0 <= kappa < float("inf"), "ablation.kappas", kappa, "each a number >= 0")
+            _require(0 <= kappa <= LARGEST_KAPPA, "ablation.kappas", kappa, KAPPAS)
 
 
 @dataclass(frozen=True)

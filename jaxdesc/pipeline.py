@@ -5,11 +5,11 @@ Each stage is a function from artifacts to an artifact; its inputs, listed besid
 """
 
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from tqdm import tqdm
@@ -25,7 +25,7 @@ from jaxdesc.models.target import LOGITS, Target
 from jaxdesc.result import Exemplar, Result, build_neurons
 from jaxdesc.store import Artifact, Draft, Store
 from jaxdesc.views import cut_view, cut_views, normalise, relevant_options
-from jaxdesc.vocabulary import BASE_TEMPLATE, Vocabulary, prompts
+from jaxdesc.vocabulary import Vocabulary, base_template, prompts
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def describe(run: Run) -> Result:
     Raises:
         InputError: a config that does not fit its inputs, or an image that can't be decoded.
     """
-    _check(run)
+    check(run)
     activated = activate(run)
     selected = select(run, activated)
     embedded = embed(run, activated, selected)
@@ -97,8 +97,14 @@ def describe(run: Run) -> Result:
     return _result(run, {stage.stage: stage for stage in stages})
 
 
-def _check(run: Run) -> None:
+def check(run: Run) -> None:
+    """Find what can't be right before anything is computed.
+
+    Raises:
+        InputError: a config that does not fit its inputs.
+    """
     config, source = run.config, run.inputs.source
+    run.inputs.target.check_layer(config.target.layer)
     if config.score.exemplars > len(source):
         raise InputError(
             f"config.score.exemplars is {config.score.exemplars}, but {source.spec} holds only "
@@ -112,6 +118,11 @@ def _check(run: Run) -> None:
         raise InputError(
             f"config.crop.cam_class is 'label', but {source.spec} knows no labels: choose "
             "'predicted'."
+        )
+    if config.ablation.views and config.ablation.kappas and not run.names:
+        raise InputError(
+            f"config.ablation asks for a table, but the neurons of layer {config.target.layer!r} "
+            "have no known names: use layer 'fc' of a target with label_names, or no ablation."
         )
     _check_names(run)
 
@@ -236,11 +247,12 @@ def encode(run: Run) -> Artifact:
     """Encode the concepts' prompts and the base template. Arrays: features [T, d], base [d]."""
     clip = run.inputs.clip
     texts = prompts(run.inputs.vocabulary, run.config.vocabulary.template)
-    inputs = {"clip": clip.fingerprint, "texts": texts, "base": BASE_TEMPLATE}
+    base = base_template(run.config.vocabulary.template)
+    inputs = {"clip": clip.fingerprint, "texts": texts, "base": base}
 
     def compute(draft: Draft) -> None:
         draft.write("features", clip.encode_texts(texts))
-        draft.write("base", clip.encode_texts([BASE_TEMPLATE])[0])
+        draft.write("base", clip.encode_texts([base])[0])
 
     return run.stage("encode", inputs, compute)
 
@@ -248,7 +260,7 @@ def encode(run: Run) -> Artifact:
 def score(run: Run, selected: Artifact, embedded: Artifact, encoded: Artifact) -> Artifact:
     """Score all neurons against all concepts and keep what lies above the threshold.
 
-    Arrays: those of `scoring.Selection`.
+    Arrays: those of `scoring.Selection`; a dead neuron has no concept.
     """
     options = run.config.score
     inputs = {
@@ -260,16 +272,13 @@ def score(run: Run, selected: Artifact, embedded: Artifact, encoded: Artifact) -
 
     def compute(draft: Draft) -> None:
         rows = np.searchsorted(embedded.read("images"), selected.read("images"))
-        found = scoring.discover(
-            embedded.read("features"),
-            rows.astype(np.int32),
-            encoded.read("features"),
-            encoded.read("base"),
-            options.kappa,
-            options.alpha,
-            options.block,
-        )
-        for name, values in asdict(found).items():
+        features = embedded.read("features"), rows.astype(np.int32)
+        texts = encoded.read("features"), encoded.read("base")
+        try:
+            found = scoring.discover(*features, *texts, options.kappa, options.alpha, options.block)
+        except ValueError as error:  # features that are no unit vectors, such as NaN
+            raise InputError(f"{run.inputs.clip.name}: {error}") from error
+        for name, values in asdict(found.without(selected.read("dead"))).items():
             draft.write(name, values)
 
     return run.stage("score", inputs, compute)
@@ -280,14 +289,16 @@ def score_words(run: Run) -> Artifact:
 
     Arrays: one [W, d] an encoder, for `values["words"]`, and one ceiling [N] a metric.
     """
+    sentence: Any = run.inputs.sentence
     encoders: dict[str, metrics.Encoder] = {"clip": run.inputs.scorer.encode_texts}
-    if run.inputs.sentence is not None:
-        encoders["sentence"] = run.inputs.sentence
+    if sentence is not None:
+        encoders["sentence"] = sentence
     vocabulary = run.inputs.vocabulary.concepts
     words = metrics.distinct_words([vocabulary, *run.names])
     inputs = {
         "scorer": run.inputs.scorer.fingerprint,
-        "sentence": None if run.inputs.sentence is None else uuid.uuid4().hex,
+        # What a nameless function computes is unknown, so its words are encoded anew.
+        "sentence": sentence and getattr(sentence, "fingerprint", uuid4().hex),
         "vocabulary": vocabulary,
         "names": run.names,
     }
@@ -381,10 +392,15 @@ def ablate(run: Run, open_probe: Callable[[str], Source]) -> list[Cell]:
         open_probe: opens an image source.
 
     Returns:
-        A cell each, where the neurons have known names; otherwise nothing.
+        A cell each; none where the config asks for none.
+
+    Raises:
+        InputError: neurons without names, which no metric can judge; or as `describe`.
     """
     options, cells = run.config.ablation, []
-    for probe in (options.probes if run.names else ()) or (run.inputs.source.spec,):
+    if not (options.views and options.kappas):
+        return []
+    for probe in options.probes or (run.inputs.source.spec,):
         inputs = replace(run.inputs, source=open_probe(probe))
         for view in options.views:
             for kappa in options.kappas:
@@ -394,6 +410,6 @@ def ablate(run: Run, open_probe: Callable[[str], Source]) -> list[Cell]:
                     score=replace(run.config.score, kappa=kappa),
                 )
                 result = describe(Run(config, inputs, run.store, run.quiet, run.seconds))
-                if result.metrics is not None:
-                    cells.append(Cell(view, kappa, probe, result.metrics))
+                assert result.metrics is not None  # check has seen that the neurons have names
+                cells.append(Cell(view, kappa, probe, result.metrics))
     return cells

@@ -38,7 +38,8 @@ class Neuron:
         maximum: its best score over the whole vocabulary.
         threshold: α × maximum; concepts score above it.
         exemplars: best first.
-        flags: "dead" (constant activation), "no concept" (its best score is not positive).
+        flags: "dead" (constant activation), "no concept" (its best score is not positive,
+            it is dead, or α = 1).
         names: of its class, where it is a class's logit.
     """
 
@@ -155,19 +156,15 @@ def build_neurons(
     exemplars: Sequence[Sequence[Exemplar]],
     names: Sequence[tuple[str, ...]] = (),
 ) -> tuple[Neuron, ...]:
-    """Assemble neurons from per-neuron sequences; a dead neuron keeps no concept."""
+    """Assemble neurons from per-neuron sequences."""
     neurons = []
     for unit, found in enumerate(concepts):
-        flags = [
-            flag
-            for flag, holds in (("dead", dead[unit]), ("no concept", maximum[unit] <= 0))
-            if holds
-        ]
+        flags = [flag for flag, holds in (("dead", dead[unit]), ("no concept", not found)) if holds]
         neurons.append(
             Neuron(
                 layer=layer,
                 unit=unit,
-                concepts=() if dead[unit] else tuple(found),
+                concepts=tuple(found),
                 maximum=float(maximum[unit]),
                 threshold=float(threshold[unit]),
                 exemplars=tuple(exemplars[unit]),

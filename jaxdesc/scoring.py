@@ -11,7 +11,7 @@ the threshold only rises, and what lies at or below it now lies at or below it i
 """
 
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple, SupportsIndex
 
@@ -55,10 +55,16 @@ class Selection:
     maximum: Float32[np.ndarray, "neuron"]
     threshold: Float64[np.ndarray, "neuron"]
 
-    @property
-    def unnamed(self) -> Bool[np.ndarray, "neuron"]:
-        """Neurons that get no concept: their largest score isn't positive, so τ isn't below it."""
-        return self.maximum <= 0
+    def without(self, neurons: Bool[ArrayLike, "neuron"]) -> "Selection":
+        """Drop every concept of some neurons, such as dead ones."""
+        dropped = np.asarray(neurons)
+        kept = ~np.repeat(dropped, self.counts)
+        return replace(
+            self,
+            counts=np.where(dropped, 0, self.counts),
+            concepts=self.concepts[kept],
+            scores=self.scores[kept],
+        )
 
     def of(self, neuron: SupportsIndex) -> list[tuple[int, float]]:
         """One neuron's (concept index, score) pairs, best first.
@@ -135,7 +141,7 @@ def discover(
     """The concepts of every neuron: those with S > α · max_j S, strictly (eqs. 2 and 3).
 
     Best first; equal scores by concept index. A neuron whose largest score isn't positive gets
-    none (α · max would lie above the max) and is flagged by `Selection.unnamed`. Scores are
+    none, since α · max would lie above the max. Scores are
     float32; memory is (image + neuron) × block, and the selected concepts.
 
     Args:

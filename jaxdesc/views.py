@@ -1,9 +1,11 @@
 """Views: the part of each probe image that the target sees, and then CLIP.
 
 WWW's view is the centre window; the paper's lies where Grad-CAM is highest. The others are
-controls. All windows of a run are of one size, so that only where they lie differs.
+controls. All windows of a run are of one size, so that only where they lie differs; "full" is no
+window, but the whole image.
 """
 
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -78,6 +80,8 @@ def cut_views(target: Target, source: Source, crop: CropConfig, batch: int) -> I
         InputError: an image that can't be decoded, or a label that is no class of the target.
     """
     preprocess, first = target.preprocess, 0
+    # Mixed with the source's name, lest every probe set's image i got the same random window.
+    seed = crop.seed ^ zlib.crc32(source.spec.encode())
 
     def prepare(index: int, example: Example) -> _Prepared:
         del index
@@ -85,7 +89,7 @@ def cut_views(target: Target, source: Source, crop: CropConfig, batch: int) -> I
 
     with ThreadPoolExecutor() as threads:
         for chunk in batches(source, range(len(source)), prepare, batch):
-            centres, found = _centres(target, crop, first, chunk, batch)
+            centres, found = _centres(target, crop, seed, first, chunk, batch)
             images = [example.image for example, _ in chunk]
             views = list(threads.map(partial(cut_view, preprocess, crop), images, centres))
             yield Views(
@@ -113,7 +117,7 @@ def _attended(
     if crop.view != "attention":
         return None
     if crop.cam_input == "centre":
-        return preprocess.cut(image, MIDDLE)
+        return preprocess.cut(image, MIDDLE, crop.field)
     return preprocess.squash(image), _whole(image)
 
 
@@ -122,7 +126,7 @@ def _whole(image: Image.Image) -> Box:
 
 
 def _centres(
-    target: Target, crop: CropConfig, first: int, chunk: list[_Prepared], batch: int
+    target: Target, crop: CropConfig, seed: int, first: int, chunk: list[_Prepared], batch: int
 ) -> tuple[list[Centre], np.ndarray]:
     """The centre of each image's window, and whether it was found rather than fallen back to."""
     if crop.view == "attention":
@@ -131,7 +135,7 @@ def _centres(
     found = np.ones(len(chunk), bool)
     if crop.view == "random":
         sizes = [(e.image.height, e.image.width) for e in examples]
-        draw = partial(random_centre, crop.seed)
+        draw = partial(random_centre, seed)
         return [draw(first + i, *size, crop.field) for i, size in enumerate(sizes)], found
     if crop.view == "box":
         return [_middle_of_box(example) for example in examples], found

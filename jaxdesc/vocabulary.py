@@ -13,7 +13,7 @@ from pathlib import Path
 from jaxdesc.errors import InputError
 from jaxdesc.scenes import captions
 
-BASE_TEMPLATE = "A photo of a"
+TEMPLATE = "A photo of a {concept}"
 
 _FORMS = 'a list of strings, "file:PATH" (UTF-8 text, one concept a line) or "scenes"'
 
@@ -58,7 +58,19 @@ def load_vocabulary(spec: str | Sequence[str], compat: str | None = None) -> Voc
     return Vocabulary(tuple(concepts if compat == "www" else _distinct(concepts)), name)
 
 
-def prompts(vocabulary: Vocabulary, template: str = "A photo of a {concept}") -> list[str]:
+def base_template(template: str = TEMPLATE) -> str:
+    """The prompt without a concept, "A photo of a": what is alike in all prompts.
+
+    Raises:
+        InputError: nothing but the concept stands in the template.
+    """
+    base = " ".join(template.replace("{concept}", " ").split())
+    if not base:
+        raise InputError(f"the template {template!r} has no words beside the concept: add some.")
+    return base
+
+
+def prompts(vocabulary: Vocabulary, template: str = TEMPLATE) -> list[str]:
     """The template filled with each concept, in order.
 
     Raises:

@@ -69,6 +69,8 @@ def _parse(arguments: list[str]) -> list[str]:
         return flags.FLAGS(arguments)
     except OSError as error:
         raise InputError(UNREADABLE) from error
+    except (SyntaxError, ImportError, NameError) as error:
+        raise InputError(f"The file of --config is no working Python: {error!r}.") from error
     except flags.UnrecognizedFlagError as error:
         if error.flagname.startswith("config."):  # overrides are flags once there is a config
             raise InputError(MISSING) from error

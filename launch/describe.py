@@ -14,7 +14,7 @@ from jaxdesc.errors import InputError
 from jaxdesc.images.sources import open_source
 from jaxdesc.models.encoder import load_clip
 from jaxdesc.models.target import load_target
-from jaxdesc.pipeline import Inputs, Run, ablate, describe
+from jaxdesc.pipeline import Inputs, Run, ablate, check, describe
 from jaxdesc.report import figures, files, tables
 from jaxdesc.result import Result
 from jaxdesc.store import Store
@@ -33,7 +33,6 @@ def main() -> None:
     if not _WORKDIR.value:
         raise InputError("--workdir is missing: say where artifacts and results shall go.")
     workdir = Path(_WORKDIR.value)
-    files.claim(workdir, config)
     clip = load_clip(config.clip.folder)
     inputs = Inputs(
         target=load_target(config.target.folder),
@@ -43,6 +42,8 @@ def main() -> None:
         scorer=load_clip(config.clip.scorer) if config.clip.scorer else clip,
     )
     run = Run(config, inputs, Store(workdir / "artifacts"), _QUIET.value)
+    check(run)
+    files.claim(workdir, config)
     ready = time.perf_counter()
     result = describe(run)
     files.write(workdir, config, result)

@@ -1,6 +1,6 @@
 """Train the two networks of the embedded world, check their gates and write their folders.
 
-    python -m launch.train_scenes --workdir=out/train_scenes [--quick] [--network=target,clip]
+    python -m launch.train_scenes --workdir=out/train_scenes [--quick] [--network=clip]
 
 About an hour on 2 CPU cores, minutes on a GPU; `--quick` takes a minute and trains nothing useful.
 Stopped and started again, it goes on from its newest checkpoint. Expected: target above 95 % on
@@ -13,23 +13,25 @@ import time
 from pathlib import Path
 
 import jax
-from absl import app, flags
+from absl import flags
 
 from jaxdesc.scenes import clip, target
+from launch import command
 
 NETWORKS = {"target": target, "clip": clip}
 GATE = 0.95
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Checkpoints and networks go here.", required=True)
 _QUICK = flags.DEFINE_bool("quick", False, "A minute instead of an hour: no gate is checked.")
-_NETWORK = flags.DEFINE_list("network", list(NETWORKS), "Which networks to train.")
+_NETWORK = flags.DEFINE_multi_enum(
+    "network", list(NETWORKS), list(NETWORKS), "Which network to train; may be given twice."
+)
 
 
-def main(argv: list[str]) -> None:
+def main() -> None:
     """Train each network, write it and record its gate."""
-    del argv
-    workdir = Path(_WORKDIR.value)
-    checkpoints = workdir / ("quick_checkpoints" if _QUICK.value else "checkpoints")
+    workdir = Path(_WORKDIR.value) / ("quick" if _QUICK.value else "")
+    checkpoints = workdir / "checkpoints"
     scenes, held_out = (64, 32) if _QUICK.value else (24_000, 1_600)
     passed = True
     for name in _NETWORK.value:
@@ -42,7 +44,7 @@ def main(argv: list[str]) -> None:
             "validation_scenes": held_out,
             "training_scenes": scenes,
             "samples": schedule.steps * schedule.batch,
-            "seconds": round(time.monotonic() - began),
+            "seconds_since_start": round(time.monotonic() - began),
             "device": jax.devices()[0].device_kind,
             "jax": jax.__version__,
         }
@@ -54,4 +56,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    command.run(main)

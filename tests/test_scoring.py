@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxdesc import scoring
-from jaxdesc.scoring import discover, score, scores
+from jaxdesc.scoring import Selection, discover, score, scores
 from tests.reference import scoring as reference
 
 KAPPAS = [0.0, 1e-3, 16.0, 1e5]
@@ -41,8 +41,7 @@ def check(selection, expected_scores, alpha):
             [value for _, value in selected], row[wanted], rtol=1e-5, atol=1e-5 * scale[neuron]
         )
     np.testing.assert_allclose(selection.maximum, expected_scores.max(axis=1), rtol=1e-4)
-    np.testing.assert_array_equal(selection.unnamed, expected_scores.max(axis=1) <= 0)
-    np.testing.assert_array_equal(selection.counts == 0, selection.unnamed)
+    np.testing.assert_array_equal(selection.counts == 0, expected_scores.max(axis=1) <= 0)
 
 
 @pytest.mark.parametrize("kappa", KAPPAS)
@@ -89,7 +88,7 @@ def test_ties_are_all_selected_by_concept_index(block):
     assert selection.of(1) == [(j, 0.5) for j in (0, 1, 3, 4, 5, 7)]
     # Neuron 2 sees the base template itself: its best score is -1, and a half of that is above it.
     assert selection.of(2) == []
-    np.testing.assert_array_equal(selection.unnamed, [False, False, True])
+    np.testing.assert_array_equal(selection.counts == 0, [False, False, True])
     np.testing.assert_array_equal(selection.counts, [3, 6, 0])
     np.testing.assert_array_equal(selection.maximum, [1.0, 0.5, -1.0])
     np.testing.assert_array_equal(selection.threshold, [0.5, 0.25, -0.5])
@@ -108,7 +107,7 @@ def test_a_zero_maximum_selects_nothing():
     views = np.eye(3, dtype=np.float32)
     selection = discover(views, np.array([[0]]), views[1:2], views[2], 16, 0.95)
     assert selection.maximum[0] == 0
-    assert selection.unnamed[0]
+    assert selection.counts[0] == 0
     assert selection.of(0) == []
 
 
@@ -236,3 +235,16 @@ def test_no_such_neuron():
     for neuron in (-1, 5):
         with pytest.raises(IndexError, match=f"neuron {neuron} of a selection of 5 neurons"):
             selection.of(neuron)
+
+
+def test_without_drops_the_concepts_of_some_neurons():
+    selection = Selection(
+        np.array([2, 0, 1]),
+        np.array([5, 3, 7], np.int32),
+        np.array([0.5, 0.4, 0.3], np.float32),
+        np.array([0.5, -1.0, 0.3], np.float32),
+        np.array([0.4, -0.9, 0.2]),
+    )
+    left = selection.without(np.array([True, False, False]))
+    assert [left.of(i) for i in range(3)] == [[], [], selection.of(2)]
+    np.testing.assert_array_equal(left.maximum, selection.maximum)

@@ -4,7 +4,7 @@ import jaxtyping
 import pytest
 
 from jaxdesc.errors import InputError
-from jaxdesc.vocabulary import BASE_TEMPLATE, Vocabulary, load_vocabulary, prompts
+from jaxdesc.vocabulary import Vocabulary, base_template, load_vocabulary, prompts
 
 
 @pytest.fixture
@@ -46,7 +46,10 @@ def test_prompts():
     vocabulary = load_vocabulary(["cat", "{set}"])
     assert prompts(vocabulary) == ["A photo of a cat", "A photo of a {set}"]
     assert prompts(vocabulary, "{concept}, {concept}!") == ["cat, cat!", "{set}, {set}!"]
-    assert BASE_TEMPLATE == "A photo of a"
+    assert base_template() == "A photo of a"
+    assert base_template("a drawing of a {concept}, in ink") == "a drawing of a , in ink"
+    with pytest.raises(InputError, match=r"'{concept}' has no words beside the concept"):
+        base_template("{concept}")
     with pytest.raises(InputError, match=r"the template 'a photo' has no \"{concept}\""):
         prompts(vocabulary, "a photo")
 

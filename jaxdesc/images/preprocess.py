@@ -45,6 +45,16 @@ class Preprocess:
                 f"Unknown interpolation {self.interpolation!r} in a network's preprocessing: "
                 f"expected one of {', '.join(INTERPOLATIONS)}."
             )
+        channels = (*self.mean, *self.std)
+        if (
+            not (self.size >= 1 and 0 < self.field <= 1 and len(self.mean) == len(self.std) == 3)
+            or not all(map(math.isfinite, channels))
+            or min(self.std) <= 0
+        ):
+            raise InputError(
+                f"{self} is no preprocessing: expected a positive size, a field in (0, 1], and "
+                "three finite numbers for mean and for std, those of std positive."
+            )
 
     @classmethod
     def from_timm(cls, pretrained: Mapping[str, Any]) -> "Preprocess":
@@ -99,6 +109,11 @@ class Preprocess:
         """
         shorter = max(self.size, round(self.size / (field or self.field)))
         height, width = resized_shape(image.height, image.width, shorter)
+        if height * width > (Image.MAX_IMAGE_PIXELS or math.inf):
+            raise InputError(
+                f"An image of {image.width} × {image.height} pixels would become {width} × "
+                f"{height}: remove it, it is too long for its shorter side."
+            )
         resized = image.resize((width, height), INTERPOLATIONS[self.interpolation])
         frame = window(height, width, self.size, centre)
         left, top = frame.left, frame.top

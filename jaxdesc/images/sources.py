@@ -1,6 +1,7 @@
 """Image sources: a folder of photos, or the embedded world's scenes, behind one interface."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -103,15 +104,17 @@ class Folder:
             ) from error
 
     def identify(self, index: int) -> str:
-        """Give the path below the folder."""
-        return self.files[index].relative_to(self.root).as_posix()
+        """Give the path below the folder; bytes that are no UTF-8 are shown escaped."""
+        path = os.fsencode(self.files[index].relative_to(self.root).as_posix())
+        return path.decode("utf-8", "backslashreplace")
 
     def fingerprint(self) -> str:
-        """Hash every file's path, size and time of change."""
+        """Hash every file's path, size and times of change, of its content and of its entry."""
         digest = hashlib.sha256()
         for index, path in enumerate(self.files):
             stat = path.stat()
-            digest.update(f"{self.identify(index)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+            facts = (self.identify(index), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+            digest.update(repr(facts).encode())
         return digest.hexdigest()
 
 
@@ -146,7 +149,7 @@ class Scenes:
             )
         self.spec = (
             f"scenes:split={self.split},seed={self.seed},count={self.count},"
-            f"correlation={self.correlation:g}"
+            f"correlation={str(self.correlation).removesuffix('.0')}"
         )
 
     def __len__(self) -> int:

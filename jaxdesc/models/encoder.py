@@ -178,10 +178,20 @@ def _tokenizer(path: Path) -> Any:
 
 
 def _preprocess(path: Path, image_size: int) -> Preprocess:
-    """Read `preprocessor_config.json`; without one, OpenAI's preprocessing is meant."""
-    file = path / "preprocessor_config.json"
+    """Read `preprocessor_config.json`, or the `processor_config.json` that newer folders hold.
+
+    Without either OpenAI's preprocessing is meant.
+    """
+    names = ("preprocessor_config.json", "processor_config.json")
+    file = next((path / name for name in names if (path / name).exists()), path / names[0])
     try:
         found = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        found = found.get("image_processor", found)
+        steps = ("do_resize", "do_center_crop", "do_rescale", "do_normalize")
+        if not all(found.get(step, True) for step in steps):
+            raise ValueError("a step is switched off")
+        if abs(found.get("rescale_factor", 1 / 255) * 255 - 1) > 1e-6:
+            raise ValueError("rescale_factor is not 1/255")
         size = found.get("size", image_size)
         crop = found.get("crop_size", image_size)
         shortest = size["shortest_edge"] if isinstance(size, dict) else size
@@ -196,6 +206,6 @@ def _preprocess(path: Path, image_size: int) -> Preprocess:
     except (OSError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
         raise InputError(
             f"{file} can't be read as CLIP's preprocessing ({error!r}): expected size with "
-            "shortest_edge, crop_size, resample 2 or 3, image_mean and image_std; download the "
-            "checkpoint again."
+            "shortest_edge, crop_size, resample 2 or 3, image_mean and image_std, every step on; "
+            "download the checkpoint again."
         ) from error

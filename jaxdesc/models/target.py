@@ -13,6 +13,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from jaxdesc import fingerprint
+from jaxdesc.attention import cam_of_maps
 from jaxdesc.errors import InputError
 from jaxdesc.images.preprocess import Preprocess
 from jaxdesc.models.checkpoint import load_resnet, read_config
@@ -50,22 +51,39 @@ class Target:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the weights, of what trunk and head compute, and of the preprocessing."""
+        """Hash of the weights, of what trunk, head and its gradient compute, and of preprocess."""
         size = self.preprocess.size
         pixels = np.zeros((1, size, size, 3), np.float32)
-        program = fingerprint.of_function(
-            partial(_forward, self.trunk, self.head), self.params, pixels
-        )
+        program = fingerprint.of_function(self._attend, self.params, pixels)
         return f"{fingerprint.of_weights(self.params)} {program} {self.preprocess}"
 
-    @cached_property
+    def _attend(self, params: Any, pixels: Array) -> Any:
+        """All that the method computes with a target, Grad-CAM's gradient included."""
+        feature_maps, taps, logits = _forward(self.trunk, self.head, params, pixels)
+        head, classes = partial(self.head, params), jnp.zeros(len(pixels), jnp.int32)
+        return taps, logits, cam_of_maps(head, feature_maps, classes)
+
+    def check_layer(self, layer: str) -> None:
+        """Raise `InputError` for a layer that does not exist."""
+        if layer not in self.layers:
+            layers = ", ".join(self.layers)
+            raise InputError(f"Unknown layer {layer!r} of {self.name}: expected one of {layers}.")
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Layers whose neurons can be described: "fc" and the trunk's taps."""
+        return (LOGITS, *self._shapes[1])
+
+    @property
     def logit_count(self) -> int:
         """How many logits it has."""
+        return int(self._shapes[2].shape[1])
+
+    @cached_property
+    def _shapes(self) -> Any:
         size = self.preprocess.size
         pixels = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-        forward = partial(_forward, self.trunk, self.head)
-        logits = jax.eval_shape(forward, self.params, pixels)[2]
-        return int(logits.shape[1])
+        return jax.eval_shape(partial(_forward, self.trunk, self.head), self.params, pixels)
 
     def feature_maps(
         self, pixels: Float[Array | np.ndarray, "batch height width 3"]
@@ -99,9 +117,7 @@ class Target:
         _, taps, logits = _forward(self.trunk, self.head, self.params, pixels)
         if layer == LOGITS:
             return logits
-        if layer not in taps:
-            layers = ", ".join((LOGITS, *taps))
-            raise InputError(f"Unknown layer {layer!r} of {self.name}: expected one of {layers}.")
+        self.check_layer(layer)
         if pooling not in POOLINGS:
             raise InputError(f"Unknown pooling {pooling!r}: expected one of {', '.join(POOLINGS)}.")
         pool = jnp.mean if pooling == "mean" else jnp.max
@@ -147,9 +163,18 @@ def load_target(folder: str) -> Target:
         trunk=trunk,
         head=head,
         preprocess=Preprocess.from_timm(pretrained),
-        classes=tuple(tuple(n.split(", ")) for n in pretrained.get("label_names") or ()),
+        classes=_classes(path, pretrained.get("label_names") or []),
         name=folder,
     )
+
+
+def _classes(path: Path, labels: Any) -> tuple[tuple[str, ...], ...]:
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise InputError(
+            f"label_names in {path / 'config.json'} are {str(labels)[:60]}: expected a list of "
+            "strings, a class each, several names of a class separated by commas."
+        )
+    return tuple(tuple(label.split(", ")) for label in labels)
 
 
 def existing_folder(folder: str, what: str) -> Path:

@@ -14,13 +14,17 @@ LIBRARIES = ("jaxdesc", "jax", "jaxlib", "flax", "numpy", "pillow", "transformer
 
 
 def claim(workdir: Path, config: Config) -> None:
-    """Refuse a working directory that belongs to a run with another config.
+    """Make a working directory this config's, or refuse one that is another's.
+
+    Its config.json is written here, before anything is computed, so that a run that was stopped
+    keeps its claim; the fingerprints are added at the end.
 
     Raises:
-        InputError: naming every key that differs.
+        InputError: naming every key that differs, or a directory that can't be written.
     """
     path = workdir / "config.json"
     if not path.exists():
+        _write_config(workdir, config, {})
         return
     try:
         old = dict(json.loads(path.read_text(encoding="utf-8"))["config"])
@@ -37,18 +41,26 @@ def claim(workdir: Path, config: Config) -> None:
 
 
 def write(workdir: Path, config: Config, result: Result) -> None:
-    """Write config.json, concepts.jsonl, concepts.csv and metrics.json."""
-    _write_json(
-        workdir / "config.json",
-        {
-            "config": config.to_dict(),
-            "versions": {name: version(name) for name in LIBRARIES},
-            "fingerprints": dict(result.fingerprints),
-        },
-    )
+    """Write concepts.jsonl, concepts.csv and metrics.json, and complete config.json."""
+    _write_config(workdir, config, result.fingerprints)
     result.to_json(workdir / "concepts.jsonl")
     result.to_csv(workdir / "concepts.csv")
     _write_json(workdir / "metrics.json", result.metrics_dict())
+
+
+def _write_config(workdir: Path, config: Config, fingerprints: Mapping[str, str]) -> None:
+    content = {
+        "config": config.to_dict(),
+        "versions": {name: version(name) for name in LIBRARIES},
+        "fingerprints": dict(fingerprints),
+    }
+    try:
+        _write_json(workdir / "config.json", content)
+    except OSError as error:
+        raise InputError(
+            f"The working directory {str(workdir)!r} can't be written ({error.strerror}): give one "
+            "that can."
+        ) from error
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -20,7 +20,7 @@ def result():
     """Three neurons: one found, one dead, one without a positive score."""
     neurons = build_neurons(
         layer="fc",
-        concepts=[[(NASTY, 0.125), ("b|c", 0.1234567)], [("never shown", 0.5)], []],
+        concepts=[[(NASTY, 0.125), ("b|c", 0.1234567)], [], []],
         maximum=np.array([0.125, 0.5, -0.25], np.float32),
         threshold=np.array([0.1, 0.475, -0.2375], np.float32),
         dead=np.array([False, True, False]),
@@ -71,7 +71,7 @@ def test_concepts_jsonl(workdir):
             "max": 0.5,
             "threshold": float(np.float32(0.475)),
             "exemplars": [{"image": "b.jpg", "activation": 1.0, "box": []}],
-            "flags": ["dead"],
+            "flags": ["dead", "no concept"],
             "names": ["heart"],
         },
         {

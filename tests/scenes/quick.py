@@ -26,4 +26,4 @@ def quick_networks(folder: Path) -> Path:
         timeout=600,
         capture_output=True,
     )
-    return workdir
+    return workdir / "quick"
