@@ -134,6 +134,15 @@ def test_a_function_shows_a_changed_constant_or_operation(other):
     assert print_ != fingerprint.of_function(other, X)
 
 
+def test_a_function_that_calls_out_is_never_the_same():
+    """No jaxpr shows what the host's code does."""
+
+    def function(x):
+        return jax.pure_callback(np.sin, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
+
+    assert fingerprint.of_function(function, X) != fingerprint.of_function(function, X)
+
+
 def test_a_function_s_arguments_count_by_shape_and_type():
     def function(x):
         return x + 1

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import numpy as np
@@ -208,3 +209,14 @@ def test_an_unknown_interpolation_is_refused():
 def test_a_pretrained_cfg_that_can_t_be_read_is_refused(wrong):
     with pytest.raises(InputError, match=r"pretrained_cfg can't be read .*correct its config.json"):
         Preprocess.from_timm(wrong)
+
+
+@pytest.mark.parametrize("change", [{"size": 0}, {"field": 1.5}, {"std": (1.0, 0.0, 1.0)}])
+def test_an_impossible_preprocessing_is_refused(change):
+    with pytest.raises(InputError, match="is no preprocessing: expected a positive size, a field"):
+        dataclasses.replace(IMAGENET, **change)
+
+
+def test_an_image_too_long_to_resize_is_refused():
+    with pytest.raises(InputError, match="An image of 9999 × 1 pixels would become 2559744 × 256:"):
+        IMAGENET.cut(Image.new("RGB", (9999, 1)), (0.5, 0.5))

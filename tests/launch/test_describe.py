@@ -177,6 +177,8 @@ def test_bad_flags_are_refused(run, good, change, message):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
+        ("def get_config(:", r"The file of --config is no working Python: SyntaxError"),
+        ("import no_such_module", r"is no working Python: ModuleNotFoundError.*no_such_module"),
         ("def get_config(): return 3", r"get_config\(\) of --config gave 3: expected a ConfigDict"),
         (
             "def get_config(): return {}['a']",

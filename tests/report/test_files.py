@@ -129,9 +129,25 @@ def test_config_json(workdir):
     assert list(found["versions"]) == list(files.LIBRARIES)
 
 
-def test_a_directory_is_claimed_by_its_config(workdir, tmp_path):
-    files.claim(tmp_path / "another", Config())
+def test_a_run_that_was_stopped_keeps_its_claim(tmp_path):
+    files.claim(tmp_path / "run", Config())
+    found = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert Config.from_dict(found["config"]) == Config()
+    assert found["fingerprints"] == {}
+    with pytest.raises(InputError, match=r"another config \(score\.kappa: 16\.0 -> 4\.0\)"):
+        files.claim(tmp_path / "run", Config(score=ScoreConfig(kappa=4.0)))
+
+
+def test_a_claim_on_a_file_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"working directory '.*/file' can't be written \("):
+        files.claim(tmp_path / "file", Config())
+
+
+def test_a_directory_is_claimed_by_its_config(workdir):
+    before = (workdir / "config.json").read_bytes()
     files.claim(workdir, Config())
+    assert (workdir / "config.json").read_bytes() == before
     other = Config(score=ScoreConfig(kappa=4.0, exemplars=10))
     with pytest.raises(InputError) as error:
         files.claim(workdir, other)
