@@ -86,12 +86,13 @@ def describe(run: Run) -> Result:
         InputError: a config that does not fit its inputs, or an image that can't be decoded.
     """
     check(run)
+    # Texts first: one that can't be encoded is found before hours of images, not after.
+    encoded = encode(run)
+    words = score_words(run) if run.names else None
     activated = activate(run)
     selected = select(run, activated)
     embedded = embed(run, activated, selected)
-    encoded = encode(run)
     scored = score(run, selected, embedded, encoded)
-    words = score_words(run) if run.names else None
     evaluated = evaluate(run, scored, words) if words else None
     stages = (activated, selected, embedded, encoded, scored, *filter(None, (words, evaluated)))
     return _result(run, {stage.stage: stage for stage in stages})
@@ -305,14 +306,27 @@ def score_words(run: Run) -> Artifact:
 
     def compute(draft: Draft) -> None:
         for key, encoder in encoders.items():
-            draft.write(key, np.asarray(encoder(words), np.float32))
+            draft.write(key, _word_features(key, encoder, words))
         known = {key: metrics.known(words, draft.read(key)) for key in encoders}
-        best = metrics.ceilings(vocabulary, run.names, known)
+        try:
+            best = metrics.ceilings(vocabulary, run.names, known)
+        except ValueError as error:  # features that are no unit vectors
+            raise InputError(str(error)) from error
         for name, values in best.values.items():
             draft.write(f"ceiling_{name}", values)
         draft.values |= {"words": words, "encoders": list(encoders), "metrics": list(best.values)}
 
     return run.stage("words", inputs, compute)
+
+
+def _word_features(key: str, encoder: metrics.Encoder, words: list[str]) -> np.ndarray:
+    features = np.asarray(encoder(words), np.float32)
+    if features.ndim != 2 or len(features) != len(words):
+        raise InputError(
+            f"The {key} encoder returned shape {features.shape} for {len(words)} texts: expected "
+            "one row of features for each."
+        )
+    return features
 
 
 def evaluate(run: Run, scored: Artifact, words: Artifact) -> Artifact:

@@ -6,9 +6,7 @@ loss alone learns backgrounds, which are larger and easier than shapes.
 """
 
 import json
-from collections import Counter
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,7 @@ import optax
 from flax import nnx
 from jaxtyping import Float
 from PIL import Image
-from tokenizers import pre_tokenizers
+from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPImageProcessorPil, CLIPTokenizer
 
 from jaxdesc.images.preprocess import Preprocess
@@ -83,43 +81,28 @@ def build_tokenizer() -> CLIPTokenizer:
     As in CLIP's own, every byte stands in the vocabulary both inside and at the end of a word, so
     that no text is unknown.
     """
+    bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
+    bpe.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    words = Counter(word for text in captions.texts() for word in text.split())
-    merges = _learn_merges(words)
+    trainer = trainers.BpeTrainer(
+        vocab_size=1200,
+        end_of_word_suffix="</w>",
+        initial_alphabet=letters,
+        # Merges of equal frequency are made in the order of their parts' ids, and letters that end
+        # a word would get theirs in the order of a randomly seeded hash.
+        special_tokens=[f"{c}</w>" for c in letters],
+        show_progress=False,
+    )
+    bpe.train_from_iterator(captions.texts(), trainer)
+    merges = [(left, right) for left, right in json.loads(bpe.to_str())["model"]["merges"]]
     ends = ("<|startoftext|>", "<|endoftext|>")
     tokens = [*letters, *(f"{c}</w>" for c in letters), *("".join(m) for m in merges), *ends]
     vocabulary = {token: i for i, token in enumerate(dict.fromkeys(tokens))}
     # transformers annotates merges as strings, but hands them to tokenizers, which wants pairs.
     options: dict[str, Any] = {"vocab": vocabulary, "merges": merges}
     return CLIPTokenizer(**options, model_max_length=CONTEXT_LENGTH)
-
-
-def _learn_merges(words: Counter[str]) -> list[tuple[str, str]]:
-    """Join the most frequent pair of neighbours until every word is one token.
-
-    tokenizers' own trainer breaks ties at random, and a resumed training needs the same tokens.
-    """
-    splits = {word: [*word[:-1], f"{word[-1]}</w>"] for word in words}
-    merges: list[tuple[str, str]] = []
-    while any(len(parts) > 1 for parts in splits.values()):
-        pairs: Counter[tuple[str, str]] = Counter()
-        for word, parts in splits.items():
-            for pair in pairwise(parts):
-                pairs[pair] += words[word]
-        best = max(pairs, key=lambda pair: (pairs[pair], pair))
-        merges.append(best)
-        splits = {word: _joined(parts, best) for word, parts in splits.items()}
-    return merges
-
-
-def _joined(parts: list[str], pair: tuple[str, str]) -> list[str]:
-    joined: list[str] = []
-    for part in parts:
-        if joined and (joined[-1], part) == pair:
-            joined[-1] += part
-        else:
-            joined.append(part)
-    return joined
 
 
 class SupervisedCLIP(nnx.Module):

@@ -6,6 +6,9 @@ import sys
 from functools import cache
 from pathlib import Path
 
+import jaxdesc as jd
+from jaxdesc.models.encoder import ClipEncoder
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -27,3 +30,15 @@ def quick_networks(folder: Path) -> Path:
         capture_output=True,
     )
     return workdir / "quick"
+
+
+@cache
+def quick_target(folder: Path) -> jd.Target:
+    """The target of `quick_networks`, one object for all tests: its programs compile once."""
+    return jd.load_target(str(folder / "target"))
+
+
+@cache
+def quick_clip(folder: Path) -> ClipEncoder:
+    """The CLIP of `quick_networks`."""
+    return jd.load_clip(str(folder / "clip"))

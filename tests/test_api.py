@@ -1,0 +1,363 @@
+import csv
+import json
+import tempfile
+from dataclasses import replace
+
+import jaxtyping
+import numpy as np
+import pytest
+
+import jaxdesc as jd
+from jaxdesc.config import ClipConfig, Config, CropConfig, ImagesConfig, VocabularyConfig
+from jaxdesc.result import Exemplar, Neuron, Result, write_whole
+from jaxdesc.scenes.world import CLASSES
+from jaxdesc.store import Artifact
+from tests import plain_target
+from tests.album import Album
+from tests.reference import metrics as reference
+from tests.scenes.quick import quick_clip, quick_networks
+
+CONCEPTS = ["star", "cat, kitten", 'a "white" cat', "Zürich", "goldfish on water", "crown", "none"]
+SMALL_BATCHES = Config(images=ImagesConfig(batch=7), clip=ClipConfig(batch=20))
+SIX = tuple(CLASSES.values())[:6]
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    return quick_clip(quick_networks(tmp_path_factory.getbasetemp()))
+
+
+@pytest.fixture(scope="module")
+def album():
+    return Album(20)
+
+
+@pytest.fixture
+def ask(clip, album):
+    """jd.describe on the album with a small network of the user's own."""
+
+    def ask(target=None, images=album, concepts=CONCEPTS, **more):
+        options = {"exemplars": 4, "alpha": 0.5, "quiet": True, "config": SMALL_BATCHES} | more
+        return jd.describe(
+            target or plain_target.plain_target(classes=SIX), clip, images=images,
+            concepts=concepts, **options,
+        )  # fmt: skip
+
+    return ask
+
+
+def test_public_names():
+    for name in jd.__all__:
+        assert getattr(jd, name) is not None
+    np.testing.assert_allclose(jd.similarity.t_vmf(0.5, 16.0), 1.5 / 9 - 1)
+    pixels = np.zeros((2, 32, 32, 3), np.float32)
+    assert jd.attention.grad_cam(plain_target.plain_target(), pixels).shape == (2, 4, 4)
+
+
+def test_a_network_of_ones_own(ask, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    found = ask()
+    assert len(found) == 6
+    assert [neuron.unit for neuron in found] == list(range(6))
+    assert {neuron.layer for neuron in found} == {"fc"}
+    assert [neuron.names for neuron in found] == list(SIX)
+    assert {len(neuron.exemplars) for neuron in found} == {4}
+    assert {text for neuron in found for text, _ in neuron.concepts} <= set(CONCEPTS)
+    assert set(found.metrics.values) == {"hit", "f1", "clip_cos"}
+    assert set(found.seconds) == set(found.fingerprints)
+    assert not list(tmp_path.iterdir())  # the temporary working directory is gone
+
+
+def test_a_layer_has_no_names_and_no_metrics(ask):
+    found = ask(layer="patches", view="centre")
+    assert len(found) == 10
+    assert found.metrics is None
+    assert found.ceilings is None
+    assert found.metrics_dict() == {}
+    assert {neuron.names for neuron in found} == {()}
+    assert {neuron.layer for neuron in found} == {"patches"}
+
+
+def test_a_working_directory_answers(ask, tmp_path):
+    first = ask(workdir=tmp_path)
+    second = ask(workdir=str(tmp_path))
+    assert second.seconds == {}
+    assert second.neurons == first.neurons
+    assert second.metrics_dict() == first.metrics_dict()
+    assert set(ask(workdir=tmp_path, kappa=2.0).seconds) == {"score", "evaluate"}
+    assert {path.name for path in (tmp_path / "artifacts").iterdir()} > set(
+        first.fingerprints.values()
+    )
+
+
+def test_other_choices_come_from_the_config(ask):
+    config = replace(
+        SMALL_BATCHES,
+        crop=CropConfig(view="box", field=0.5),
+        vocabulary=VocabularyConfig(compat="www"),
+    )
+    found = ask(config=config, view="centre", concepts=[*CONCEPTS, "Star"], alpha=0.05)
+    size = plain_target.PREPROCESS.size
+    for neuron in found:
+        for exemplar in neuron.exemplars:
+            left, _, right, _ = exemplar.box
+            image = Album(20)[int(exemplar.image.split()[1])].image
+            # The image was resized to twice the network's input along its shorter side.
+            side = size * min(image.size) / (2 * size)
+            assert right - left == pytest.approx(side, rel=0.02)
+            assert (left + right) / 2 == pytest.approx(image.width / 2, abs=1.5)
+        texts = {text for text, _ in neuron.concepts}
+        assert ("star" in texts) == ("Star" in texts)  # both spellings are kept, and they tie
+    assert any("Star" in dict(neuron.concepts) for neuron in found)
+
+
+def sentences(words):
+    """Unit rows that depend on the words alone."""
+    rows = np.array([np.random.default_rng(list(word.encode())).normal(size=5) for word in words])
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def test_sentence_encoder(ask, tmp_path):
+    asked = []
+
+    def encoder(words):
+        asked.append(list(words))
+        return sentences(words)
+
+    found = ask(sentence_encoder=encoder, workdir=tmp_path)
+    wanted = [
+        reference.mean_cosine(
+            sentences([text.lower() for text, _ in neuron.concepts] or ["none"]),
+            sentences(neuron.names),
+            cap=False,
+        )
+        for neuron in found
+    ]
+    np.testing.assert_allclose(found.metrics.values["sentence_cos"], wanted, atol=1e-6)
+    assert set(found.metrics_dict()) == {"hit", "f1", "clip_cos", "sentence_cos"}
+    assert len(asked) == 1
+    assert asked[0] == list(dict.fromkeys(word.lower() for word in asked[0]))
+    # What a function computes can't be known from outside, so it is asked anew.
+    again = ask(sentence_encoder=encoder, workdir=tmp_path)
+    assert set(again.seconds) == {"words", "evaluate"}
+    assert again.neurons == found.neurons
+
+
+def test_scorer_is_another_clip(ask, clip, tmp_path, album):
+    texts = []
+
+    class Listening(type(clip)):
+        def encode_texts(self, given):
+            texts.append(list(given))
+            return super().encode_texts(given)
+
+    given = {name: getattr(clip, name) for name in clip.__dataclass_fields__}
+    scorer = Listening(**given)
+    found = ask(scorer=scorer)
+    assert len(texts) == 1
+    assert set(texts[0]) == {text.lower() for text in [*CONCEPTS, *np.ravel(SIX)]}
+    np.testing.assert_array_equal(
+        found.metrics.values["clip_cos"], ask().metrics.values["clip_cos"]
+    )
+
+
+# Bare arrays.
+
+
+def test_activations_of_ones_own_equal_the_pipeline(ask, clip, album, tmp_path):
+    params = plain_target.parameters()
+    params["weight"][:, 3] = 0
+    target = plain_target.plain_target(params)
+    found = ask(target, view="centre", workdir=tmp_path)
+    stored = Artifact(tmp_path / "artifacts" / found.fingerprints["activate"], {})
+    views = np.stack([clip.preprocess.cut(album[i].image, (0.5, 0.5), 0.875)[0] for i in range(20)])
+    bare = jd.describe_activations(
+        stored.read("activations"),
+        np.asarray(clip.encode_views(views)),
+        clip.encode_texts([f"A photo of a {concept}" for concept in CONCEPTS]),
+        clip.encode_texts(["A photo of a"])[0],
+        CONCEPTS,
+        alpha=0.5,
+        exemplars=4,
+        images=[album.identify(i) for i in range(20)],
+        layer="fc",
+    )
+    assert len(bare) == len(found)
+    for ours, theirs in zip(bare, found, strict=True):
+        assert [text for text, _ in ours.concepts] == [text for text, _ in theirs.concepts]
+        np.testing.assert_allclose(
+            [score for _, score in ours.concepts],
+            [score for _, score in theirs.concepts],
+            atol=1e-6,
+        )
+        assert (ours.layer, ours.unit, ours.flags) == (theirs.layer, theirs.unit, theirs.flags)
+        np.testing.assert_allclose(ours.maximum, theirs.maximum, atol=1e-6)
+        np.testing.assert_allclose(ours.threshold, theirs.threshold, atol=1e-6)
+        seen = [(e.image, e.activation) for e in theirs.exemplars]
+        assert [(e.image, e.activation) for e in ours.exemplars] == seen
+        assert {e.box for e in ours.exemplars} == {()}
+    assert bare[3].flags == ("dead", "no concept")
+    assert bare[3].concepts == ()
+
+
+def arrays():
+    """Arguments of describe_activations: neuron 0 likes image 0, which is concept 0, and so on."""
+    axes = np.eye(4, dtype=np.float32)
+    return {
+        "activations": axes[:3, :3],
+        "image_features": axes[:3],
+        "concept_features": axes[:3],
+        "base_feature": axes[3],
+        "concepts": ["a", "b", "c"],
+        "exemplars": 1,
+    }
+
+
+def test_activations_by_hand():
+    found = jd.describe_activations(**arrays(), kappa=0.0)
+    assert [neuron.concepts for neuron in found] == [(("a", 1.0),), (("b", 1.0),), (("c", 1.0),)]
+    assert [neuron.exemplars for neuron in found] == [
+        (Exemplar(image, 1.0),) for image in ("0", "1", "2")
+    ]
+    assert {(n.layer, n.maximum, n.threshold, n.flags) for n in found} == {
+        ("neurons", 1.0, 0.95, ())
+    }
+    assert found.metrics is None
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"activations": np.eye(2, 3)}, "^There are 2 rows of activations, but 3 image features"),
+        ({"activations": np.ones(3)}, r"^The activations have shape \(3,\): expected \(image, neu"),
+        ({"activations": np.ones((3, 0))}, r"^The activations have shape \(3, 0\): expected"),
+        ({"activations": np.array([[1, 2], [3, np.nan], [5, 6]])}, "of neuron 1 hold NaN: expect"),
+        ({"concepts": ["a"]}, "^There are 1 concepts, but 3 concept features: expected as many"),
+        ({"images": ["x"]}, "^There are 3 rows of activations, but 1 names of images: expected"),
+        ({"exemplars": 4}, "^4 exemplars are asked for, but there are 3 images: ask for at most"),
+        ({"exemplars": 0}, "^config.score.exemplars is 0: expected at least 1"),
+        ({"kappa": -1.0}, "^config.score.kappa is -1.0: expected a number in"),
+        ({"alpha": 0.0}, r"^config.score.alpha is 0.0: expected a share in \(0, 1\]"),
+        ({"image_features": 2 * np.eye(3, 4)}, "^row 0 of image_features has length 2 "),
+        ({"concept_features": np.eye(3)}, "^features are 4 wide for images, 3 for concepts and 4"),
+        ({"base_feature": np.full(4, np.nan)}, "^row 0 of base_feature has length nan"),
+    ],
+)  # fmt: skip
+def test_errors_of_bare_arrays(change, message, monkeypatch):
+    # As a user runs the library: no annotation is an assertion.
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    with pytest.raises(jd.InputError, match=message):
+        jd.describe_activations(**(arrays() | change))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"concepts": []}, "^vocabulary list holds no concept: give it at least one"),
+        ({"concepts": "wordnt"}, "^there is no vocabulary 'wordnt': give a list of strings"),
+        ({"images": "photos"}, "^Unknown image source 'photos': expected folder:PATH or scenes"),
+        ({"view": "attenton"}, r"^config.crop.view is 'attenton': expected one of \('centre'"),
+        ({"kappa": float("inf")}, "^config.score.kappa is inf: expected a number in"),
+        ({"alpha": 1.5}, "^config.score.alpha is 1.5: expected a share"),
+        ({"exemplars": 21}, "^config.score.exemplars is 21, but album of 20, 0 holds only 20"),
+        ({"layer": "layer5"}, "^Unknown layer 'layer5' of target: expected one of fc, patches"),
+        ({"concepts": ["cat " * 40]}, "^The text 'A photo of a cat .* has 46 tokens, but .*clip"),
+        ({"sentence_encoder": lambda words: np.eye(3)}, r"^The sentence encoder returned shape "
+         r"\(3, 3\) for 18 texts: expected one row of features for each"),
+        ({"sentence_encoder": lambda words: np.ones((len(words), 4))}, "^encoder 'sentence' retur"
+         "ned a feature of length 2 for 'star', but unit length was expected"),
+    ],
+)  # fmt: skip
+def test_errors(change, message, ask):
+    with pytest.raises(jd.InputError, match=message):
+        ask(**change)
+
+
+# Results.
+
+
+@pytest.fixture
+def result():
+    return Result(
+        tuple(
+            Neuron(
+                "fc", unit, tuple((text, 0.5 / (1 + i)) for i, text in enumerate(texts)),
+                0.5, 0.25, (Exemplar("a/b.jpg", 1.25, (0.0, 1.0, 2.0, 3.5)), Exemplar("c", -1.0)),
+                ("no concept",) if not texts else (), ("star",) if unit else (),
+            )
+            for unit, texts in enumerate([CONCEPTS, ["two\nlines"], []])
+        )
+    )  # fmt: skip
+
+
+def test_indexing(result):
+    assert len(result) == 3
+    assert result[1] is result.neurons[1]
+    assert result[-1].unit == 2
+    assert result[1:] == result.neurons[1:]
+    assert result[np.int64(2)].unit == 2
+    assert [neuron.unit for neuron in result] == [0, 1, 2]
+    assert [neuron.unit for neuron in reversed(result)] == [2, 1, 0]
+    assert result.neurons[0] in result
+    with pytest.raises(IndexError):
+        result[3]
+
+
+def test_csv_reads_back(result, tmp_path):
+    path = tmp_path / "new" / "concepts.csv"
+    result.to_csv(path)
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["layer", "unit", "rank", "concept", "score"]
+    read = [
+        (r["layer"], int(r["unit"]), int(r["rank"]), r["concept"], float(r["score"])) for r in rows
+    ]
+    assert read == [
+        (neuron.layer, neuron.unit, rank, text, pytest.approx(score, rel=1e-5))
+        for neuron in result
+        for rank, (text, score) in enumerate(neuron.concepts, 1)
+    ]
+    assert len(read) == len(CONCEPTS) + 1
+    assert [path.name for path in path.parent.iterdir()] == ["concepts.csv"]
+
+
+def test_json_reads_back(result, tmp_path):
+    path = tmp_path / "concepts.jsonl"
+    result.to_json(path)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 3
+    for neuron, line in zip(result, map(json.loads, lines), strict=True):
+        assert (
+            Neuron(
+                line["layer"],
+                line["unit"],
+                tuple((concept["text"], concept["score"]) for concept in line["concepts"]),
+                line["max"],
+                line["threshold"],
+                tuple(
+                    Exemplar(e["image"], e["activation"], tuple(e["box"]))
+                    for e in line["exemplars"]
+                ),
+                tuple(line["flags"]),
+                tuple(line.get("names", ())),
+            )
+            == neuron
+        )
+    assert "Zürich" in lines[0]
+    assert "names" not in json.loads(lines[0])
+
+
+def test_a_file_is_the_old_one_or_the_whole_new_one(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def fail(file):
+        file.write("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_whole(path, fail)
+    assert path.read_text() == "old"
+    write_whole(path, lambda file: file.write("new"))
+    assert path.read_text() == "new"
+    assert [found.name for found in tmp_path.iterdir()] == ["file"]

@@ -1,0 +1,544 @@
+from collections import Counter
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from functools import cache, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import torch
+from transformers import CLIPModel
+
+from jaxdesc.config import AblationConfig, Config
+from jaxdesc.errors import InputError
+from jaxdesc.images.sources import open_source
+from jaxdesc.models.encoder import ClipEncoder
+from jaxdesc.pipeline import Inputs, Run, ablate, describe
+from jaxdesc.scenes import captions
+from jaxdesc.scenes.world import CLASSES
+from jaxdesc.store import Artifact, Store
+from jaxdesc.vocabulary import load_vocabulary
+from tests import plain_target
+from tests.album import Album
+from tests.reference import pipeline as reference
+from tests.scenes.quick import quick_clip, quick_networks, quick_target
+
+IMAGES = 32
+# A few phrases of every form, and names in both cases.
+CONCEPTS = [*captions.vocabulary()[::37], "Cat", "bunny", "star", "none"]
+# Neither batch nor block divides what it cuts up.
+CONFIG = Config.from_dict(
+    {
+        "images": {"batch": 12},
+        "clip": {"batch": 20},
+        "score": {"exemplars": 5, "alpha": 0.5, "block": 16},
+    }
+)
+SIX = tuple(CLASSES.values())[:6]
+
+
+def changed(config, **parts):
+    """The config with the given fields of its parts replaced: changed(CONFIG, crop={...})."""
+    return replace(
+        config, **{part: replace(getattr(config, part), **v) for part, v in parts.items()}
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return quick_networks(tmp_path_factory.getbasetemp())
+
+
+@pytest.fixture(scope="module")
+def target(folder):
+    return quick_target(folder)
+
+
+@pytest.fixture(scope="module")
+def clip(folder):
+    return quick_clip(folder)
+
+
+@pytest.fixture(scope="module")
+def album():
+    return Album(IMAGES)
+
+
+@pytest.fixture(scope="module")
+def towers(folder, clip):
+    """CLIP as Hugging Face computes it, an image and a text at a time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # so little work is slowed down by sharing it
+    model = CLIPModel.from_pretrained(folder / "clip", local_files_only=True).eval()
+
+    @torch.inference_mode()
+    def image(pixels):
+        return model.get_image_features(
+            torch.from_numpy(pixels).permute(2, 0, 1)[None]
+        ).pooler_output[0].numpy()  # fmt: skip
+
+    @cache
+    @torch.inference_mode()
+    def text(words):
+        tokens = clip.tokenizer(words, return_tensors="pt")
+        return model.get_text_features(**tokens).pooler_output[0].numpy()
+
+    yield {"image": image, "text": text, "clip_preprocess": clip.preprocess}
+    torch.set_num_threads(threads)
+
+
+def one_by_one(target, towers):
+    """The oracle's networks; a head that is linear in the maps' mean is found by probing it."""
+
+    @jax.jit
+    def single(pixels):
+        maps, taps = target.trunk(target.params, pixels[None])
+        return (
+            maps[0],
+            {name: tap[0] for name, tap in taps.items()},
+            target.head(target.params, maps)[0],
+        )
+
+    size = target.preprocess.size
+    channels = single(np.zeros((size, size, 3), np.float32))[0].shape[-1]
+    probes = np.vstack([np.zeros(channels), np.eye(channels)]).astype(np.float32)[:, None, None]
+    bias, *columns = np.asarray(target.head(target.params, jnp.asarray(probes)), np.float64)
+    weight = np.array(columns).T - bias[:, None]
+    return reference.Networks(single, weight, bias, target.preprocess, **towers)
+
+
+@pytest.fixture(scope="module")
+def networks_one_by_one(target, towers):
+    return one_by_one(target, towers)
+
+
+def run(tmp_path, config, target, clip, source, concepts=CONCEPTS, **more):
+    """One pass; returns its result and the names of the stages that it computed."""
+    inputs = Inputs(target, clip, source, load_vocabulary(concepts), clip, **more)
+    result = describe(Run(config, inputs, Store(tmp_path / "artifacts"), quiet=True))
+    return result, set(result.seconds)
+
+
+def artifact(tmp_path, result, stage):
+    return Artifact(tmp_path / "artifacts" / result.fingerprints[stage], {})
+
+
+def check(result, wanted, source, config, concepts):
+    """A result against the oracle's, up to float32."""
+    assert result.fallbacks == wanted.fallbacks
+    assert len(result) == len(wanted.exemplars)
+    ambiguous = 0
+    for neuron, exemplars, scores in zip(result, wanted.exemplars, wanted.scores, strict=True):
+        assert [e.image for e in neuron.exemplars] == [source.identify(int(i)) for i in exemplars]
+        values = wanted.activations[exemplars, neuron.unit]
+        np.testing.assert_allclose(
+            [e.activation for e in neuron.exemplars], values, rtol=1e-5, atol=1e-5
+        )
+        for exemplar, index in zip(neuron.exemplars, exemplars, strict=True):
+            np.testing.assert_allclose(exemplar.box, wanted.boxes[index], rtol=1e-6)
+        # Features in float32 leave cosines off by some 1e-7; scores differ by about 1e-2.
+        slack = 1e-4 * np.abs(scores).max()
+        threshold = config.score.alpha * scores.max()
+        np.testing.assert_allclose(neuron.maximum, scores.max(), atol=slack)
+        np.testing.assert_allclose(neuron.threshold, threshold, atol=slack)
+        found = [(concepts.index(text), score) for text, score in neuron.concepts]
+        np.testing.assert_allclose([s for _, s in found], scores[[j for j, _ in found]], atol=slack)
+        assert [s for _, s in found] == sorted((s for _, s in found), reverse=True)
+        margin = scores - max(threshold, 0)
+        kept = {j for j, _ in found}
+        assert set(np.flatnonzero(margin > slack)) <= kept <= set(np.flatnonzero(margin > -slack))
+        ambiguous += np.sum(np.abs(margin) <= slack)
+    assert ambiguous < 0.01 * wanted.scores.size
+    for name, values in wanted.metrics.items():
+        np.testing.assert_allclose(result.metrics.values[name], values, rtol=1e-5, err_msg=name)
+
+
+# What the pipeline computes.
+
+
+CASES = {
+    "attention": {},
+    "attention, cosine": {"score": {"kappa": 0.0}},
+    "attention on the centre": {"crop": {"cam_input": "centre"}},
+    "attention of the label": {"crop": {"cam_class": "label", "field": 0.5}},
+    "centre": {"crop": {"view": "centre"}, "clip": {"input": "image"}},
+    "random": {"crop": {"view": "random", "seed": 3, "field": 0.6}},
+    "box": {"crop": {"view": "box", "field": 0.5}},
+    "full": {"crop": {"view": "full"}, "vocabulary": {"template": "a {concept}, seen"}},
+    "layer2": {"target": {"layer": "layer2"}},
+    "layer2, largest": {"target": {"layer": "layer2", "pooling": "max"}, "crop": {"view": "box"}},
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_equals_the_oracle(case, tmp_path, target, clip, album, networks_one_by_one):
+    config = changed(CONFIG, **CASES[case])
+    names = CLASSES.values() if config.target.layer == "fc" else ()
+    result, _ = run(tmp_path, config, target, clip, album)
+    concepts = list(load_vocabulary(CONCEPTS).concepts)
+    wanted = reference.describe(
+        config, networks_one_by_one, album, concepts, [list(own) for own in names]
+    )
+    check(result, wanted, album, config, concepts)
+    activations = artifact(tmp_path, result, "activate").read("activations")
+    np.testing.assert_allclose(activations, wanted.activations, rtol=1e-5, atol=1e-5)
+    # The case can tell the pipeline's parts apart: views differ, and so do neurons' concepts.
+    assert len({neuron.concepts for neuron in result}) > 5
+    assert (result.metrics is None) == (not names)
+
+
+def test_scenes_too(tmp_path, clip, towers):
+    """As configured from the command line, with labels and boxes of the scenes themselves."""
+    source = open_source(f"scenes:count={IMAGES - 7}")
+    config = changed(CONFIG, crop={"cam_class": "label"})
+    target = plain_target.plain_target(plain_target.parameters(neurons=32), tuple(CLASSES.values()))
+    result, _ = run(tmp_path, config, target, clip, source)
+    concepts = list(load_vocabulary(CONCEPTS).concepts)
+    names = [list(own) for own in CLASSES.values()]
+    wanted = reference.describe(config, one_by_one(target, towers), source, concepts, names)
+    check(result, wanted, source, config, concepts)
+    assert 0 < result.fallbacks < len(source)
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return plain_target.plain_target(classes=SIX)
+
+
+@pytest.mark.parametrize("view", ["attention", "random"])
+def test_batches_change_nothing(view, tmp_path, plain, clip, album):
+    results = [
+        run(
+            tmp_path / str(batch),
+            changed(CONFIG, images={"batch": batch}, score={"block": block}, crop={"view": view}),
+            plain, clip, album,
+        )[0]
+        for batch, block in ((32, 2048), (7, 16), (50, 1))
+    ]  # fmt: skip
+    for other in results[1:]:
+        for one, two in zip(results[0], other, strict=True):
+            assert [(e.image, e.box) for e in one.exemplars] == [
+                (e.image, e.box) for e in two.exemplars
+            ]
+            assert [text for text, _ in one.concepts] == [text for text, _ in two.concepts]
+            np.testing.assert_allclose(
+                [s for _, s in one.concepts], [s for _, s in two.concepts], atol=1e-6
+            )
+        assert other.fallbacks == results[0].fallbacks
+
+
+# What it computes again.
+
+
+EVERYTHING = {"activate", "select", "embed", "encode", "score", "words", "evaluate"}
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory, plain, clip, album):
+    """A working directory in which CONFIG has run; every test changes something else."""
+    folder = tmp_path_factory.mktemp("done")
+    assert run(folder, CONFIG, plain, clip, album)[1] == EVERYTHING
+    return folder
+
+
+def test_nothing_is_computed_twice(tmp_path, plain, clip, album):
+    first, _ = run(tmp_path, CONFIG, plain, clip, album)
+    # New objects, as in another process: only what they hold may count.
+    again = plain_target.plain_target(classes=SIX)
+    second, computed = run(tmp_path, CONFIG, again, replaced(clip), Album(IMAGES))
+    assert computed == set()
+    assert second.neurons == first.neurons
+    assert second.fingerprints == first.fingerprints
+
+
+CHANGES = {
+    "kappa": ({"score": {"kappa": 4.0}}, {"score", "evaluate"}),
+    "alpha": ({"score": {"alpha": 0.6}}, {"score", "evaluate"}),
+    "exemplars": ({"score": {"exemplars": 4}}, {"select", "embed", "score", "evaluate"}),
+    "template": ({"vocabulary": {"template": "a {concept}"}}, {"encode", "score", "evaluate"}),
+    "clip input": ({"clip": {"input": "image"}}, {"embed", "score", "evaluate"}),
+    "view": ({"crop": {"view": "centre"}}, EVERYTHING - {"encode", "words"}),
+    "field": ({"crop": {"field": 0.5}}, EVERYTHING - {"encode", "words"}),
+    "cam input": ({"crop": {"cam_input": "centre"}}, EVERYTHING - {"encode", "words"}),
+    "layer": ({"target": {"layer": "patches"}}, {"activate", "select", "embed", "score"}),
+    "batches": ({"images": {"batch": 7}, "clip": {"batch": 9}, "score": {"block": 5}}, set()),
+    "seed of another view": ({"crop": {"seed": 5}}, set()),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_choice_recomputes_what_depends_on_it(change, workdir, plain, clip, album):
+    parts, expected = CHANGES[change]
+    _, computed = run(workdir, changed(CONFIG, **parts), plain, clip, album)
+    assert computed == expected
+
+
+def test_the_seed_of_random_windows_counts(tmp_path, plain, clip, album):
+    for seed in (0, 1):
+        config = changed(CONFIG, crop={"view": "random", "seed": seed})
+        _, computed = run(tmp_path, config, plain, clip, album)
+        assert {"activate", "select"} <= computed
+
+
+def nudged(params, seed=0):
+    """The parameters with one number of one array changed a little."""
+    leaves, tree = jax.tree.flatten(params)
+    leaves = [np.array(leaf) for leaf in leaves]
+    leaves[seed].flat[-1] += 1e-3
+    return jax.tree.unflatten(tree, leaves)
+
+
+def replaced(clip, kind=ClipEncoder, **changes):
+    given = {field.name: getattr(clip, field.name) for field in fields(ClipEncoder)}
+    return kind(**(given | changes))
+
+
+def test_a_changed_input_recomputes_what_depends_on_it(workdir, plain, clip, album):
+    go = partial(run, workdir, CONFIG)
+    other_weights = plain_target.plain_target(nudged(plain.params), SIX)
+    assert go(other_weights, clip, album)[1] == EVERYTHING - {"encode", "words"}
+    other_size = plain_target.plain_target(
+        classes=SIX, preprocess=replace(plain.preprocess, interpolation="bicubic")
+    )
+    assert go(other_size, clip, album)[1] == EVERYTHING - {"encode", "words"}
+    other_clip = replaced(clip, params=nudged(clip.params))
+    assert go(plain, other_clip, album)[1] == EVERYTHING - {"activate", "select"}
+    assert go(plain, clip, Album(IMAGES, seed=1))[1] == EVERYTHING - {"encode", "words"}
+    fewer = go(plain, clip, album, CONCEPTS[1:])[1]
+    assert fewer == {"encode", "score", "words", "evaluate"}
+    other_names = plain_target.plain_target(classes=tuple(CLASSES.values())[1:7])
+    assert go(other_names, clip, album)[1] == {"words", "evaluate"}
+    assert go(plain, clip, album)[1] == set()
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit])
+def test_weights_in_a_closure_count(wrap, tmp_path, clip, album):
+    """A user's network may hold its weights in a closure, jitted or not."""
+    source, exemplars = Album(12), []
+    for seed in (0, 1):
+        held = plain_target.parameters(seed=seed)
+        target = plain_target.plain_target(
+            None, trunk=wrap(lambda _, pixels, held=held: plain_target.trunk(held, pixels))
+        )
+        target = replace(target, params={"weight": held["weight"], "bias": held["bias"]})
+        config = changed(CONFIG, crop={"view": "centre"}, images={"batch": 12})
+        result, computed = run(tmp_path, config, target, clip, source)
+        assert "activate" in computed
+        exemplars.append(result.neurons)
+    assert exemplars[0] != exemplars[1]
+
+
+# How often it computes.
+
+
+class Counting(ClipEncoder):
+    """Keeps the views that it encodes."""
+
+    def encode_views(self, views):
+        self.seen.append(views)
+        return super().encode_views(views)
+
+
+def test_clip_sees_each_exemplar_once(tmp_path, plain, clip, album):
+    counting = replaced(clip, Counting)
+    counting.__dict__["seen"] = []
+    result, _ = run(tmp_path, CONFIG, plain, counting, album)
+    exemplars = {e.image for neuron in result for e in neuron.exemplars}
+    batch = CONFIG.clip.batch
+    assert len(exemplars) < 6 * CONFIG.score.exemplars  # some are shared by neurons
+    assert [len(views) for views in counting.seen] == [batch] * -(-len(exemplars) // batch)
+    shown = [view.tobytes() for views in counting.seen for view in views]
+    assert len(set(shown)) == len(exemplars)
+    assert set(shown[len(exemplars) :]) <= {shown[len(exemplars) - 1]}  # padding
+    stored = artifact(tmp_path, result, "embed").read("images").tolist()
+    assert {album.identify(i) for i in stored} == exemplars
+    assert stored == sorted(set(stored))
+
+
+@contextmanager
+def compiled():
+    """Counts the programs that XLA compiles, by the name of their function."""
+    names = Counter()
+
+    def listen(event, duration, **details):
+        if event.endswith("/backend_compile_duration"):
+            names[details.get("fun_name")] += 1
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        yield names
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+
+
+def test_one_program_a_stage(tmp_path, clip):
+    target = plain_target.plain_target()
+    assert target.fingerprint
+    source, concepts = Album(29), [f"concept {i}" for i in range(31)]  # sizes of this test alone
+    config = changed(CONFIG, images={"batch": 17}, clip={"batch": 11}, score={"block": 9})
+    with compiled() as names:
+        run(tmp_path, config, target, clip, source, concepts)
+    stages = ("_forward", "_grad_cam", "normalise", "update", "_views", "_block_scores")
+    assert {name: names[f"jit({name})"] for name in stages} == dict.fromkeys(stages, 1)
+    with compiled() as names:
+        run(tmp_path, changed(config, score={"kappa": 2.0}), target, clip, source, concepts)
+        run(tmp_path, config, target, clip, Album(29, seed=1), concepts)
+    assert not {f"jit({name})" for name in stages} & set(names)
+
+
+# Neurons and images that are out of the ordinary.
+
+
+@pytest.mark.parametrize("kind", ["no gradient", "NaN"])
+def test_empty_attention_falls_back_to_the_centre(kind, tmp_path, clip):
+    def head(params, maps):
+        logits = plain_target.head(params, maps)
+        return 0 * logits if kind == "no gradient" else logits * jnp.nan
+
+    source = Album(22)
+    target = plain_target.plain_target(head=head)
+    config = changed(CONFIG, target={"layer": "patches"})
+    result, _ = run(tmp_path, config, target, clip, source)
+    assert result.fallbacks == len(source)
+    assert artifact(tmp_path, result, "activate").read("fallback").all()
+    centre, _ = run(tmp_path, changed(config, crop={"view": "centre"}), target, clip, source)
+    assert centre.fallbacks == 0
+    assert centre.neurons == result.neurons
+
+
+def test_some_empty_maps_are_counted_without_the_padding(tmp_path, clip):
+    """A head that is flat for dark images; the last image, which fills its batch up, is dark."""
+
+    def dim_head(params, maps):
+        bright = maps.mean(axis=(1, 2, 3))[:, None]
+        return jnp.where(bright > level, plain_target.head(params, maps), 0.0)
+
+    source, size = Album(20), plain_target.PREPROCESS.size
+    params = plain_target.parameters()
+    params["weight"] = np.abs(params["weight"])  # no other map is empty
+    squashed = np.stack([plain_target.PREPROCESS.squash(source[i].image) for i in range(20)])
+    assert squashed.shape == (20, size, size, 3)
+    maps, _ = plain_target.trunk(params, plain_target.PREPROCESS.normalise(squashed))
+    brightness = np.asarray(maps).mean(axis=(1, 2, 3))
+    level = float(brightness[-1]) + 1e-3
+    target = plain_target.plain_target(params, head=dim_head)
+    config = changed(CONFIG, target={"layer": "patches"}, images={"batch": 16})
+    result, _ = run(tmp_path, config, target, clip, source)
+    dark = brightness < level
+    assert 0 < dark.sum() < 20
+    assert result.fallbacks == dark.sum()
+    stored = artifact(tmp_path, result, "activate")
+    np.testing.assert_array_equal(stored.read("fallback"), dark)
+    np.testing.assert_array_equal(stored.read("centres")[dark], 0.5)
+
+
+@pytest.mark.parametrize("layer", ["fc", "patches"])
+def test_nan_activations_are_an_error(layer, tmp_path, clip):
+    def trunk(params, pixels):
+        maps, _ = plain_target.trunk(params, pixels)
+        broken = (pixels.mean(axis=(1, 2, 3)) < 0)[:, None, None, None]
+        return jnp.where(broken, jnp.nan, maps), {"patches": jnp.where(broken, jnp.nan, maps)}
+
+    target = plain_target.plain_target(trunk=trunk, name="mine")
+    config = changed(CONFIG, target={"layer": layer})
+    message = f"^Layer '{layer}' of mine gives NaN: its weights or its preprocessing are broken"
+    with pytest.raises(InputError, match=message):
+        run(tmp_path, config, target, clip, Album(30))
+    assert not [path for path in (tmp_path / "artifacts").iterdir() if "activate" in path.name]
+
+
+def test_dead_neurons_have_no_concepts(tmp_path, clip, album):
+    params = plain_target.parameters()
+    params["weight"][:, [1, 4]] = 0
+    target = plain_target.plain_target(params, SIX)
+    result, _ = run(tmp_path, CONFIG, target, clip, album)
+    assert [neuron.flags for neuron in result] == [
+        ("dead", "no concept") if unit in (1, 4) else () for unit in range(6)
+    ]
+    for unit, neuron in enumerate(result):
+        assert bool(neuron.concepts) == (unit not in (1, 4))
+        if not neuron.concepts:
+            assert [e.image for e in neuron.exemplars] == [f"picture {i}" for i in range(5)]
+            assert result.metrics.values["hit"][unit] == 0
+
+
+def test_nothing_selected_is_a_result_too(tmp_path, plain, clip, album):
+    result, _ = run(tmp_path, changed(CONFIG, score={"alpha": 1.0}), plain, clip, album)
+    assert [neuron.concepts for neuron in result] == [()] * 6
+    assert {neuron.flags for neuron in result} == {("no concept",)}
+    assert result.metrics.estimates["hit"].mean == 0
+    again, computed = run(tmp_path, changed(CONFIG, score={"alpha": 1.0}), plain, clip, album)
+    assert again.neurons == result.neurons
+    assert not computed
+
+
+# What does not fit together.
+
+
+class Bare(Album):
+    has_boxes = has_labels = False
+
+
+@pytest.mark.parametrize(
+    ("parts", "source", "message"),
+    [
+        ({"score": {"exemplars": 13}}, Album(12), r"^config.score.exemplars is 13, but album of "
+         "12, 0 holds only 12 images: ask for at most as many"),
+        ({"crop": {"view": "box"}}, Bare(12), "view is 'box', but album of 12, 0 knows no boxes"),
+        ({"crop": {"cam_class": "label"}}, Bare(12), "is 'label', but album of 12, 0 knows no la"),
+        ({"target": {"layer": "layer9"}}, Album(12), r"^Unknown layer 'layer9' of target: "
+         "expected one of fc, patches"),
+        ({"vocabulary": {"template": "a" + " {concept}" * 30}}, Album(12),
+         "but .* reads at most 24"),
+    ],
+)  # fmt: skip
+def test_errors(parts, source, message, tmp_path, plain, clip):
+    with pytest.raises(InputError, match=message):
+        run(tmp_path, changed(CONFIG, **parts), plain, clip, source)
+    # Said before hours of images, not after.
+    assert not [path for path in (tmp_path / "artifacts").iterdir() if "activate" in path.name]
+
+
+def test_names_must_fit_the_neurons(tmp_path, clip):
+    target = plain_target.plain_target(classes=SIX[:5], name="mine")
+    with pytest.raises(InputError, match=r"mine has 6 logits, but names for 5 classes"):
+        run(tmp_path, CONFIG, target, clip, Album(12))
+
+
+def test_every_class_needs_a_name(tmp_path, clip):
+    target = plain_target.plain_target(classes=(*SIX[:5], ()), name="mine")
+    with pytest.raises(
+        InputError, match=r"^Class 5 of mine has no name: give names for each class"
+    ):
+        run(tmp_path, CONFIG, target, clip, Album(12))
+
+
+def test_labels_must_be_classes(tmp_path, clip):
+    """Album has 32 classes and the target six."""
+    with pytest.raises(InputError, match="labelled 6, and target has classes 0 to 5: choose"):
+        run(tmp_path, changed(CONFIG, crop={"cam_class": "label"}),
+            plain_target.plain_target(), clip, Album(12))  # fmt: skip
+
+
+# Tables of several runs.
+
+
+def test_ablation_is_runs_of_its_own(tmp_path, plain, clip, album):
+    options = AblationConfig(views=("centre", "attention"), kappas=(0.0, 16.0), probes=("0", "1"))
+    config = replace(CONFIG, ablation=options)
+    inputs = Inputs(plain, clip, album, load_vocabulary(CONCEPTS), clip)
+    store = Store(tmp_path / "artifacts")
+    cells = ablate(Run(config, inputs, store, quiet=True), lambda seed: Album(IMAGES, int(seed)))
+    assert len(cells) == 8
+    for cell in cells:
+        single = changed(CONFIG, crop={"view": cell.view}, score={"kappa": cell.kappa})
+        result, computed = run(tmp_path, single, plain, clip, Album(IMAGES, int(cell.probe)))
+        assert not computed
+        for name, values in result.metrics.values.items():
+            np.testing.assert_array_equal(cell.metrics.values[name], values)
+    assert len({tuple(cell.metrics.values["clip_cos"]) for cell in cells}) > 4
+    nameless = replace(inputs, target=plain_target.plain_target())
+    run_of_nameless = Run(config, nameless, store, quiet=True)
+    with pytest.raises(InputError, match=r"^config.ablation asks for a table, but the neurons"):
+        ablate(run_of_nameless, lambda _: album)
