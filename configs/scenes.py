@@ -4,9 +4,9 @@
     python -m launch.describe --config=configs/scenes.py:wide --workdir=out/scenes_wide
 
 About a minute on two cores. The default, "hard": windows of 0.65 of the shorter side, and 16 of the
-20 scenes that a probe set has of each class as exemplars; chosen on two validation worlds, where no
-cell of the table was at either end, before a probe world was looked at. "wide" has the method's
-usual window, 224/256. Expected numbers: the README's tables.
+20 scenes that a probe set has of each class as exemplars; chosen on two validation worlds, the
+setting "validation", where no cell of the table was at either end, before a probe world was looked
+at. "wide" has the method's usual window, 224/256. Expected numbers: the README's tables.
 """
 
 from ml_collections import ConfigDict
@@ -14,14 +14,15 @@ from ml_collections import ConfigDict
 from jaxdesc.config import Config
 
 SCENES = 640  # a probe set: 20 of each class
-FIELDS = {"hard": 0.65, "wide": 224 / 256}
+FIELDS = {"hard": 0.65, "validation": 0.65, "wide": 224 / 256}
 
 
 def get_config(setting: str = "hard") -> ConfigDict:
-    """Build the config of a setting, "hard" or "wide"."""
+    """Build the config of a setting, "hard", "validation" or "wide"."""
     config = ConfigDict(Config().to_dict())
     config.target.folder = config.clip.folder = config.vocabulary.source = "scenes"
-    probes = tuple(f"scenes:split=probe,seed={seed},count={SCENES}" for seed in range(5))
+    split, seeds = ("validation", (11, 12)) if setting == "validation" else ("probe", range(5))
+    probes = tuple(f"scenes:split={split},seed={seed},count={SCENES}" for seed in seeds)
     config.images.source = probes[0]
     config.crop.field = FIELDS[setting]
     config.score.exemplars = 16
