@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 import jaxdesc as jd
+from jaxdesc.config import ClipConfig, ImagesConfig
 from tests.random_networks import write_clip, write_resnet50
 
+SMALL_BATCHES = jd.Config(images=ImagesConfig(batch=3), clip=ClipConfig(batch=6))
 CONCEPTS = ["dog", "striped", "grass", "a very long concept of many words indeed", "sky", "sea"]
 
 
@@ -33,6 +35,7 @@ def test_describe_runs_on_photos_and_writes_its_files(full_size, photos, tmp_pat
         layer=layer,
         exemplars=3,
         quiet=True,
+        config=SMALL_BATCHES,
     )
     assert len(found) == neurons
     for neuron in found:
