@@ -2,7 +2,7 @@
 
     python -m launch.train_scenes --workdir=out/train_scenes [--quick] [--network=clip]
 
-About an hour on 2 CPU cores, minutes on a GPU; `--quick` takes a minute and trains nothing useful.
+About 40 minutes on 2 idle CPU cores; `--quick` takes a minute and trains nothing useful.
 Stopped and started again, it goes on from its newest checkpoint. Expected: target above 95 % on
 whole validation scenes, CLIP above 95 % zero-shot on true-box windows.
 """
