@@ -23,8 +23,8 @@ from absl import flags
 from tabulate import tabulate
 
 from jaxdesc import scoring
+from jaxdesc.compiler import jit, product
 from jaxdesc.errors import InputError
-from jaxdesc.scoring.compiler import jit, product
 from launch import command
 
 _RIVAL = flags.DEFINE_enum("rival", None, ["torch"], "What to compare with.")

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("jaxdesc", "launch", "configs")
 
-CORE = ("similarity", "attention", "exemplars", "scoring", "evaluation")
+CORE = ("similarity", "attention", "exemplars", "scoring", "evaluation", "compiler")
 ARITHMETIC = {"jax", "numpy", "jaxtyping"}
 
 # What each layer may import beside the standard library: packages, and modules of this package.
@@ -32,7 +32,7 @@ LAYERS = {
     "vocabulary": (set(), ("errors", "imagenet", "wordnet", "scenes.captions")),
     "models": (
         ARITHMETIC | {"flax", "huggingface_hub", "safetensors", "transformers"},
-        ("models", "images", "attention", "fingerprint", "errors", "scenes"),
+        ("models", "images", "attention", "compiler", "fingerprint", "errors", "scenes"),
     ),
 }
 # Where a layer's rule is wider for one module.

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float32, Int32, Int64
 
-from jaxdesc.scoring.compiler import contraction, jit
+from jaxdesc.compiler import contraction, jit
 from jaxdesc.scoring.problem import Problem
 from jaxdesc.similarity import t_vmf_difference
 

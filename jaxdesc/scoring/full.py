@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Float32, Float64, Int32
 
+from jaxdesc.compiler import jit, product
 from jaxdesc.scoring import rounding
-from jaxdesc.scoring.compiler import jit, product
 from jaxdesc.scoring.problem import Problem, base_terms
 from jaxdesc.scoring.selection import least_selected, rounded_down
 from jaxdesc.similarity import t_vmf_difference

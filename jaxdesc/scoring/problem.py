@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Float32, Float64, Int, Int32
 
+from jaxdesc.compiler import product
 from jaxdesc.scoring import rounding
-from jaxdesc.scoring.compiler import product
 
 # How far a feature's norm may lie from 1: bfloat16 rounds each component by up to 0.4 %.
 _NORM_TOLERANCE = 1e-2

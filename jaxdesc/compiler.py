@@ -1,6 +1,6 @@
-"""How the engines' products are computed and compiled."""
+"""How large products are computed and compiled: the engines' and the networks'."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, cached_property, partial
 from typing import Any, Generic, ParamSpec, TypeVar
 
@@ -23,25 +23,36 @@ _CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": ""}
 class jit(Generic[Arguments, Result]):
     """`jax.jit` with the options that suit large float32 products, where they are known.
 
-    The backend is asked when it is first needed: importing the library must not start it.
+    The backend is asked when it is first needed: importing the library must not start it. Within
+    another transformation, whose own options then hold, it is plain `jax.jit`.
     """
 
-    def __init__(self, function: Callable[Arguments, Result]):
-        """Wrap a function."""
-        self.function = function
+    def __init__(self, function: Callable[Arguments, Result], *, static: Sequence[str] = ()):
+        """Wrap a function; `static` names the arguments that are compiled in."""
+        self.function, self.static = function, tuple(static)
 
     def __call__(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         """Call the compiled function."""
-        return self.compiled(*args, **kwargs)
+        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((args, kwargs)))
+        called: Result = (self.nested if traced else self.compiled)(*args, **kwargs)
+        return called
 
     @cached_property
     def compiled(self) -> Any:
         """What `jax.jit` returns."""
-        return jax.jit(self.function, compiler_options=_options())
+        return jax.jit(
+            self.function, static_argnames=self.static, compiler_options=compiler_options()
+        )
+
+    @cached_property
+    def nested(self) -> Any:
+        """The same without options, which JAX allows for the outermost function alone."""
+        return jax.jit(self.function, static_argnames=self.static)
 
 
 @cache
-def _options() -> dict[str, str]:
+def compiler_options() -> dict[str, str]:
+    """The options that suit this backend and release, for `jax.jit`; starts the backend."""
     if jax.default_backend() != "cpu":
         return {}
     try:
