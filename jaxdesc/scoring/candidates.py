@@ -1,20 +1,41 @@
 """The pairs of neuron and concept that may still be selected, after the concepts seen so far."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Array, Bool, Float32, Int32
 
 from jaxdesc.scoring.problem import Problem
 
 
 class Pairs(NamedTuple):
-    """Neurons and concepts, and how far each pair may reach under each κ."""
+    """Neurons and concepts, and how far each pair may reach under each bound.
+
+    The bound's floor for a pair is that of its neuron and of its concept's group.
+    """
 
     neurons: Int32[np.ndarray, "pair"]
     concepts: Int32[np.ndarray, "pair"]
+    groups: Int32[np.ndarray, "pair"]
     reach: Float32[np.ndarray, "bound pair"]
+
+
+class Look(NamedTuple):
+    """What an engine makes of a block of concepts; on the device, perhaps still being computed.
+
+    Attributes:
+        reach: how far each pair may reach under each bound.
+        groups: of the concepts.
+        within: the pairs that reach the floor that the engine had when it looked.
+        largest: the largest reach of each neuron.
+    """
+
+    reach: Float32[Array, "bound neuron block"]
+    groups: Int32[Array, "block"]
+    within: Bool[Array, "neuron block"]
+    largest: Float32[Array, "bound neuron"]
 
 
 @runtime_checkable
@@ -25,12 +46,13 @@ class Engine(Protocol):
         floor: a pair that reaches less under every bound can't be selected; only ever rises.
     """
 
-    floor: Float32[np.ndarray, "bound neuron"]
+    floor: Float32[np.ndarray, "bound neuron group"]
 
-    def reach(
-        self, texts: Float32[np.ndarray, "block feature"], count: int
-    ) -> Float32[np.ndarray, "bound neuron some"]:
-        """How far each pair with the first `count` concepts may reach. Raises the floor."""
+    def look(self, texts: Float32[Array, "block feature"], count: int) -> Look:
+        """Start with the first `count` of a block's concepts, without waiting for the result."""
+
+    def raise_floor(self, largest: Float32[np.ndarray, "bound neuron"]) -> None:
+        """Take the largest reach over all concepts seen so far into account."""
 
 
 def candidates(problem: Problem, engine: Engine, block: int) -> Pairs:
@@ -39,16 +61,34 @@ def candidates(problem: Problem, engine: Engine, block: int) -> Pairs:
     Args:
         problem: the features.
         engine: looks at the concepts.
-        block: how many at a time.
+        block: how many at a time, on each device.
 
     Returns:
         The pairs.
     """
-    found = _Found()
-    for first, texts in problem.blocks(block):
-        reach = engine.reach(padded(texts, block), len(texts))
-        found.add(reach, first, engine.floor)
-    return found.above(engine.floor)
+    found = Found(engine)
+    blocks = problem.blocks(block * problem.devices.count)
+    looks = ((first, look(problem, engine, texts, block)) for first, texts in blocks)
+    for first, own in _ahead(looks):
+        found.add(own, first)
+    return found.all()
+
+
+def look(
+    problem: Problem, engine: Engine, texts: Float32[np.ndarray, "some feature"], block: int
+) -> Look:
+    """Start an engine on some concepts, shared out among the devices, `block` on each."""
+    shape = block * problem.devices.count
+    return engine.look(problem.devices.split(padded(texts, shape)), len(texts))
+
+
+def _ahead(looks: Iterator[tuple[int, Look]]) -> Iterator[tuple[int, Look]]:
+    """Hand out each only when the next one is being computed too."""
+    last = next(looks)
+    for following in looks:
+        yield last
+        last = following
+    yield last
 
 
 def padded(
@@ -60,28 +100,45 @@ def padded(
 
 
 @dataclass
-class _Found:
+class Found:
     """Pairs as they are found, those that a risen floor excludes dropped now and then."""
 
+    engine: Engine
     pieces: list[Pairs] = field(default_factory=list)
     size: int = 0
     least: int = 1 << 20
+    looks: int = 0
+    largest: np.ndarray = field(default_factory=lambda: np.array(-np.inf, np.float32))
 
-    def add(self, reach: np.ndarray, first: int, floor: np.ndarray) -> None:
-        # After the first blocks few neurons have anything new, so most rows are never looked at.
-        rows = np.flatnonzero((reach.max(axis=2) >= floor).any(axis=0))
-        within = (reach[:, rows] >= floor[:, rows, None]).any(axis=0)
-        row, column = np.nonzero(within)
-        neurons = rows[row].astype(np.int32)
-        concepts = (first + column).astype(np.int32)
-        self.pieces.append(Pairs(neurons, concepts, reach[:, neurons, column]))
-        self.size += len(neurons)
+    def add(self, look: Look, first: int) -> None:
+        """Take in a look at the concepts `first`, `first` + 1, ..."""
+        self.largest = np.maximum(self.largest, np.asarray(look.largest))
+        self.looks += 1
+        if self.looks & (self.looks - 1) == 0:  # each time, half of the floor's rise is left
+            self.engine.raise_floor(self.largest)
+        neurons, columns = np.divmod(
+            np.flatnonzero(look.within).astype(np.int32), look.within.shape[1]
+        )
+        reach = np.asarray(look.reach)[:, neurons, columns]
+        groups = np.asarray(look.groups)[columns]
+        piece = self._above(Pairs(neurons, first + columns, groups, reach))
+        self.pieces.append(piece)
+        self.size += len(piece.neurons)
         if self.size > 2 * self.least:
-            kept = self.above(floor)
+            kept = self._joined()
             self.pieces, self.size = [kept], len(kept.neurons)
             self.least = max(self.least, self.size)
 
-    def above(self, floor: np.ndarray) -> Pairs:
-        every = Pairs(*(np.concatenate(parts, axis=-1) for parts in zip(*self.pieces, strict=True)))
-        kept = np.any(every.reach >= floor[:, every.neurons], axis=0)
-        return Pairs(every.neurons[kept], every.concepts[kept], every.reach[:, kept])
+    def all(self) -> Pairs:
+        """What is left under the last floor."""
+        self.engine.raise_floor(self.largest)
+        return self._joined()
+
+    def _joined(self) -> Pairs:
+        parts = zip(*self.pieces, strict=True)
+        return self._above(Pairs(*(np.concatenate(part, axis=-1) for part in parts)))
+
+    def _above(self, pairs: Pairs) -> Pairs:
+        floor = self.engine.floor[:, pairs.neurons, pairs.groups]
+        kept = np.any(pairs.reach >= floor, axis=0)
+        return Pairs(*(part[..., kept] for part in pairs))

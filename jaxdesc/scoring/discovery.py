@@ -2,17 +2,18 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import ArrayLike, Float, Float32, Int
+from jax.sharding import Mesh
+from jaxtyping import ArrayLike, Float, Int
 
-from jaxdesc.scoring.candidates import Engine, Pairs, candidates, padded
+from jaxdesc.scoring.candidates import Engine, Found, Pairs, candidates, look
+from jaxdesc.scoring.devices import Devices
 from jaxdesc.scoring.exact import exact_scores
 from jaxdesc.scoring.full import Full
-from jaxdesc.scoring.problem import Problem, checked
+from jaxdesc.scoring.problem import Conditions, Problem, checked
 from jaxdesc.scoring.screening import Screened
 from jaxdesc.scoring.selection import Selection, joined, select
 from jaxdesc.similarity import check_kappa
@@ -27,8 +28,8 @@ _SINGLE_PRODUCT = 6.0
 # Blocks, evenly spread over the concepts, that tell how much screening excludes.
 _SAMPLE = 8
 
-# Pairs that are scored before those that are not selected are dropped; bounds memory.
-_PAIRS = 1 << 22
+# Scores that are held before those that are not selected are dropped; bounds memory.
+_SCORES = 1 << 22
 
 
 def discover(
@@ -40,6 +41,7 @@ def discover(
     alpha: float,
     block: int = 512,
     engine: EngineName = "auto",
+    mesh: Mesh | None = None,
 ) -> Selection:
     """The concepts of every neuron: those with S > α · max_j S, strictly (eqs. 2 and 3).
 
@@ -58,6 +60,8 @@ def discover(
         block: how many concepts are looked at at a time.
         engine: "full" scores all images with all concepts, "screened" excludes most concepts before
             (`screening`), "auto" takes what a sample shows to be faster. The selection is the same.
+        mesh: devices among which the concepts are shared out, `block` of them on each at a time;
+            JAX's default device where None.
 
     Returns:
         The selection.
@@ -67,8 +71,9 @@ def discover(
             `image_features`, or features aren't of unit length (NaN included).
     """
     arrays = image_features, exemplars, concept_features, base_feature
-    problem = _checked(arrays, [kappa], [alpha], block)
-    return _discover(problem, [kappa], [alpha], block, engine)[0]
+    problem = _checked(arrays, [kappa], [alpha], block, mesh)
+    exemplars_each = problem.exemplars.shape[1]
+    return _discover(problem, [kappa], [alpha], (exemplars_each,), block, engine)[0]
 
 
 def sweep(
@@ -81,6 +86,7 @@ def sweep(
     counts: Sequence[int] = (),
     block: int = 512,
     engine: EngineName = "auto",
+    mesh: Mesh | None = None,
 ) -> dict[tuple[float, float, int], Selection]:
     """`discover` for several κ, α and numbers of exemplars: the same selections, for less.
 
@@ -97,6 +103,7 @@ def sweep(
         counts: how many of the exemplars to take, from the best on; all of them by default.
         block: as in `discover`.
         engine: as in `discover`.
+        mesh: as in `discover`.
 
     Returns:
         The selection of each (κ, α, number of exemplars).
@@ -105,105 +112,106 @@ def sweep(
         ValueError: as `discover`; or nothing to sweep over, or a number of exemplars out of range.
     """
     arrays = image_features, exemplars, concept_features, base_feature
-    problem = _checked(arrays, kappas, alphas, block)
+    problem = _checked(arrays, kappas, alphas, block, mesh)
     most = problem.exemplars.shape[1]
     for count in counts:
         if not 1 <= count <= most:
             raise ValueError(f"counts holds {count}, but there are 1 to {most} exemplars to take.")
-    found: dict[tuple[float, float, int], Selection] = {}
-    for count in counts or (most,):
-        prefix = replace(problem, exemplars=problem.exemplars[:, :count])
-        keys = [(kappa, alpha, count) for kappa in kappas for alpha in alphas]
-        found |= dict(zip(keys, _discover(prefix, kappas, alphas, block, engine), strict=True))
-    return found
-
-
-def _checked(
-    arrays: tuple[Any, ...], kappas: Sequence[ArrayLike], alphas: Sequence[float], block: int
-) -> Problem:
-    if not (len(kappas) and len(alphas)):
-        raise ValueError("kappas or alphas is empty, but at least one of each is needed.")
-    for kappa in kappas:
-        check_kappa(kappa)
-    for alpha in alphas:
-        _check_options(alpha, block)
-    return checked(*arrays)
+    own = tuple(sorted(set(counts))) or (most,)
+    keys = [(kappa, alpha, count) for count in own for kappa in kappas for alpha in alphas]
+    selections = _discover(problem, kappas, alphas, own, block, engine)
+    return dict(zip(keys, selections, strict=True))
 
 
 def _discover(
     problem: Problem,
     kappas: Sequence[ArrayLike],
     alphas: Sequence[float],
+    counts: tuple[int, ...],
     block: int,
     engine: EngineName,
 ) -> list[Selection]:
-    """The selection of each κ and α, α running faster."""
+    """The selection of each number of exemplars, κ and α, the last running fastest."""
     each = np.array([np.asarray(kappa, np.float32) for kappa in kappas])
-    block, count = min(block, len(problem)), len(problem.exemplars)
-    pairs = candidates(problem, _engine(engine, problem, each, min(alphas), block), block)
-    parts = [_select(problem, own, each, alphas) for own in _by_neurons(pairs, count)]
+    conditions = Conditions(each, min(alphas), counts)
+    block = min(block, -(-len(problem) // problem.devices.count))
+    pairs = candidates(problem, _engine(engine, problem, conditions, block), block)
+    parts = [
+        _select(problem, conditions, alphas, own)
+        for own in _by_neurons(pairs, len(problem.exemplars), len(each) * len(counts))
+    ]
     return [joined(same) for same in zip(*parts, strict=True)]
 
 
-def _by_neurons(pairs: Pairs, count: int) -> Iterator[tuple[range, Pairs]]:
-    """Cut pairs into those of a few neurons after each other, so that memory is bounded."""
-    ends = np.cumsum(np.bincount(pairs.neurons, minlength=count))
-    cuts = np.unique(np.searchsorted(ends, np.arange(_PAIRS, ends[-1], _PAIRS)))
-    for first, last in pairwise(np.unique([0, *cuts, count]).tolist()):
-        own = np.flatnonzero((pairs.neurons >= first) & (pairs.neurons < last))
-        yield (
-            range(first, last),
-            Pairs(pairs.neurons[own], pairs.concepts[own], pairs.reach[:, own]),
-        )
-
-
-def _select(
-    problem: Problem,
-    part: tuple[range, Pairs],
-    kappas: Float32[np.ndarray, "kappa"],
+def _checked(
+    arrays: tuple[Any, Any, Any, Any],
+    kappas: Sequence[ArrayLike],
     alphas: Sequence[float],
-) -> list[Selection]:
-    neurons, pairs = part
-    scores = exact_scores(problem, kappas, pairs.neurons, pairs.concepts)
-    own = pairs.neurons - neurons.start
-    return [
-        select(own, pairs.concepts, row, alpha, len(neurons)) for row in scores for alpha in alphas
-    ]
-
-
-def _engine(
-    wanted: EngineName,
-    problem: Problem,
-    kappas: Float32[np.ndarray, "kappa"],
-    alpha: float,
     block: int,
-) -> Engine:
+    mesh: Mesh | None,
+) -> Problem:
+    if not (len(kappas) and len(alphas)):
+        raise ValueError("kappas or alphas is empty, but at least one of each is needed.")
+    for kappa in kappas:
+        check_kappa(kappa)
+    for alpha in alphas:
+        if not 0 < alpha <= 1:
+            raise ValueError(f"alpha is {alpha}, but the concept sensitivity must lie in (0, 1].")
+    if block < 1:
+        raise ValueError(f"block is {block}, but at least 1 concept must be scored at a time.")
+    return checked(*arrays, Devices(mesh))
+
+
+def _engine(wanted: EngineName, problem: Problem, conditions: Conditions, block: int) -> Engine:
     if wanted == "full" or (wanted == "auto" and len(problem) <= 2 * _SAMPLE * block):
-        return Full(problem, kappas, alpha)
-    screened = Screened(problem, kappas, alpha)
+        return Full(problem, conditions)
+    screened = Screened(problem, conditions, block)
     if wanted == "screened":
         return screened
     left = _share_left(problem, screened, block)
     neurons, exemplars = problem.exemplars.shape
-    cost = neurons * (_SCREENED_PRODUCT + _SINGLE_PRODUCT * exemplars * left) / problem.count
+    products = len(conditions.counts) * _SCREENED_PRODUCT + _SINGLE_PRODUCT * exemplars * left
+    cost = neurons * products / problem.count
     faster = cost < 1
     logging.getLogger(__name__).info(
         "Screening leaves %.2g of a sample's concepts, %.2g of the full products: %s.",
         *(left, cost, "screened" if faster else "all are scored"),
     )
-    return screened if faster else Full(problem, kappas, alpha)
+    return screened if faster else Full(problem, conditions)
 
 
 def _share_left(problem: Problem, screened: Screened, block: int) -> float:
     """Share of a sample's pairs that screening can't exclude; raises its floor on the way."""
-    starts = np.linspace(0, len(problem) - block, _SAMPLE).astype(int).tolist()
-    parts = [problem.block(start, block) for start in starts]
-    reach = [screened.reach(padded(texts, block), len(texts)) for texts in parts]
-    return float(np.mean([part >= screened.floor[:, :, None] for part in reach]))
+    found, pairs = Found(screened), 0
+    for start, texts in problem.sample(block, _SAMPLE):
+        found.add(look(problem, screened, texts, block), start)
+        pairs += len(texts) * len(problem.exemplars)
+    return len(found.all().neurons) / pairs
 
 
-def _check_options(alpha: float, block: int) -> None:
-    if not 0 < alpha <= 1:
-        raise ValueError(f"alpha is {alpha}, but the concept sensitivity must lie in (0, 1].")
-    if block < 1:
-        raise ValueError(f"block is {block}, but at least 1 concept must be scored at a time.")
+def _by_neurons(pairs: Pairs, count: int, conditions: int) -> Iterator[tuple[range, Pairs]]:
+    """Cut pairs into those of a few neurons after each other, so that memory is bounded."""
+    ends = np.cumsum(np.bincount(pairs.neurons, minlength=count))
+    most = max(1, _SCORES // conditions)
+    cuts = np.unique(np.searchsorted(ends, np.arange(most, ends[-1], most)))
+    for first, last in pairwise(np.unique([0, *cuts, count]).tolist()):
+        own = np.flatnonzero((pairs.neurons >= first) & (pairs.neurons < last))
+        yield range(first, last), Pairs(*(part[..., own] for part in pairs))
+
+
+def _select(
+    problem: Problem,
+    conditions: Conditions,
+    alphas: Sequence[float],
+    part: tuple[range, Pairs],
+) -> list[Selection]:
+    """The selection of each number of exemplars, κ and α, the last running fastest."""
+    neurons, pairs = part
+    scores = exact_scores(problem, conditions, pairs.neurons, pairs.concepts)
+    own = pairs.neurons - neurons.start
+    return [
+        select(own, pairs.concepts, row, alpha, len(neurons))
+        for of_count in np.moveaxis(scores, 1, 0)
+        for row in of_count
+        for alpha in alphas
+    ]

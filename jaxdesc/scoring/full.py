@@ -1,49 +1,65 @@
 """The full engine: every distinct exemplar image against every concept.
 
 An image is an exemplar of many neurons, so cosines are taken once for each distinct image: one
-[image, block] product, with φ fused behind it. Then each neuron sums its exemplars' rows. A product
-with a selection matrix would sum them too; it was slower at each size tried, 500 to 8,000 images
-with 40 exemplars a neuron.
+[image, block] product, with φ fused behind it. Then each neuron averages its exemplars' rows, in
+one of two ways, whichever the sizes make faster: it gathers and adds them, or multiplies all rows
+by a matrix that selects its own.
 """
+
+from functools import partial
+from itertools import pairwise
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Float32, Float64, Int32
+from jaxtyping import Array, ArrayLike, Float, Float32, Float64, Int, Int32
 
 from jaxdesc.compiler import jit, product
 from jaxdesc.scoring import rounding
-from jaxdesc.scoring.problem import Problem, base_terms
+from jaxdesc.scoring.candidates import Look
+from jaxdesc.scoring.problem import Conditions, Problem, base_terms
 from jaxdesc.scoring.selection import least_selected, rounded_down
 from jaxdesc.similarity import t_vmf_difference
 
 # How many exemplars' rows are added in one pass over the sums.
 _ROWS_AT_ONCE = 8
 
+# Gathering and adding a number of a row, in multiplications of the selecting product.
+_GATHERED = 16.0
+
 
 class Full:
     """Excludes only what the rounding of float32 can't select."""
 
-    def __init__(self, problem: Problem, kappas: Float32[np.ndarray, "kappa"], alpha: float):
+    def __init__(self, problem: Problem, conditions: Conditions):
         """Start with no concept seen."""
-        self.problem, self.kappas, self.alpha = problem, kappas, alpha
-        self.base = base_terms(problem, kappas)
-        self.largest = np.full(self.base.shape, -np.inf, np.float32)
-        self.floor = self.largest.copy()
+        self.problem, self.conditions = problem, conditions
+        base = base_terms(problem, conditions)
+        kappas = np.broadcast_to(conditions.kappas.astype(np.float64)[:, None], base.shape[:2])
+        counts = np.broadcast_to(np.array(conditions.counts)[None], base.shape[:2])
+        self.base = base.reshape(-1, base.shape[2])
+        self.kappas, self.counts = kappas.reshape(-1, 1), counts.reshape(-1, 1)
+        self.floor = np.full((*self.base.shape, 1), -np.inf, np.float32)
+        self.selecting = _selecting(problem, conditions.counts) if self._selects() else None
 
-    def reach(
-        self, texts: Float32[np.ndarray, "block feature"], count: int
-    ) -> Float32[np.ndarray, "kappa neuron some"]:
-        """Scores of the concepts."""
+    def _selects(self) -> bool:
+        """Whether the selecting product is the faster way."""
+        images, exemplars = len(self.problem.images), self.problem.exemplars.shape[1]
+        return images * len(self.conditions.counts) < _GATHERED * exemplars
+
+    def look(self, texts: Float32[Array, "block feature"], count: int) -> Look:
+        """Scores of the concepts, a bound for each κ and number of exemplars."""
         known = self.problem.images, self.problem.with_base, self.problem.exemplars
-        scores = np.asarray(_block_scores(*known, texts, self.kappas))[:, :, :count]
-        self.largest = np.maximum(self.largest, scores.max(axis=2))
-        lower = self.largest - self._margin(self.largest)
-        least = least_selected(lower, self.alpha)
-        self.floor = rounded_down(least - self._margin(least))
-        return scores
+        kappas, counts = self.conditions.kappas, self.conditions.counts
+        return _look(*known, self.selecting, texts, kappas, self.floor, count, counts=counts)
 
-    def _margin(self, scores: Float[np.ndarray, "kappa neuron"]) -> Float64[np.ndarray, "..."]:
+    def raise_floor(self, largest: Float32[np.ndarray, "bound neuron"]) -> None:
+        """No score below α of the largest can be selected, rounding allowed for."""
+        lower = largest - self._margin(largest)
+        least = least_selected(lower, self.conditions.alpha)
+        self.floor = rounded_down(least - self._margin(least))[:, :, None]
+
+    def _margin(self, scores: Float[np.ndarray, "bound neuron"]) -> Float64[np.ndarray, "..."]:
         """How far such a score, or a smaller one, may lie from the exact program's.
 
         With ψ = φ + 1 the slope of φ is (1 + κψ)² / (1 + 2κ). Of ψ the mean over exemplars is the
@@ -51,43 +67,68 @@ class Full:
         it, as ψ ≤ 2. Where κ makes ψ bend within the rounding of a cosine, slopes at its two ends
         differ by the factor that stands first.
         """
-        (width, exemplars), kappa = _sizes(self.problem), self.kappas.astype(np.float64)[:, None]
+        width, exemplars = self.problem.images.shape[1], self.problem.exemplars.shape[1]
         cosine = rounding.of_cosine(width)
         mean = np.maximum(scores + self.base, 0)
-        square = np.minimum(2 * mean, exemplars * mean**2)
-        slope = (1 + 2 * kappa * mean + kappa**2 * square) / (1 + 2 * kappa)
-        bend = 2 * np.maximum(1, kappa * cosine)
+        square = np.minimum(2 * mean, self.counts * mean**2)
+        slope = (1 + 2 * self.kappas * mean + self.kappas**2 * square) / (1 + 2 * self.kappas)
+        bend = 2 * np.maximum(1, self.kappas * cosine)
         return bend * slope * cosine + rounding.of_mean(exemplars) * (mean + self.base)
 
 
-def _sizes(problem: Problem) -> tuple[int, int]:
-    return problem.images.shape[1], problem.exemplars.shape[1]
+def _selecting(problem: Problem, counts: tuple[int, ...]) -> Float32[Array, "count neuron image"]:
+    """What gives the mean of each neuron's exemplars' rows when multiplied by all rows."""
+    exemplars = problem.exemplars
+    nothing = jnp.zeros((len(exemplars), len(problem.images)), jnp.float32)
+    neurons = jnp.arange(len(exemplars))[:, None]
+    return jnp.stack([nothing.at[neurons, exemplars[:, :count]].add(1 / count) for count in counts])
 
 
-@jit
-def _block_scores(
+@partial(jit, static=("counts",))
+def _look(
     images: Float32[Array, "image feature"],
     with_base: Float32[Array, "image"],
     exemplars: Int32[Array, "neuron exemplar"],
+    selecting: Float32[Array, "count neuron image"] | None,
     texts: Float32[ArrayLike, "block feature"],
     kappas: Float32[ArrayLike, "kappa"],
-) -> Float32[Array, "kappa neuron block"]:
+    floor: Float32[ArrayLike, "bound neuron 1"],
+    count: Int[ArrayLike, ""],
+    *,
+    counts: tuple[int, ...],
+) -> Look:
     cosines = jnp.minimum(product(images, jnp.transpose(texts)), 1)
 
-    def under(kappa: Float32[Array, ""]) -> Float32[Array, "neuron block"]:
-        return _means(t_vmf_difference(cosines, with_base[:, None], kappa), exemplars)
+    def under(kappa: Float32[Array, ""]) -> Float32[Array, "count neuron block"]:
+        rows = t_vmf_difference(cosines, with_base[:, None], kappa)
+        if selecting is None:
+            return _gathered(rows, exemplars, counts)
+        return product(selecting, rows[None])
 
-    return jax.lax.map(under, jnp.asarray(kappas))
+    scores = jax.lax.map(under, jnp.asarray(kappas))
+    scores = scores.reshape(-1, *scores.shape[2:])
+    seen = jnp.arange(scores.shape[2])[None] < count
+    reach = jnp.where(seen[None], scores, -jnp.inf)
+    return Look(
+        reach=reach,
+        groups=jnp.zeros(scores.shape[2], jnp.int32),
+        within=(reach >= jnp.asarray(floor)).any(axis=0) & seen,
+        largest=reach.max(axis=2),
+    )
 
 
-def _means(
-    rows: Float32[Array, "image block"], exemplars: Int32[Array, "neuron exemplar"]
-) -> Float32[Array, "neuron block"]:
+def _gathered(
+    rows: Float32[Array, "image block"],
+    exemplars: Int32[Array, "neuron exemplar"],
+    counts: tuple[int, ...],
+) -> Float32[Array, "count neuron block"]:
     """Mean of each neuron's rows: a loop over exemplars, so that no gathered copy is written."""
 
     def add(total: Array, chosen: Array) -> tuple[Array, None]:
         return total + rows.at[chosen].get(mode="promise_in_bounds"), None
 
-    nothing = jnp.zeros((len(exemplars), rows.shape[1]), rows.dtype)
-    total, _ = jax.lax.scan(add, nothing, exemplars.T, unroll=_ROWS_AT_ONCE)
-    return total / exemplars.shape[1]
+    total, means = jnp.zeros((len(exemplars), rows.shape[1]), rows.dtype), []
+    for start, stop in pairwise((0, *counts)):
+        total, _ = jax.lax.scan(add, total, exemplars[:, start:stop].T, unroll=_ROWS_AT_ONCE)
+        means.append(total / stop)
+    return jnp.stack(means)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from jaxtyping import Array, ArrayLike, Float, Float32, Float64, Int, Int32
 
 from jaxdesc.compiler import product
 from jaxdesc.scoring import rounding
+from jaxdesc.scoring.devices import ONE, Devices
 
 # How far a feature's norm may lie from 1: bfloat16 rounds each component by up to 0.4 %.
 _NORM_TOLERANCE = 1e-2
@@ -18,6 +19,20 @@ _NORM_TOLERANCE = 1e-2
 # Distinct images are padded to a multiple of this: probe passes differ in their number, and every
 # other number of rows would be another program to compile.
 _IMAGES_MULTIPLE = 512
+
+
+class Conditions(NamedTuple):
+    """Under what the same neurons are scored and selected.
+
+    Attributes:
+        kappas: concentrations κ.
+        alpha: the smallest concept sensitivity, which selects most.
+        counts: numbers of exemplars, ascending: each neuron's first ones.
+    """
+
+    kappas: Float32[np.ndarray, "kappa"]
+    alpha: float
+    counts: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -30,6 +45,7 @@ class Problem:
         exemplars: rows of `images`, for each neuron its exemplars.
         texts: unit features of the concepts, [concept, feature]; anything that NumPy can slice.
         count: how many images there are without the padding.
+        devices: where it is computed.
     """
 
     images: Float32[Array, "image feature"]
@@ -37,6 +53,7 @@ class Problem:
     exemplars: Int32[Array, "neuron exemplar"]
     texts: Any
     count: int
+    devices: Devices = ONE
 
     def blocks(self, size: int) -> Iterator[tuple[int, Float32[np.ndarray, "block feature"]]]:
         """Checked features of `size` concepts at a time, and the index of their first."""
@@ -52,6 +69,11 @@ class Problem:
         """Features of some concepts, in any order."""
         return _unit(self.texts[concepts], "concept_features")
 
+    def sample(self, block: int, parts: int) -> list[tuple[int, Float32[np.ndarray, "_ feature"]]]:
+        """Some blocks, spread evenly, and the index of each one's first concept."""
+        starts = np.unique(np.linspace(0, max(0, len(self) - block), parts).astype(int))
+        return [(start, self.block(start, block)) for start in starts.tolist()]
+
     def __len__(self) -> int:
         """How many concepts there are."""
         return int(self.texts.shape[0])
@@ -62,6 +84,7 @@ def checked(
     exemplars: Int[ArrayLike, "neuron exemplar"],
     concept_features: Any,
     base_feature: Float[ArrayLike, "feature"],
+    devices: Devices = ONE,
 ) -> Problem:
     """Check all but the concepts' values, which are checked when they are read.
 
@@ -82,9 +105,9 @@ def checked(
         )
     images, base = _unit(images, "image_features"), _unit(base[None], "base_feature")[0]
     rows = _rows(exemplars, len(images))
-    padded = jnp.pad(jnp.asarray(images), ((0, -len(images) % _IMAGES_MULTIPLE), (0, 0)))
-    with_base = jnp.minimum(product(padded, jnp.asarray(base)), 1)
-    return Problem(padded, with_base, rows, texts, len(images))
+    padded = devices.whole(np.pad(images, ((0, -len(images) % _IMAGES_MULTIPLE), (0, 0))))
+    with_base = jnp.minimum(product(padded, devices.whole(base)), 1)
+    return Problem(padded, with_base, devices.whole(rows), texts, len(images), devices)
 
 
 def psi(
@@ -95,14 +118,17 @@ def psi(
 
 
 def base_terms(
-    problem: Problem, kappas: Float32[np.ndarray, "kappa"]
-) -> Float64[np.ndarray, "kappa neuron"]:
+    problem: Problem, conditions: Conditions
+) -> Float64[np.ndarray, "kappa count neuron"]:
     """Mean of ψ over each neuron's exemplars and the base template."""
     with_base, rows = np.asarray(problem.with_base, np.float64), np.asarray(problem.exemplars)
-    return np.stack([psi(with_base, kappa)[rows].mean(axis=1) for kappa in kappas.astype(float)])
+    every = [psi(with_base, kappa)[rows] for kappa in conditions.kappas.astype(float)]
+    return np.stack([[own[:, :count].mean(axis=1) for count in conditions.counts] for own in every])
 
 
-def _rows(exemplars: Int[ArrayLike, "neuron exemplar"], images: int) -> Int32[Array, "..."]:
+def _rows(
+    exemplars: Int[ArrayLike, "neuron exemplar"], images: int
+) -> Int32[np.ndarray, "neuron exemplar"]:
     rows = np.asarray(exemplars)
     if rows.ndim != 2 or rows.size == 0 or not np.issubdtype(rows.dtype, np.integer):
         raise ValueError(
@@ -114,7 +140,7 @@ def _rows(exemplars: Int[ArrayLike, "neuron exemplar"], images: int) -> Int32[Ar
             f"exemplars holds rows {rows.min()} to {rows.max()}, but image_features has rows 0 to "
             f"{images - 1}."
         )
-    return jnp.asarray(rows, jnp.int32)
+    return rows.astype(np.int32)
 
 
 def _check_shape(features: Any, name: str, axes: tuple[str, ...]) -> None:

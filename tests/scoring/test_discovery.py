@@ -1,6 +1,5 @@
-import itertools
+"""Discovery equals the definition, whatever the blocks, engines, orders and storage."""
 
-import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 import pytest
@@ -8,41 +7,15 @@ import tensorstore
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxdesc.scoring import (
-    Selection,
-    discover,
-    discovery,
-    exact,
-    full,
-    score,
-    scores,
-    screening,
-    sweep,
-)
-from jaxdesc.scoring.candidates import candidates
-from jaxdesc.scoring.problem import checked
+from jaxdesc.scoring import Selection, discover, discovery, exact, full, score, scores
 from tests.reference import scoring as reference
-from tests.reference import torch_scoring
+from tests.scoring.features import classes, problem, same, unit
 
 KAPPAS = [0.0, 1e-3, 16.0, 1e5]
 
 
 # Where selections are compared, hypothesis is derandomised: rounding may swap two scores that
 # chance puts within 1e-7 of each other.
-
-
-def unit(features):
-    return (features / np.linalg.norm(features, axis=-1, keepdims=True)).astype(np.float32)
-
-
-def problem(seed, images=30, neurons=5, n=6, concepts=37, width=12):
-    """Random features with a common part, as CLIP's have, and exemplars that neurons share."""
-    rng = np.random.default_rng(seed)
-    common = rng.normal(size=width)
-    views = unit(common + rng.normal(size=(images, width)))
-    texts = unit(common + rng.normal(size=(concepts, width)))
-    base = unit(common + rng.normal(size=width))
-    return views, rng.integers(0, images, (neurons, n)), texts, base
 
 
 def check(selection, expected_scores, alpha):
@@ -94,7 +67,7 @@ def test_scoring_a_few_pairs_at_a_time_changes_nothing(monkeypatch):
     arrays = classes(0)
     whole = discover(*arrays, 16, 0.3)
     for pairs in (1, 7, 100):
-        monkeypatch.setattr(discovery, "_PAIRS", pairs)
+        monkeypatch.setattr(discovery, "_SCORES", pairs)
         same(discover(*arrays, 16, 0.3), whole)
 
 
@@ -121,7 +94,7 @@ def test_equal_concepts_tie_however_the_product_is_rounded(monkeypatch):
     difference = exact.t_vmf_difference
 
     def uneven(cosine, base, kappa):
-        return difference(cosine, base, kappa) * (1 + 1e-6 * np.arange(cosine.shape[2])[None, None])
+        return difference(cosine, base, kappa) * (1 + 1e-6 * np.arange(cosine.shape[1])[None])
 
     monkeypatch.setattr(exact, "t_vmf_difference", uneven)
     # A shape that no other test has, so that nothing is cached.
@@ -177,168 +150,13 @@ def test_one_trace_for_all_blocks_and_kappas(monkeypatch):
     assert len(traces) == 2  # all blocks' scores, and the candidates'
 
 
-def test_memory_is_bounded_by_images_and_neurons_times_block():
-    images, neurons, n, concepts, width, block = 64, 256, 40, 4096, 8, 128
-    views, exemplars, texts, base = problem(0, images, neurons, n, concepts, width)
-    compiled = full._block_scores.compiled.lower(
-        jnp.asarray(views),
-        jnp.asarray(views @ base),
-        jnp.asarray(exemplars, "int32"),
-        jnp.asarray(texts[:block]),
-        jnp.ones(1),
-    ).compile()
-    bound = 4 * block * (3 * images + 3 * neurons)
-    assert compiled.memory_analysis().temp_size_in_bytes < bound < 4 * neurons * concepts
-
-
-@pytest.mark.parametrize("kappa", [0.0, 16.0, 1e5])
-def test_rivals_in_pytorch_find_the_same_scores(kappa):
-    views, rows, texts, base = problem(1)
-    expected = reference.scores(views, rows, texts, base, kappa)
-    found = {
-        "loop": torch_scoring.loop(views, rows, texts, base, kappa),
-        "batched": torch_scoring.batched(views, rows, texts, base, kappa),
-        "sparse": torch_scoring.distinct(views, rows, texts, base, kappa, "sparse", block=10),
-        "bag": torch_scoring.distinct(views, rows, texts, base, kappa, "bag", block=10),
-    }
-    selected = discover(views, rows, texts, base, kappa, 0.8)
-    for name, values in found.items():
-        scale = np.abs(expected).max()
-        np.testing.assert_allclose(values, expected, rtol=1e-4, atol=1e-5 * scale, err_msg=name)
-        for neuron, row in enumerate(values):
-            wanted = [concept for concept, _ in reference.select(row[None], 0.8)[0]]
-            assert [concept for concept, _ in selected.of(neuron)] == wanted
-
-
-# Screening: the full engine's selection, bit for bit.
-
-EVERY_KAPPA = [0.0, 1e-3, 0.5, 4.0, 16.0, 64.0, 1e3, 1e5, 1e6]
-
-
-def classes(seed, concepts=400, width=48, neurons=12, n=8, spread=0.35, purity=1.0):
-    """Images in a narrow cone, near to those of their class; exemplars of a class each."""
-    rng = np.random.default_rng(seed)
-    cone, of_class = rng.normal(size=width), rng.normal(size=(neurons, width))
-    texts = unit(0.6 * rng.normal(size=width) + rng.normal(size=(concepts, width)))
-    own = texts[rng.choice(concepts, neurons)] * np.sqrt(width)
-    views = np.repeat(cone + of_class + 0.5 * own, 2 * n, axis=0)
-    views = unit(views + spread * 2 * rng.normal(size=views.shape))
-    rows = (
-        np.arange(neurons)[:, None] * 2 * n
-        + rng.permuted(np.tile(np.arange(2 * n), (neurons, 1)), axis=1)[:, :n]
-    )
-    strange = rng.random(rows.shape) > purity
-    rows = np.where(strange, rng.integers(0, len(views), rows.shape), rows)
-    return views, rows, texts, unit(0.6 * rng.normal(size=width))
-
-
-def adversarial(seed):
-    """Images that are concepts, the base or each other; concepts a bit apart, copied, opposite."""
-    rng = np.random.default_rng(seed)
-    texts = unit(rng.normal(size=(60, 7)))
-    near = unit(texts[:20] + 1e-6 * rng.normal(size=(20, 7)))
-    texts = np.concatenate([texts, near, texts[:9], -texts[:5], np.eye(7, dtype=np.float32)])
-    views = np.concatenate([texts[:30], near[:10], np.eye(7, dtype=np.float32), -texts[:3]])
-    rows = rng.integers(0, len(views), (14, 5))
-    rows[:5] = rows[:5, :1]
-    rows[5] = [0, 30, 0, 30, 0]
-    rows[6] = [0, 47, 0, 47, 0]
-    return views, rows, texts, views[rng.integers(0, len(views))]
-
-
-MAKERS = {
-    "random": lambda seed: problem(seed, images=60, neurons=9, n=7, concepts=300, width=33),
-    "classes": classes,
-    "mixed": lambda seed: classes(seed, purity=0.7),
-    "one exemplar": lambda seed: classes(seed, n=1),
-    "adversarial": adversarial,
-}
-
-
-def same(found, expected):
-    for name in ("counts", "concepts", "scores", "maximum", "threshold"):
-        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
-
-
-@pytest.mark.parametrize("kappa", EVERY_KAPPA)
-@pytest.mark.parametrize("kind", MAKERS)
-def test_screening_selects_what_the_full_engine_selects(kind, kappa):
-    for seed in range(2):
-        arrays = MAKERS[kind](seed)
-        for alpha in (0.3, 0.95):
-            expected = discover(*arrays, kappa, alpha, block=128, engine="full")
-            same(discover(*arrays, kappa, alpha, block=128, engine="screened"), expected)
-
-
-def double(features):
-    """Features in float64, of unit length to its last digits."""
-    features = np.asarray(features, np.float64)
-    return features / np.linalg.norm(features, axis=-1, keepdims=True)
-
-
-@pytest.mark.parametrize("kappa", EVERY_KAPPA)
-@pytest.mark.parametrize("kind", MAKERS)
-def test_bounds_hold_for_every_pair(kind, kappa):
-    views, rows, texts, base = MAKERS[kind](0)
-    engine = screening.Screened(checked(views, rows, texts, base), np.float32([kappa]), 0.95)
-    means = np.asarray(engine.mean, np.float64) @ double(texts).T
-    exact_scores = reference.scores(double(views), rows, double(texts), double(base), kappa)
-    every = np.arange(len(rows))
-    for concept, expected in enumerate(exact_scores.T):
-        assert (engine.lower(means[:, concept], every)[0] <= expected).all()
-        assert (engine.upper(means[:, concept], every)[0] >= expected).all()
-
-
-def test_bounds_rise_with_the_mean_cosine():
-    for kind, kappa in itertools.product(MAKERS, EVERY_KAPPA):
-        engine = screening.Screened(checked(*MAKERS[kind](0)), np.float32([kappa]), 0.95)
-        every = np.arange(len(engine.largest))
-        cosines = np.linspace(-1, 1, 201)
-        for bound in (engine.lower, engine.upper):
-            values = np.stack([bound(np.full(len(every), c), every)[0] for c in cosines])
-            assert (np.diff(values, axis=0) >= -1e-12).all()
-
-
-@pytest.mark.parametrize("kappa", KAPPAS)
-def test_the_full_engine_allows_for_rounding(kappa, monkeypatch):
-    """Its product may round otherwise than the exact program: here by as much as float32 does."""
-    arrays = problem(3, neurons=1, width=64)
-    cosines = arrays[0][arrays[1][0]].astype(np.float64) @ arrays[2].T.astype(np.float64)
-    moved = reference.t_vmf(cosines + 4e-7, kappa).mean(0) - reference.t_vmf(cosines, kappa).mean(0)
-    largest = discover(*arrays, kappa, 0.5, engine="full").maximum[0]
-    (_, first), (second, value), *_ = discover(*arrays, kappa, 0.01, engine="full").of(0)
-    assert first == largest
-    alpha = value / float(largest) * (1 - 1e-9)  # the second best one is selected by a hair
-    expected = discover(*arrays, kappa, alpha, engine="full")
-    assert second in expected.concepts
-    compute = full._block_scores
-
-    def rounded(*given):
-        values = np.array(compute(*given))
-        values[0, 0, second] -= np.float32(moved[second])
-        return values
-
-    monkeypatch.setattr(full, "_block_scores", rounded)
-    found = discover(*arrays, kappa, alpha, engine="full")
-    np.testing.assert_array_equal(found.concepts, expected.concepts)
-    np.testing.assert_array_equal(found.scores, expected.scores)
-
-
-def test_screening_leaves_few_where_exemplars_are_alike():
-    arrays = classes(0, concepts=4000, width=256, neurons=30, n=10, spread=0.2)
-    for kappa, share in ((0.0, 0.001), (4.0, 0.01), (16.0, 0.05)):
-        engine = screening.Screened(checked(*arrays), np.float32([kappa]), 0.95)
-        left = candidates(checked(*arrays), engine, 512)
-        assert len(left.neurons) < share * 30 * 4000
-
-
 def test_the_faster_engine_is_taken(monkeypatch):
     taken = []
     for kind in (discovery.Full, discovery.Screened):
         monkeypatch.setattr(
             kind,
-            "reach",
-            lambda self, *a, reach=kind.reach: taken.append(type(self)) or reach(self, *a),
+            "look",
+            lambda self, *a, look=kind.look: taken.append(type(self)) or look(self, *a),
         )
     alike = classes(0, concepts=2000, width=64, neurons=6, n=20, spread=0.1)
     apart = problem(0, images=60, neurons=9, n=7, concepts=2000, width=33)
@@ -348,35 +166,6 @@ def test_the_faster_engine_is_taken(monkeypatch):
         last[name] = taken[-1]
         same(selected, discover(*arrays, 16, 0.95, block=32, engine="full"))
     assert last == {"alike": discovery.Screened, "apart": discovery.Full}
-
-
-@pytest.mark.parametrize("kind", ["classes", "mixed", "adversarial"])
-@pytest.mark.parametrize("engine", ["full", "screened"])
-def test_a_sweep_selects_what_separate_runs_select(kind, engine):
-    views, rows, texts, base = MAKERS[kind](3)
-    kappas, alphas, counts = (0.0, 16.0, 1e5), (0.5, 0.95), (2, rows.shape[1])
-    swept = sweep(views, rows, texts, base, kappas, alphas, counts, block=128, engine=engine)
-    assert list(swept) == [(k, a, n) for n in counts for k in kappas for a in alphas]
-    for (kappa, alpha, count), found in swept.items():
-        same(found, discover(views, rows[:, :count], texts, base, kappa, alpha, block=128))
-    assert list(sweep(views, rows, texts, base, [4.0], [0.9])) == [(4.0, 0.9, rows.shape[1])]
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"kappas": []}, "kappas or alphas is empty, but at least one of each"),
-        ({"alphas": []}, "kappas or alphas is empty, but at least one of each"),
-        ({"kappas": [1.0, -1.0]}, "kappa is -1.0, but the concentration"),
-        ({"alphas": [0.5, 2.0]}, "alpha is 2.0, but"),
-        ({"counts": [7]}, "counts holds 7, but there are 1 to 6 exemplars to take"),
-        ({"counts": [0]}, "counts holds 0, but there are 1 to 6 exemplars to take"),
-    ],
-)
-def test_sweep_errors(change, message):
-    options = {"kappas": [1.0], "alphas": [0.5], "counts": [2]} | change
-    with pytest.raises(ValueError, match=message):
-        sweep(*problem(0), **options)
 
 
 def test_concepts_are_read_from_disk(tmp_path):

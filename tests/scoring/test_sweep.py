@@ -1,0 +1,65 @@
+"""A sweep selects what separate runs select, bit for bit."""
+
+import numpy as np
+import pytest
+
+from jaxdesc.scoring import candidates, discover, exact, sweep
+from tests.scoring.features import MAKERS, classes, problem, same
+
+
+@pytest.mark.parametrize("kind", ["classes", "mixed", "adversarial", "cone"])
+@pytest.mark.parametrize("engine", ["full", "screened"])
+def test_a_sweep_selects_what_separate_runs_select(kind, engine):
+    views, rows, texts, base = MAKERS[kind](3)
+    kappas, alphas, counts = (0.0, 16.0, 1e5), (0.5, 0.95), (rows.shape[1], 2, 3)
+    swept = sweep(views, rows, texts, base, kappas, alphas, counts, block=128, engine=engine)
+    assert set(swept) == {(k, a, n) for n in counts for k in kappas for a in alphas}
+    for (kappa, alpha, count), found in swept.items():
+        same(found, discover(views, rows[:, :count], texts, base, kappa, alpha, block=128))
+    assert list(sweep(views, rows, texts, base, [4.0], [0.9])) == [(4.0, 0.9, rows.shape[1])]
+
+
+def test_more_exemplars_than_are_taken_at_a_time():
+    views, rows, texts, base = classes(1, n=21)
+    counts = (7, 8, 9, 16, 21)
+    swept = sweep(views, rows, texts, base, [16.0], [0.9], counts, engine="screened")
+    for count in counts:
+        expected = discover(views, rows[:, :count], texts, base, 16.0, 0.9)
+        same(swept[16.0, 0.9, count], expected)
+
+
+@pytest.mark.parametrize("engine", ["full", "screened"])
+def test_concepts_are_looked_at_once_and_cosines_taken_once(engine, monkeypatch):
+    views, rows, texts, base = classes(0)
+    looks, cosines = [], []
+    look, taken = candidates.look, exact._cosines
+    monkeypatch.setattr(candidates, "look", lambda *a: looks.append(1) or look(*a))
+    monkeypatch.setattr(exact, "_cosines", lambda *a: cosines.append(1) or taken(*a))
+    sweep(views, rows, texts, base, [64.0], [0.9], block=50, engine=engine)
+    once = len(looks), len(cosines)
+    sweep(views, rows, texts, base, [0.0, 4.0, 64.0], [0.9, 0.95], (4, 8), block=50, engine=engine)
+    assert len(looks) == 2 * once[0] == 16
+    assert len(cosines) - once[1] <= 2 * once[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kappas": []}, "kappas or alphas is empty, but at least one of each"),
+        ({"alphas": []}, "kappas or alphas is empty, but at least one of each"),
+        ({"kappas": [1.0, -1.0]}, "kappa is -1.0, but the concentration"),
+        ({"alphas": [0.5, 2.0]}, "alpha is 2.0, but"),
+        ({"counts": [7]}, "counts holds 7, but there are 1 to 6 exemplars to take"),
+        ({"counts": [0]}, "counts holds 0, but there are 1 to 6 exemplars to take"),
+    ],
+)
+def test_errors(change, message):
+    options = {"kappas": [1.0], "alphas": [0.5], "counts": [2]} | change
+    with pytest.raises(ValueError, match=message):
+        sweep(*problem(0), **options)
+
+
+def test_scores_of_a_large_kappa_keep_their_digits():
+    views, rows, texts, base = classes(0)
+    found = sweep(views, rows, texts, base, [1e5, 1e6], [0.5])
+    assert all(np.isfinite(one.scores).all() for one in found.values())
