@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Array, Bool, Float32, Int32
+from jaxtyping import Array, Bool, Float32, Int, Int32
 
 from jaxdesc.scoring.problem import Problem
 
@@ -43,9 +43,11 @@ class Engine(Protocol):
     """What looks at every concept once.
 
     Attributes:
+        counts: which number of exemplars each bound is for.
         floor: a pair that reaches less under every bound can't be selected; only ever rises.
     """
 
+    counts: Int[np.ndarray, "bound"]
     floor: Float32[np.ndarray, "bound neuron group"]
 
     def look(self, texts: Float32[Array, "block feature"], count: int) -> Look:
@@ -55,7 +57,7 @@ class Engine(Protocol):
         """Take the largest reach over all concepts seen so far into account."""
 
 
-def candidates(problem: Problem, engine: Engine, block: int) -> Pairs:
+def candidates(problem: Problem, engine: Engine, block: int) -> "Found":
     """All pairs that an engine can't exclude; among them are each neuron's selected and its best.
 
     Args:
@@ -64,14 +66,14 @@ def candidates(problem: Problem, engine: Engine, block: int) -> Pairs:
         block: how many at a time, on each device.
 
     Returns:
-        The pairs.
+        What it has found.
     """
     found = Found(engine)
     blocks = problem.blocks(block * problem.devices.count)
     looks = ((first, look(problem, engine, texts, block)) for first, texts in blocks)
     for first, own in _ahead(looks):
         found.add(own, first)
-    return found.all()
+    return found
 
 
 def look(
@@ -129,16 +131,26 @@ class Found:
             self.pieces, self.size = [kept], len(kept.neurons)
             self.least = max(self.least, self.size)
 
-    def all(self) -> Pairs:
-        """What is left under the last floor."""
+    def of_count(self, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """Neurons and concepts of the pairs that are left for a number of exemplars."""
         self.engine.raise_floor(self.largest)
-        return self._joined()
+        self.pieces = [self._joined()]
+        kept = self._reaching(self.pieces[0], self.engine.counts == count)
+        return self.pieces[0].neurons[kept], self.pieces[0].concepts[kept]
 
     def _joined(self) -> Pairs:
         parts = zip(*self.pieces, strict=True)
         return self._above(Pairs(*(np.concatenate(part, axis=-1) for part in parts)))
 
     def _above(self, pairs: Pairs) -> Pairs:
-        floor = self.engine.floor[:, pairs.neurons, pairs.groups]
-        kept = np.any(pairs.reach >= floor, axis=0)
+        kept = self._reaching(pairs, np.full(len(pairs.reach), True))
         return Pairs(*(part[..., kept] for part in pairs))
+
+    def _reaching(
+        self, pairs: Pairs, bounds: Bool[np.ndarray, "bound"]
+    ) -> Bool[np.ndarray, "pair"]:
+        """Which pairs reach the floor of one of some bounds."""
+        kept = np.zeros(len(pairs.neurons), bool)
+        for bound in np.flatnonzero(bounds):
+            kept |= pairs.reach[bound] >= self.engine.floor[bound][pairs.neurons, pairs.groups]
+        return kept

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import ArrayLike, Float, Int
+from jaxtyping import ArrayLike, Float, Float32, Int, Int32
 
-from jaxdesc.scoring.candidates import Engine, Found, Pairs, candidates, look
+from jaxdesc.scoring.candidates import Engine, Found, candidates, look
 from jaxdesc.scoring.devices import Devices
 from jaxdesc.scoring.exact import exact_scores
 from jaxdesc.scoring.full import Full
@@ -29,7 +29,7 @@ _SINGLE_PRODUCT = 6.0
 _SAMPLE = 8
 
 # Scores that are held before those that are not selected are dropped; bounds memory.
-_SCORES = 1 << 22
+_SCORES = 1 << 25
 
 
 def discover(
@@ -135,12 +135,12 @@ def _discover(
     each = np.array([np.asarray(kappa, np.float32) for kappa in kappas])
     conditions = Conditions(each, min(alphas), counts)
     block = min(block, -(-len(problem) // problem.devices.count))
-    pairs = candidates(problem, _engine(engine, problem, conditions, block), block)
-    parts = [
-        _select(problem, conditions, alphas, own)
-        for own in _by_neurons(pairs, len(problem.exemplars), len(each) * len(counts))
+    found = candidates(problem, _engine(engine, problem, conditions, block), block)
+    return [
+        selection
+        for count in counts
+        for selection in _of_count(problem, each, alphas, count, *found.of_count(count))
     ]
-    return [joined(same) for same in zip(*parts, strict=True)]
 
 
 def _checked(
@@ -168,50 +168,47 @@ def _engine(wanted: EngineName, problem: Problem, conditions: Conditions, block:
     screened = Screened(problem, conditions, block)
     if wanted == "screened":
         return screened
-    left = _share_left(problem, screened, block)
-    neurons, exemplars = problem.exemplars.shape
-    products = len(conditions.counts) * _SCREENED_PRODUCT + _SINGLE_PRODUCT * exemplars * left
-    cost = neurons * products / problem.count
+    left = _products_left(problem, screened, block)
+    products = len(conditions.counts) * _SCREENED_PRODUCT + _SINGLE_PRODUCT * left
+    cost = len(problem.exemplars) * products / problem.count
     faster = cost < 1
     logging.getLogger(__name__).info(
-        "Screening leaves %.2g of a sample's concepts, %.2g of the full products: %s.",
-        *(left, cost, "screened" if faster else "all are scored"),
+        "Screening takes %.2g of the full engine's products: %s.",
+        *(cost, "screened" if faster else "all are scored"),
     )
     return screened if faster else Full(problem, conditions)
 
 
-def _share_left(problem: Problem, screened: Screened, block: int) -> float:
-    """Share of a sample's pairs that screening can't exclude; raises its floor on the way."""
+def _products_left(problem: Problem, screened: Screened, block: int) -> float:
+    """Exemplars that a sample's pair needs, all counts together; raises the floor on the way."""
     found, pairs = Found(screened), 0
     for start, texts in problem.sample(block, _SAMPLE):
         found.add(look(problem, screened, texts, block), start)
         pairs += len(texts) * len(problem.exemplars)
-    return len(found.all().neurons) / pairs
+    left = [count * len(found.of_count(count)[0]) / pairs for count in screened.counts.tolist()]
+    return sum(left)
 
 
-def _by_neurons(pairs: Pairs, count: int, conditions: int) -> Iterator[tuple[range, Pairs]]:
-    """Cut pairs into those of a few neurons after each other, so that memory is bounded."""
-    ends = np.cumsum(np.bincount(pairs.neurons, minlength=count))
-    most = max(1, _SCORES // conditions)
-    cuts = np.unique(np.searchsorted(ends, np.arange(most, ends[-1], most)))
-    for first, last in pairwise(np.unique([0, *cuts, count]).tolist()):
-        own = np.flatnonzero((pairs.neurons >= first) & (pairs.neurons < last))
-        yield range(first, last), Pairs(*(part[..., own] for part in pairs))
-
-
-def _select(
+def _of_count(
     problem: Problem,
-    conditions: Conditions,
+    kappas: Float32[np.ndarray, "kappa"],
     alphas: Sequence[float],
-    part: tuple[range, Pairs],
-) -> list[Selection]:
-    """The selection of each number of exemplars, κ and α, the last running fastest."""
-    neurons, pairs = part
-    scores = exact_scores(problem, conditions, pairs.neurons, pairs.concepts)
-    own = pairs.neurons - neurons.start
-    return [
-        select(own, pairs.concepts, row, alpha, len(neurons))
-        for of_count in np.moveaxis(scores, 1, 0)
-        for row in of_count
-        for alpha in alphas
-    ]
+    count: int,
+    neurons: Int32[np.ndarray, "pair"],
+    concepts: Int32[np.ndarray, "pair"],
+) -> Iterator[Selection]:
+    """The selection of each κ and α, a few neurons at a time, so that memory is bounded."""
+    order, total = np.argsort(neurons, kind="stable"), len(problem.exemplars)
+    neurons, concepts = neurons[order], concepts[order]
+    ends = np.cumsum(np.bincount(neurons, minlength=total))
+    most = max(1, _SCORES // len(kappas))
+    cuts = np.unique(np.searchsorted(ends, np.arange(most, ends[-1], most)))
+    parts = []
+    for first, last in pairwise(np.unique([0, *cuts, total]).tolist()):
+        own = slice(*np.searchsorted(neurons, (first, last)))
+        scores = exact_scores(problem, kappas, count, neurons[own], concepts[own])
+        pairs = neurons[own] - first, concepts[own]
+        parts.append(
+            [select(*pairs, row, alpha, last - first) for row in scores for alpha in alphas]
+        )
+    return (joined(same) for same in zip(*parts, strict=True))

@@ -2,84 +2,117 @@
 
 Pairs are laid out in tiles of one neuron and a fixed number of concepts; exemplars are taken a
 fixed number at a time and added in order, so that neither other pairs nor further exemplars change
-a bit.
-Concepts of equal features, such as the duplicates of a vocabulary, are scored once, so that they
-tie.
+a bit. Concepts of equal features, such as the duplicates of a vocabulary, are scored once, so that
+they tie.
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float32, Int32, Int64
+from jaxtyping import Array, ArrayLike, Float32, Int, Int32
 
 from jaxdesc.compiler import contraction
-from jaxdesc.scoring.problem import Conditions, Problem
+from jaxdesc.scoring.candidates import padded
+from jaxdesc.scoring.problem import Problem
 from jaxdesc.similarity import t_vmf_difference
 
-# Concepts in a tile, tiles that are scored at a time, and exemplars that are taken at a time.
-_WIDTH = 32
-_TILES = 128
+# Concepts in a tile, tiles that are scored at a time on each device, and exemplars at a time.
+_WIDTH = 128
+_TILES = 32
 _EXEMPLARS = 8
 
-# Rows that are read at a time to find copies.
-_ROWS = 1 << 14
+# Concepts whose features are on the device at a time: read in order, as disks like it.
+_PART = 1 << 17
+
+
+class Tiles(NamedTuple):
+    """Some tiles, and which pairs they hold.
+
+    Attributes:
+        pairs: which of the pairs.
+        neurons: of each tile.
+        concepts: of each tile, as places in the part.
+        cells: where each pair lies, its tile and its place in the tile.
+    """
+
+    pairs: slice
+    neurons: Int[np.ndarray, "tile"]
+    concepts: Int[np.ndarray, "tile concept"]
+    cells: tuple[Int[np.ndarray, "pair"], Int[np.ndarray, "pair"]]
 
 
 def exact_scores(
     problem: Problem,
-    conditions: Conditions,
+    kappas: Float32[np.ndarray, "kappa"],
+    count: int,
     neurons: Int32[np.ndarray, "pair"],
     concepts: Int32[np.ndarray, "pair"],
-) -> Float32[np.ndarray, "kappa count pair"]:
-    """Scores of pairs of a neuron and a concept.
+) -> Float32[np.ndarray, "kappa pair"]:
+    """Scores of pairs of a neuron and a concept whose features have been read before.
 
     Args:
         problem: the features.
-        conditions: concentrations κ and numbers of exemplars.
+        kappas: concentrations κ.
+        count: how many exemplars, each neuron's first ones.
         neurons: of each pair.
         concepts: of each pair.
 
     Returns:
-        The score of each pair under each κ, from each number of exemplars.
+        The score of each pair under each κ.
     """
-    distinct, place = np.unique(concepts, return_inverse=True)
-    originals = _originals(problem, distinct)[place].astype(np.int64)
-    keys, place = np.unique(neurons * len(problem) + originals, return_inverse=True)
-    exemplars, with_base = _chunked(problem.exemplars), np.asarray(problem.with_base)
-    counts = np.array(conditions.counts, np.int32)
-    scores = np.empty((len(conditions.kappas), len(counts), len(keys)), np.float32)
-    split = problem.devices.split
-    tiles = _tiles(*np.divmod(keys, len(problem)), _TILES * problem.devices.count)
-    for pairs, owners, wanted, cells in tiles:
-        chosen = exemplars[:, owners]
-        of_base = split(np.moveaxis(with_base[chosen], 2, 1).reshape(-1, len(owners)), axis=1)
-        texts = problem.rows(wanted.ravel()).reshape(*wanted.shape, -1)
-        cosines = _cosines(problem.images, split(chosen, axis=1), split(texts))
-        for k, kappa in enumerate(conditions.kappas):
-            means = _means(cosines, of_base, kappa, counts)
-            scores[k, :, pairs] = np.asarray(means)[:, *cells]
-    return scores[:, :, place]
+    size = -(-len(problem) // -(-len(problem) // _PART))  # parts of one size
+    part, within = np.divmod(_originals(problem, concepts), size)
+    keys = (part * len(problem.exemplars) + neurons) * size + within
+    keys, place = np.unique(keys, return_inverse=True)
+    keys, within = np.divmod(keys, size)
+    part, owners = np.divmod(keys, len(problem.exemplars))
+    scores = np.empty((len(kappas), len(keys)), np.float32)
+    for number in np.unique(part).tolist():
+        texts = padded(problem.block(number * size, size), size)
+        own = slice(*np.searchsorted(part, (number, number + 1)))
+        scores[:, own] = _of_part(problem, kappas, count, texts, owners[own], within[own])
+    return scores[:, place]
+
+
+def _of_part(
+    problem: Problem,
+    kappas: Float32[np.ndarray, "kappa"],
+    count: int,
+    texts: Float32[np.ndarray, "concept feature"],
+    neurons: Int[np.ndarray, "pair"],
+    concepts: Int[np.ndarray, "pair"],
+) -> Float32[np.ndarray, "kappa pair"]:
+    """Scores of pairs that are sorted by neuron."""
+    devices, with_base = problem.devices, np.asarray(problem.with_base)
+    exemplars = _chunked(np.asarray(problem.exemplars)[:, :count])
+    placed = devices.whole(texts)
+    scores = np.empty((len(kappas), len(neurons)), np.float32)
+    for tiles in _tiles(neurons, concepts, _TILES * devices.count):
+        chosen = exemplars[:, tiles.neurons]
+        base = np.moveaxis(with_base[chosen], 2, 1).reshape(-1, len(tiles.neurons))
+        rows = devices.split(chosen, axis=1), devices.split(tiles.concepts.astype(np.int32))
+        cosines = _cosines(problem.images, placed, *rows)
+        for k, kappa in enumerate(kappas):
+            means = _means(cosines, devices.split(base, axis=1), kappa, count)
+            scores[k, tiles.pairs] = np.asarray(means)[tiles.cells]
+    return scores
 
 
 def _chunked(
-    exemplars: Int32[Array, "neuron exemplar"],
+    exemplars: Int32[np.ndarray, "neuron exemplar"],
 ) -> Int32[np.ndarray, "chunk neuron some"]:
     """Exemplars a few at a time; image 0 fills up the last few."""
-    rows = np.asarray(exemplars)
-    rows = np.pad(rows, ((0, 0), (0, -rows.shape[1] % _EXEMPLARS)))
+    rows = np.pad(exemplars, ((0, 0), (0, -exemplars.shape[1] % _EXEMPLARS)))
     return np.moveaxis(rows.reshape(len(rows), -1, _EXEMPLARS), 1, 0)
 
 
 def _tiles(
-    neurons: Int64[np.ndarray, "pair"], concepts: Int64[np.ndarray, "pair"], many: int
-) -> Iterator[tuple[slice, np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray]]]:
-    """Lay sorted pairs out, `many` tiles at a time.
-
-    Yields:
-        Which pairs, the neuron of each tile, its concepts, and the cells that the pairs are in.
-    """
+    neurons: Int[np.ndarray, "pair"], concepts: Int[np.ndarray, "pair"], many: int
+) -> Iterator[Tiles]:
+    """Lay pairs that are sorted by neuron out, `many` tiles at a time."""
     _, start, counts = np.unique(neurons, return_index=True, return_counts=True)
     of_neuron = -(-counts // _WIDTH)
     rank = np.arange(len(neurons)) - np.repeat(start, counts)
@@ -87,42 +120,41 @@ def _tiles(
     for first in range(0, int(of_neuron.sum()), many):
         pairs = slice(*np.searchsorted(tile, (first, first + many)))
         cells = tile[pairs] - first, rank[pairs] % _WIDTH
-        owners = np.zeros(many, np.int64)
-        wanted = np.full((many, _WIDTH), concepts[pairs][0])
+        owners, wanted = np.zeros(many, np.int64), np.zeros((many, _WIDTH), np.int64)
         owners[cells[0]], wanted[cells] = neurons[pairs], concepts[pairs]
-        yield pairs, owners, wanted, cells
+        yield Tiles(pairs, owners, wanted, cells)
 
 
-def _originals(
-    problem: Problem, concepts: Int32[np.ndarray, "concept"]
-) -> Int32[np.ndarray, "concept"]:
-    """For each concept the first one whose features are equal bit for bit."""
-    starts = range(0, len(concepts), _ROWS)
-    parts = [problem.rows(concepts[start : start + _ROWS])[:, 0] for start in starts]
+def _originals(problem: Problem, concepts: Int32[np.ndarray, "pair"]) -> Int[np.ndarray, "pair"]:
+    """For each pair's concept the first one whose features are equal bit for bit."""
+    there = np.zeros(len(problem), bool)
+    there[concepts] = True
+    distinct = np.flatnonzero(there)
     # Few distinct features have equal first components, so few rows are compared as a whole.
-    _, place, counts = np.unique(np.concatenate(parts), return_inverse=True, return_counts=True)
-    alike = np.flatnonzero(counts[place] > 1)
-    originals = concepts.copy()
+    first = problem.first[distinct]
+    _, place, counts = np.unique(first, return_inverse=True, return_counts=True)
+    originals = np.arange(len(problem))
     seen: dict[bytes, int] = {}
-    for start in range(0, len(alike), _ROWS):
-        part = alike[start : start + _ROWS]
-        for index, row in zip(part, problem.rows(concepts[part]), strict=True):
-            originals[index] = seen.setdefault(row.tobytes(), concepts[index])
-    return originals
+    for concept in distinct[counts[place] > 1].tolist():
+        features = problem.block(concept, 1).tobytes()
+        originals[concept] = seen.setdefault(features, concept)
+    return originals[concepts]
 
 
 @jax.jit
 def _cosines(
     images: Float32[Array, "image feature"],
-    exemplars: Int32[ArrayLike, "chunk tile some"],
-    texts: Float32[ArrayLike, "tile concept feature"],
+    texts: Float32[Array, "part feature"],
+    exemplars: Int32[Array, "chunk tile some"],
+    concepts: Int32[Array, "tile concept"],
 ) -> Float32[Array, "exemplar tile concept"]:
-    texts = jnp.asarray(texts)
+    chosen = texts.at[concepts].get(mode="promise_in_bounds")
+    views = images.at[exemplars].get(mode="promise_in_bounds")
 
-    def of_chunk(rows: Int32[Array, "tile some"]) -> Float32[Array, "some tile concept"]:
-        return jnp.minimum(contraction("tof,tcf->otc", images[rows], texts), 1)
+    def of_chunk(few: Float32[Array, "tile some feature"]) -> Float32[Array, "tile concept some"]:
+        return jnp.minimum(contraction("tcf,tof->tco", chosen, few), 1)
 
-    cosines = jax.lax.map(of_chunk, jnp.asarray(exemplars))
+    cosines = jnp.moveaxis(jax.lax.map(of_chunk, views), 3, 1)
     return cosines.reshape(-1, *cosines.shape[2:])
 
 
@@ -131,16 +163,16 @@ def _means(
     cosines: Float32[Array, "exemplar tile concept"],
     with_base: Float32[ArrayLike, "exemplar tile"],
     kappa: Float32[ArrayLike, ""],
-    counts: Int32[ArrayLike, "count"],
-) -> Float32[Array, "count tile concept"]:
-    """Means over the first so many exemplars: the same program for every κ and number of them."""
+    count: Int[ArrayLike, ""],
+) -> Float32[Array, "tile concept"]:
+    """Means over the first `count` exemplars: the same program for every κ and number of them."""
 
-    def add(total: Array, of_exemplar: tuple[Array, Array]) -> tuple[Array, Array]:
-        cosine, base = of_exemplar
-        total += t_vmf_difference(cosine, base[:, None], kappa)
-        return total, total
+    def add(total: Array, of_exemplar: tuple[Array, Array, Array]) -> tuple[Array, None]:
+        cosine, base, taken = of_exemplar
+        difference = t_vmf_difference(cosine, base[:, None], kappa)
+        return total + jnp.where(taken, difference, 0), None
 
     nothing = jnp.zeros(cosines.shape[1:], cosines.dtype)
-    _, totals = jax.lax.scan(add, nothing, (cosines, jnp.asarray(with_base)))
-    counts = jnp.asarray(counts)
-    return totals[counts - 1] / counts.astype(totals.dtype)[:, None, None]
+    taken = jnp.arange(len(cosines)) < count
+    total, _ = jax.lax.scan(add, nothing, (cosines, jnp.asarray(with_base), taken))
+    return total / jnp.asarray(count, total.dtype)

@@ -38,7 +38,7 @@ class Full:
         kappas = np.broadcast_to(conditions.kappas.astype(np.float64)[:, None], base.shape[:2])
         counts = np.broadcast_to(np.array(conditions.counts)[None], base.shape[:2])
         self.base = base.reshape(-1, base.shape[2])
-        self.kappas, self.counts = kappas.reshape(-1, 1), counts.reshape(-1, 1)
+        self.kappas, self.counts = kappas.reshape(-1, 1), counts.ravel()
         self.floor = np.full((*self.base.shape, 1), -np.inf, np.float32)
         self.selecting = _selecting(problem, conditions.counts) if self._selects() else None
 
@@ -70,7 +70,7 @@ class Full:
         width, exemplars = self.problem.images.shape[1], self.problem.exemplars.shape[1]
         cosine = rounding.of_cosine(width)
         mean = np.maximum(scores + self.base, 0)
-        square = np.minimum(2 * mean, self.counts * mean**2)
+        square = np.minimum(2 * mean, self.counts[:, None] * mean**2)
         slope = (1 + 2 * self.kappas * mean + self.kappas**2 * square) / (1 + 2 * self.kappas)
         bend = 2 * np.maximum(1, self.kappas * cosine)
         return bend * slope * cosine + rounding.of_mean(exemplars) * (mean + self.base)

@@ -45,6 +45,7 @@ class Problem:
         exemplars: rows of `images`, for each neuron its exemplars.
         texts: unit features of the concepts, [concept, feature]; anything that NumPy can slice.
         count: how many images there are without the padding.
+        first: first component of each concept's features, where they have been read.
         devices: where it is computed.
     """
 
@@ -53,7 +54,8 @@ class Problem:
     exemplars: Int32[Array, "neuron exemplar"]
     texts: Any
     count: int
-    devices: Devices = ONE
+    first: Float32[np.ndarray, "concept"]
+    devices: Devices
 
     def blocks(self, size: int) -> Iterator[tuple[int, Float32[np.ndarray, "block feature"]]]:
         """Checked features of `size` concepts at a time, and the index of their first."""
@@ -63,11 +65,9 @@ class Problem:
     def block(self, start: int, size: int) -> Float32[np.ndarray, "block feature"]:
         """Checked features of the concepts `start`, `start` + 1, ...; fewer at the end."""
         stop = min(start + size, len(self))  # TensorStore refuses what lies beyond
-        return _unit(self.texts[start:stop], "concept_features", start)
-
-    def rows(self, concepts: Int[np.ndarray, "some"]) -> Float32[np.ndarray, "some feature"]:
-        """Features of some concepts, in any order."""
-        return _unit(self.texts[concepts], "concept_features")
+        rows = _unit(self.texts[start:stop], "concept_features", start)
+        self.first[start:stop] = rows[:, 0]
+        return rows
 
     def sample(self, block: int, parts: int) -> list[tuple[int, Float32[np.ndarray, "_ feature"]]]:
         """Some blocks, spread evenly, and the index of each one's first concept."""
@@ -105,9 +105,17 @@ def checked(
         )
     images, base = _unit(images, "image_features"), _unit(base[None], "base_feature")[0]
     rows = _rows(exemplars, len(images))
-    padded = devices.whole(np.pad(images, ((0, -len(images) % _IMAGES_MULTIPLE), (0, 0))))
-    with_base = jnp.minimum(product(padded, devices.whole(base)), 1)
-    return Problem(padded, with_base, devices.whole(rows), texts, len(images), devices)
+    padding = np.zeros((-len(images) % _IMAGES_MULTIPLE, len(base)), np.float32)
+    placed = devices.whole(np.concatenate([images, padding]) if len(padding) else images)
+    return Problem(
+        images=placed,
+        with_base=jnp.minimum(product(placed, devices.whole(base)), 1),
+        exemplars=devices.whole(rows),
+        texts=texts,
+        count=len(images),
+        first=np.empty(texts.shape[0], np.float32),
+        devices=devices,
+    )
 
 
 def psi(

@@ -43,11 +43,12 @@ _NEURONS_AT_ONCE = 32
 
 # No cosine lies below; what bisection starts from.
 _LEAST = -1.1
+_SQUARINGS = 6
 _HALVINGS = 14  # leaves 1e-4 of it; a floor that is too low by that costs few pairs
 
 # Shares of a sample's concepts that lie below the edges between groups: narrow where a is small,
 # since there r is large.
-_SHARES = (0, 1 / 64, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2, 1)
+_SHARES = tuple(np.array([0, 1, 2, 4, 8, 12, 16, 24, 32, 40, 48, 56, 64]) / 64)
 _SAMPLE = 8  # blocks
 
 
@@ -77,7 +78,7 @@ class Screened:
 
     def __init__(self, problem: Problem, conditions: Conditions, block: int):
         """Summarise each neuron's exemplars."""
-        self.conditions = conditions
+        self.conditions, self.counts = conditions, np.array(conditions.counts)
         (neurons, exemplars), width = problem.exemplars.shape, problem.images.shape[1]
         self.cosine_error = rounding.of_cosine(width + exemplars)
         self.mean_error = rounding.of_mean(exemplars)
@@ -112,7 +113,7 @@ class Screened:
         variance = 1.001 * variance + 1e-7
         furthest = np.maximum(high * most, high * least)
         furthest = np.maximum(furthest, np.maximum(low * most, low * least)) + r * radius
-        others = np.array(self.conditions.counts)[:, None, None] - 1
+        others = self.counts[:, None, None] - 1
         furthest = np.minimum(1.001 * furthest + 1e-6, np.sqrt(others * variance))
         return variance, np.maximum(furthest, 1e-6)
 
@@ -177,19 +178,30 @@ def _spread(
         apart = images[rows] - mean[None]
         along = product(apart, direction)
         across = apart - along[:, None] * direction[None]
-        # As many eigenvalues as exemplars, not as features: those of the covariance, and zeros.
-        largest = jnp.linalg.eigvalsh(product(across, across.T) / len(rows))[-1]
         return Spread(
             mean=mean,
             along=(along**2).mean(),
             mixed=jnp.linalg.norm(product(along, across) / len(rows)),
-            across=jnp.maximum(largest, 0),
+            across=_largest_eigenvalue(product(across, across.T) / len(rows)),
             least=along.min(),
             most=along.max(),
             radius=jnp.linalg.norm(across, axis=1).max(),
         )
 
     return jax.lax.map(one, exemplars, batch_size=_NEURONS_AT_ONCE)
+
+
+def _largest_eigenvalue(gram: Float32[Array, "exemplar exemplar"]) -> Float32[Array, ""]:
+    """At least it, and at most n^(1/128) times it: the Frobenius norm of a high power, rooted.
+
+    A Gram matrix has the eigenvalues of the covariance, but as many as exemplars, not as features.
+    """
+    root = jnp.float32(1)
+    for squarings in range(_SQUARINGS):
+        norm = jnp.maximum(jnp.linalg.norm(gram), 1e-30)
+        root *= norm ** (0.5**squarings)
+        gram = product(gram / norm, gram / norm)
+    return root * jnp.linalg.norm(gram) ** (0.5**_SQUARINGS)
 
 
 @jit

@@ -1,0 +1,61 @@
+"""The same concepts on one device and on eight, which a process of its own pretends to have."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = """
+import jax
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+
+from jaxdesc import scoring
+from jaxdesc.scoring import full, screening
+from tests.scoring.features import MAKERS
+
+jax.config.update("jax_num_cpu_devices", 8)
+mesh = Mesh(np.array(jax.devices()).reshape(4, 2), ("host", "chip"))
+seen = []
+for module in (full, screening):
+    look = module._look
+    def spied(*args, look=look, **options):
+        found = look(*args, **options)
+        seen.append(found.reach.sharding)
+        return found
+    module._look = spied
+for kind in ("classes", "mixed", "cone"):
+    views, rows, texts, base = MAKERS[kind](0)
+    for engine in ("full", "screened"):
+        options = {"kappas": [0.0, 16.0], "alphas": [0.9], "counts": [2, 5], "engine": engine}
+        one = scoring.sweep(views, rows, texts, base, block=30, **options)
+        assert all(len(sharding.device_set) == 1 for sharding in seen)
+        seen.clear()
+        eight = scoring.sweep(views, rows, texts, base, block=30, mesh=mesh, **options)
+        for sharding in seen:
+            assert len(sharding.device_set) == 8
+            assert not sharding.is_fully_replicated
+            assert sharding.spec[2] == ("host", "chip"), sharding
+        seen.clear()
+        for key in one:
+            np.testing.assert_array_equal(one[key].counts, eight[key].counts)
+            np.testing.assert_array_equal(one[key].concepts, eight[key].concepts)
+            scale = np.abs(one[key].maximum).max()
+            np.testing.assert_allclose(
+                one[key].scores, eight[key].scores, rtol=1e-6, atol=1e-6 * scale
+            )
+print("same")
+"""
+
+
+def test_one_device_and_eight_find_the_same():
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "same\n"
