@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("jaxdesc", "launch", "configs")
 
-CORE = ("similarity", "attention", "exemplars", "scoring", "evaluation", "compiler")
+CORE = ("similarity", "attention", "exemplars", "scoring", "evaluation", "compiler", "ahead")
 ARITHMETIC = {"jax", "numpy", "jaxtyping"}
 
 # What each layer may import beside the standard library: packages, and modules of this package.

@@ -1,12 +1,12 @@
 """The pairs of neuron and concept that may still be selected, after the concepts seen so far."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Array, Bool, Float32, Int, Int32
 
+from jaxdesc.ahead import ahead
 from jaxdesc.scoring.problem import Problem
 
 
@@ -71,7 +71,7 @@ def candidates(problem: Problem, engine: Engine, block: int) -> "Found":
     found = Found(engine)
     blocks = problem.blocks(block * problem.devices.count)
     looks = ((first, look(problem, engine, texts, block)) for first, texts in blocks)
-    for first, own in _ahead(looks):
+    for first, own in ahead(looks):
         found.add(own, first)
     return found
 
@@ -82,15 +82,6 @@ def look(
     """Start an engine on some concepts, shared out among the devices, `block` on each."""
     shape = block * problem.devices.count
     return engine.look(problem.devices.split(padded(texts, shape)), len(texts))
-
-
-def _ahead(looks: Iterator[tuple[int, Look]]) -> Iterator[tuple[int, Look]]:
-    """Hand out each only when the next one is being computed too."""
-    last = next(looks)
-    for following in looks:
-        yield last
-        last = following
-    yield last
 
 
 def padded(

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float32, Int, Int32
 
+from jaxdesc.ahead import ahead
 from jaxdesc.compiler import contraction
 from jaxdesc.scoring.candidates import padded
 from jaxdesc.scoring.problem import Problem
@@ -86,18 +87,21 @@ def _of_part(
     concepts: Int[np.ndarray, "pair"],
 ) -> Float32[np.ndarray, "kappa pair"]:
     """Scores of pairs that are sorted by neuron."""
-    devices, with_base = problem.devices, np.asarray(problem.with_base)
     exemplars = _chunked(np.asarray(problem.exemplars)[:, :count])
-    placed = devices.whole(texts)
-    scores = np.empty((len(kappas), len(neurons)), np.float32)
-    for tiles in _tiles(neurons, concepts, _TILES * devices.count):
-        chosen = exemplars[:, tiles.neurons]
+    several = np.resize(kappas, max(2, len(kappas)))  # for one alone, XLA drops the loop
+    placed, with_base = problem.devices.whole(texts), np.asarray(problem.with_base)
+
+    def start(tiles: Tiles) -> Float32[Array, "kappa tile concept"]:
+        split, chosen = problem.devices.split, exemplars[:, tiles.neurons]
         base = np.moveaxis(with_base[chosen], 2, 1).reshape(-1, len(tiles.neurons))
-        rows = devices.split(chosen, axis=1), devices.split(tiles.concepts.astype(np.int32))
+        rows = split(chosen, axis=1), split(tiles.concepts.astype(np.int32))
         cosines = _cosines(problem.images, placed, *rows)
-        for k, kappa in enumerate(kappas):
-            means = _means(cosines, devices.split(base, axis=1), kappa, count)
-            scores[k, tiles.pairs] = np.asarray(means)[tiles.cells]
+        return _means(cosines, split(base, axis=1), several, count)
+
+    scores = np.empty((len(kappas), len(neurons)), np.float32)
+    every = _tiles(neurons, concepts, _TILES * problem.devices.count)
+    for tiles, means in ahead((tiles, start(tiles)) for tiles in every):
+        scores[:, tiles.pairs] = np.asarray(means)[: len(kappas), *tiles.cells]
     return scores
 
 
@@ -161,18 +165,20 @@ def _cosines(
 @jax.jit
 def _means(
     cosines: Float32[Array, "exemplar tile concept"],
-    with_base: Float32[ArrayLike, "exemplar tile"],
-    kappa: Float32[ArrayLike, ""],
+    with_base: Float32[Array, "exemplar tile"],
+    kappas: Float32[ArrayLike, "kappa"],
     count: Int[ArrayLike, ""],
-) -> Float32[Array, "tile concept"]:
-    """Means over the first `count` exemplars: the same program for every κ and number of them."""
-
-    def add(total: Array, of_exemplar: tuple[Array, Array, Array]) -> tuple[Array, None]:
-        cosine, base, taken = of_exemplar
-        difference = t_vmf_difference(cosine, base[:, None], kappa)
-        return total + jnp.where(taken, difference, 0), None
-
-    nothing = jnp.zeros(cosines.shape[1:], cosines.dtype)
+) -> Float32[Array, "kappa tile concept"]:
+    """Means over the first `count` exemplars: the same loops for every κ and number of them."""
     taken = jnp.arange(len(cosines)) < count
-    total, _ = jax.lax.scan(add, nothing, (cosines, jnp.asarray(with_base), taken))
-    return total / jnp.asarray(count, total.dtype)
+
+    def under(kappa: Float32[Array, ""]) -> Float32[Array, "tile concept"]:
+        def add(total: Array, of_exemplar: tuple[Array, Array, Array]) -> tuple[Array, None]:
+            cosine, base, counts = of_exemplar
+            difference = t_vmf_difference(cosine, base[:, None], kappa)
+            return total + jnp.where(counts, difference, 0), None
+
+        nothing = jnp.zeros(cosines.shape[1:], cosines.dtype)
+        return jax.lax.scan(add, nothing, (cosines, with_base, taken))[0]
+
+    return jax.lax.map(under, jnp.asarray(kappas)) / jnp.asarray(count, cosines.dtype)

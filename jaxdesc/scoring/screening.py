@@ -130,8 +130,8 @@ class Screened:
         above = np.broadcast_to(np.maximum(most[..., None], below), shape)
         for _ in range(_HALVINGS):
             middle = (below + above) / 2
-            enough = self.upper(middle) >= wanted
-            below, above = np.where(enough, below, middle), np.where(enough, middle, above)
+            short = self.upper(middle) < wanted
+            below, above = np.where(short, middle, below), np.where(short, above, middle)
         self.floor = np.maximum(self.floor, rounded_down(below.min(axis=0)))
 
     def lower(
@@ -198,7 +198,7 @@ def _largest_eigenvalue(gram: Float32[Array, "exemplar exemplar"]) -> Float32[Ar
     """
     root = jnp.float32(1)
     for squarings in range(_SQUARINGS):
-        norm = jnp.maximum(jnp.linalg.norm(gram), 1e-30)
+        norm = jnp.maximum(jnp.linalg.norm(gram), 1e-12)  # of copies of one image it is 0
         root *= norm ** (0.5**squarings)
         gram = product(gram / norm, gram / norm)
     return root * jnp.linalg.norm(gram) ** (0.5**_SQUARINGS)

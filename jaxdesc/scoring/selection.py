@@ -72,7 +72,7 @@ def select(
     alpha: float,
     count: int,
 ) -> Selection:
-    """Apply the rule to scored pairs, among which is every neuron's best.
+    """Apply the rule to scored pairs, sorted by neuron, among which is every neuron's best.
 
     Args:
         neurons: of each pair.
@@ -85,7 +85,8 @@ def select(
         The selection.
     """
     maximum = np.full(count, -np.inf, np.float32)
-    np.maximum.at(maximum, neurons, scores)
+    starts = np.flatnonzero(np.diff(neurons, prepend=-1))
+    maximum[neurons[starts]] = np.maximum.reduceat(scores, starts)
     # In float64: rounded to float32 it could cross a score that lies next to it.
     threshold = alpha * maximum.astype(np.float64)
     kept = np.flatnonzero(scores > np.maximum(threshold, 0)[neurons])

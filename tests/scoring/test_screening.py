@@ -87,7 +87,8 @@ def test_concepts_without_a_mean_have_a_direction_too():
 def left(arrays, kappa):
     """Share of the pairs that screening leaves."""
     problem, engine = engine_for(arrays, kappa)
-    return len(candidates(problem, engine, 512).neurons) / len(arrays[1]) / len(arrays[2])
+    neurons, _ = candidates(problem, engine, 512).of_count(arrays[1].shape[1])
+    return len(neurons) / len(arrays[1]) / len(arrays[2])
 
 
 def test_screening_leaves_few_where_exemplars_are_alike():
