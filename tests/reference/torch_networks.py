@@ -88,15 +88,15 @@ def folded_convolution(tensors, name, norm, stride):
     return folded
 
 
-# ResNet-50, 224 px, two threads of an AMD EPYC with AVX-512, PyTorch 2.13, medians of four rounds in
-# which all took turns on a machine that other work shared; images/s at batch 16 and 64:
+# ResNet-50, 224 px, two threads of an AMD EPYC with AVX-512, PyTorch 2.13; medians of four rounds
+# in which all took turns, on a machine that other work shared; images/s at batch 16 and 64:
 #     eager, channels first                          3.1    3.2
 #     eager, channels last                           4.5    6.0
 #     eager, channels last, in place                 5.1    8.2
 #     torch.jit freeze, optimize_for_inference       6.3    9.8
-#     torch.compile, inductor freezing               9.2    9.8   (34 s to compile, a compiler needed)
+#     torch.compile, inductor freezing               9.2    9.8
 #     oneDNN's fused convolutions, weights packed    9.7   10.5
-# The last are what inductor's freezing puts together too. Called by hand they need no compiler.
+# The last are what inductor's freezing calls too; by hand they need no compiler and no 34 seconds.
 class FusedTrunk:
     """A ResNet's trunk in oneDNN's convolutions, which add, cut at zero and have packed weights.
 
