@@ -18,6 +18,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Float32, Float64, Int
 
+from jaxdesc.compiler import jit
+
 # Feature maps [batch, row, column, channel] -> logits [batch, class].
 Head = Callable[[Array], Array]
 
@@ -67,6 +69,30 @@ def grad_cam(
     if classes is not None:
         _check_classes(np.asarray(classes), logits.shape[1])
     return cams
+
+
+def cams_and_logits(
+    trunk: Callable[..., Any],
+    head: Callable[..., Any],
+    params: Any,
+    pixels: Float[ArrayLike, "batch height width 3"],
+    classes: Int[ArrayLike, "batch"] | None,
+) -> tuple[Float32[Array, "batch row column"], Float[Array, "batch class"]]:
+    """Grad-CAM as `grad_cam` gives it, and the logits, for a program of the caller's own.
+
+    Args:
+        trunk: from (params, pixels) to (feature maps, anything else).
+        head: from (params, feature maps) to logits.
+        params: the parameters of both.
+        pixels: normalised images.
+        classes: the class that each image is explained by, not checked; the predicted one where
+            None.
+    """
+    feature_maps, _ = trunk(params, pixels)
+    logits = head(params, feature_maps)
+    if classes is None:
+        classes = logits.argmax(axis=1)
+    return cam_of_maps(partial(head, params), feature_maps, classes), logits
 
 
 def cam_of_maps(
@@ -188,19 +214,7 @@ def random_centre(
     return y, x
 
 
-@partial(jax.jit, static_argnames=("trunk", "head"))
-def _grad_cam(
-    trunk: Callable[..., Any],
-    head: Callable[..., Any],
-    params: Any,
-    pixels: Float[ArrayLike, "batch height width 3"],
-    classes: Int[ArrayLike, "batch"] | None,
-) -> tuple[Float32[Array, "batch row column"], Float[Array, "batch class"]]:
-    feature_maps, _ = trunk(params, pixels)
-    logits = head(params, feature_maps)
-    if classes is None:
-        classes = logits.argmax(axis=1)
-    return cam_of_maps(partial(head, params), feature_maps, classes), logits
+_grad_cam = jit(cams_and_logits, static=("trunk", "head"))
 
 
 def _cam_of_one(

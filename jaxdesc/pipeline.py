@@ -27,7 +27,7 @@ from jaxdesc.models.sentence import SentenceEncoder
 from jaxdesc.models.target import LOGITS, Target
 from jaxdesc.result import Exemplar, Result, Skipped, build_neurons
 from jaxdesc.store import Artifact, Draft, Store
-from jaxdesc.views import Batch, Views, cut_view, cut_views, normalise, relevant_options
+from jaxdesc.views import Batch, Views, cut_view, cut_views, relevant_options
 from jaxdesc.vocabulary import Vocabulary, base_template, prompts
 
 
@@ -247,9 +247,7 @@ def probe(run: Run, views: Sequence[str]) -> dict[str, Artifact]:
 def _start(target: Target, config: TargetConfig, batch: Batch) -> dict[str, Array]:
     """Start the forward passes of a batch's views, without waiting for them."""
     return {
-        view: target.activations(
-            normalise(target.preprocess, views.pixels), config.layer, config.pooling
-        )
+        view: target.view_activations(views.pixels, config.layer, config.pooling)
         for view, views in batch.views.items()
     }
 

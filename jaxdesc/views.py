@@ -11,12 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 from PIL import Image
 
-from jaxdesc.attention import grad_cam, peaks, random_centre
+from jaxdesc.attention import peaks, random_centre
 from jaxdesc.config import CropConfig
 from jaxdesc.errors import InputError, UnusableImage
 from jaxdesc.images.example import Box, Example, Source
@@ -216,7 +215,7 @@ def _attend(
     classes = None
     if crop.cam_class == "label":
         classes = padded(_labels(target, [one.label for one in attended]), batch)
-    return grad_cam(target, normalise(target.preprocess, pixels), classes)
+    return target.view_cams(pixels, classes)
 
 
 def _labels(target: Target, labels: Sequence[int | None]) -> np.ndarray:
@@ -253,9 +252,3 @@ def _stacked(windows: Sequence[_Window], batch: int) -> Views:
         np.array([window.centre for window in windows], np.float64),
         np.array([not window.found for window in windows]),
     )
-
-
-@partial(jax.jit, static_argnums=0)
-def normalise(preprocess: Preprocess, pixels: jax.Array) -> jax.Array:
-    """`Preprocess.normalise`, compiled."""
-    return preprocess.normalise(pixels)

@@ -130,12 +130,12 @@ def test_what_is_there_is_not_computed_again(begin):
 def test_one_forward_pass_a_view(begin, monkeypatch):
     calls = []
 
-    def activations(self, pixels, *options):
-        calls.append(len(pixels))
-        return forward(self, pixels, *options)
+    def activations(self, views, *options):
+        calls.append(len(views))
+        return forward(self, views, *options)
 
-    forward = jd.Target.activations
-    monkeypatch.setattr(jd.Target, "activations", activations)
+    forward = jd.Target.view_activations
+    monkeypatch.setattr(jd.Target, "view_activations", activations)
     probe(begin(Album(COUNT)), ["centre", "attention", "full"])
     assert calls == [4] * (3 * 4)
 

@@ -10,6 +10,7 @@ from jaxdesc.attention import WINDOWS
 from jaxdesc.config import Config, CropConfig
 from jaxdesc.errors import InputError, UnusableImage
 from jaxdesc.images.sources import Example
+from jaxdesc.models.target import Target
 from jaxdesc.views import cut_views, relevant_options
 from tests import plain_target
 from tests.album import Album
@@ -152,14 +153,14 @@ def test_the_device_is_kept_busy(target, monkeypatch):
 
     def started(*arguments):
         events.append(f"look {len([e for e in events if 'look' in e])}")
-        return grad_cam(*arguments)
+        return view_cams(*arguments)
 
     def stacked(windows, batch):
         events.append(f"cut {len([e for e in events if 'cut' in e])}")
         return stack(windows, batch)
 
-    grad_cam, stack = views.grad_cam, views._stacked
-    monkeypatch.setattr(views, "grad_cam", started)
+    view_cams, stack = Target.view_cams, views._stacked
+    monkeypatch.setattr(Target, "view_cams", started)
     monkeypatch.setattr(views, "_stacked", stacked)
     for number, _ in enumerate(cut_views(target, Album(COUNT), CropConfig(), ["attention"], BATCH)):
         events.append(f"batch {number}")

@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Float32, Int, UInt8
 
 from jaxdesc import fingerprint
-from jaxdesc.attention import cam_of_maps
+from jaxdesc.attention import cam_of_maps, cams_and_logits
+from jaxdesc.compiler import jit
 from jaxdesc.errors import InputError
 from jaxdesc.images.preprocess import Preprocess
 from jaxdesc.models.checkpoint import read_config
@@ -24,7 +25,7 @@ from jaxdesc.models.source import locate
 LOGITS = "fc"
 POOLINGS = ("mean", "max")
 
-Trunk = Callable[[Any, Array], tuple[Array, dict[str, Array]]]
+Trunk = Callable[[Any, Any], tuple[Array, dict[str, Array]]]
 Head = Callable[[Any, Array], Array]
 
 
@@ -55,14 +56,18 @@ class Target:
         """Hash of the weights, of what trunk, head and its gradient compute, and of preprocess."""
         size = self.preprocess.size
         pixels = np.zeros((1, size, size, 3), np.float32)
-        program = fingerprint.of_function(self._attend, self.params, pixels)
+        program = fingerprint.of_function(self._everything, self.params, pixels)
         return f"{fingerprint.of_weights(self.params)} {program} {self.preprocess}"
 
-    def _attend(self, params: Any, pixels: Array) -> Any:
+    def _everything(self, params: Any, pixels: Array) -> Any:
         """All that the method computes with a target, Grad-CAM's gradient included."""
-        feature_maps, taps, logits = _forward(self.trunk, self.head, params, pixels)
+        feature_maps, taps, logits = self._forward(params, pixels)
         head, classes = partial(self.head, params), jnp.zeros(len(pixels), jnp.int32)
         return taps, logits, cam_of_maps(head, feature_maps, classes)
+
+    def _forward(self, params: Any, pixels: Array) -> tuple[Array, dict[str, Array], Array]:
+        feature_maps, taps = self.trunk(params, pixels)
+        return feature_maps, taps, self.head(params, feature_maps)
 
     def check_layer(self, layer: str) -> None:
         """Raise `InputError` for a layer that does not exist."""
@@ -84,19 +89,19 @@ class Target:
     def _shapes(self) -> Any:
         size = self.preprocess.size
         pixels = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-        return jax.eval_shape(partial(_forward, self.trunk, self.head), self.params, pixels)
+        return jax.eval_shape(self._forward, self.params, pixels)
 
     def feature_maps(
         self, pixels: Float[Array | np.ndarray, "batch height width 3"]
     ) -> Float[Array, "batch h w channels"]:
         """Return the last stage's feature maps of normalised pixels, after ReLU."""
-        return _forward(self.trunk, self.head, self.params, pixels)[0]
+        return _feature_maps(self.trunk, self.params, pixels)
 
     def logits(
         self, pixels: Float[Array | np.ndarray, "batch height width 3"]
     ) -> Float[Array, "batch classes"]:
         """Return the class logits of normalised pixels."""
-        return _forward(self.trunk, self.head, self.params, pixels)[2]
+        return self.activations(pixels)
 
     def activations(
         self,
@@ -115,22 +120,76 @@ class Target:
         Raises:
             InputError: for a layer or a pooling that does not exist.
         """
-        _, taps, logits = _forward(self.trunk, self.head, self.params, pixels)
-        if layer == LOGITS:
-            return logits
-        self.check_layer(layer)
+        return self._activations(None, pixels, layer, pooling)
+
+    def view_activations(
+        self,
+        views: UInt8[np.ndarray, "batch size size 3"],
+        layer: str = LOGITS,
+        pooling: str = "mean",
+    ) -> Float[Array, "batch neuron"]:
+        """Return `activations` of views as they were cut, not yet normalised: one program."""
+        return self._activations(self.preprocess, views, layer, pooling)
+
+    def view_cams(
+        self,
+        views: UInt8[np.ndarray, "batch size size 3"],
+        classes: Int[np.ndarray, " batch"] | None = None,
+    ) -> Float32[Array, "batch row column"]:
+        """Return `attention.grad_cam` of views as they were cut, not yet normalised: one program.
+
+        Args:
+            views: as `preprocess` cuts them.
+            classes: the class whose logit each is explained by, one of the network's; the predicted
+                one by default.
+        """
+        return _view_cams(self.trunk, self.head, self.preprocess, self.params, views, classes)
+
+    def _activations(
+        self, preprocess: Preprocess | None, pixels: Any, layer: str, pooling: str
+    ) -> Array:
+        if layer != LOGITS:
+            self.check_layer(layer)
         if pooling not in POOLINGS:
             raise InputError(f"Unknown pooling {pooling!r}: expected one of {', '.join(POOLINGS)}.")
-        pool = jnp.mean if pooling == "mean" else jnp.max
-        return pool(taps[layer], axis=(1, 2))
+        network = self.trunk, self.head, preprocess
+        return _activations(*network, layer, pooling, self.params, pixels)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _forward(
-    trunk: Trunk, head: Head, params: Any, pixels: Array
-) -> tuple[Array, dict[str, Array], Array]:
-    feature_maps, taps = trunk(params, pixels)
-    return feature_maps, taps, head(params, feature_maps)
+@partial(jit, static=("trunk",))
+def _feature_maps(trunk: Trunk, params: Any, pixels: Any) -> Array:
+    return trunk(params, pixels)[0]
+
+
+# What a program does not return, XLA does not write: a ResNet-50's taps are 6 MB an image.
+@partial(jit, static=("trunk", "head", "preprocess", "layer", "pooling"))
+def _activations(
+    trunk: Trunk,
+    head: Head,
+    preprocess: Preprocess | None,
+    layer: str,
+    pooling: str,
+    params: Any,
+    pixels: Any,
+) -> Array:
+    """Each neuron's activation on pixels, or on views where their preprocessing is given."""
+    feature_maps, taps = trunk(params, preprocess.normalise(pixels) if preprocess else pixels)
+    if layer == LOGITS:
+        return head(params, feature_maps)
+    pool = jnp.mean if pooling == "mean" else jnp.max
+    return pool(taps[layer], axis=(1, 2))
+
+
+@partial(jit, static=("trunk", "head", "preprocess"))
+def _view_cams(
+    trunk: Trunk,
+    head: Head,
+    preprocess: Preprocess,
+    params: Any,
+    views: Any,
+    classes: Any,
+) -> Array:
+    return cams_and_logits(trunk, head, params, preprocess.normalise(views), classes)[0]
 
 
 def load_target(source: str, *, revision: str | None = None) -> Target:

@@ -39,7 +39,7 @@ HIGHEST = {(Precision.HIGHEST, Precision.HIGHEST)}
 
 def test_a_target_and_its_attention():
     target = jd.load_target("scenes")
-    found = precisions(target._attend, target.params, np.zeros((1, 112, 112, 3), np.float32))
+    found = precisions(target._everything, target.params, np.zeros((1, 112, 112, 3), np.float32))
     assert len(found) > 12
     assert set(found) == HIGHEST
 
