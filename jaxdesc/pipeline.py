@@ -17,11 +17,12 @@ from tqdm import tqdm
 
 from jaxdesc import exemplars, memory, scoring
 from jaxdesc.config import Config, CropConfig, TargetConfig
+from jaxdesc.device import Watch
 from jaxdesc.errors import InputError
 from jaxdesc.evaluation import metrics
 from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.images.example import Example, Source
-from jaxdesc.images.loader import ahead, batches, padded
+from jaxdesc.images.loader import ahead, batches, even, padded
 from jaxdesc.models.encoder import ClipEncoder
 from jaxdesc.models.sentence import SentenceEncoder
 from jaxdesc.models.target import LOGITS, Target
@@ -63,6 +64,7 @@ class Run:
         quiet: no progress bars.
         seconds: how long each stage took to compute.
         memory: most bytes that were resident while each stage was computed.
+        idle: share of the time of `activate` in which the device had nothing queued.
         skipped: the images that can't be used, as far as it has met them.
     """
 
@@ -72,6 +74,7 @@ class Run:
     quiet: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
     memory: dict[str, int] = field(default_factory=dict)
+    idle: dict[str, float] = field(default_factory=dict)
     skipped: set[Skipped] = field(default_factory=set)
 
     def stage(
@@ -224,8 +227,9 @@ def probe(run: Run, views: Sequence[str]) -> dict[str, Artifact]:
     }
 
     def compute(drafts: Mapping[str, Draft]) -> None:
-        cut = cut_views(target, source, config.crop, tuple(drafts), config.images.batch)
-        started = ((batch, _start(target, config.target, batch)) for batch in cut)
+        watch, size = Watch(), even(len(source), config.images.batch)
+        cut = cut_views(target, source, config.crop, tuple(drafts), size, watch)
+        started = ((batch, watch(_start(target, config.target, batch))) for batch in cut)
         skipped: list[tuple[str, str]] = []
         with run.bar(len(source), f"activate {', '.join(drafts)}") as bar:
             for batch, activations in ahead(started):
@@ -235,6 +239,7 @@ def probe(run: Run, views: Sequence[str]) -> dict[str, Artifact]:
                 reasons = enumerate(batch.skipped, batch.first)
                 skipped += [(source.identify(i), reason) for i, reason in reasons if reason]
                 bar.update(len(batch.skipped))
+        run.idle["activate"] = watch.share()
         for draft in drafts.values():
             draft.values["skipped"] = skipped
 

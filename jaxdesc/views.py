@@ -6,7 +6,7 @@ window, but the whole image.
 """
 
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from PIL import Image
 
 from jaxdesc.attention import peaks, random_centre
 from jaxdesc.config import CropConfig
+from jaxdesc.device import unwatched
 from jaxdesc.errors import InputError, UnusableImage
 from jaxdesc.images.example import Box, Example, Source
 from jaxdesc.images.loader import ahead, batches, padded
@@ -104,7 +105,12 @@ def _window_seed(crop: CropConfig, source: Source) -> int:
 
 
 def cut_views(
-    target: Target, source: Source, crop: CropConfig, views: Sequence[str], batch: int
+    target: Target,
+    source: Source,
+    crop: CropConfig,
+    views: Sequence[str],
+    batch: int,
+    watch: Callable[[Any], Any] = unwatched,
 ) -> Iterator[Batch]:
     """Cut some views of every image, in order; each image is decoded once.
 
@@ -117,6 +123,7 @@ def cut_views(
         crop: all about the windows but which views.
         views: names of the views.
         batch: images at once; one shape for every batch.
+        watch: called with all that is queued on the device.
 
     Yields:
         Batches of views.
@@ -131,7 +138,7 @@ def cut_views(
         return prepare(index, black)._replace(reason=error.reason)
 
     chunks = batches(source, range(len(source)), prepare, batch, stand_in)
-    attended = ((chunk, _attend(target, crop, chunk, batch)) for chunk in chunks)
+    attended = ((chunk, watch(_attend(target, crop, chunk, batch))) for chunk in chunks)
     first = 0
     with ThreadPoolExecutor() as threads:
         for chunk, cams in ahead(attended):

@@ -129,7 +129,11 @@ def listing_skipped(run: Run, workdir: Path) -> Iterator[None]:
 def print_stages(run: Run, set_up: float, stages: float) -> None:
     """Print how long everything took, and the most memory that was resident meanwhile."""
     times = ", ".join(
-        f"{name} {seconds:.1f} s {run.memory[name] / 2**30:.2f} GiB"
+        f"{name} {seconds:.1f} s {run.memory[name] / 2**30:.2f} GiB{_idle(run, name)}"
         for name, seconds in run.seconds.items()
     )
     print(f"set-up {set_up:.1f} s, stages {stages:.1f} s ({times or 'all done before'})")
+
+
+def _idle(run: Run, stage: str) -> str:
+    return f" (device idle {run.idle[stage]:.0%})" if stage in run.idle else ""

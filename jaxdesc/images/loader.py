@@ -66,6 +66,14 @@ def ahead(items: Iterable[Prepared]) -> Iterator[Prepared]:
     yield from drawn
 
 
+def even(count: int, largest: int) -> int:
+    """Return the size of `count` images' batches: as few as `largest` allows, little padding.
+
+    200 images in batches of 64 would be padded to 256; in four of 50 they need none.
+    """
+    return -(-count // -(-count // largest))
+
+
 def padded(rows: np.ndarray, size: int) -> np.ndarray:
     """Repeat the last row until there are `size`: one shape, so one compiled program."""
     missing = size - len(rows)

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from jaxdesc.errors import InputError, UnusableImage
-from jaxdesc.images.loader import ahead, batches
+from jaxdesc.images.loader import ahead, batches, even
 from jaxdesc.images.sources import Example, Folder, Scenes
 
 
@@ -118,3 +118,14 @@ def test_ahead_draws_one_more_than_it_hands_out(count):
         seen.append(item)
         assert len(drawn) == min(len(seen) + 1, count)
     assert seen == drawn == list(range(count))
+
+
+@pytest.mark.parametrize(
+    ("count", "largest", "size"),
+    [(200, 64, 50), (640, 64, 64), (13, 4, 4), (5, 4, 3), (4, 4, 4), (3, 64, 3), (1, 1, 1)],
+)
+def test_even_batches_are_no_more_and_hardly_padded(count, largest, size):
+    assert even(count, largest) == size
+    batches = -(-count // largest)
+    assert -(-count // size) == batches
+    assert size * batches - count < batches

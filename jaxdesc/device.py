@@ -1,0 +1,44 @@
+"""How long the device had nothing to do."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import jax
+
+Outputs = TypeVar("Outputs")
+
+
+def unwatched(outputs: Outputs) -> Outputs:
+    """Take no note of what was queued."""
+    return outputs
+
+
+class Watch:
+    """Measures how long a device had nothing queued, from its making until `share`.
+
+    JAX returns before a program has run. A thread waits for the outputs of each program in turn, so
+    it knows when all that had been queued was done, and how long it took until more was.
+    """
+
+    def __init__(self) -> None:
+        """Begin to measure, with nothing queued."""
+        self._began = self._free = time.perf_counter()
+        self._idle = 0.0
+        self._waiter = ThreadPoolExecutor(max_workers=1)
+
+    def __call__(self, outputs: Outputs) -> Outputs:
+        """Note that a program was queued just now; its outputs are handed back."""
+        self._waiter.submit(self._wait, time.perf_counter(), outputs)
+        return outputs
+
+    def _wait(self, queued: float, outputs: Outputs) -> None:
+        self._idle += max(0.0, queued - self._free)
+        jax.block_until_ready(outputs)
+        self._free = time.perf_counter()
+
+    def share(self) -> float:
+        """Wait for what is queued, end the measurement, and return the idle share of its time."""
+        self._waiter.shutdown()
+        now = time.perf_counter()
+        return (self._idle + now - self._free) / (now - self._began)
