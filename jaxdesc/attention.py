@@ -223,10 +223,9 @@ def _cam_of_one(
     def logit(feature_map: Array) -> Array:
         return head(feature_map[None])[0, label]
 
+    feature_map = feature_map.astype(jnp.float32)
     weights = jax.grad(logit)(feature_map).astype(jnp.float32).mean(axis=(0, 1))
-    weighted = jnp.matmul(
-        feature_map.astype(jnp.float32), weights, precision=jax.lax.Precision.HIGHEST
-    )
+    weighted = jnp.matmul(feature_map, weights, precision=jax.lax.Precision.HIGHEST)
     return jax.nn.relu(weighted)
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from jaxdesc.attention import WINDOWS
 from jaxdesc.errors import InputError
+from jaxdesc.models.precision import PRECISIONS
 from jaxdesc.models.target import LOGITS, POOLINGS
 from jaxdesc.vocabulary import TEMPLATE
 
@@ -200,7 +201,12 @@ class AblationConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """A whole run."""
+    """A whole run.
+
+    Attributes:
+        precision: of the weights and layers of target and CLIP as the launch scripts load them,
+            "float32" or "bfloat16"; what judges the concepts is float32 always.
+    """
 
     target: TargetConfig = field(default_factory=TargetConfig)
     clip: ClipConfig = field(default_factory=ClipConfig)
@@ -210,6 +216,10 @@ class Config:
     score: ScoreConfig = field(default_factory=ScoreConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     ablation: AblationConfig = field(default_factory=AblationConfig)
+    precision: str = PRECISIONS[0]
+
+    def __post_init__(self) -> None:
+        _require(self.precision in PRECISIONS, "precision", self.precision, f"one of {PRECISIONS}")
 
     def to_dict(self) -> dict[str, Any]:
         """Nested dicts of plain values, as config.json and ml_collections hold them."""

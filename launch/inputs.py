@@ -65,9 +65,10 @@ def open_run() -> tuple[Run, Path]:
     vocabulary = open_vocabulary(config, config.vocabulary.source)
     for other in config.ablation.vocabularies:
         open_vocabulary(config, other)
-    target = load_target(config.target.source, revision=config.target.revision)
+    precision = config.precision
+    target = load_target(config.target.source, revision=config.target.revision, precision=precision)
     target = replace(target, classes=load_classes(config.target.classes) or target.classes)
-    clip = load_clip(config.clip.source, revision=config.clip.revision)
+    clip = load_clip(config.clip.source, revision=config.clip.revision, precision=precision)
     inputs = Inputs(target, clip, source, vocabulary, scorer=clip)
     run = Run(config, inputs, Store(workdir / "artifacts"), QUIET.value)
     check(run)
@@ -99,9 +100,9 @@ def open_vocabulary(config: Config, spec: str) -> Vocabulary:
 
 def _judges(config: Config, clip: ClipEncoder) -> dict[str, Any]:
     """The encoders of the metrics: loaded only where there is something to judge."""
-    options = config.evaluation
+    options, lowered = config.evaluation, config.precision != "float32"
     return {
-        "scorer": load_clip(options.scorer) if options.scorer else clip,
+        "scorer": load_clip(options.scorer or clip.name) if options.scorer or lowered else clip,
         "sentence": load_sentence_encoder(options.sentence) if options.sentence else None,
     }
 

@@ -301,7 +301,7 @@ class VisionTower(nnx.Module):
                 f"CLIP was given images of {pixels.shape[1]} × {pixels.shape[2]} pixels, but its "
                 f"config sets image_size {side}; resize and crop them to {side} × {side}."
             )
-        patches = self.patch_embedding(pixels)
+        patches = self.patch_embedding(jnp.asarray(pixels, self.patch_embedding.kernel.dtype))
         patches = patches.reshape(pixels.shape[0], -1, patches.shape[-1])
         first = jnp.broadcast_to(self.class_embedding[...], (len(patches), 1, patches.shape[-1]))
         x = jnp.concatenate([first.astype(patches.dtype), patches], axis=1)
@@ -342,7 +342,8 @@ class TextTower(nnx.Module):
                 f"CLIP was given texts of {length} tokens, but its config sets "
                 f"max_position_embeddings {positions}; truncate them to {positions} tokens."
             )
-        return self.token_embedding(ids) + self.position_embedding[...][None, :length]
+        places = self.position_embedding[...][None, :length]
+        return self.token_embedding(ids).astype(places.dtype) + places  # nnx.Embed keeps float32
 
     def end_positions(self, ids: Int[Array, "batch length"]) -> Int[Array, " batch"]:
         """Return where each text is read: its first end-of-text token, as `CLIPTextModel` does."""
@@ -404,7 +405,7 @@ class CLIP(nnx.Module):
     def encode_images(
         self, pixels: Float[Array, "batch height width 3"]
     ) -> Float[Array, "batch dimension"]:
-        """Return one unit vector per image.
+        """Return one unit vector per image, of float32 whatever type the weights have.
 
         Args:
             pixels: images of the config's size, normalised as the checkpoint's preprocessing says.
@@ -412,7 +413,7 @@ class CLIP(nnx.Module):
         Raises:
             InputError: the images have another size than the config's.
         """
-        return _unit(self.visual_projection(self.pooled_image(pixels)))
+        return _unit(_projected(self.visual_projection, self.pooled_image(pixels)))
 
     @float32_products
     def encode_texts(
@@ -420,7 +421,7 @@ class CLIP(nnx.Module):
         ids: Int[Array, "batch length"],
         mask: Bool[Array, "batch length"] | Int[Array, "batch length"] | None = None,
     ) -> Float[Array, "batch dimension"]:
-        """Return one unit vector per text.
+        """Return one unit vector per text, of float32 whatever type the weights have.
 
         Args:
             ids: token ids, each row with its end-of-text token; what follows that is never read,
@@ -430,7 +431,14 @@ class CLIP(nnx.Module):
         Raises:
             InputError: more tokens than the config has positions.
         """
-        return _unit(self.text_projection(self.pooled_text(ids, mask)))
+        return _unit(_projected(self.text_projection, self.pooled_text(ids, mask)))
+
+
+def _projected(
+    projection: nnx.Linear, pooled: Float[Array, "batch features"]
+) -> Float[Array, "batch dimension"]:
+    """Concepts lie closer together than bfloat16's 8 bits tell apart."""
+    return projection(pooled.astype(jnp.float32))
 
 
 def _unit(x: Float[Array, "batch dimension"]) -> Float[Array, "batch dimension"]:

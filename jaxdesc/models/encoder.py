@@ -6,15 +6,16 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Float32, UInt8
 
 from jaxdesc import fingerprint
+from jaxdesc.compiler import jit
 from jaxdesc.errors import InputError
 from jaxdesc.images.preprocess import Preprocess
 from jaxdesc.models.formats import load_clip_model
+from jaxdesc.models.precision import cast, check_precision
 from jaxdesc.models.preprocessor import clip_preprocess
 from jaxdesc.models.source import locate
 from jaxdesc.models.texts import Progress, Tokens, encode, fingerprint_of, tokenize, unseen
@@ -106,22 +107,24 @@ class ClipEncoder:
             )
 
 
-@partial(jax.jit, static_argnums=0)
-def _images(graph: Any, params: Any, pixels: Array) -> Array:
+@partial(jit, static=("graph",))
+def _images(graph: Any, params: Any, pixels: Any) -> Array:
     return nnx.merge(graph, params).encode_images(pixels)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _views(graph: Any, preprocess: Preprocess, params: Any, views: Array) -> Array:
+@partial(jit, static=("graph", "preprocess"))
+def _views(graph: Any, preprocess: Preprocess, params: Any, views: Any) -> Array:
     return nnx.merge(graph, params).encode_images(preprocess.normalise(views))
 
 
-@partial(jax.jit, static_argnums=0)
-def _texts(graph: Any, params: Any, tokens: Array) -> Array:
+@partial(jit, static=("graph",))
+def _texts(graph: Any, params: Any, tokens: Any) -> Array:
     return nnx.merge(graph, params).encode_texts(tokens)
 
 
-def load_clip(source: str, *, revision: str | None = None) -> ClipEncoder:
+def load_clip(
+    source: str, *, revision: str | None = None, precision: str = "float32"
+) -> ClipEncoder:
     """Read a CLIP.
 
     Args:
@@ -131,19 +134,22 @@ def load_clip(source: str, *, revision: str | None = None) -> ClipEncoder:
             "scenes", the embedded world's own.
         revision: branch, tag or commit of a Hugging Face id; its main branch by default. The
             encoder's name tells the commit.
+        precision: "float32", or "bfloat16" for weights and tokens; the statistics of LayerNorm,
+            softmax, projections and unit features are computed in float32 all the same.
 
     Returns:
         The encoder.
 
     Raises:
-        InputError: a missing folder or tokenizer, a config that is not understood, or tensors that
-            do not fit.
+        InputError: a missing folder or tokenizer, a config that is not understood, tensors that
+            do not fit, or another precision.
     """
+    check_precision(precision)
     path, name = locate(source, "clip", revision)
     model = load_clip_model(path)
     graph, params = nnx.split(model)
     return ClipEncoder(
-        params=params,
+        params=cast(params, precision),
         graph=graph,
         tokenizer=_tokenizer(path),
         length=model.config.text.max_position_embeddings,

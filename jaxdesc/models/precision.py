@@ -1,13 +1,18 @@
-"""float32 means float32, on every device."""
+"""float32 means float32, on every device; bfloat16 where it is asked for."""
 
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import jax
+import jax.numpy as jnp
+
+from jaxdesc.errors import InputError
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
+
+PRECISIONS = ("float32", "bfloat16")
 
 
 def float32_products(network: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
@@ -24,3 +29,16 @@ def float32_products(network: Callable[Arguments, Result]) -> Callable[Arguments
             return network(*args, **kwargs)
 
     return precise
+
+
+def check_precision(precision: str) -> None:
+    """Raise `InputError` for a precision that is not implemented."""
+    if precision not in PRECISIONS:
+        raise InputError(
+            f"Unknown precision {precision!r}: expected one of {', '.join(PRECISIONS)}."
+        )
+
+
+def cast(params: Any, precision: str) -> Any:
+    """Return a network's parameters of a type; read from float32, they are the same ones."""
+    return jax.tree.map(lambda array: array.astype(jnp.dtype(precision)), params)

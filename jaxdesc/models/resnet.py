@@ -317,12 +317,13 @@ class ResNet(nnx.Module):
 
         Args:
             pixels: images normalised as the checkpoint's preprocessing says; any height and width.
+                They take the weights' type, and so do all maps.
 
         Returns:
             The feature maps after the last ReLU, at 1/32 of the image's resolution (rounded up),
             and `layer1` … `layer4`: each stage's output after its last ReLU.
         """
-        x = jax.nn.relu(self.conv1(pixels))
+        x = jax.nn.relu(self.conv1(jnp.asarray(pixels, self.conv1.conv.kernel.dtype)))
         x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         taps = {}
         for stage in STAGES:
@@ -335,8 +336,11 @@ class ResNet(nnx.Module):
     def head(
         self, feature_maps: Float[Array, "batch h w channels"]
     ) -> Float[Array, "batch classes"]:
-        """Return the class logits of the last stage's feature maps: their mean, then `fc`."""
-        return self.fc(feature_maps.mean(axis=(1, 2)))
+        """Return the class logits of the last stage's feature maps: their mean, then `fc`.
+
+        In float32, whatever type the maps and the weights have.
+        """
+        return self.fc(feature_maps.mean(axis=(1, 2), dtype=jnp.float32))
 
     def __call__(
         self, pixels: Float[Array, "batch height width 3"]

@@ -19,6 +19,7 @@ from jaxdesc.errors import InputError
 from jaxdesc.images.preprocess import Preprocess
 from jaxdesc.models.checkpoint import read_config
 from jaxdesc.models.formats import read_folded_resnet
+from jaxdesc.models.precision import cast, check_precision
 from jaxdesc.models.preprocessor import convnext_preprocess
 from jaxdesc.models.source import locate
 
@@ -177,7 +178,7 @@ def _activations(
     if layer == LOGITS:
         return head(params, feature_maps)
     pool = jnp.mean if pooling == "mean" else jnp.max
-    return pool(taps[layer], axis=(1, 2))
+    return pool(taps[layer].astype(jnp.float32), axis=(1, 2))
 
 
 @partial(jit, static=("trunk", "head", "preprocess"))
@@ -192,7 +193,7 @@ def _view_cams(
     return cams_and_logits(trunk, head, params, preprocess.normalise(views), classes)[0]
 
 
-def load_target(source: str, *, revision: str | None = None) -> Target:
+def load_target(source: str, *, revision: str | None = None, precision: str = "float32") -> Target:
     """Read a target network, its BatchNorm folded.
 
     Args:
@@ -205,6 +206,8 @@ def load_target(source: str, *, revision: str | None = None) -> Target:
             "scenes", the embedded world's own.
         revision: branch, tag or commit of a Hugging Face id; its main branch by default. The
             target's name tells the commit.
+        precision: "float32", or "bfloat16" for weights and feature maps; logits, pooled activations
+            and Grad-CAM's weights are computed in float32 all the same.
 
     Returns:
         The target. Its classes are timm's `label_names`, at the top of the config or in its
@@ -213,8 +216,10 @@ def load_target(source: str, *, revision: str | None = None) -> Target:
         evaluation; a `.pth` tells none and gets ImageNet's usual one.
 
     Raises:
-        InputError: a missing source, a config that is not understood, or tensors that do not fit.
+        InputError: a missing source, a config that is not understood, tensors that do not fit, or
+            another precision.
     """
+    check_precision(precision)
     path, name = locate(source, "target", revision)
     model = read_folded_resnet(path)
     preprocess, classes = _described(path)
@@ -226,7 +231,7 @@ def load_target(source: str, *, revision: str | None = None) -> Target:
     def head(params: Any, feature_maps: Array) -> Array:
         return nnx.merge(graph, params).head(feature_maps)
 
-    return Target(params, trunk, head, preprocess, classes, name)
+    return Target(cast(params, precision), trunk, head, preprocess, classes, name)
 
 
 def _described(path: Path) -> tuple[Preprocess, tuple[tuple[str, ...], ...]]:
