@@ -1,14 +1,16 @@
 """The five stages in order, activate → select → embed → score → evaluate, and nothing else.
 
 Each stage is a function from artifacts to an artifact; its inputs, listed beside it, name it. κ and
-α enter no stage before `score`, so a sweep over them never runs a network twice.
+α enter no stage before `score`, so `sweep`, which scores and evaluates for many, never runs a
+network twice.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any
+from itertools import product
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import numpy as np
@@ -30,6 +32,14 @@ from jaxdesc.result import Exemplar, Result, Skipped, build_neurons
 from jaxdesc.store import Artifact, Draft, Store
 from jaxdesc.views import Batch, Views, cut_view, cut_views, relevant_options
 from jaxdesc.vocabulary import Vocabulary, base_template, prompts
+
+
+class Setting(NamedTuple):
+    """What a sweep varies: all that matters only once every network has run."""
+
+    kappa: float
+    alpha: float
+    exemplars: int
 
 
 @dataclass(frozen=True)
@@ -115,17 +125,59 @@ def describe(run: Run) -> Result:
     Raises:
         InputError: a config that does not fit its inputs, or an image that can't be decoded.
     """
+    seen = _run_networks(run)
+    scored = score(run, seen.selected, seen.embedded, seen.encoded)
+    evaluated = evaluate(run, scored, seen.words) if seen.words else None
+    stages = filter(None, (*seen, scored, evaluated))
+    return _result(run, {stage.stage: stage for stage in stages})
+
+
+def sweep(
+    run: Run, kappas: Iterable[float], alphas: Iterable[float], counts: Iterable[int]
+) -> tuple[dict[Setting, Metrics], Metrics]:
+    """Measure the layer for every κ, α and number of exemplars; each network runs once.
+
+    Args:
+        run: one whose neurons have names. `config.score.exemplars` is the largest of `counts`, and
+            its κ and α aren't looked at.
+        kappas: concentrations κ ≥ 0.
+        alphas: concept sensitivities α in (0, 1].
+        counts: exemplars a neuron; fewer of them are the best of more.
+
+    Returns:
+        The metrics of each setting, and their ceilings.
+
+    Raises:
+        InputError: as `describe`.
+    """
+    seen = _run_networks(run)
+    assert seen.words is not None
+    settings = [Setting(*own) for own in product(sorted(kappas), sorted(alphas), sorted(counts))]
+    swept = _sweep(run, settings, seen, seen.words)
+    kinds = seen.words.values["metrics"]
+    values = [swept.read(kind) for kind in kinds]
+    each = [Metrics(dict(zip(kinds, own, strict=True))) for own in zip(*values, strict=True)]
+    return dict(zip(settings, each, strict=True)), _ceilings(seen.words)
+
+
+class _Seen(NamedTuple):
+    """What the networks have seen: all that scoring and evaluation need."""
+
+    activated: Artifact
+    selected: Artifact
+    embedded: Artifact
+    encoded: Artifact
+    words: Artifact | None
+
+
+def _run_networks(run: Run) -> _Seen:
     check(run)
     # Texts first: one that can't be encoded is found before hours of images, not after.
     encoded = encode(run)
     words = score_words(run) if run.names else None
     activated = activate(run)
     selected = select(run, activated)
-    embedded = embed(run, activated, selected)
-    scored = score(run, selected, embedded, encoded)
-    evaluated = evaluate(run, scored, words) if words else None
-    stages = (activated, selected, embedded, encoded, scored, *filter(None, (words, evaluated)))
-    return _result(run, {stage.stage: stage for stage in stages})
+    return _Seen(activated, selected, embed(run, activated, selected), encoded, words)
 
 
 def _views(run: Run) -> list[str]:
@@ -412,17 +464,39 @@ def score(run: Run, selected: Artifact, embedded: Artifact, encoded: Artifact) -
     }
 
     def compute(draft: Draft) -> None:
-        rows = np.searchsorted(embedded.read("images"), selected.read("images"))
-        features = embedded.read("features"), rows.astype(np.int32)
-        texts = encoded.read("features"), encoded.read("base")
-        try:
-            found = scoring.discover(*features, *texts, options.kappa, options.alpha, options.block)
-        except ValueError as error:  # features that are no unit vectors, such as NaN
-            raise InputError(f"{run.inputs.clip.name}: {error}") from error
-        for name, values in asdict(found.without(selected.read("dead"))).items():
+        own = Setting(options.kappa, options.alpha, options.exemplars)
+        (found,) = _select_concepts(run, [own], selected, embedded, encoded)
+        for name, values in asdict(found).items():
             draft.write(name, values)
 
     return run.stage("score", inputs, compute)
+
+
+def _select_concepts(
+    run: Run, settings: Sequence[Setting], selected: Artifact, embedded: Artifact, encoded: Artifact
+) -> list[scoring.Selection]:
+    """The selection of every setting of a grid."""
+    rows = np.searchsorted(embedded.read("images"), selected.read("images")).astype(np.int32)
+    kappas, alphas, counts = map(_distinct, zip(*settings, strict=True))
+    try:
+        found = scoring.sweep(
+            embedded.read("features"),
+            rows,
+            encoded.read("features"),
+            encoded.read("base"),
+            kappas,
+            alphas,
+            counts,
+            run.config.score.block,
+        )
+    except ValueError as error:  # features that are no unit vectors, such as NaN
+        raise InputError(f"{run.inputs.clip.name}: {error}") from error
+    dead = selected.read("dead")
+    return [found[setting].without(dead) for setting in settings]
+
+
+def _distinct(values: Sequence[Any]) -> list[Any]:
+    return list(dict.fromkeys(values))
 
 
 def score_words(run: Run) -> Artifact:
@@ -474,19 +548,53 @@ def _word_features(key: str, encoder: metrics.Encoder, words: list[str]) -> np.n
 
 def evaluate(run: Run, scored: Artifact, words: Artifact) -> Artifact:
     """Compare each class neuron's concepts with its names. Arrays: one [N] a metric."""
-    vocabulary = run.inputs.vocabulary.concepts
 
     def compute(draft: Draft) -> None:
-        selection = _selection(scored)
-        chosen = [[vocabulary[j] for j, _ in selection.of(i)] for i in range(len(selection.counts))]
-        encoders = {
-            key: metrics.known(words.values["words"], words.read(key))
-            for key in words.values["encoders"]
-        }
-        for name, values in metrics.evaluate(chosen, run.names, encoders).values.items():
+        (measured,) = _measure(run, [_selection(scored)], words)
+        for name, values in measured.values.items():
             draft.write(name, values)
 
     return run.stage("evaluate", {"score": scored.name, "words": words.name}, compute)
+
+
+def _sweep(run: Run, settings: Sequence[Setting], seen: _Seen, words: Artifact) -> Artifact:
+    """Score and evaluate for every setting of a grid, as `score` and `evaluate` do for one.
+
+    Arrays: those of `scoring.Selection` and one a metric, of one setting after the other; but for
+    concepts and scores, [S, N].
+    """
+    grid = zip(Setting._fields, map(_distinct, zip(*settings, strict=True)), strict=True)
+    inputs = {"embed": seen.embedded.name, "encode": seen.encoded.name, "words": words.name}
+
+    def compute(draft: Draft) -> None:
+        each = _select_concepts(run, settings, seen.selected, seen.embedded, seen.encoded)
+        for name in ("counts", "maximum", "threshold"):
+            draft.write(name, np.stack([getattr(own, name) for own in each]))
+        for name in ("concepts", "scores"):
+            draft.write(name, np.concatenate([getattr(own, name) for own in each]))
+        measured = _measure(run, each, words)
+        for name in words.values["metrics"]:
+            draft.write(name, np.stack([own.values[name] for own in measured]))
+
+    return run.stage("sweep", inputs | dict(grid), compute)
+
+
+def _measure(run: Run, selections: Sequence[scoring.Selection], words: Artifact) -> list[Metrics]:
+    """Metrics of each selection; what the judges have encoded is read once."""
+    known = words.values["words"]
+    encoders = {key: metrics.known(known, words.read(key)) for key in words.values["encoders"]}
+    return [
+        metrics.evaluate(
+            [[text for text, _ in own] for own in _texts(run, one)], run.names, encoders
+        )
+        for one in selections
+    ]
+
+
+def _texts(run: Run, selection: scoring.Selection) -> list[list[tuple[str, float]]]:
+    """Each neuron's concepts and their scores."""
+    vocabulary, neurons = run.inputs.vocabulary.concepts, range(len(selection.counts))
+    return [[(vocabulary[j], value) for j, value in selection.of(i)] for i in neurons]
 
 
 def _selection(scored: Artifact) -> scoring.Selection:
@@ -494,24 +602,24 @@ def _selection(scored: Artifact) -> scoring.Selection:
     return scoring.Selection(**{name: scored.read(name) for name in names})
 
 
+def _ceilings(words: Artifact) -> Metrics:
+    return Metrics({name: words.read(f"ceiling_{name}") for name in words.values["metrics"]})
+
+
 def _result(run: Run, stages: Mapping[str, Artifact]) -> Result:
     activated, selected, embedded = (stages[name] for name in ("activate", "select", "embed"))
     names = dict(zip(embedded.read("images").tolist(), embedded.values["names"], strict=True))
-    selection, vocabulary = _selection(stages["score"]), run.inputs.vocabulary.concepts
+    selection = _selection(stages["score"])
     boxes = activated.read("boxes").tolist()
     ranked = zip(selected.read("images").tolist(), selected.read("values").tolist(), strict=True)
     measured, best = None, None
     if "evaluate" in stages:
-        kinds, words = stages["words"].values["metrics"], stages["words"]
+        kinds, best = stages["words"].values["metrics"], _ceilings(stages["words"])
         measured = Metrics({name: stages["evaluate"].read(name) for name in kinds})
-        best = Metrics({name: words.read(f"ceiling_{name}") for name in kinds})
     return Result(
         neurons=build_neurons(
             layer=run.config.target.layer,
-            concepts=[
-                [(vocabulary[j], value) for j, value in selection.of(i)]
-                for i in range(len(selection.counts))
-            ],
+            concepts=_texts(run, selection),
             maximum=selection.maximum,
             threshold=selection.threshold,
             dead=selected.read("dead"),
