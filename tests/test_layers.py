@@ -144,7 +144,7 @@ def test_nothing_goes_in_circles():
         assert module not in reached(module), module
 
 
-STAGES = {"activate", "select", "embed", "encode", "score", "score_words", "evaluate"}
+STAGES = {"activate", "select", "embed", "encode", "score", "score_words", "evaluate", "sweep"}
 
 
 def test_only_the_pipeline_knows_the_stages():
@@ -152,7 +152,7 @@ def test_only_the_pipeline_knows_the_stages():
     assert {node.name for node in tree.body if isinstance(node, ast.FunctionDef)} >= STAGES
     for module in MODULES:
         taken = {what for name, what in IMPORTS[module] if name == "jaxdesc.pipeline"}
-        assert taken <= {"Inputs", "Run", "check", "describe"}, module
+        assert taken <= {"Inputs", "Run", "check", "describe", "sweep"}, module
         assert not taken or not within(module, [*LAYERS, "scenes", "config", "result"]), module
 
 
@@ -165,6 +165,13 @@ def test_nothing_imports_launch():
             assert not [name for name in inside(module) if name.startswith("configs")], module
             taken = outside(module) - WIDER.get(module.removeprefix("jaxdesc."), set())
             assert not taken & {"absl", "ml_collections", "torch", "tensorflow"}, module
+
+
+def test_only_sweeps_draw_with_matplotlib_and_leave_its_global_state_alone():
+    drawing = [module for module in MODULES if "matplotlib" in outside(module)]
+    assert drawing == ["jaxdesc.report.sweeps"]
+    taken = IMPORTS["jaxdesc.report.sweeps"]
+    assert not [name for name, what in taken if "pyplot" in (name, what) or ".pyplot" in name]
 
 
 def test_what_is_imported_is_declared():
@@ -214,7 +221,7 @@ def test_importing_the_package_does_nothing_else():
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     heavy = {"torch", "tensorflow", "transformers", "ml_collections", "grain", "orbax"}
-    heavy |= {"tensorflow_datasets", "array_record"}
+    heavy |= {"tensorflow_datasets", "array_record", "matplotlib"}
     assert not heavy & set(found["packages"])
     assert found["config"] == {}
     assert found["environment"] == []

@@ -1,15 +1,16 @@
 """Tables of an ablation: every view × similarity, and the differences that answer its questions."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import IO, NamedTuple, get_type_hints
+from typing import IO, Any, NamedTuple, get_type_hints
 
 import numpy as np
 from tabulate import tabulate
 
 from jaxdesc.ablation import Cell
 from jaxdesc.errors import InputError
+from jaxdesc.evaluation.metrics import Estimate, Metrics
 from jaxdesc.evaluation.statistics import interval, over_probes
 from jaxdesc.result import write_whole
 
@@ -40,8 +41,9 @@ def ablation(cells: Sequence[Cell]) -> str:
     rows = [["view", "similarity", *(TITLES[kind] for kind in kinds)]]
     for view, kappa in _conditions(cells):
         here = [c for c in cells if (c.view, c.kappa) == (view, kappa)]
-        rows.append([view, similarity_name(kappa), *(_measured(here, kind) for kind in kinds)])
-    return _markdown(rows)
+        per_probe = [c.metrics for c in here]
+        rows.append([view, similarity_name(kappa), *(percent(per_probe, kind) for kind in kinds)])
+    return markdown(rows)
 
 
 def differences(cells: Sequence[Cell]) -> str:
@@ -72,18 +74,23 @@ def differences(cells: Sequence[Cell]) -> str:
                 pair = _of(cells, view, kappa), _of(cells, view, 0.0)
                 label = [f"{similarity_name(kappa)} − cosine", view]
                 rows.append([*label, *(_difference(*pair, kind) for kind in kinds)])
-    return _markdown(rows)
+    return markdown(rows)
 
 
 def write_ablation(path: Path, cells: Sequence[Cell]) -> None:
     """Write one CSV row for every cell and metric, as `read_ablation` reads it."""
+    write_rows(path, Row._fields, (row for cell in cells for row in _rows_of(cell)))
 
-    def rows(file: IO[str]) -> None:
+
+def write_rows(path: Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a CSV file with the names of its columns."""
+
+    def content(file: IO[str]) -> None:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(Row._fields)
-        writer.writerows(row for cell in cells for row in _rows_of(cell))
+        writer.writerow(names)
+        writer.writerows(rows)
 
-    write_whole(path, rows)
+    write_whole(path, content)
 
 
 class Row(NamedTuple):
@@ -101,10 +108,16 @@ class Row(NamedTuple):
 
 
 def _rows_of(cell: Cell) -> list[Row]:
-    where, best = (cell.vocabulary, cell.probe, cell.view, cell.kappa), cell.ceilings.estimates
+    where = cell.vocabulary, cell.probe, cell.view, cell.kappa
+    return [Row._make((*where, *own)) for own in estimates(cell.metrics, cell.ceilings)]
+
+
+def estimates(measured: Metrics, ceilings: Metrics) -> list[tuple[str, float, float, float, int]]:
+    """Each metric's name, mean, standard error, ceiling and neurons, as the CSV files hold them."""
+    best = ceilings.estimates
     return [
-        Row(*where, kind, _short(v.mean), _short(v.error), _short(best[kind].mean), v.count)
-        for kind, v in cell.metrics.estimates.items()
+        (kind, _short(v.mean), _short(v.error), _short(best[kind].mean), v.count)
+        for kind, v in measured.estimates.items()
     ]
 
 
@@ -147,11 +160,27 @@ def _of(cells: Sequence[Cell], view: str, kappa: float) -> list[Cell]:
     return sorted(here, key=lambda c: c.probe)
 
 
-def _measured(cells: Sequence[Cell], kind: str) -> str:
-    value = over_probes([c.metrics.values[kind] for c in cells])
-    ends = interval([float(np.mean(c.metrics.values[kind])) for c in cells])
+def percent(measured: Sequence[Metrics], kind: str) -> str:
+    """A metric × 100, mean ± standard error over neurons [95 % interval over probe sets].
+
+    Args:
+        measured: on each probe set; of a single one there is no interval.
+        kind: of metric.
+    """
+    value, ends = summary(measured, kind)
     text = f"{100 * value.mean:.1f} ± {100 * value.error:.1f}"
     return text if ends is None else f"{text} [{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]"
+
+
+def summary(measured: Sequence[Metrics], kind: str) -> tuple[Estimate, tuple[float, float] | None]:
+    """A metric's estimate over neurons, and its 95 % interval over probe sets if there are several.
+
+    Args:
+        measured: on each probe set.
+        kind: of metric.
+    """
+    values = [own.values[kind] for own in measured]
+    return over_probes(values), interval([float(np.mean(own)) for own in values])
 
 
 def _difference(ours: list[Cell], theirs: list[Cell], kind: str) -> str:
@@ -167,5 +196,6 @@ def _difference(ours: list[Cell], theirs: list[Cell], kind: str) -> str:
     return f"{text} [{100 * ends[0]:+.1f}, {100 * ends[1]:+.1f}]{sign}"
 
 
-def _markdown(rows: list[list[str]]) -> str:
+def markdown(rows: list[list[str]]) -> str:
+    """Lay out rows, the first of which is the head, as a Markdown table."""
     return tabulate(rows[1:], rows[0], tablefmt="github", disable_numparse=True)
