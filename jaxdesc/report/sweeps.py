@@ -1,7 +1,6 @@
 """A sweep as a file, a table and a picture: each metric over κ, for every α and exemplar count."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.report.tables import TITLES, estimates, markdown, percent, summary, write_rows
 from jaxdesc.sweep import Cell
 
@@ -102,14 +102,20 @@ def figure(cells: Sequence[Cell]) -> Figure:
     for column, top, bottom in zip(columns, grid[0], grid[-1], strict=True):
         top.set_title(f"{column.view}, α = {column.alpha:g}", fontsize="medium")
         bottom.set_xlabel("κ (0 is the cosine)")
-    title = f"exemplars a neuron; between dashes: {_band_name(cells)}"
     handles = grid[0, 0].get_legend_handles_labels()
-    drawn.legend(*handles, title=title, loc="outside upper center", ncols=8, frameon=False)
+    drawn.legend(
+        *handles,
+        title=f"exemplars a neuron\nbetween dashes: {_band_name(cells)}",
+        title_fontproperties={"size": "small"},
+        alignment="center",
+        loc="outside upper center",
+        ncols=3 * len(columns),
+        frameon=False,
+    )
     return drawn
 
 
-@dataclass(frozen=True)
-class _Column:
+class _Column(NamedTuple):
     view: str
     alpha: float
 
@@ -140,7 +146,7 @@ def _draw_panel(panel: Axes, cells: Sequence[Cell], column: _Column, kind: str) 
     panel.grid(alpha=0.25)
 
 
-def _share_scale(columns: Sequence[_Column], axes: Sequence[Axes]) -> None:
+def _share_scale(columns: Sequence[_Column], axes: Iterable[Axes]) -> None:
     """One scale for all α of a view; views may lie so far apart that a common one shows nothing."""
     first: dict[str, Axes] = {}
     for column, panel in zip(columns, axes, strict=True):
@@ -151,7 +157,7 @@ def _share_scale(columns: Sequence[_Column], axes: Sequence[Axes]) -> None:
             first[column.view] = panel
 
 
-def _point(measured: Sequence, kind: str) -> tuple[float, float, float]:
+def _point(measured: Sequence[Metrics], kind: str) -> tuple[float, float, float]:
     """Lower end, middle and upper end of a band, × 100."""
     value, ends = summary(measured, kind)
     low, high = ends or (value.mean - value.error, value.mean + value.error)
@@ -170,6 +176,6 @@ def _condition(cell: Cell) -> tuple[str, float, float, int]:
     return cell.view, cell.kappa, cell.alpha, cell.exemplars
 
 
-def _measured(cells: Sequence[Cell], *condition: object) -> list:
+def _measured(cells: Sequence[Cell], *condition: object) -> list[Metrics]:
     """The metrics of one view, κ, α and number of exemplars, on each probe set."""
     return [cell.metrics for cell in cells if _condition(cell) == condition]

@@ -1,0 +1,155 @@
+"""The sweep script: its files, a second start, and what it refuses."""
+
+import csv
+import re
+import sys
+
+import grain  # noqa: F401 - else its first import would define flags that flagsaver takes away
+import pytest
+from absl.testing import flagsaver
+from PIL import Image
+
+from launch import command, describe, sweep
+
+CONFIG = """
+from ml_collections import ConfigDict
+from configs import scenes
+
+def get_config():
+    config = scenes.get_config()
+    config.ablation.probes = ("scenes:count=5", "scenes:count=5,seed=1")
+    config.ablation.views, config.ablation.kappas = (), ()
+    config.images.source = config.ablation.probes[0]
+    config.score.exemplars = 3
+    return config
+"""
+LISTS = {"kappa": "0,4", "alpha": "0.5,0.9", "exemplars": "1,3"}
+
+
+@pytest.fixture
+def flags(networks, tmp_path):
+    config, words = tmp_path / "config.py", tmp_path / "words.txt"
+    config.write_text(CONFIG)
+    words.write_text("star\nheart\nsky\ncat\nmoon\n")
+    return {
+        "config": config,
+        "workdir": tmp_path / "run",
+        "quiet": "true",
+        "config.target.source": networks.target,
+        "config.clip.source": networks.clip,
+        "config.evaluation.scorer": networks.clip,
+        "config.vocabulary.source": f"file:{words}",
+        "config.images.batch": 4,
+        "config.clip.batch": 4,
+    }
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """A script as it runs from a shell, but in this process: (exit code, stdout, stderr)."""
+
+    def run(flags, script=sweep):
+        given = [f"--{key}={value}" for key, value in flags.items() if value is not None]
+        monkeypatch.setattr(sys, "argv", [script.__name__, *given])
+        with flagsaver.flagsaver(), pytest.raises(SystemExit) as ended:
+            command.run(script.main)
+        printed = capsys.readouterr()
+        return ended.value.code, printed.out, printed.err
+
+    return run
+
+
+def read(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_sweep_and_what_a_second_start_finds(run, flags):
+    workdir = flags["workdir"]
+    code, output, error = run(flags | LISTS)
+    assert not code, error
+    assert f"16 cells in {workdir}: sweep.csv, sweep.png, sweep.svg" in output
+    assert re.search(r"\| attention +\| +4 +\| +0\.9 +\| +3 ", output)
+    assert re.search(r"embed \d+\.\d s .*sweep \d+\.\d s", output)
+    first = read(workdir / "sweep.csv")
+    assert len(first) == 16 * 3  # cells, metrics
+    assert {row["probe"] for row in first} == {"scenes:count=5", "scenes:count=5,seed=1"}
+    with Image.open(workdir / "sweep.png") as picture:
+        assert picture.format == "PNG"
+    names = ("sweep.csv", "sweep.png", "sweep.svg")
+    before = {name: (workdir / name).read_bytes() for name in names}
+    assert (workdir / "skipped.csv").exists()
+
+    code, output, error = run(flags | LISTS)
+    assert not code, error
+    assert "all done before" in output
+    assert {name: (workdir / name).read_bytes() for name in names} == before
+
+    code, output, error = run(flags | LISTS | {"kappa": "0,4,16", "exemplars": "2"})
+    assert not code, error
+    assert f"12 cells in {workdir}" in output
+    rows = read(workdir / "sweep.csv")
+    assert {(row["kappa"], row["exemplars"]) for row in rows} == {
+        (kappa, "2") for kappa in ("0.0", "4.0", "16.0")
+    }
+
+    # The working directory is the config's, whatever was swept: its own run shares the networks'.
+    code, output, error = run(flags, describe)
+    assert not code, error
+    assert re.search(r"\(score \d+\.\d s [^,]*, evaluate \d+\.\d s [^,]*\)", output)
+    code, output, error = run(flags | LISTS | {"config.crop.field": 0.5})
+    assert (code, output) == (2, "")
+    assert "holds a run with another config (crop.field: 0.65 -> 0.5)" in error
+
+
+def test_what_is_not_swept_is_the_configs_own(run, flags):
+    code, output, error = run(flags | {"views": "centre,random"})
+    assert not code, error
+    assert output.count("| random ") == 1
+    rows = read(flags["workdir"] / "sweep.csv")
+    assert {(r["view"], r["kappa"], r["alpha"], r["exemplars"]) for r in rows} == {
+        (view, "16.0", "0.95", "3") for view in ("centre", "random")
+    }
+
+
+BAD = {
+    "empty": ({"kappa": ""}, r"The sweep's kappa is an empty list: give at least one value"),
+    "negative": ({"kappa": "0,-1"}, r"kappa holds -1\.0: expected a number in \[0, 1e\+06\]"),
+    "no number": (
+        {"kappa": "0,much"},
+        r"--kappa=0,much can't be read: expected numbers between commas",
+    ),
+    "a gap": ({"kappa": "0,,4"}, r"--kappa=0,,4 can't be read: expected numbers"),
+    "nan": ({"kappa": "nan"}, r"kappa holds nan: expected a number in"),
+    "alpha 0": ({"alpha": "0"}, r"alpha holds 0\.0: expected a share in \(0, 1\]"),
+    "alpha 1.5": ({"alpha": "0.9,1.5"}, r"alpha holds 1\.5: expected a share in"),
+    "no alpha": ({"alpha": ""}, r"alpha is an empty list"),
+    "no exemplar": ({"exemplars": "0"}, r"exemplars holds 0: expected at least 1"),
+    "half an exemplar": (
+        {"exemplars": "1,2.5"},
+        r"--exemplars=1,2\.5 can't be read: expected whole numbers between commas",
+    ),
+    "twice": ({"alpha": "0.9,0.90"}, r"alpha holds 0\.9 2 times: give it once"),
+    "unknown view": ({"views": "center"}, r"view holds 'center': expected one of"),
+    "more exemplars than images": (
+        {"exemplars": "2,6"},
+        r"exemplars go up to 6, but scenes:.*count=5.* holds only 5 images: ask for at most",
+    ),
+    "neurons without names": (
+        {"config.target.layer": "layer4"},
+        r"A sweep compares metrics, but the neurons of layer 'layer4' have no known names",
+    ),
+    "no config": ({"config": None}, r"--config is missing"),
+    "no workdir": ({"workdir": None}, r"--workdir is missing"),
+}
+
+
+@pytest.mark.parametrize(("change", "message"), BAD.values(), ids=BAD)
+def test_bad_input_is_one_sentence(run, flags, change, message):
+    if "config" in change:
+        flags = {}
+    code, output, error = run(flags | LISTS | change)
+    assert (code, output) == (2, ""), error
+    assert re.fullmatch(f"error: .*{message}.*\n", error), error
+    artifacts = flags["workdir"] / "artifacts" if flags else None
+    assert not (artifacts and artifacts.exists() and list(artifacts.iterdir()))

@@ -1,0 +1,150 @@
+import csv
+from itertools import product
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxdesc.evaluation.metrics import Metrics
+from jaxdesc.report import sweeps
+from jaxdesc.sweep import Cell
+
+BEST = Metrics({"hit": np.array((1.0, 1.0)), "f1": np.array((0.5, 1.0))})
+
+
+def cell(probe, view, kappa, alpha, exemplars, values=None):
+    """One cell of two neurons; its metrics tell which one it is."""
+    own = kappa / 100 + exemplars / 50 + alpha / 10 + (probe == "b") / 20
+    hit, f1 = values or ((own, own + 0.2), (own / 2, own / 2))
+    return Cell(
+        probe, view, kappa, alpha, exemplars, Metrics({"hit": np.array(hit), "f1": np.array(f1)}),
+        BEST,
+    )  # fmt: skip
+
+
+def cells(probes=("a", "b"), views=("centre", "box")):
+    grid = product(probes, views, (0.0, 4.0, 16.0), (0.9, 0.95), (2, 8))
+    return [cell(*where) for where in grid]
+
+
+def test_csv_round_trip(tmp_path):
+    path, all_cells = tmp_path / "out" / "sweep.csv", cells()
+    sweeps.write(path, all_cells)
+    with path.open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert list(lines[0]) == [
+        "probe", "view", "kappa", "alpha", "exemplars",
+        "metric", "mean", "standard_error", "ceiling", "neurons",
+    ]  # fmt: skip
+    assert len(lines) == 2 * len(all_cells)
+    kinds = [str, str, float, float, int, str, float, float, float, int]
+    read = [tuple(k(v) for k, v in zip(kinds, line.values(), strict=True)) for line in lines]
+    where = [(c.probe, c.view, c.kappa, c.alpha, c.exemplars) for c in all_cells]
+    assert [row[:5] for row in read[::2]] == [row[:5] for row in read[1::2]] == where
+    for row, metrics in zip(read[::2], (c.metrics for c in all_cells), strict=True):
+        values = metrics.values["hit"]
+        # The population's standard deviation of two values is half their distance.
+        expected = values.mean(), abs(values[0] - values[1]) / 2 / np.sqrt(2), 1.0, 2
+        np.testing.assert_allclose(row[6:], expected, rtol=1e-5)
+    assert {row[8] for row in read[1::2]} == {0.75}
+
+
+def rows_of(markdown):
+    lines = [line for line in markdown.splitlines() if line.startswith("|")]
+    return [[text.strip() for text in line.strip("|").split("|")] for line in lines]
+
+
+def test_a_small_table_holds_everything():
+    shown = [
+        cell("a", "centre", 0.0, 0.9, 4, ((0.0, 0.5), (0.0, 0.0))),
+        cell("a", "centre", 16.0, 0.95, 8, ((1.0, 1.0), (0.5, 0.5))),
+    ]
+    # Hit: mean 0.25, population std 0.25, over √2: 0.1768.
+    head, _, *rows = rows_of(sweeps.table(shown))
+    assert head == ["view", "κ", "α", "exemplars", "Hit Rate", "F1"]
+    assert rows == [
+        ["centre", "0", "0.9", "4", "25.0 ± 17.7", "0.0 ± 0.0"],
+        ["centre", "16", "0.95", "8", "100.0 ± 0.0", "50.0 ± 0.0"],
+    ]
+    assert "best" not in sweeps.table(shown)
+
+
+def test_a_large_table_shows_the_best_by_f1():
+    text = sweeps.table(cells())
+    assert text.endswith("\n\nThe 10 best of 24 by F1; sweep.csv has them all.")
+    _, _, *rows = rows_of(text)
+    f1 = [float(row[5].split()[0]) for row in rows]
+    # The largest κ, exemplar count and α: (0.16 + 0.16 + 0.095) / 2, on b 0.025 more.
+    assert f1[0] == pytest.approx(100 * (0.2075 + 0.0125), abs=0.06)
+    assert f1 == sorted(f1, reverse=True)
+    assert len(f1) == 10
+    assert rows[0][1:4] == ["16", "0.95", "8"]
+    assert "[" in rows[0][5]  # an interval over the two probe sets
+
+
+@pytest.mark.parametrize("probes", [("a",), ("a", "b")])
+def test_the_figure(probes):
+    drawn = sweeps.figure(cells(probes))
+    assert len(drawn.axes) == 2 * 4  # metrics; views × α
+    titles = [panel.get_title() for panel in drawn.axes[:4]]
+    assert titles == ["centre, α = 0.9", "centre, α = 0.95", "box, α = 0.9", "box, α = 0.95"]
+    first, below = drawn.axes[0], drawn.axes[4]
+    assert first.get_ylabel() == "Hit Rate × 100\n(ceiling 100.0)"
+    assert below.get_ylabel() == "F1 × 100\n(ceiling 75.0)"
+    assert [panel.get_xlabel() for panel in drawn.axes[4:]] == ["κ (0 is the cosine)"] * 4
+    assert first.get_xscale() == "symlog"
+    assert [label.get_text() for label in below.get_xticklabels()] == ["0", "4", "16"]
+    (legend,) = drawn.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["2", "8"]
+    over = "95 % interval over 2 probe sets" if len(probes) > 1 else "one standard error over 2 neu"
+    assert legend.get_title().get_text().startswith(f"exemplars a neuron\nbetween dashes: {over}")
+
+
+@pytest.mark.parametrize("probes", [("a",), ("a", "b")])
+def test_what_is_drawn_is_what_was_measured(probes):
+    drawn = sweeps.figure(cells(probes))
+    for panel, alpha in zip(drawn.axes[:4], (0.9, 0.95) * 2, strict=True):
+        lines = {line.get_label(): line.get_xydata() for line in panel.lines}
+        for count in (2, 8):
+            points = lines[str(count)]
+            own = np.array([kappa / 100 for kappa in (0, 4, 16)]) + count / 50 + alpha / 10 + 0.1
+            np.testing.assert_allclose(points[:, 0], (0, 4, 16))
+            np.testing.assert_allclose(points[:, 1], 100 * (own + 0.025 * (len(probes) - 1)))
+        # Of one probe set 0.1/√2 around the mean; of two, 12.706 · 0.025, t's 0.975 with 1 degree.
+        reach = 100 * (0.1 / np.sqrt(2) if len(probes) == 1 else 12.7062 * 0.025)
+        middle, low, high = (line.get_ydata() for line in panel.lines[:3])
+        np.testing.assert_allclose([middle - low, high - middle], reach, rtol=1e-4)
+
+
+def test_all_of_it_is_visible():
+    """Panels that share a scale show the one's data as well as the other's."""
+    drawn = sweeps.figure(cells(("a",)))
+    rows = drawn.axes[:4], drawn.axes[4:]
+    for panels in rows:
+        for panel in panels:
+            low, high = panel.get_ylim()
+            values = np.concatenate([line.get_ydata() for line in panel.lines])
+            assert low <= values.min() <= values.max() <= high
+        assert panels[0].get_ylim() == panels[1].get_ylim()  # one view's
+        assert not panels[0].get_shared_y_axes().joined(panels[0], panels[2])
+
+
+def test_files_are_pictures_and_always_the_same(tmp_path):
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        sweeps.draw(tmp_path / folder, cells())
+    with Image.open(tmp_path / "one" / "sweep.png") as picture:
+        assert picture.format == "PNG"
+        assert picture.width > picture.height > 500
+        picture.load()
+    assert (tmp_path / "one" / "sweep.svg").read_text().lstrip().startswith("<?xml")
+    for name in ("sweep.png", "sweep.svg"):
+        first, second = ((tmp_path / folder / name).read_bytes() for folder in ("one", "two"))
+        assert first == second
+
+
+def test_a_single_cell_is_a_sweep_too(tmp_path):
+    sweeps.draw(tmp_path, [cell("a", "centre", 0.0, 0.9, 4)])
+    hit, f1 = sweeps.figure([cell("a", "centre", 0.0, 0.9, 4)]).axes
+    assert [label.get_text() for label in f1.get_xticklabels()] == ["0"]
+    assert hit.lines[0].get_xydata().tolist() == [[0, pytest.approx(27)]]
