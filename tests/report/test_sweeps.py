@@ -118,7 +118,9 @@ def test_what_is_drawn_is_what_was_measured(probes):
 
 def test_all_of_it_is_visible():
     """Panels that share a scale show the one's data as well as the other's."""
-    drawn = sweeps.figure(cells(("a",)))
+    far = {0.9: ((0.8, 0.9), (0.7, 0.8)), 0.95: ((0.1, 0.2), (0.0, 0.1))}
+    grid = product(("a",), ("centre", "box"), (0.0, 4.0), (0.9, 0.95), (2,))
+    drawn = sweeps.figure([cell(*where, far[where[3]]) for where in grid])
     rows = drawn.axes[:4], drawn.axes[4:]
     for panels in rows:
         for panel in panels:
