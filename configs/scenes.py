@@ -2,6 +2,7 @@
 
     python -m launch.describe --config=configs/scenes.py --workdir=out/scenes
     python -m launch.describe --config=configs/scenes.py:wide --workdir=out/scenes_wide
+    python -m launch.sweep --config=configs/scenes.py --workdir=out/sweep --kappa=0,1,4,16,64
 
 About a minute on two cores. The default, "hard": windows of 0.65 of the shorter side, and 16 of the
 20 scenes that a probe set has of each class as exemplars; chosen on two validation worlds, the

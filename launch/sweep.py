@@ -4,8 +4,8 @@ r"""One layer for every κ, α and number of exemplars: what each of them does.
         --kappa=0,1,4,16,64 --alpha=0.9,0.95 --exemplars=4,8,16
 
 No network runs twice. A flag that isn't given has the config's own value; the probe sets are those
-of `config.ablation`. The working directory is the config's: started again with other lists, only
-the scores are computed anew.
+of `config.ablation`. The working directory is the config's: started again with other κ or α, only
+scores and metrics are computed anew; with another largest number of exemplars, their features too.
 """
 
 import time

@@ -191,7 +191,7 @@ def test_a_second_start_reads_what_is_there(swept, target, clip, monkeypatch):
     found = list(sweep_probes(again, shuffled, open_other))
     assert again.seconds == {}
     assert values_of(found) == values_of(cells)
-    # Other values of κ, α and fewer exemplars need scores alone.
+    # Other κ, α and smaller numbers of exemplars need scores alone.
     more = Grid((0.0, 1.0, 4.0), (0.5, 0.8), (5, 1, 3), GRID.views)
     extended = begin(folder, target, clip, Album(IMAGES))
     found = list(sweep_probes(extended, more, open_other))

@@ -103,15 +103,15 @@ def figure(cells: Sequence[Cell]) -> Figure:
         top.set_title(f"{column.view}, α = {column.alpha:g}", fontsize="medium")
         bottom.set_xlabel("κ (0 is the cosine)")
     handles = grid[0, 0].get_legend_handles_labels()
-    drawn.legend(
+    legend = drawn.legend(
         *handles,
         title=f"exemplars a neuron\nbetween dashes: {_band_name(cells)}",
         title_fontproperties={"size": "small"},
-        alignment="center",
         loc="outside upper center",
         ncols=3 * len(columns),
         frameon=False,
     )
+    legend.get_title().set_multialignment("center")
     return drawn
 
 
