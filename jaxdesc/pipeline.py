@@ -18,13 +18,14 @@ from jaxtyping import Array
 from tqdm import tqdm
 
 from jaxdesc import exemplars, memory, scoring
+from jaxdesc.ahead import ahead
 from jaxdesc.config import Config, CropConfig, TargetConfig
 from jaxdesc.device import Watch
 from jaxdesc.errors import InputError
 from jaxdesc.evaluation import metrics
 from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.images.example import Example, Source
-from jaxdesc.images.loader import ahead, batches, even, padded
+from jaxdesc.images.loader import batches, even, padded
 from jaxdesc.models.encoder import ClipEncoder
 from jaxdesc.models.sentence import SentenceEncoder
 from jaxdesc.models.target import LOGITS, Target

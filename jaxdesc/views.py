@@ -15,12 +15,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, UInt8
 from PIL import Image
 
+from jaxdesc.ahead import ahead
 from jaxdesc.attention import peaks, random_centre
 from jaxdesc.config import CropConfig
 from jaxdesc.device import unwatched
 from jaxdesc.errors import InputError, UnusableImage
 from jaxdesc.images.example import Box, Example, Source
-from jaxdesc.images.loader import ahead, batches, padded
+from jaxdesc.images.loader import batches, padded
 from jaxdesc.images.preprocess import Preprocess
 from jaxdesc.models.target import Target
 

@@ -1,7 +1,7 @@
 """Batches of decoded images, prepared ahead of the device (Grain)."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -51,19 +51,6 @@ def batches(
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * batch)
     chosen = grain.MapDataset.source(indices).map(read)
     yield from chosen.to_iter_dataset(options).batch(batch, drop_remainder=False, batch_fn=list)
-
-
-def ahead(items: Iterable[Prepared]) -> Iterator[Prepared]:
-    """Hand out each item only when the next one has been drawn too.
-
-    JAX computes while Python goes on. Where drawing an item starts a computation, the device has
-    the next one to do while the caller waits for this one's result and works on it.
-    """
-    drawn: list[Prepared] = []
-    for item in items:
-        yield from drawn
-        drawn = [item]
-    yield from drawn
 
 
 def even(count: int, largest: int) -> int:

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from jaxdesc.errors import InputError, UnusableImage
-from jaxdesc.images.loader import ahead, batches, even
+from jaxdesc.images.loader import batches, even
 from jaxdesc.images.sources import Example, Folder, Scenes
 
 
@@ -109,15 +109,6 @@ def test_another_error_has_no_stand_in(folder):
 
     with pytest.raises(InputError, match=r"^No image 0 for me\."):
         next(batches(Folder(str(folder)), range(11), refuse, 4, pytest.fail))
-
-
-@pytest.mark.parametrize("count", [0, 1, 2, 5])
-def test_ahead_draws_one_more_than_it_hands_out(count):
-    drawn, seen = [], []
-    for item in ahead(drawn.append(i) or i for i in range(count)):
-        seen.append(item)
-        assert len(drawn) == min(len(seen) + 1, count)
-    assert seen == drawn == list(range(count))
 
 
 @pytest.mark.parametrize(
