@@ -3,7 +3,6 @@
 Tolerances are float32's: sums in another order, through up to twenty layers.
 """
 
-from importlib.util import find_spec
 from typing import NamedTuple
 
 import numpy as np
@@ -94,7 +93,7 @@ WAYS = {"head alone": torch_networks.grad_cam, "hooks": torch_networks.grad_cam_
 
 def package(target, pixels, classes=None):
     """pytorch-grad-cam where it is installed; elsewhere what it does."""
-    if find_spec("pytorch_grad_cam") and find_spec("torchvision"):
+    if torch_networks.package_available():
         return torch_networks.grad_cam_package(target, pixels, classes, raw=True)
     return torch_networks.grad_cam_hooks(target, pixels, classes)
 

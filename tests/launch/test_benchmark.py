@@ -4,24 +4,69 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+SIZES = {"neurons": 3, "exemplars": 5, "images": 15, "concepts": 600, "width": 32}
+PROGRAM = [sys.executable, "-W", "ignore", "-m", "launch.benchmark"]
 
 
-def test_both_sides_are_timed_on_the_same_arrays(tmp_path):
-    sizes = {"neurons": 3, "exemplars": 5, "images": 15, "concepts": 600, "width": 32}
-    options = [f"--{name}={value}" for name, value in sizes.items()]
+def run(*flags):
+    return subprocess.run([*PROGRAM, *flags], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_every_subject(tmp_path):
+    """All but the rivals that PyTorch has to compile, which takes longer than all else here."""
+    options = [f"--{name}={value}" for name, value in SIZES.items()]
     output = tmp_path / "made" / "benchmark.json"
-    program = [sys.executable, "-W", "ignore", "-m", "launch.benchmark", "--rival=torch"]
-    done = subprocess.run(
-        [*program, *options, "--repeats=1", f"--output={output}"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    subjects = [
+        "scoring",
+        "sweep",
+        "averaging",
+        "bfloat16",
+        "disk",
+        "networks",
+        "probe",
+        "roofline",
+    ]
+    options += [f"--subjects={','.join(subjects)}", "--repeats=1", "--batch=8"]
+    done = run(*options, f"--output={output}")
     assert done.returncode == 0, done.stderr
     written = json.loads(output.read_text())
-    assert {name: written[name] for name in sizes} == sizes
-    assert min(written["seconds"].values()) > 0
-    assert {"bare product", "jaxdesc, full", "jaxdesc, screened"} < written["seconds"].keys()
-    assert all(name in done.stdout for name in written["seconds"])
-    assert written["jax"] in done.stdout
-    assert written["torch"] in done.stdout
+    tables = {table["title"]: table for table in written["tables"]}
+    assert len(tables) == 10
+    assert tables["Scoring"]["sizes"].items() >= SIZES.items()
+    names = {"the bare product", "jaxdesc, full", "jaxdesc, screened", "jaxdesc, auto"}
+    assert tables["Scoring"]["medians"].keys() == names
+    assert all(value > 0 for table in tables.values() for value in table["medians"].values())
+    assert all(floor > 0 for floor in tables["Roofline"]["floors"].values())
+    assert (
+        0
+        <= tables["Photos to activations, attention windows"]["facts"][
+            "device idle, share of the pass"
+        ]
+        <= 1
+    )
+    assert all(f"**{title}**" in done.stdout for title in tables)
+    assert output.with_suffix(".md").exists()
+
+
+def test_rivals_are_timed_on_the_same_images(tmp_path):
+    output = tmp_path / "benchmark.json"
+    flags = ["--subjects=networks,probe", "--rival=torch", "--repeats=1", "--batch=4"]
+    done = run(*flags, f"--output={output}")
+    assert done.returncode == 0, done.stderr
+    tables = {t["title"]: t["medians"] for t in json.loads(output.read_text())["tables"]}
+    assert all("jaxdesc" in medians and len(medians) > 1 for medians in tables.values())
+    assert "PyTorch, head alone differentiated" in tables["Grad-CAM"]
+
+
+def test_errors(tmp_path):
+    (tmp_path / "file").touch()
+    for flags, message in (
+        (["--subjects=speed"], "error: Unknown subject 'speed': expected one of scoring, sweep, "),
+        (
+            ["--subjects=averaging", "--repeats=1", f"--output={tmp_path}/file/b.json"],
+            f"error: {tmp_path}/file/b.json can't be written (",
+        ),
+    ):
+        done = run(*flags)
+        assert done.returncode == 2
+        assert done.stderr.splitlines()[-1].startswith(message)

@@ -6,6 +6,7 @@ in float32, normalised. `grad_cam` is the best way that PyTorch has, the head al
 network, and `grad_cam_hooks` is what that package does, written out.
 """
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -226,6 +227,11 @@ def grad_cam_hooks(target, pixels, classes=None):
     maps, gradients = (kept[name].numpy() for name in ("maps", "gradients"))
     weights = gradients.mean(axis=(2, 3))
     return np.maximum((weights[:, :, None, None] * maps).sum(axis=1), 0)
+
+
+def package_available():
+    """Whether pytorch-grad-cam can be imported, with all that it imports."""
+    return all(find_spec(name) for name in ("pytorch_grad_cam", "torchvision"))
 
 
 def grad_cam_package(target, pixels, classes=None, raw=False):

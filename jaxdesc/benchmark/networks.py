@@ -1,0 +1,280 @@
+"""The networks and the pass over images, beside PyTorch's; and the floor of every stage."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr
+from jaxtyping import Array
+
+from jaxdesc import exemplars, scoring
+from jaxdesc.attention import grad_cam
+from jaxdesc.benchmark.features import Arrays
+from jaxdesc.benchmark.scoring import ALPHA, bare
+from jaxdesc.benchmark.timing import Job, Table, timed
+from jaxdesc.compiler import jit, product
+from jaxdesc.images.example import Source
+from jaxdesc.models.encoder import ClipEncoder
+from jaxdesc.models.target import Target
+
+
+class Networks(NamedTuple):
+    """What is timed, and the folders that rivals read the same weights from."""
+
+    target: Target
+    clip: ClipEncoder
+    target_folder: Path
+    clip_folder: Path
+
+
+def networks(loaded: Networks, batch: int, repeats: int, rivals: Any) -> list[Table]:
+    """Activations, Grad-CAM and CLIP's image tower: images a second.
+
+    Args:
+        loaded: the networks.
+        batch: images a forward pass.
+        repeats: of each.
+        rivals: the module of PyTorch's networks, or nothing.
+    """
+    target, clip, rng = loaded.target, loaded.clip, np.random.default_rng(0)
+    views = _views(rng, batch, target.preprocess.size)
+    pixels = np.asarray(target.preprocess.normalise(views))
+    wide = _views(rng, batch, clip.preprocess.size)
+    wide_pixels = np.asarray(clip.preprocess.normalise(wide))
+    forward = [_job("jaxdesc", batch, lambda: target.activations(pixels))]
+    cams = [_job("jaxdesc", batch, lambda: grad_cam(target, pixels))]
+    image = [_job("jaxdesc", batch, lambda: clip.encode_images(wide_pixels))]
+    if rivals:
+        other, other_clip = (
+            rivals.load_target(loaded.target_folder),
+            rivals.load_clip(loaded.clip_folder),
+        )
+        first, last = _torch(pixels), _torch(wide_pixels)
+        _agree(other.logits(first), target.activations(pixels))
+        _agree(rivals.grad_cam(other, first), grad_cam(target, pixels))
+        _agree(rivals.image_features(other_clip, last), clip.encode_images(wide_pixels))
+        forward.append(
+            _job("PyTorch, oneDNN's fused operators", batch, lambda: other.logits(first))
+        )
+        head, hooks = "PyTorch, head alone differentiated", "PyTorch, hooks as in pytorch-grad-cam"
+        cams += [
+            _job(head, batch, lambda: rivals.grad_cam(other, first)),
+            _job(hooks, batch, lambda: rivals.grad_cam_hooks(other, first)),
+        ]
+        if rivals.package_available():
+            package = lambda: rivals.grad_cam_package(other, first)  # noqa: E731
+            cams.append(_job("pytorch-grad-cam", batch, package))
+        tower = "Hugging Face's CLIPModel"
+        image.append(_job(tower, batch, lambda: rivals.image_features(other_clip, last)))
+    sizes = {"target": target.name, "batch": batch, "px": target.preprocess.size}
+    clip_sizes = {"CLIP": clip.name, "batch": batch, "px": clip.preprocess.size}
+    return [
+        timed("Target: logits", sizes, forward, repeats, "jaxdesc"),
+        timed("Grad-CAM", sizes, cams, repeats, "jaxdesc"),
+        timed("CLIP's image tower", clip_sizes, image, repeats, "jaxdesc"),
+    ]
+
+
+def _views(rng: np.random.Generator, batch: int, size: int) -> np.ndarray:
+    return rng.integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
+
+
+def _job(name: str, items: int, compute: Callable[[], Any]) -> Job:
+    def run() -> None:
+        jax.block_until_ready(compute())
+
+    return Job(name, run, items)
+
+
+def _torch(pixels: np.ndarray) -> Any:
+    import torch
+
+    return torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2)
+
+
+def _agree(theirs: Any, ours: Any) -> None:
+    ours = np.asarray(ours, np.float32)
+    largest = np.abs(ours).max()
+    assert np.allclose(np.asarray(theirs), ours, rtol=0, atol=1e-4 * largest), "other results"
+
+
+def probe(
+    loaded: Networks, source: Source, batch: int, repeats: int, rivals: Any, torch_networks: Any
+) -> Table:
+    """The pass over all images: photos to activations on attention windows.
+
+    Args:
+        loaded: the networks.
+        source: the photos.
+        batch: photos a forward pass.
+        repeats: of each.
+        rivals: the module of PyTorch's pipeline, or nothing.
+        torch_networks: the module of PyTorch's networks, or nothing.
+    """
+    # Not at the top: Grain and TensorStore are not everywhere where the networks are timed.
+    from jaxdesc.config import Config, ImagesConfig
+    from jaxdesc.pipeline import Inputs, Run, activate
+    from jaxdesc.store import Store
+    from jaxdesc.vocabulary import Vocabulary
+
+    idle: list[float] = []
+    config = Config(images=ImagesConfig(source=source.spec, batch=batch))
+    inputs = Inputs(loaded.target, loaded.clip, source, Vocabulary((), "none"), loaded.clip)
+
+    def ours() -> np.ndarray:
+        with tempfile.TemporaryDirectory() as folder:
+            run = Run(config, inputs, Store(Path(folder)), quiet=True)
+            activations = activate(run).read("activations")
+            idle.append(run.idle["activate"])
+            return activations
+
+    jobs = [Job("jaxdesc", ours, len(source))]
+    if rivals:
+        target = torch_networks.load_target(loaded.target_folder)
+        other = rivals.Networks(target, loaded.target.preprocess, None, None)
+        job = Job("PyTorch", lambda: rivals.probe(other, source, batch), len(source))
+        jobs.append(job)
+    sizes = {"photos": len(source), "target": loaded.target.name, "batch": batch}
+    table = timed("Photos to activations, attention windows", sizes, jobs, repeats, "jaxdesc")
+    table.facts["device idle, share of the pass"] = float(np.median(idle[1:]))
+    return table
+
+
+def roofline(loaded: Networks, arrays: Arrays, batch: int, repeats: int) -> Table:
+    """What each stage takes, as a multiple of the least that its arithmetic or traffic takes.
+
+    The rates that the floor is of are measured too: a large float32 product, and a copy.
+    """
+    target, clip, rng = loaded.target, loaded.clip, np.random.default_rng(0)
+    views = _views(rng, batch, target.preprocess.size)
+    wide = _views(rng, batch, clip.preprocess.size)
+    tokens = 4096 // 8 * 8
+    texts = [f"A photo of a {word}" for word in _words(rng, tokens // 8)]
+    activations = rng.normal(size=(batch, len(arrays.exemplars))).astype(np.float32)
+    state = exemplars.empty(*arrays.exemplars.shape)
+    rows, valid = np.arange(batch, dtype=np.int32), np.ones(batch, bool)
+    forward = operations(lambda p: target.trunk(target.params, p)[0], _pixels(views))
+    image = operations(clip.encode_images, _pixels(wide))
+    text = operations(_text_tower(clip), np.zeros((tokens // 8, 8), np.int32))
+    weights, clip_weights = _bytes(target.params), _bytes(clip.params)
+    (neurons, count), width = arrays.exemplars.shape, arrays.images.shape[1]
+    concepts = len(arrays.texts)
+    screened = 2.0 * neurons * width * concepts
+    jobs = [
+        _floored("activate: Grad-CAM", batch, lambda: target.view_cams(views), forward, weights),
+        _floored("activate: view", batch, lambda: target.view_activations(views), forward, weights),
+        _floored(
+            "select: top exemplars",
+            batch,
+            lambda: exemplars.update(state, activations, rows, valid),
+            0,
+            activations.nbytes + 2 * 8 * neurons * count,
+        ),
+        _floored("embed: image tower", batch, lambda: clip.encode_views(wide), image, clip_weights),
+        _floored("encode: text tower", len(texts), lambda: clip.encode_texts(texts), text, 0),
+        _floored(
+            "score: full",
+            0,
+            lambda: scoring.discover(*arrays, 16.0, ALPHA, engine="full"),
+            bare(arrays).operations,
+            4 * width * concepts,
+        ),
+        _floored(
+            "score: screened",
+            0,
+            lambda: scoring.discover(*arrays, 16.0, ALPHA, engine="screened"),
+            screened,
+            4 * width * concepts,
+        ),
+    ]
+    sizes = {"batch": batch, "neurons": neurons, "images": len(arrays.images), "concepts": concepts}
+    rates = [_arithmetic(), _copy()]
+    best = timed("", {}, rates, repeats)
+    table = timed("Roofline", sizes, jobs, repeats)
+    table.rates = (
+        rates[0].operations / best.median(rates[0].name),
+        rates[1].traffic / best.median(rates[1].name),
+    )
+    table.facts |= {
+        "GFLOP/s of a large float32 product": table.rates[0] / 1e9,
+        "GB/s read and written by an addition": table.rates[1] / 1e9,
+    }
+    return table
+
+
+def _floored(
+    name: str, items: int, compute: Callable[[], Any], arithmetic: float, traffic: float
+) -> Job:
+    job = _job(name, items, compute)
+    return Job(job.name, job.run, items, float(arithmetic), float(traffic))
+
+
+def _pixels(views: np.ndarray) -> np.ndarray:
+    return np.zeros(views.shape, np.float32)
+
+
+def _words(rng: np.random.Generator, count: int) -> list[str]:
+    """Made-up words of two syllables."""
+    syllables = rng.choice([a + b for a in "bdfgklmnprst" for b in "aeiou"], (count, 2))
+    return ["".join(pair) for pair in syllables.tolist()]
+
+
+def _text_tower(clip: ClipEncoder) -> Callable[..., Any]:
+    from flax import nnx
+
+    return lambda tokens: nnx.merge(clip.graph, clip.params).encode_texts(tokens)
+
+
+def _bytes(params: Any) -> int:
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(params))
+
+
+def _arithmetic() -> Job:
+    left, right = jnp.ones((8192, 512)), jnp.ones((512, 1024))
+    multiply = jit(lambda a, b: product(a, b))
+    return _floored("a large product", 0, lambda: multiply(left, right), 2.0 * 8192 * 512 * 1024, 0)
+
+
+def _copy() -> Job:
+    kept = [jnp.zeros(1 << 26)]
+
+    def again() -> Array:
+        kept[0] = _added(kept[0])
+        return kept[0]
+
+    return _floored("an addition", 0, again, 0, 2 * kept[0].nbytes)
+
+
+# In place: new memory costs more than writing to it.
+_added = jax.jit(lambda values: values + 1, donate_argnums=0)
+
+
+def operations(function: Callable[..., Any], *arguments: Any) -> float:
+    """Multiplications and additions of all products and convolutions of a function."""
+    return sum(_of(equation) for equation in _equations(jax.make_jaxpr(function)(*arguments)))
+
+
+def _equations(program: ClosedJaxpr | Jaxpr) -> Iterator[Any]:
+    jaxpr = program.jaxpr if isinstance(program, ClosedJaxpr) else program
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in jax.tree.leaves(list(equation.params.values())):
+            if isinstance(value, ClosedJaxpr | Jaxpr):
+                yield from _equations(value)
+
+
+def _of(equation: Any) -> float:
+    name, out = equation.primitive.name, equation.outvars[0].aval
+    if name == "dot_general":
+        (contracted, _), _ = equation.params["dimension_numbers"]
+        inner = [equation.invars[0].aval.shape[axis] for axis in contracted]
+        return 2.0 * np.prod(out.shape) * np.prod(inner)
+    if name == "conv_general_dilated":
+        kernel = equation.invars[1].aval
+        outputs = equation.params["dimension_numbers"].rhs_spec[0]
+        return 2.0 * np.prod(out.shape) * kernel.size / kernel.shape[outputs]
+    return 0.0

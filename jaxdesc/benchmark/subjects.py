@@ -1,0 +1,129 @@
+"""What can be timed, by name, and on what."""
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from jaxdesc.benchmark import features, networks, scoring
+from jaxdesc.benchmark.features import Arrays
+from jaxdesc.benchmark.networks import Networks
+from jaxdesc.benchmark.timing import Table
+from jaxdesc.errors import InputError
+from jaxdesc.models.encoder import load_clip
+from jaxdesc.models.sentence import load_sentence_encoder
+from jaxdesc.models.source import locate
+from jaxdesc.models.target import load_target
+from jaxdesc.vocabulary import TEMPLATE, base_template, load_vocabulary, prompts
+
+
+@dataclass(frozen=True)
+class Options:
+    """Sizes, and what is read.
+
+    Attributes:
+        rivals: whether to time PyTorch's ways too.
+        features: how image features lie, one of `features.KINDS`.
+        encoder: sentence encoder of the concepts, WordNet's prompts; made up where empty.
+        neurons, exemplars, images, concepts, width: sizes of the scoring problem.
+        kappa: concentration κ.
+        target, clip: sources of the networks.
+        photos: a folder; scenes where empty.
+        batch: images a forward pass.
+        repeats: runs of each job.
+    """
+
+    rivals: bool = False
+    features: str = "narrow"
+    encoder: str = ""
+    neurons: int = 256
+    exemplars: int = 40
+    images: int = 6400
+    concepts: int = 20_000
+    width: int = 512
+    kappa: float = 16.0
+    target: str = "scenes"
+    clip: str = "scenes"
+    photos: str = ""
+    batch: int = 64
+    repeats: int = 3
+
+    def rival(self, module: str) -> Any:
+        """A module of rivals; nothing where none are asked for."""
+        if not self.rivals:
+            return None
+        try:
+            return importlib.import_module(f"tests.reference.{module}")
+        except ImportError as error:
+            raise InputError(
+                f"The rivals can't be imported ({error}): run in a checkout, with the extra "
+                "'benchmark' installed."
+            ) from error
+
+    @cached_property
+    def arrays(self) -> Arrays:
+        """The scoring problem."""
+        texts, base = self._concepts()
+        sizes = self.neurons, self.exemplars, self.images
+        return features.made_up(self.features, texts, base, *sizes)
+
+    def _concepts(self) -> tuple[np.ndarray, np.ndarray]:
+        if not self.encoder:
+            return features.concepts(self.concepts, self.width)
+        words = load_vocabulary("wordnet", None)
+        if self.concepts > len(words.concepts):
+            raise InputError(
+                f"--concepts is {self.concepts}, but WordNet has {len(words.concepts)}: ask for "
+                "at most as many."
+            )
+        texts = [base_template(TEMPLATE), *prompts(words, TEMPLATE)[: self.concepts]]
+        found = np.asarray(load_sentence_encoder(self.encoder)(texts))
+        found = features.lifted(found, max(self.width, found.shape[1]))
+        return found[1:], found[0]
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """Of the scoring problem, as it came out."""
+        return {
+            "neurons": len(self.arrays.exemplars),
+            "exemplars": self.exemplars,
+            "images": len(self.arrays.images),
+            "concepts": len(self.arrays.texts),
+            "width": self.arrays.texts.shape[1],
+            "features": self.features,
+            "concepts by": self.encoder.rstrip("/").rpartition("/")[2] or "made up",
+        }
+
+    @cached_property
+    def networks(self) -> Networks:
+        """Both networks."""
+        folders = locate(self.target, "target", None)[0], locate(self.clip, "clip", None)[0]
+        return Networks(load_target(self.target), load_clip(self.clip), *folders)
+
+
+def _probe(options: Options) -> list[Table]:
+    from jaxdesc.images.sources import open_source  # may need Grain's neighbours
+
+    source = open_source(f"folder:{options.photos}" if options.photos else "scenes:count=256")
+    rivals = options.rival("torch_pipeline"), options.rival("torch_networks")
+    sizes = options.batch, options.repeats
+    return [networks.probe(options.networks, source, *sizes, *rivals)]
+
+
+SUBJECTS: dict[str, Callable[[Options], list[Table]]] = {
+    "scoring": lambda o: [
+        scoring.engines(o.arrays, o.sizes, o.kappa, o.repeats, o.rival("torch_scoring"))
+    ],
+    "sweep": lambda o: [scoring.sweeps(o.arrays, o.sizes, o.kappa, o.repeats)],
+    "averaging": lambda o: scoring.averaging(o.neurons, o.exemplars, o.repeats),
+    "bfloat16": lambda o: [scoring.rounded(o.arrays, o.sizes)],
+    "disk": lambda o: [scoring.on_disk(o.concepts, o.neurons, o.exemplars, o.width)],
+    "networks": lambda o: networks.networks(
+        o.networks, o.batch, o.repeats, o.rival("torch_networks")
+    ),
+    "probe": _probe,
+    "roofline": lambda o: [networks.roofline(o.networks, o.arrays, o.batch, o.repeats)],
+}

@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+
+from jaxdesc.benchmark.features import KINDS, concepts, lifted, made_up
+
+
+def mean_cosine(arrays):
+    """Between different exemplars of a neuron."""
+    views = arrays.images[arrays.exemplars].astype(np.float64)
+    pairs = np.einsum("nof,npf->nop", views, views)
+    return pairs[:, ~np.eye(views.shape[1], dtype=bool)].mean()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_features_are_unit_vectors_of_the_sizes_asked_for(kind):
+    texts, base = concepts(500, 128)
+    arrays = made_up(kind, texts, base, neurons=20, exemplars=10, images=200)
+    assert arrays.exemplars.shape == (20, 10)
+    assert 120 <= len(arrays.images) <= 200
+    assert arrays.exemplars.min() >= 0
+    assert arrays.exemplars.max() < len(arrays.images)
+    for features in (arrays.images, arrays.texts, arrays.base[None]):
+        np.testing.assert_allclose(np.linalg.norm(features, axis=1), 1, rtol=1e-5)
+
+
+def test_narrow_features_have_the_cosines_of_a_pretrained_clip():
+    texts, base = concepts(2000, 512)
+    arrays = made_up("narrow", texts, base, neurons=50, exemplars=20, images=1000)
+    assert 0.6 < mean_cosine(arrays) < 0.8
+    between = arrays.images[::20] @ arrays.images[::20].T
+    assert 0.3 < between[np.triu_indices(50, 1)].mean() < 0.6
+    to_texts = arrays.images @ texts.T
+    assert 0.1 < to_texts.mean() < 0.25
+    assert 0.2 < to_texts.max(axis=1).mean() < 0.4
+
+
+def test_the_other_kinds_are_what_they_are_called():
+    texts, base = concepts(500, 512)
+    sizes = {"neurons": 20, "exemplars": 10, "images": 200}
+    cosine = {kind: mean_cosine(made_up(kind, texts, base, **sizes)) for kind in KINDS}
+    assert cosine["narrow"] > cosine["mixed"] > cosine["wide"] > cosine["random"]
+    assert abs(cosine["random"]) < 0.02
+
+
+def test_neurons_share_classes_where_images_are_few():
+    texts, base = concepts(500, 64)
+    arrays = made_up("narrow", texts, base, neurons=20, exemplars=10, images=50)
+    assert len(arrays.images) <= 50
+    assert mean_cosine(arrays) > 0.6
+
+
+def test_lifted_features_have_the_same_cosines():
+    texts, _ = concepts(30, 24)
+    wide = lifted(texts, 64)
+    assert wide.shape == (30, 64)
+    np.testing.assert_allclose(wide @ wide.T, texts @ texts.T, atol=1e-6)
