@@ -6,6 +6,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -19,6 +20,9 @@ contraction = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 # its time, and φ and the exemplars' sum behind it 0.07 of it instead of 0.5. A ResNet-50 takes 0.6
 # of its time, as convolutions then use both cores, and a ViT-B/32 0.78 of its processor time.
 _CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": ""}
+
+# A ResNet-50's images at a time on a CPU: 5 % faster than 64 at once, in a tenth of the memory.
+PIECE = 4
 
 
 class jit(Generic[Arguments, Result]):
@@ -61,3 +65,23 @@ def compiler_options() -> dict[str, str]:
     except jax.errors.JaxRuntimeError:  # another release, which doesn't know the option
         return {}
     return _CPU_OPTIONS
+
+
+def in_pieces(function: Callable[[Any], Any], rows: Any, size: int = PIECE) -> Any:
+    """Return `function(rows)`, on a CPU a few rows at a time, so that its caches hold the layers.
+
+    Args:
+        function: of independent rows, to one result for each; within a compiled function.
+        rows: a pytree of arrays with as many rows each.
+        size: rows at a time.
+    """
+    count = len(jax.tree.leaves(rows)[0])
+    if jax.default_backend() != "cpu" or count <= size:
+        return function(rows)
+
+    def cut(own: Array) -> Array:
+        padding = jnp.repeat(own[-1:], -count % size, axis=0)
+        return jnp.concatenate([own, padding]).reshape(-1, size, *own.shape[1:])
+
+    pieces = jax.lax.map(function, jax.tree.map(cut, rows))
+    return jax.tree.map(lambda own: own.reshape(-1, *own.shape[2:])[:count], pieces)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxdesc import compiler
-from jaxdesc.compiler import compiler_options, jit
+from jaxdesc.compiler import compiler_options, in_pieces, jit
 
 
 @jit
@@ -54,3 +54,21 @@ def test_there_are_none_for_a_backend_or_release_that_does_not_know_them(
     compiler_options.cache_clear()
     assert compiler_options() == {}
     compiler_options.cache_clear()
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 8, 10])
+@pytest.mark.parametrize("backend", ["cpu", "gpu"])
+def test_pieces_are_the_whole(count, backend, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: backend)
+    rows = np.arange(6.0 * count, dtype=np.float32).reshape(count, 2, 3)
+    sizes = []
+
+    def both(taken):
+        one, other = taken
+        sizes.append(len(one))
+        return {"sum": one.sum(axis=(1, 2)), "other": other + one[:, 0, 0]}
+
+    found = jax.jit(lambda rows, other: in_pieces(both, (rows, other)))(rows, rows[:, 1, 1])
+    np.testing.assert_array_equal(found["sum"], rows.sum(axis=(1, 2)))
+    np.testing.assert_array_equal(found["other"], rows[:, 1, 1] + rows[:, 0, 0])
+    assert sizes == [4 if backend == "cpu" and count > 4 else count]

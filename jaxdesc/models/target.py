@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Float32, Int, UInt8
 
 from jaxdesc import fingerprint
 from jaxdesc.attention import cam_of_maps, cams_and_logits
-from jaxdesc.compiler import jit
+from jaxdesc.compiler import in_pieces, jit
 from jaxdesc.errors import InputError
 from jaxdesc.images.preprocess import Preprocess
 from jaxdesc.models.checkpoint import read_config
@@ -174,11 +174,15 @@ def _activations(
     pixels: Any,
 ) -> Array:
     """Each neuron's activation on pixels, or on views where their preprocessing is given."""
-    feature_maps, taps = trunk(params, preprocess.normalise(pixels) if preprocess else pixels)
-    if layer == LOGITS:
-        return head(params, feature_maps)
-    pool = jnp.mean if pooling == "mean" else jnp.max
-    return pool(taps[layer].astype(jnp.float32), axis=(1, 2))
+
+    def activate(pixels: Array) -> Array:
+        feature_maps, taps = trunk(params, preprocess.normalise(pixels) if preprocess else pixels)
+        if layer == LOGITS:
+            return head(params, feature_maps)
+        pool = jnp.mean if pooling == "mean" else jnp.max
+        return pool(taps[layer].astype(jnp.float32), axis=(1, 2))
+
+    return in_pieces(activate, pixels)
 
 
 @partial(jit, static=("trunk", "head", "preprocess"))
@@ -190,7 +194,11 @@ def _view_cams(
     views: Any,
     classes: Any,
 ) -> Array:
-    return cams_and_logits(trunk, head, params, preprocess.normalise(views), classes)[0]
+    def attend(rows: Any) -> Array:
+        views, classes = rows
+        return cams_and_logits(trunk, head, params, preprocess.normalise(views), classes)[0]
+
+    return in_pieces(attend, (views, classes))
 
 
 def load_target(source: str, *, revision: str | None = None, precision: str = "float32") -> Target:
