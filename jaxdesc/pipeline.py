@@ -76,6 +76,8 @@ class Run:
         seconds: how long each stage took to compute.
         memory: most bytes that were resident while each stage was computed.
         idle: share of the time of `activate` in which the device had nothing queued.
+        began: when, by `time.perf_counter`, whatever led to it began.
+        first_batch: seconds from there to the first activated batch; 0 where there was none.
         skipped: the images that can't be used, as far as it has met them.
     """
 
@@ -86,6 +88,8 @@ class Run:
     seconds: dict[str, float] = field(default_factory=dict)
     memory: dict[str, int] = field(default_factory=dict)
     idle: dict[str, float] = field(default_factory=dict)
+    began: float = field(default_factory=time.perf_counter)
+    first_batch: float = 0.0
     skipped: set[Skipped] = field(default_factory=set)
 
     def stage(
@@ -289,6 +293,7 @@ def probe(run: Run, views: Sequence[str]) -> dict[str, Artifact]:
                 for view, draft in drafts.items():
                     values = _finish(target, config.target, activations[view], batch.skipped)
                     _record(draft, batch, batch.views[view], values, len(source))
+                run.first_batch = run.first_batch or time.perf_counter() - run.began
                 reasons = enumerate(batch.skipped, batch.first)
                 skipped += [(source.identify(i), reason) for i, reason in reasons if reason]
                 bar.update(len(batch.skipped))

@@ -1,5 +1,6 @@
 """From flags to a run: its config, networks, images and vocabulary, opened and checked."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -7,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
 from absl import flags
 from ml_collections import config_flags
 
@@ -21,6 +23,7 @@ from jaxdesc.pipeline import Inputs, Run, check
 from jaxdesc.report import files, tables
 from jaxdesc.store import Store
 from jaxdesc.vocabulary import Vocabulary, load_classes, load_vocabulary
+from launch import STARTED
 from launch.command import MISSING, UNREADABLE
 
 # A Python file with `get_config()`, and its --config.key=value overrides.
@@ -61,6 +64,7 @@ def open_run() -> tuple[Run, Path]:
     if not WORKDIR.value:
         raise InputError("--workdir is missing: say where artifacts and results shall go.")
     workdir = Path(WORKDIR.value)
+    keep_programs(workdir)
     source = open_source(config.images.source)
     vocabulary = open_vocabulary(config, config.vocabulary.source)
     for other in config.ablation.vocabularies:
@@ -70,13 +74,23 @@ def open_run() -> tuple[Run, Path]:
     target = replace(target, classes=load_classes(config.target.classes) or target.classes)
     clip = load_clip(config.clip.source, revision=config.clip.revision, precision=precision)
     inputs = Inputs(target, clip, source, vocabulary, scorer=clip)
-    run = Run(config, inputs, Store(workdir / "artifacts"), QUIET.value)
+    run = Run(config, inputs, Store(workdir / "artifacts"), QUIET.value, began=STARTED)
     check(run)
     if run.names:
         run = replace(run, inputs=replace(inputs, **_judges(config, clip)))
     run = replace(run, config=_pinned(run))
     files.claim(workdir, run.config)
     return run, workdir
+
+
+def keep_programs(workdir: Path) -> None:
+    """Keep compiled programs for later starts, in JAX_COMPILATION_CACHE_DIR or else in `workdir`.
+
+    All of them: what a start needs are dozens of small programs beside a few large ones.
+    """
+    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(workdir / "compilation_cache")
+    jax.config.update("jax_compilation_cache_dir", folder)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
 def _pinned(run: Run) -> Config:
@@ -100,9 +114,10 @@ def open_vocabulary(config: Config, spec: str) -> Vocabulary:
 
 def _judges(config: Config, clip: ClipEncoder) -> dict[str, Any]:
     """The encoders of the metrics: loaded only where there is something to judge."""
-    options, lowered = config.evaluation, config.precision != "float32"
+    options = config.evaluation
+    own = options.scorer in ("", clip.name) and config.precision == "float32"
     return {
-        "scorer": load_clip(options.scorer or clip.name) if options.scorer or lowered else clip,
+        "scorer": clip if own else load_clip(options.scorer or clip.name),
         "sentence": load_sentence_encoder(options.sentence) if options.sentence else None,
     }
 
@@ -128,12 +143,19 @@ def listing_skipped(run: Run, workdir: Path) -> Iterator[None]:
 
 
 def print_stages(run: Run, set_up: float, stages: float) -> None:
-    """Print how long everything took, and the most memory that was resident meanwhile."""
+    """Print how long everything took, and the most memory that was resident meanwhile.
+
+    Args:
+        run: what it noted.
+        set_up: seconds until the run was open.
+        stages: seconds after that.
+    """
     times = ", ".join(
         f"{name} {seconds:.1f} s {run.memory[name] / 2**30:.2f} GiB{_idle(run, name)}"
         for name, seconds in run.seconds.items()
     )
-    print(f"set-up {set_up:.1f} s, stages {stages:.1f} s ({times or 'all done before'})")
+    first = f", first batch after {run.first_batch:.1f} s" if run.first_batch else ""
+    print(f"set-up {set_up:.1f} s, stages {stages:.1f} s ({times or 'all done before'}){first}")
 
 
 def _idle(run: Run, stage: str) -> str:

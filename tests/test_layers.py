@@ -159,7 +159,7 @@ def test_only_the_pipeline_knows_the_stages():
 def test_nothing_imports_launch():
     for module in MODULES:
         launched = {name for name in inside(module) if name.startswith("launch")}
-        shared = {"launch.command", "launch.inputs"}
+        shared = {"launch", "launch.command", "launch.inputs"}
         assert launched <= (shared if module.startswith("launch.") else set()), module
         if module.startswith("jaxdesc"):
             assert not [name for name in inside(module) if name.startswith("configs")], module

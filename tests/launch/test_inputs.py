@@ -1,0 +1,64 @@
+"""What a run keeps for its next start, and what it tells of this one."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from launch import inputs
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_compiled_programs_lie_where_jax_says_or_in_the_workdir(named, tmp_path, monkeypatch):
+    settings = {}
+    monkeypatch.setattr(jax.config, "update", settings.__setitem__)
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    if named:
+        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "mine"))
+    inputs.keep_programs(tmp_path / "run")
+    assert settings["jax_compilation_cache_dir"] == str(
+        tmp_path / ("mine" if named else "run/compilation_cache")
+    )
+    assert settings["jax_persistent_cache_min_compile_time_secs"] == 0
+
+
+def test_a_second_start_compiles_nothing_anew(networks, photos, tmp_path):
+    """And both tell when their first batch was done, and how idle the device was."""
+    album = tmp_path / "photos"
+    album.mkdir()
+    for path in photos[:5]:
+        (album / path.name).symlink_to(path)
+    (tmp_path / "words.txt").write_text("star\nsky\n")
+    flags = {
+        "config": ROOT / "configs" / "photos.py",
+        "workdir": tmp_path / "run",
+        "quiet": "true",
+        "config.target.source": networks.target,
+        "config.clip.source": networks.clip,
+        "config.images.source": f"folder:{album}",
+        "config.vocabulary.source": f"file:{tmp_path / 'words.txt'}",
+        "config.score.exemplars": 3,
+    }
+    environment = {k: v for k, v in os.environ.items() if k != "JAX_COMPILATION_CACHE_DIR"}
+    kept = []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-m", "launch.describe", *(f"--{k}={v}" for k, v in flags.items())],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert re.search(r"GiB \(device idle \d+%\).*, first batch after \d+\.\d s\n", done.stdout)
+        kept.append({p.name for p in (tmp_path / "run" / "compilation_cache").glob("*-cache")})
+        shutil.rmtree(tmp_path / "run" / "artifacts")
+    assert kept[0]
+    assert kept[0] == kept[1]
