@@ -14,6 +14,8 @@ from jaxdesc.ablation import ablate
 from jaxdesc.config import AblationConfig, Config
 from jaxdesc.errors import InputError
 from jaxdesc.images.sources import open_source
+from jaxdesc.models import encoder
+from jaxdesc.models.clip import CLIP
 from jaxdesc.models.encoder import ClipEncoder
 from jaxdesc.pipeline import Inputs, Run, describe
 from jaxdesc.scenes import captions
@@ -402,6 +404,41 @@ def test_one_program_a_stage(tmp_path, clip):
         run(tmp_path, changed(config, score={"kappa": 2.0}), target, clip, source, concepts)
         run(tmp_path, config, target, clip, Album(29, seed=1), concepts)
     assert not {f"jit({name})" for name in stages} & set(names)
+
+
+def test_one_trace_a_stage_and_shape(tmp_path, clip, monkeypatch):
+    """Over many batches, the padded last one of each included, and over two runs."""
+    traced = Counter()
+
+    def counted(name, function):
+        def counting(*args):
+            traced[name, *args[1].shape[:2]] += 1
+            return function(*args)
+
+        return counting
+
+    for name in ("encode_images", "encode_texts"):
+        monkeypatch.setattr(CLIP, name, counted(name, getattr(CLIP, name)))
+    target = plain_target.plain_target(trunk=counted("trunk", plain_target.trunk))
+    sources = [Album(23), Album(23, seed=1)]
+    concepts = [" ".join(["word"] * (1 + i % 3)) + f" {i}" for i in range(40)]
+    config = changed(CONFIG, images={"batch": 6}, clip={"batch": 5})
+    fingerprints = target.fingerprint, target.layers, clip.fingerprint
+    assert all(fingerprints)
+    traced.clear()  # those look at one image, or one text, to name the artifacts
+    for function in (encoder._views, encoder._texts):
+        function.compiled.clear_cache()  # other tests may have had these shapes
+    for source in sources:
+        _, computed = run(tmp_path, config, target, clip, source, concepts)
+        assert {"activate", "embed"} <= set(computed)
+    trunk, images, texts = (
+        [n for (traced_name, *_), n in traced.items() if traced_name == name]
+        for name in ("trunk", "encode_images", "encode_texts")
+    )
+    assert trunk == [2]  # activations and Grad-CAM, each for one shape
+    assert images == [1]
+    assert texts
+    assert set(texts) == {1}
 
 
 # Neurons and images that are out of the ordinary.
