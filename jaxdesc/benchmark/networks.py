@@ -53,7 +53,7 @@ def networks(loaded: Networks, batch: int, repeats: int, rivals: Any) -> list[Ta
             rivals.load_target(loaded.target_folder),
             rivals.load_clip(loaded.clip_folder),
         )
-        first, last = _torch(pixels), _torch(wide_pixels)
+        first, last = rivals.placed(pixels), rivals.placed(wide_pixels)
         _agree(other.logits(first), target.activations(pixels))
         _agree(rivals.grad_cam(other, first), grad_cam(target, pixels))
         _agree(rivals.image_features(other_clip, last), clip.encode_images(wide_pixels))
@@ -88,12 +88,6 @@ def _job(name: str, items: int, compute: Callable[[], Any]) -> Job:
         jax.block_until_ready(compute())
 
     return Job(name, run, items)
-
-
-def _torch(pixels: np.ndarray) -> Any:
-    import torch
-
-    return torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2)
 
 
 def _agree(theirs: Any, ours: Any) -> None:

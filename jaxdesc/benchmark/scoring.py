@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_dtypes
 import numpy as np
 
 from jaxdesc import memory, scoring
@@ -153,7 +152,7 @@ def averaging(neurons: int, exemplars: int, repeats: int) -> list[Table]:
     return tables
 
 
-_gathered = jit(lambda rows, chosen: full._gathered(rows, chosen, (chosen.shape[1],)))
+_gathered = jit(lambda rows, chosen: full._means(rows, chosen, (chosen.shape[1],)))
 _selected = jit(lambda selecting, rows: product(selecting, rows))
 
 
@@ -172,7 +171,7 @@ def rounded(arrays: Arrays, sizes: Sizes) -> Table:
     """How often features in bfloat16 lead to other concepts."""
 
     def half(features: Any) -> np.ndarray:
-        return features.astype(ml_dtypes.bfloat16)
+        return features.astype(jnp.bfloat16)
 
     views, rows, texts, base = arrays
     facts = {}

@@ -1,9 +1,10 @@
 """The full engine: every distinct exemplar image against every concept.
 
 An image is an exemplar of many neurons, so cosines are taken once for each distinct image: one
-[image, block] product, with φ fused behind it. Then each neuron averages its exemplars' rows, in
-one of two ways, whichever the sizes make faster: it gathers and adds them, or multiplies all rows
-by a matrix that selects its own.
+[image, block] product, with φ fused behind it. Then each neuron gathers and adds its exemplars'
+rows. Of 1,000 neurons with 40 exemplars each, a product with a selecting matrix would average them
+faster below about 200 images alone, fewer than images are padded to, and a segmented sum never
+(`launch.benchmark --subjects=averaging`).
 """
 
 from functools import partial
@@ -24,9 +25,6 @@ from jaxdesc.similarity import t_vmf_difference
 # How many exemplars' rows are added in one pass over the sums.
 _ROWS_AT_ONCE = 8
 
-# Gathering and adding a number of a row, in multiplications of the selecting product.
-_GATHERED = 16.0
-
 
 class Full:
     """Excludes only what the rounding of float32 can't select."""
@@ -40,18 +38,12 @@ class Full:
         self.base = base.reshape(-1, base.shape[2])
         self.kappas, self.counts = kappas.reshape(-1, 1), counts.ravel()
         self.floor = np.full((*self.base.shape, 1), -np.inf, np.float32)
-        self.selecting = _selecting(problem, conditions.counts) if self._selects() else None
-
-    def _selects(self) -> bool:
-        """Whether the selecting product is the faster way."""
-        images, exemplars = len(self.problem.images), self.problem.exemplars.shape[1]
-        return images * len(self.conditions.counts) < _GATHERED * exemplars
 
     def look(self, texts: Float32[Array, "block feature"], count: int) -> Look:
         """Scores of the concepts, a bound for each κ and number of exemplars."""
         known = self.problem.images, self.problem.with_base, self.problem.exemplars
         kappas, counts = self.conditions.kappas, self.conditions.counts
-        return _look(*known, self.selecting, texts, kappas, self.floor, count, counts=counts)
+        return _look(*known, texts, kappas, self.floor, count, counts=counts)
 
     def raise_floor(self, largest: Float32[np.ndarray, "bound neuron"]) -> None:
         """No score below α of the largest can be selected, rounding allowed for."""
@@ -76,20 +68,11 @@ class Full:
         return bend * slope * cosine + rounding.of_mean(exemplars) * (mean + self.base)
 
 
-def _selecting(problem: Problem, counts: tuple[int, ...]) -> Float32[Array, "count neuron image"]:
-    """What gives the mean of each neuron's exemplars' rows when multiplied by all rows."""
-    exemplars = problem.exemplars
-    nothing = jnp.zeros((len(exemplars), len(problem.images)), jnp.float32)
-    neurons = jnp.arange(len(exemplars))[:, None]
-    return jnp.stack([nothing.at[neurons, exemplars[:, :count]].add(1 / count) for count in counts])
-
-
 @partial(jit, static=("counts",))
 def _look(
     images: Float32[Array, "image feature"],
     with_base: Float32[Array, "image"],
     exemplars: Int32[Array, "neuron exemplar"],
-    selecting: Float32[Array, "count neuron image"] | None,
     texts: Float32[ArrayLike, "block feature"],
     kappas: Float32[ArrayLike, "kappa"],
     floor: Float32[ArrayLike, "bound neuron 1"],
@@ -101,9 +84,7 @@ def _look(
 
     def under(kappa: Float32[Array, ""]) -> Float32[Array, "count neuron block"]:
         rows = t_vmf_difference(cosines, with_base[:, None], kappa)
-        if selecting is None:
-            return _gathered(rows, exemplars, counts)
-        return product(selecting, rows[None])
+        return _means(rows, exemplars, counts)
 
     scores = jax.lax.map(under, jnp.asarray(kappas))
     scores = scores.reshape(-1, *scores.shape[2:])
@@ -117,7 +98,7 @@ def _look(
     )
 
 
-def _gathered(
+def _means(
     rows: Float32[Array, "image block"],
     exemplars: Int32[Array, "neuron exemplar"],
     counts: tuple[int, ...],

@@ -188,6 +188,11 @@ class Target:
         return self.head(self.trunk(pixels))
 
 
+def placed(pixels):
+    """What the rivals take of pixels [B, H, W, 3], channels last in memory."""
+    return torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2)
+
+
 def load_target(folder, fused=None):
     """Read timm's folder with torchvision's tensors.
 

@@ -1,4 +1,4 @@
-"""The full engine: room for rounding, bounded memory, two ways to average exemplars."""
+"""The full engine: room for rounding, bounded memory."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 
 from jaxdesc.scoring import discover, full
 from tests.reference import scoring as reference
-from tests.scoring.features import classes, problem, same
+from tests.scoring.features import problem
 
 
 @pytest.mark.parametrize("kappa", [0.0, 1e-3, 16.0, 1e5])
@@ -35,13 +35,12 @@ def test_it_allows_for_rounding(kappa, monkeypatch):
     np.testing.assert_array_equal(found.scores, expected.scores)
 
 
-def compiled(arrays, block, selecting=None, counts=(40,)):
+def compiled(arrays, block, counts=(40,)):
     views, exemplars, texts, base = arrays
     return full._look.compiled.lower(
         jnp.asarray(views),
         jnp.asarray(views @ base),
         jnp.asarray(exemplars, "int32"),
-        selecting,
         jnp.asarray(texts[:block]),
         np.ones(1, np.float32),
         np.zeros((len(counts), len(exemplars), 1), np.float32),
@@ -56,27 +55,3 @@ def test_memory_is_bounded_by_images_and_neurons_times_block():
     bound = 4 * block * (3 * images + 4 * neurons)
     used = compiled(arrays, block).memory_analysis().temp_size_in_bytes
     assert used < bound < 4 * neurons * concepts
-
-
-@pytest.mark.parametrize("kappa", [0.0, 16.0, 1e5])
-def test_both_ways_to_average_exemplars_find_the_same(kappa, monkeypatch):
-    taken, selecting = [], full._selecting
-    monkeypatch.setattr(full, "_selecting", lambda *a: taken.append(1) or selecting(*a))
-    arrays = classes(0, neurons=7)
-    few = discover(*arrays, kappa, 0.5, block=64, engine="full")
-    monkeypatch.setattr(full, "_GATHERED", np.inf)
-    expected = discover(*arrays, kappa, 0.5, block=64, engine="full")
-    assert taken == [1]
-    same(few, expected)
-
-
-def test_the_selecting_product_is_taken_for_few_images_of_many_exemplars(monkeypatch):
-    taken = []
-    monkeypatch.setattr(full, "_selecting", lambda *a: taken.append(1))
-    monkeypatch.setattr(full, "_look", lambda *a, **k: (_ for _ in ()).throw(StopAsyncIteration))
-    for neurons, n, expected in ((6, 40, 1), (40, 40, 0)):
-        taken.clear()
-        views, rows, texts, base = classes(0, neurons=neurons, n=n)
-        with pytest.raises(StopAsyncIteration):
-            discover(views, rows, texts, base, 1, 0.5, engine="full")
-        assert len(taken) == expected
