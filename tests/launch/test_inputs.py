@@ -10,6 +10,8 @@ from pathlib import Path
 import jax
 import pytest
 
+from jaxdesc.config import Config
+from jaxdesc.models.encoder import load_clip
 from launch import inputs
 
 ROOT = Path(__file__).parents[2]
@@ -62,3 +64,15 @@ def test_a_second_start_compiles_nothing_anew(networks, photos, tmp_path):
         shutil.rmtree(tmp_path / "run" / "artifacts")
     assert kept[0]
     assert kept[0] == kept[1]
+
+
+@pytest.mark.parametrize("named", ["", "itself"])
+def test_the_judge_is_float32_whatever_the_precision(named, networks):
+    for precision in ("float32", "bfloat16"):
+        clip = load_clip(str(networks.clip), precision=precision)
+        judges = {"scorer": clip.name if named else "", "sentence": ""}
+        config = Config.from_dict({"precision": precision, "evaluation": judges})
+        scorer = inputs._judges(config, clip)["scorer"]
+        assert {leaf.dtype.name for leaf in jax.tree.leaves(scorer.params)} == {"float32"}
+        assert (scorer is clip) == (precision == "float32")
+        assert scorer.name == clip.name
