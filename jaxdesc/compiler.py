@@ -21,7 +21,7 @@ contraction = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 # of its time, as convolutions then use both cores, and a ViT-B/32 0.78 of its processor time.
 _CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": ""}
 
-# A ResNet-50's images at a time on a CPU: 5 % faster than 64 at once, in a tenth of the memory.
+# A ResNet-50's images at a time on a CPU: 5 % faster than 64 at once, in 61 MiB instead of 980.
 PIECE = 4
 
 
