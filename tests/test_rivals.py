@@ -3,6 +3,7 @@
 Tolerances are float32's: sums in another order, through up to twenty layers.
 """
 
+import shutil
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +17,12 @@ from jaxdesc.models.encoder import load_clip
 from jaxdesc.pipeline import Inputs, Run, activate, embed, select
 from jaxdesc.store import Store
 from jaxdesc.vocabulary import base_template, load_vocabulary, prompts
-from tests.models.torch_checkpoints import channels_first, save_torch_resnet, torch_resnet
+from tests.models.torch_checkpoints import (
+    channels_first,
+    save_torch_resnet,
+    small_torch_clip,
+    torch_resnet,
+)
 from tests.reference import torch_networks, torch_pipeline
 
 PHOTOS, EXEMPLARS, ALPHA = 14, 4, 0.7
@@ -119,12 +125,26 @@ def clips(networks):
     return load_clip(str(networks.clip)), torch_networks.load_clip(networks.clip)
 
 
-def test_image_features(clips, rng):
-    ours, rival = clips
+@pytest.mark.parametrize("fused", [None, False], ids=["default", "eager"])
+@pytest.mark.parametrize("activation", ["embedded world's", "quick_gelu", "gelu"])
+def test_image_features(fused, activation, networks, rng, tmp_path):
+    folder = networks.clip
+    if activation != "embedded world's":
+        folder = tmp_path
+        small_torch_clip({"hidden_act": activation}).save_pretrained(folder)
+        for file in networks.clip.glob("tokenizer*"):
+            shutil.copy(file, folder)
+    ours, rival = load_clip(str(folder)), torch_networks.load_clip(folder, fused)
     size = ours.preprocess.size
-    pixels = rng.normal(size=(3, size, size, 3)).astype(np.float32)
-    theirs = torch_networks.image_features(rival, channels_first(pixels))
-    np.testing.assert_allclose(theirs, ours.encode_images(pixels), rtol=0, atol=1e-6)
+    for count in (3, 5, 2):
+        pixels = rng.normal(size=(count, size, size, 3)).astype(np.float32)
+        theirs = torch_networks.image_features(rival, channels_first(pixels))
+        np.testing.assert_allclose(theirs, ours.encode_images(pixels), rtol=0, atol=1e-6)
+
+
+def test_the_fused_tower_is_what_runs_where_there_is_one(clips):
+    available = torch_networks.FusedTower.available()
+    assert isinstance(clips[1].tower, torch_networks.FusedTower) == available
 
 
 @pytest.fixture(scope="module")

@@ -267,15 +267,106 @@ def _chosen(logits, classes):
     return logits[torch.arange(len(logits)), torch.as_tensor(classes)]
 
 
-def load_clip(folder):
-    """Read Hugging Face's CLIP, its image tower ready for `image_features`."""
-    return CLIPModel.from_pretrained(
-        folder, local_files_only=True, attn_implementation="sdpa"
-    ).eval()
+class PackedLinear:
+    """Linear layers of the same input as one of oneDNN's products, its weights packed."""
+
+    def __init__(self, *layers):
+        self.weight = torch.cat([layer.weight.detach() for layer in layers])
+        self.bias = torch.cat([layer.bias.detach() for layer in layers])
+        self.packed, self.rows = None, 0
+
+    def __call__(self, x):
+        return torch.ops.mkldnn._linear_pointwise(x, *self._arguments(x), "none", [], "")
+
+    def added(self, x, other):
+        """The product of x, added to another array."""
+        return torch.ops.mkldnn._linear_pointwise.binary(x, other, *self._arguments(x), "add")
+
+    def _arguments(self, x):
+        rows = x.shape[:-1].numel()
+        if rows > self.rows:
+            self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight, rows)
+            self.rows = rows
+        return self.packed, self.bias
+
+
+# CLIP ViT-B/32's image tower on the same machine, batch 32, images/s, medians of four rounds:
+#     eager, sdpa                                               15.5
+#     oneDNN's products, weights packed, quick_gelu in place    19.2
+#     also queries, keys, values as one, and sums in products   20.9
+# and at batch 64 in other rounds, as processor seconds an image:
+#     eager 0.152, torch.compile with inductor freezing 0.139 (minutes to compile); here 0.112
+# PyTorch's own products are MKL's, which are slower than oneDNN's on this processor.
+class FusedTower:
+    """The image tower of a CLIPModel in oneDNN's products."""
+
+    def __init__(self, model):
+        self.vision = model.vision_model
+        self.heads = model.config.vision_config.num_attention_heads
+        self.layers = [
+            (
+                layer,
+                PackedLinear(*(getattr(layer.self_attn, f"{name}_proj") for name in "qkv")),
+                PackedLinear(layer.self_attn.out_proj),
+                PackedLinear(layer.mlp.fc1),
+                PackedLinear(layer.mlp.fc2),
+            )
+            for layer in self.vision.encoder.layers
+        ]
+        quick = model.config.vision_config.hidden_act == "quick_gelu"
+        self.activation = quick_gelu if quick else self.layers[0][0].mlp.activation_fn
+
+    @staticmethod
+    def available():
+        """Whether this build of PyTorch has these operators."""
+        return torch.backends.mkldnn.is_available() and hasattr(
+            torch.ops.mkldnn, "_linear_pointwise"
+        )
+
+    def __call__(self, pixels):
+        x = self.vision.pre_layrnorm(self.vision.embeddings(pixels))
+        for layer, attended, out, first, second in self.layers:
+            x = out.added(self._attend(attended(layer.layer_norm1(x))), x)
+            x = second.added(self.activation(first(layer.layer_norm2(x))), x)
+        return self.vision.post_layernorm(x[:, 0])
+
+    def _attend(self, attended):
+        batch, length, _ = attended.shape
+        parts = attended.view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        seen = functional.scaled_dot_product_attention(*parts)
+        return seen.transpose(1, 2).reshape(batch, length, -1)
+
+
+def quick_gelu(x):
+    """In one array more, not two."""
+    return torch.mul(x, 1.702).sigmoid_().mul_(x)
+
+
+class Clip:
+    """CLIP's image tower and projection."""
+
+    def __init__(self, model, fused=None):
+        usable = FusedTower.available() if fused is None else fused
+        self.tower = FusedTower(model) if usable else _eager_tower(model)
+        self.projection = model.visual_projection
+
+
+def _eager_tower(model):
+    return lambda pixels: model.vision_model(pixel_values=pixels).pooler_output
+
+
+def load_clip(folder, fused=None):
+    """Read Hugging Face's CLIP.
+
+    Args:
+        folder: as `CLIPModel.from_pretrained` takes it.
+        fused: whether to use oneDNN's operators; by default where there are any.
+    """
+    model = CLIPModel.from_pretrained(folder, local_files_only=True, attn_implementation="sdpa")
+    return Clip(model.eval(), fused)
 
 
 @torch.inference_mode()
 def image_features(clip, pixels):
     """Unit features [B, d] of pixels [B, 3, H, W]."""
-    pooled = clip.vision_model(pixel_values=pixels).pooler_output
-    return functional.normalize(clip.visual_projection(pooled), dim=-1)
+    return functional.normalize(clip.projection(clip.tower(pixels)), dim=-1)
