@@ -241,3 +241,5 @@ def test_the_first_of_equally_active_images_wins():
     activations = np.float32([[1, 2], [3, 2], [3, 0], [0, 2], [3, 1]])
     best = torch_pipeline.most_activating(activations, 3)
     assert best.tolist() == [[1, 2, 4], [0, 1, 3]]
+    many = np.arange(100, dtype=np.float32)[:, None] % 3
+    assert torch_pipeline.most_activating(many, 33).tolist() == [list(range(2, 100, 3))[:33]]
