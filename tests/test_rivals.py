@@ -25,7 +25,7 @@ from tests.models.torch_checkpoints import (
 )
 from tests.reference import torch_networks, torch_pipeline
 
-PHOTOS, EXEMPLARS, ALPHA = 14, 4, 0.7
+PHOTOS, EXEMPLARS, ALPHA = 14, 4, 0.3
 CONCEPTS = ["star", "cat", "red square", "sky", "a dog", "moon", "bunny", "green"]
 SMALL = {"layers": [2, 1, 1, 1], "channels": [8, 12, 16, 20], "stem_width": 8}
 
