@@ -30,6 +30,7 @@ from jaxdesc.models.encoder import ClipEncoder
 from jaxdesc.models.sentence import SentenceEncoder
 from jaxdesc.models.target import LOGITS, Target
 from jaxdesc.result import Exemplar, Result, Skipped, build_neurons
+from jaxdesc.scoring.devices import local_mesh
 from jaxdesc.store import Artifact, Draft, Store
 from jaxdesc.views import Batch, Views, cut_view, cut_views, relevant_options
 from jaxdesc.vocabulary import Vocabulary, base_template, prompts
@@ -494,6 +495,7 @@ def _select_concepts(
             alphas,
             counts,
             run.config.score.block,
+            mesh=local_mesh(),
         )
     except ValueError as error:  # features that are no unit vectors, such as NaN
         raise InputError(f"{run.inputs.clip.name}: {error}") from error

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from jaxdesc.scoring.devices import local_mesh
+
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import jax
@@ -13,6 +15,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from jaxdesc import scoring
 from jaxdesc.scoring import full, screening
+from jaxdesc.scoring.devices import local_mesh
 from tests.scoring.features import MAKERS
 
 jax.config.update("jax_num_cpu_devices", 8)
@@ -45,6 +48,7 @@ for kind in ("classes", "mixed", "cone"):
             np.testing.assert_allclose(
                 one[key].scores, eight[key].scores, rtol=1e-6, atol=1e-6 * scale
             )
+assert local_mesh().devices.tolist() == jax.devices()
 print("same")
 """
 
@@ -59,3 +63,7 @@ def test_one_device_and_eight_find_the_same():
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "same\n"
+
+
+def test_one_device_needs_no_mesh():
+    assert local_mesh() is None
