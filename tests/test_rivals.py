@@ -112,6 +112,13 @@ def test_grad_cam(way, classes, pair, pixels):
     agree(theirs, jd.attention.grad_cam(pair.ours, pixels, classes))
 
 
+def test_grad_cam_of_a_network_as_it_comes(networks, pixels):
+    theirs = torch_networks.grad_cam_hooks(
+        torch_networks.load_plain(networks.target), channels_first(pixels)
+    )
+    agree(theirs, jd.attention.grad_cam(jd.load_target(str(networks.target)), pixels))
+
+
 def test_the_class_matters_to_grad_cam(pair, pixels):
     maps = [
         np.asarray(torch_networks.grad_cam(pair.rival, channels_first(pixels), np.full(5, class_)))

@@ -45,45 +45,54 @@ def networks(loaded: Networks, batch: int, repeats: int, rivals: Any) -> list[Ta
     pixels = np.asarray(target.preprocess.normalise(views))
     wide = _views(rng, batch, clip.preprocess.size)
     wide_pixels = np.asarray(clip.preprocess.normalise(wide))
-    forward = [_job("jaxdesc", batch, lambda: target.activations(pixels))]
-    cams = [_job("jaxdesc", batch, lambda: grad_cam(target, pixels))]
-    image = [_job("jaxdesc", batch, lambda: clip.encode_images(wide_pixels))]
+    sides = {
+        "Target: logits": {"jaxdesc": lambda: target.activations(pixels)},
+        "Grad-CAM": {"jaxdesc": lambda: grad_cam(target, pixels)},
+        "CLIP's image tower": {"jaxdesc": lambda: clip.encode_images(wide_pixels)},
+    }
     if rivals:
-        other, other_clip = (
-            rivals.load_target(loaded.target_folder),
-            rivals.load_clip(loaded.clip_folder),
-        )
-        first, last = rivals.placed(pixels), rivals.placed(wide_pixels)
-        _agree(other.logits(first), target.activations(pixels))
-        _agree(rivals.grad_cam(other, first), grad_cam(target, pixels))
-        _agree(rivals.image_features(other_clip, last), clip.encode_images(wide_pixels))
-        forward.append(
-            _job("PyTorch, oneDNN's fused operators", batch, lambda: other.logits(first))
-        )
-        head, hooks = "PyTorch, head alone differentiated", "PyTorch, hooks as in pytorch-grad-cam"
-        cams += [
-            _job(head, batch, lambda: rivals.grad_cam(other, first)),
-            _job(hooks, batch, lambda: rivals.grad_cam_hooks(other, first)),
-        ]
-        if rivals.package_available():
-            package = lambda: rivals.grad_cam_package(other, first)  # noqa: E731
-            cams.append(_job("pytorch-grad-cam", batch, package))
-        tower = "Hugging Face's CLIPModel"
-        image.append(_job(tower, batch, lambda: rivals.image_features(other_clip, last)))
-    sizes = {"target": target.name, "batch": batch, "px": target.preprocess.size}
-    clip_sizes = {"CLIP": clip.name, "batch": batch, "px": clip.preprocess.size}
+        others = _rivals(rivals, loaded, rivals.placed(pixels), rivals.placed(wide_pixels))
+        for title, own in others.items():
+            ours = sides[title]["jaxdesc"]()
+            for theirs in own.values():
+                _agree(theirs(), ours)
+            sides[title] |= own
+    sizes = {"target": target.name, "CLIP": clip.name, "batch": batch, "px": views.shape[1]}
     return [
-        timed("Target: logits", sizes, forward, repeats, "jaxdesc"),
-        timed("Grad-CAM", sizes, cams, repeats, "jaxdesc"),
-        timed("CLIP's image tower", clip_sizes, image, repeats, "jaxdesc"),
+        timed(title, sizes, [_job(*side, batch) for side in own.items()], repeats, "jaxdesc")
+        for title, own in sides.items()
     ]
+
+
+def _rivals(
+    rivals: Any, loaded: Networks, pixels: Any, wide: Any
+) -> dict[str, dict[str, Callable[[], Any]]]:
+    """PyTorch's ways to do what each table is of."""
+    fused, plain = rivals.load_target(loaded.target_folder), rivals.load_plain(loaded.target_folder)
+    tower = rivals.load_clip(loaded.clip_folder)
+    eager = rivals.load_clip(loaded.clip_folder, fused=False)
+    cams = {
+        "PyTorch, oneDNN's operators, head alone": lambda: rivals.grad_cam(fused, pixels),
+        "as pytorch-grad-cam, BatchNorm folded": lambda: rivals.grad_cam_hooks(fused, pixels),
+        "as pytorch-grad-cam, as it comes": lambda: rivals.grad_cam_hooks(plain, pixels),
+    }
+    if rivals.package_available():
+        cams["pytorch-grad-cam"] = lambda: rivals.grad_cam_package(plain, pixels, raw=True)
+    return {
+        "Target: logits": {"PyTorch, oneDNN's operators": lambda: fused.logits(pixels)},
+        "Grad-CAM": cams,
+        "CLIP's image tower": {
+            "Hugging Face's CLIPModel": lambda: rivals.image_features(eager, wide),
+            "PyTorch, oneDNN's operators": lambda: rivals.image_features(tower, wide),
+        },
+    }
 
 
 def _views(rng: np.random.Generator, batch: int, size: int) -> np.ndarray:
     return rng.integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
 
 
-def _job(name: str, items: int, compute: Callable[[], Any]) -> Job:
+def _job(name: str, compute: Callable[[], Any], items: int) -> Job:
     def run() -> None:
         jax.block_until_ready(compute())
 
@@ -203,7 +212,7 @@ def roofline(loaded: Networks, arrays: Arrays, batch: int, repeats: int) -> Tabl
 def _floored(
     name: str, items: int, compute: Callable[[], Any], arithmetic: float, traffic: float
 ) -> Job:
-    job = _job(name, items, compute)
+    job = _job(name, compute, items)
     return Job(job.name, job.run, items, float(arithmetic), float(traffic))
 
 

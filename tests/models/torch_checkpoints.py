@@ -21,14 +21,20 @@ TORCHVISION_NAMES = (
 )
 
 
+def torchvision_names(names):
+    """torchvision's name of each of Hugging Face's."""
+    found = {}
+    for name in names:
+        found[name] = name
+        for pattern, replacement in TORCHVISION_NAMES:
+            found[name] = re.sub(pattern, replacement, found[name])
+    return found
+
+
 def torchvision_state(model):
     """The model's tensors under torchvision's names."""
-    state = {}
-    for name, tensor in model.state_dict().items():
-        for pattern, replacement in TORCHVISION_NAMES:
-            name = re.sub(pattern, replacement, name)
-        state[name] = tensor.contiguous()
-    return state
+    state = model.state_dict()
+    return {other: state[name].contiguous() for name, other in torchvision_names(state).items()}
 
 
 def torch_resnet(block, depths, channels=(64, 128, 256, 512), stem=64, classes=1000):

@@ -6,15 +6,21 @@ in float32, normalised. `grad_cam` is the best way that PyTorch has, the head al
 network, and `grad_cam_hooks` is what that package does, written out.
 """
 
+import json
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
-from transformers import CLIPModel
+from transformers import CLIPModel, ResNetForImageClassification
+from transformers import ResNetConfig as TorchConfig
+
+from jaxdesc.models.resnet import EXPANSION, ResNetConfig
+from tests.models.torch_checkpoints import torchvision_names
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 
@@ -214,6 +220,37 @@ def grad_cam(target, pixels, classes=None):
     with torch.inference_mode():
         weights = gradients.mean((2, 3))
         return torch.einsum("bchw,bc->bhw", maps.detach(), weights).relu_()
+
+
+class Plain(nn.Module):
+    """Hugging Face's ResNet of the same weights as it comes: BatchNorm is not folded."""
+
+    def __init__(self, folder):
+        super().__init__()
+        folder = Path(folder)
+        tensors = load_file(folder / "model.safetensors")
+        sizes = ResNetConfig.from_timm(json.loads((folder / "config.json").read_text()))
+        widths = [width * EXPANSION[sizes.block] for width in sizes.channels]
+        self.model = ResNetForImageClassification(
+            TorchConfig(
+                embedding_size=sizes.stem_width,
+                hidden_sizes=widths,
+                depths=list(sizes.layers),
+                layer_type=sizes.block,
+                num_labels=sizes.num_classes,
+            )
+        ).eval()
+        names = torchvision_names(self.model.state_dict())
+        self.model.load_state_dict({name: tensors[other] for name, other in names.items()})
+        self.layer4 = self.model.resnet.encoder.stages[3].layers
+
+    def forward(self, pixels):
+        return self.model(pixels.contiguous()).logits
+
+
+def load_plain(folder):
+    """A target for `grad_cam_hooks` alone, as a user of PyTorch has it."""
+    return SimpleNamespace(model=Plain(folder))
 
 
 def grad_cam_hooks(target, pixels, classes=None):
