@@ -241,7 +241,10 @@ class Plain(nn.Module):
             )
         ).eval()
         names = torchvision_names(self.model.state_dict())
-        self.model.load_state_dict({name: tensors[other] for name, other in names.items()})
+        # Checkpoints of timm's lack the counters of batches, which nothing reads here.
+        known = {name: tensors[other] for name, other in names.items() if other in tensors}
+        lacking = self.model.load_state_dict(known, strict=False).missing_keys
+        assert all(name.endswith("num_batches_tracked") for name in lacking), lacking
         self.layer4 = self.model.resnet.encoder.stages[3].layers
 
     def forward(self, pixels):
