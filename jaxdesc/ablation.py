@@ -6,7 +6,8 @@ from itertools import product
 
 from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.images.sources import Source
-from jaxdesc.pipeline import Run, describe
+from jaxdesc.pipeline import describe
+from jaxdesc.stages.run import Run
 from jaxdesc.vocabulary import Vocabulary
 
 

@@ -17,10 +17,10 @@ from jaxdesc.evaluation.metrics import Encoder
 from jaxdesc.images.sources import Source, open_source
 from jaxdesc.models.encoder import ClipEncoder
 from jaxdesc.models.target import Target
-from jaxdesc.pipeline import Inputs, Run
 from jaxdesc.pipeline import describe as run_stages
 from jaxdesc.report.files import write_skipped
 from jaxdesc.result import Exemplar, Result, build_neurons
+from jaxdesc.stages.run import Inputs, Run
 from jaxdesc.store import Store
 from jaxdesc.vocabulary import load_vocabulary
 

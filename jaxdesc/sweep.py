@@ -11,7 +11,9 @@ from jaxdesc.config import KAPPAS, LARGEST_KAPPA, AblationConfig
 from jaxdesc.errors import InputError
 from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.images.sources import Source
-from jaxdesc.pipeline import Run, check, sweep
+from jaxdesc.pipeline import sweep
+from jaxdesc.stages.check import check
+from jaxdesc.stages.run import Run
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ from jaxdesc.images.sources import open_source
 from jaxdesc.models.encoder import ClipEncoder, load_clip
 from jaxdesc.models.sentence import load_sentence_encoder
 from jaxdesc.models.target import load_target
-from jaxdesc.pipeline import Inputs, Run, check
 from jaxdesc.report import files, tables
+from jaxdesc.stages.check import check
+from jaxdesc.stages.run import Inputs, Run
 from jaxdesc.store import Store
 from jaxdesc.vocabulary import Vocabulary, load_classes, load_vocabulary
 from launch import STARTED

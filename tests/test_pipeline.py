@@ -17,9 +17,10 @@ from jaxdesc.images.sources import open_source
 from jaxdesc.models import encoder
 from jaxdesc.models.clip import CLIP
 from jaxdesc.models.encoder import ClipEncoder
-from jaxdesc.pipeline import Inputs, Run, describe
+from jaxdesc.pipeline import describe
 from jaxdesc.scenes import captions
 from jaxdesc.scenes.world import CLASSES
+from jaxdesc.stages.run import Inputs, Run
 from jaxdesc.store import Artifact, Store
 from jaxdesc.vocabulary import load_vocabulary
 from tests import plain_target

@@ -16,9 +16,13 @@ from jaxdesc.config import AblationConfig, Config
 from jaxdesc.errors import InputError
 from jaxdesc.images.sources import Folder
 from jaxdesc.models.encoder import load_clip
-from jaxdesc.pipeline import Inputs, Run, activate, probe, select
 from jaxdesc.result import Skipped
 from jaxdesc.scenes.world import render
+from jaxdesc.stages import activate as activating
+from jaxdesc.stages.activate import activate, probe
+from jaxdesc.stages.embed import embed
+from jaxdesc.stages.run import Inputs, Run
+from jaxdesc.stages.select import select
 from jaxdesc.store import Store
 from jaxdesc.vocabulary import load_vocabulary
 from tests import plain_target
@@ -151,9 +155,9 @@ def test_a_batch_is_started_before_the_last_one_is_waited_for(begin, monkeypatch
         events.append("finish")
         return finished(*arguments)
 
-    began, finished = pipeline._start, pipeline._finish
-    monkeypatch.setattr(pipeline, "_start", start)
-    monkeypatch.setattr(pipeline, "_finish", finish)
+    began, finished = activating._start, activating._finish
+    monkeypatch.setattr(activating, "_start", start)
+    monkeypatch.setattr(activating, "_finish", finish)
     probe(begin(Album(COUNT)), ["attention"])
     s, f = "start", "finish"
     assert events == [s, s, f, s, f, s, f, f]
@@ -294,7 +298,7 @@ def test_an_image_that_breaks_in_between_is_an_error(folder, begin, monkeypatch)
     with pytest.raises(
         InputError, match=rf"^The image '{best}' can't be decoded .*: repair or remo"
     ):
-        pipeline.embed(run, activated, selected)
+        embed(run, activated, selected)
 
 
 def test_ablations_note_them_too(broken, begin):

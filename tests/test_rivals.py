@@ -14,7 +14,10 @@ import jaxdesc as jd
 from jaxdesc.config import Config
 from jaxdesc.images.sources import open_source
 from jaxdesc.models.encoder import load_clip
-from jaxdesc.pipeline import Inputs, Run, activate, embed, select
+from jaxdesc.stages.activate import activate
+from jaxdesc.stages.embed import embed
+from jaxdesc.stages.run import Inputs, Run
+from jaxdesc.stages.select import select
 from jaxdesc.store import Store
 from jaxdesc.vocabulary import base_template, load_vocabulary, prompts
 from tests.models.torch_checkpoints import (

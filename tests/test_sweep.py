@@ -12,9 +12,10 @@ import jaxdesc as jd
 from jaxdesc.config import AblationConfig, Config
 from jaxdesc.errors import InputError
 from jaxdesc.models.encoder import ClipEncoder, load_clip
-from jaxdesc.pipeline import Inputs, Run, describe
+from jaxdesc.pipeline import describe
 from jaxdesc.scenes import captions
 from jaxdesc.scenes.world import CLASSES
+from jaxdesc.stages.run import Inputs, Run
 from jaxdesc.store import Artifact, Store
 from jaxdesc.sweep import Grid, sweep_probes
 from jaxdesc.vocabulary import load_vocabulary

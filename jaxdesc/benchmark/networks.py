@@ -120,7 +120,8 @@ def probe(
     """
     # Not at the top: Grain and TensorStore are not everywhere where the networks are timed.
     from jaxdesc.config import Config, ImagesConfig
-    from jaxdesc.pipeline import Inputs, Run, activate
+    from jaxdesc.stages.activate import activate
+    from jaxdesc.stages.run import Inputs, Run
     from jaxdesc.store import Store
     from jaxdesc.vocabulary import Vocabulary
 

@@ -1,0 +1,108 @@
+"""A run: its choices, what it works on, and what it notes on its way."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from tqdm import tqdm
+
+from jaxdesc import memory
+from jaxdesc.config import Config
+from jaxdesc.evaluation import metrics
+from jaxdesc.images.example import Source
+from jaxdesc.models.encoder import ClipEncoder
+from jaxdesc.models.target import LOGITS, Target
+from jaxdesc.result import Skipped
+from jaxdesc.store import Artifact, Draft, Store
+from jaxdesc.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run works on, beside its config.
+
+    Attributes:
+        target: the network whose neurons are described.
+        clip: compares views with concepts.
+        source: the probe images.
+        vocabulary: the concepts.
+        scorer: the CLIP of the metric CLIP cos.
+        sentence: encodes texts for the metric sentence cosine; left out where None.
+    """
+
+    target: Target
+    clip: ClipEncoder
+    source: Source
+    vocabulary: Vocabulary
+    scorer: ClipEncoder
+    sentence: metrics.Encoder | None = None
+
+
+@dataclass
+class Run:
+    """One pass of the pipeline: its config, inputs and store, and what it notes on its way.
+
+    Attributes:
+        config: every choice.
+        inputs: networks, images, vocabulary.
+        store: of the artifacts.
+        quiet: no progress bars.
+        seconds: how long each stage took to compute.
+        memory: most bytes that were resident while each stage was computed.
+        idle: share of the time of `activate` in which the device had nothing queued.
+        began: when, by `time.perf_counter`, whatever led to it began.
+        first_batch: seconds from there to the first activated batch; 0 where there was none.
+        skipped: the images that can't be used, as far as it has met them.
+    """
+
+    config: Config
+    inputs: Inputs
+    store: Store
+    quiet: bool = False
+    seconds: dict[str, float] = field(default_factory=dict)
+    memory: dict[str, int] = field(default_factory=dict)
+    idle: dict[str, float] = field(default_factory=dict)
+    began: float = field(default_factory=time.perf_counter)
+    first_batch: float = 0.0
+    skipped: set[Skipped] = field(default_factory=set)
+
+    def stage(
+        self, name: str, inputs: Mapping[str, Any], compute: Callable[[Draft], None]
+    ) -> Artifact:
+        """Find or compute one artifact, and note what it took to compute."""
+        return self.stages(name, {name: inputs}, lambda drafts: compute(drafts[name]))[name]
+
+    def stages(
+        self,
+        name: str,
+        inputs: Mapping[str, Mapping[str, Any]],
+        compute: Callable[[Mapping[str, Draft]], None],
+    ) -> dict[str, Artifact]:
+        """Find or compute several artifacts of a stage, and note what it took to compute."""
+        began = time.perf_counter()
+        memory.reset_peak()
+        artifacts = self.store.stages(name, inputs, compute)
+        if any(artifact.computed for artifact in artifacts.values()):
+            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
+            self.memory[name] = max(self.memory.get(name, 0), memory.peak())
+        return artifacts
+
+    def bar(self, total: int, stage: str, unit: str = "img", delay: float = 0) -> tqdm:
+        """A progress bar, over images if not said otherwise, shown after `delay` seconds."""
+        look = {"unit": unit, "disable": self.quiet, "mininterval": 0.5, "delay": delay}
+        return tqdm(total=total, desc=stage, **look)
+
+    @cached_property
+    def names(self) -> tuple[tuple[str, ...], ...]:
+        """Class names of the layer's neurons, where they are classes."""
+        return self.inputs.target.classes if self.config.target.layer == LOGITS else ()
+
+    @property
+    def views(self) -> list[str]:
+        """Its own view, and those of the ablation that it is part of: one pass cuts them all."""
+        own, options = self.config.crop.view, self.config.ablation
+        source = self.config.images.source
+        asked = options.views if options.kappas and source in (options.probes or (source,)) else ()
+        return list(dict.fromkeys([own, *asked]))

@@ -1,0 +1,84 @@
+"""Score: the concepts of every neuron."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxdesc import scoring
+from jaxdesc.errors import InputError
+from jaxdesc.scoring.devices import local_mesh
+from jaxdesc.stages.run import Run
+from jaxdesc.store import Artifact, Draft
+
+
+class Setting(NamedTuple):
+    """What a sweep varies: all that matters only once every network has run."""
+
+    kappa: float
+    alpha: float
+    exemplars: int
+
+
+def score(run: Run, selected: Artifact, embedded: Artifact, encoded: Artifact) -> Artifact:
+    """Score all neurons against all concepts and keep what lies above the threshold.
+
+    Arrays: those of `scoring.Selection`; a dead neuron has no concept.
+    """
+    options = run.config.score
+    inputs = {
+        "embed": embedded.name,
+        "encode": encoded.name,
+        "kappa": options.kappa,
+        "alpha": options.alpha,
+    }
+
+    def compute(draft: Draft) -> None:
+        own = Setting(options.kappa, options.alpha, options.exemplars)
+        (found,) = select_concepts(run, [own], selected, embedded, encoded)
+        for name, values in asdict(found).items():
+            draft.write(name, values)
+
+    return run.stage("score", inputs, compute)
+
+
+def select_concepts(
+    run: Run, settings: Sequence[Setting], selected: Artifact, embedded: Artifact, encoded: Artifact
+) -> list[scoring.Selection]:
+    """The selection of every setting of a grid."""
+    rows = np.searchsorted(embedded.read("images"), selected.read("images")).astype(np.int32)
+    kappas, alphas, counts = map(distinct, zip(*settings, strict=True))
+    try:
+        found = scoring.sweep(
+            embedded.read("features"),
+            rows,
+            encoded.read("features"),
+            encoded.read("base"),
+            kappas,
+            alphas,
+            counts,
+            run.config.score.block,
+            mesh=local_mesh(),
+        )
+    except ValueError as error:  # features that are no unit vectors, such as NaN
+        raise InputError(f"{run.inputs.clip.name}: {error}") from error
+    dead = selected.read("dead")
+    return [found[setting].without(dead) for setting in settings]
+
+
+def distinct(values: Sequence[Any]) -> list[Any]:
+    """Each value once, in the order in which they come."""
+    return list(dict.fromkeys(values))
+
+
+def texts(run: Run, selection: scoring.Selection) -> list[list[tuple[str, float]]]:
+    """Each neuron's concepts and their scores."""
+    vocabulary, neurons = run.inputs.vocabulary.concepts, range(len(selection.counts))
+    return [[(vocabulary[j], value) for j, value in selection.of(i)] for i in neurons]
+
+
+def selection(scored: Artifact) -> scoring.Selection:
+    """What `score` has found."""
+    names = ("counts", "concepts", "scores", "maximum", "threshold")
+    return scoring.Selection(**{name: scored.read(name) for name in names})

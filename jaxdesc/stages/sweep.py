@@ -1,0 +1,39 @@
+"""Sweep: score and evaluate for a whole grid of κ, α and numbers of exemplars."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jaxdesc.stages.evaluate import measure
+from jaxdesc.stages.run import Run
+from jaxdesc.stages.score import Setting, distinct, select_concepts
+from jaxdesc.store import Artifact, Draft
+
+
+def sweep(
+    run: Run,
+    settings: Sequence[Setting],
+    selected: Artifact,
+    embedded: Artifact,
+    encoded: Artifact,
+    words: Artifact,
+) -> Artifact:
+    """Score and evaluate for every setting of a grid, as `score` and `evaluate` do for one.
+
+    Arrays: those of `scoring.Selection` and one a metric, of one setting after the other; but for
+    concepts and scores, [S, N].
+    """
+    grid = zip(Setting._fields, map(distinct, zip(*settings, strict=True)), strict=True)
+    inputs = {"embed": embedded.name, "encode": encoded.name, "words": words.name}
+
+    def compute(draft: Draft) -> None:
+        each = select_concepts(run, settings, selected, embedded, encoded)
+        for name in ("counts", "maximum", "threshold"):
+            draft.write(name, np.stack([getattr(own, name) for own in each]))
+        for name in ("concepts", "scores"):
+            draft.write(name, np.concatenate([getattr(own, name) for own in each]))
+        measured = measure(run, each, words)
+        for name in words.values["metrics"]:
+            draft.write(name, np.stack([own.values[name] for own in measured]))
+
+    return run.stage("sweep", inputs | dict(grid), compute)
