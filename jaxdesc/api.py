@@ -21,7 +21,7 @@ from jaxdesc.pipeline import describe as run_stages
 from jaxdesc.report.files import write_skipped
 from jaxdesc.result import Exemplar, Result, build_neurons
 from jaxdesc.stages.run import Inputs, Run
-from jaxdesc.store import Store
+from jaxdesc.store import Place, Store
 from jaxdesc.vocabulary import load_vocabulary
 
 Options = TypeVar("Options", TargetConfig, CropConfig, ScoreConfig)
@@ -56,9 +56,9 @@ def describe(
         kappa: concentration κ ≥ 0, 16 by default; 0 is the cosine (WWW).
         alpha: concept sensitivity α in (0, 1], 0.95 by default.
         exemplars: most activating views a neuron, 40 by default.
-        workdir: where artifacts are kept, so that a later call with the same inputs reads instead
-            of computing, and skipped.csv lists the images that can't be used (they are in
-            `Result.skipped` too); a temporary directory by default.
+        workdir: where artifacts are kept, a local path or gs://BUCKET/PATH, so that a later call
+            with the same inputs reads instead of computing, and skipped.csv lists the images that
+            can't be used (they are in `Result.skipped` too); a temporary directory by default.
         scorer: the CLIP of the metric CLIP cos; `clip` by default.
         sentence_encoder: distinct texts -> unit features [K, d], for the metric sentence cosine.
         quiet: no progress bars.
@@ -87,13 +87,14 @@ def describe(
     )
     inputs = Inputs(target, clip, source, vocabulary, scorer or clip, sentence_encoder)
     with tempfile.TemporaryDirectory() as temporary:
-        store = Store(Path(workdir or temporary) / "artifacts")
-        run = Run(settings, inputs, store, quiet)
+        place = Place(workdir or temporary)
+        run = Run(settings, inputs, Store(place.at("artifacts")), quiet)
         try:
-            return run_stages(run)
+            with run.store.held():
+                return run_stages(run)
         finally:
             if workdir:
-                write_skipped(Path(workdir), run.skipped)
+                write_skipped(place, run.skipped)
 
 
 def _changed(options: Options, **given: Any) -> Options:

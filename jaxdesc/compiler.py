@@ -67,21 +67,25 @@ def compiler_options() -> dict[str, str]:
     return _CPU_OPTIONS
 
 
-def in_pieces(function: Callable[[Any], Any], rows: Any, size: int = PIECE) -> Any:
-    """Return `function(rows)`, on a CPU a few rows at a time, so that its caches hold the layers.
+def in_pieces(
+    function: Callable[[Any, Any], Any], params: Any, rows: Any, size: int = PIECE
+) -> Any:
+    """Return `function(params, rows)`, on a CPU a few rows at a time: its caches hold the layers.
 
     Args:
-        function: of independent rows, to one result for each; within a compiled function.
+        function: of weights and independent rows, to one result for each row; within a compiled
+            function.
+        params: the weights.
         rows: a pytree of arrays with as many rows each.
         size: rows at a time.
     """
     count = len(jax.tree.leaves(rows)[0])
     if jax.default_backend() != "cpu" or count <= size:
-        return function(rows)
+        return function(params, rows)
 
     def cut(own: Array) -> Array:
         padding = jnp.repeat(own[-1:], -count % size, axis=0)
         return jnp.concatenate([own, padding]).reshape(-1, size, *own.shape[1:])
 
-    pieces = jax.lax.map(function, jax.tree.map(cut, rows))
+    pieces = jax.lax.map(partial(function, params), jax.tree.map(cut, rows))
     return jax.tree.map(lambda own: own.reshape(-1, *own.shape[2:])[:count], pieces)

@@ -20,3 +20,7 @@ class UnusableImage(InputError):
     def __init__(self, image: str, reason: str):
         super().__init__(f"The image {image} {reason}: repair or remove it.")
         self.reason = reason
+
+
+class Stopped(Exception):
+    """A run was asked to stop, and has finished the shard that it was at."""

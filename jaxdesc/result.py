@@ -1,15 +1,17 @@
 """What a run found: each neuron with its concepts, scores, exemplars and flags."""
 
 import csv
+import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxdesc.evaluation.metrics import Metrics
+from jaxdesc.store import write_file
 
 
 class Skipped(NamedTuple):
@@ -123,7 +125,7 @@ class Result(Sequence[Neuron]):
     def to_csv(self, path: str | Path) -> None:
         """Write one row a concept: layer, unit, rank, concept, score."""
 
-        def rows(file: IO[str]) -> None:
+        def rows(file: io.TextIOBase) -> None:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["layer", "unit", "rank", "concept", "score"])
             for neuron in self:
@@ -135,7 +137,7 @@ class Result(Sequence[Neuron]):
     def to_json(self, path: str | Path) -> None:
         """Write one JSON object a line and neuron (JSON Lines)."""
 
-        def lines(file: IO[str]) -> None:
+        def lines(file: io.TextIOBase) -> None:
             for neuron in self:
                 file.write(json.dumps(neuron.to_dict(), ensure_ascii=False) + "\n")
 
@@ -157,14 +159,15 @@ class Result(Sequence[Neuron]):
         }
 
 
-def write_whole(path: str | Path, write: Callable[[IO[str]], None]) -> None:
-    """Write a text file so that it is either the old one or the whole new one."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    with unfinished.open("w", encoding="utf-8", newline="") as file:
-        write(file)
-    unfinished.replace(path)
+def write_whole(path: str | Path, write: Callable[[io.TextIOBase], None]) -> None:
+    """Write a text file, on a disk or in a bucket, so that it is the old one or the whole new one.
+
+    Raises:
+        InputError: it can't be written.
+    """
+    text = io.StringIO(newline="")
+    write(text)
+    write_file(path, text.getvalue().encode())
 
 
 def build_neurons(

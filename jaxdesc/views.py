@@ -52,13 +52,13 @@ class Batch(NamedTuple):
     """All views of a batch of images.
 
     Attributes:
-        first: index of the first image.
+        images: indices of its images.
         views: by the name of the view.
         skipped: why an image can't be used, and nothing for one that can; a black picture stands in
             for it.
     """
 
-    first: int
+    images: Sequence[int]
     views: Mapping[str, Views]
     skipped: tuple[str, ...]
 
@@ -110,10 +110,11 @@ def cut_views(
     source: Source,
     crop: CropConfig,
     views: Sequence[str],
+    images: Sequence[int],
     batch: int,
     watch: Callable[[Any], Any] = unwatched,
 ) -> Iterator[Batch]:
-    """Cut some views of every image, in order; each image is decoded once.
+    """Cut some views of some images, in order; each image is decoded once.
 
     While the windows of one batch are cut, the device has Grad-CAM of the next to do, and threads
     decode those that follow.
@@ -123,6 +124,7 @@ def cut_views(
         source: the images; with boxes for the view "box", labels for cam_class "label".
         crop: all about the windows but which views.
         views: names of the views.
+        images: indices of the images.
         batch: images at once; one shape for every batch.
         watch: called with all that is queued on the device.
 
@@ -138,7 +140,7 @@ def cut_views(
         black = Example(Image.new("RGB", (1, 1)), label=0, box=(0.0, 0.0, 1.0, 1.0))
         return prepare(index, black)._replace(reason=error.reason)
 
-    chunks = batches(source, range(len(source)), prepare, batch, stand_in)
+    chunks = batches(source, images, prepare, batch, stand_in)
     attended = ((chunk, watch(_attend(target, crop, chunk, batch))) for chunk in chunks)
     first = 0
     with ThreadPoolExecutor() as threads:
@@ -151,7 +153,7 @@ def cut_views(
                 cut = partial(_cut_attended, target.preprocess, crop.field)
                 windows[ATTENTION] = list(threads.map(cut, [p.attended for p in chunk], found))
             yield Batch(
-                first,
+                images[first : first + len(chunk)],
                 {view: _stacked(own, batch) for view, own in windows.items()},
                 tuple(prepared.reason for prepared in chunk),
             )

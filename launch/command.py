@@ -1,12 +1,18 @@
 """How every launch script starts: flags to config, and bad input to one sentence."""
 
+import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
 
+import jax
 from absl import app, flags, logging
 
 from jaxdesc.config import Config, unknown_key
-from jaxdesc.errors import InputError
+from jaxdesc.errors import InputError, Stopped
 
 MISSING = "--config is missing: give a Python config, such as configs/scenes.py."
 UNREADABLE = (
@@ -15,12 +21,18 @@ UNREADABLE = (
 )
 
 
+# Exit codes, as a shell gives them for a process that a signal has ended.
+TERMINATED, INTERRUPTED = 128 + signal.SIGTERM, 128 + signal.SIGINT
+
+_asked = threading.Event()
+
+
 def run(main: Callable[[], None]) -> None:
     """Parse the flags and run `main`; bad input prints one sentence and exits with code 2."""
     try:
         app.run(lambda arguments: _guarded(main, arguments), flags_parser=_parse)
     except InputError as error:
-        _fail(error)
+        _end(f"error: {error}", 2)
 
 
 def _guarded(main: Callable[[], None], arguments: list[str]) -> None:
@@ -30,12 +42,47 @@ def _guarded(main: Callable[[], None], arguments: list[str]) -> None:
             raise InputError(f"{arguments[1]!r} is no flag: give flags as --name=value.")
         main()
     except InputError as error:
-        _fail(error)
+        _end(f"error: {error}", 2)
+    except Stopped:
+        _end(f"stopped: {_RESUME}", TERMINATED)
+    except KeyboardInterrupt:
+        _end(f"interrupted: {_RESUME}", INTERRUPTED)
 
 
-def _fail(error: InputError) -> None:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-    sys.exit(2)
+_RESUME = "what was finished is kept, and the same command goes on from there."
+
+
+def _end(sentence: str, code: int) -> None:
+    print(" ".join(sentence.split()), file=sys.stderr)
+    if jax.distributed.is_initialized():
+        # A usual exit waits for the other processes, which wait for this one.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Let SIGTERM, a preemption's, end the run after the shard in flight; a second one at once."""
+
+    def ask(_number: int, _frame: Any) -> None:
+        _asked.set()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        print("stopping after the shard in flight", file=sys.stderr)
+
+    _asked.clear()
+    before = signal.signal(signal.SIGTERM, ask)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def stop_if_asked() -> None:
+    """Raise `Stopped` where the run was asked to stop."""
+    if _asked.is_set():
+        raise Stopped
 
 
 def _parse(arguments: list[str]) -> list[str]:

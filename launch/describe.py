@@ -17,7 +17,7 @@ def main() -> None:
     began = time.perf_counter()
     run, workdir = inputs.open_run()
     ready = time.perf_counter()
-    with inputs.listing_skipped(run, workdir):
+    with inputs.working(run, workdir):
         result = describe(run)
         files.write(workdir, run.config, result)
         figures.exemplar_sheet(result[:6], run.inputs.source, workdir / "exemplars.png")

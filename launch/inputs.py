@@ -22,14 +22,18 @@ from jaxdesc.models.target import load_target
 from jaxdesc.report import files, tables
 from jaxdesc.stages.check import check
 from jaxdesc.stages.run import Inputs, Run
-from jaxdesc.store import Store
+from jaxdesc.store import Place, Store
+from jaxdesc.store.processes import watched
 from jaxdesc.vocabulary import Vocabulary, load_classes, load_vocabulary
-from launch import STARTED
+from launch import STARTED, command, processes
 from launch.command import MISSING, UNREADABLE
 
 # A Python file with `get_config()`, and its --config.key=value overrides.
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
 WORKDIR = flags.DEFINE_string("workdir", None, "Where artifacts and results go.")
+OVERWRITE = flags.DEFINE_bool(
+    "overwrite", False, "Drop what a run with another config has found in --workdir."
+)
 QUIET = flags.DEFINE_bool("quiet", False, "No progress bars.")
 
 
@@ -52,8 +56,11 @@ def read_config() -> Config:
     return Config.from_dict(values)
 
 
-def open_run() -> tuple[Run, Path]:
+def open_run() -> tuple[Run, Place]:
     """Open everything that --config names, cheapest first, and make --workdir this config's.
+
+    Of several processes (`launch.processes`) all work, but one alone tells and writes what they
+    have found: what the others do goes nowhere.
 
     Returns:
         The run, checked, and the working directory.
@@ -64,7 +71,7 @@ def open_run() -> tuple[Run, Path]:
     config = read_config()
     if not WORKDIR.value:
         raise InputError("--workdir is missing: say where artifacts and results shall go.")
-    workdir = Path(WORKDIR.value)
+    workdir, together = Place(WORKDIR.value), processes.joined()
     keep_programs(workdir)
     source = open_source(config.images.source)
     vocabulary = open_vocabulary(config, config.vocabulary.source)
@@ -75,21 +82,27 @@ def open_run() -> tuple[Run, Path]:
     target = replace(target, classes=load_classes(config.target.classes) or target.classes)
     clip = load_clip(config.clip.source, revision=config.clip.revision, precision=precision)
     inputs = Inputs(target, clip, source, vocabulary, scorer=clip)
-    run = Run(config, inputs, Store(workdir / "artifacts"), QUIET.value, began=STARTED)
+    store = Store(workdir.at("artifacts"), together, command.stop_if_asked)
+    run = Run(config, inputs, store, QUIET.value or not together.leads, began=STARTED)
     check(run)
     if run.names:
         run = replace(run, inputs=replace(inputs, **_judges(config, clip)))
     run = replace(run, config=_pinned(run))
-    files.claim(workdir, run.config)
+    if not together.leads:
+        return run, processes.nowhere()
+    for name in files.claim(workdir, run.config, OVERWRITE.value):
+        print(f"dropped: {name}")
     return run, workdir
 
 
-def keep_programs(workdir: Path) -> None:
+def keep_programs(workdir: Place) -> None:
     """Keep compiled programs for later starts, in JAX_COMPILATION_CACHE_DIR or else in `workdir`.
 
-    All of them: what a start needs are dozens of small programs beside a few large ones.
+    All of them: what a start needs are dozens of small programs beside a few large ones. Where
+    `workdir` is a bucket, they stay on this machine.
     """
-    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(workdir / "compilation_cache")
+    own = workdir.local or Path.home() / ".cache" / "jaxdesc"
+    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(own / "compilation_cache")
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
@@ -123,7 +136,7 @@ def _judges(config: Config, clip: ClipEncoder) -> dict[str, Any]:
     }
 
 
-def measure(run: Run, workdir: Path) -> list[Cell]:
+def measure(run: Run, workdir: Place) -> list[Cell]:
     """Measure every cell of the config's ablation; `ablation.csv` holds those that are done."""
     cells: list[Cell] = []
     for cell in ablate(run, open_source, partial(open_vocabulary, run.config)):
@@ -133,12 +146,19 @@ def measure(run: Run, workdir: Path) -> list[Cell]:
 
 
 @contextmanager
-def listing_skipped(run: Run, workdir: Path) -> Iterator[None]:
-    """Leave `skipped.csv`, also where so many images can't be used that they stop the run."""
-    try:
-        yield
-    finally:
-        files.write_skipped(workdir, run.skipped)
+def working(run: Run, workdir: Place) -> Iterator[None]:
+    """Hold the working directory, heed a request to stop, and leave `skipped.csv` at the end.
+
+    That list is left also where so many images can't be used that they stop the run.
+    """
+    store = run.store
+    signs = watched(store.processes, store.root.at("processes"))
+    with command.stoppable(), store.held(), signs:
+        try:
+            yield
+        finally:
+            files.write_skipped(workdir, run.skipped)
+        store.processes.sync("the end")
     if run.skipped:
         print(f"images that can't be used, left out: {len(run.skipped)}, listed in skipped.csv")
 

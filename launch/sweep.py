@@ -32,7 +32,7 @@ def main() -> None:
     grid = _grid()
     run, workdir = inputs.open_run()
     ready = time.perf_counter()
-    with inputs.listing_skipped(run, workdir):
+    with inputs.working(run, workdir):
         cells = list(sweep_probes(run, grid, open_source))
     sweeps.write(workdir / "sweep.csv", cells)
     sweeps.draw(workdir, cells)

@@ -9,10 +9,10 @@ holds so far. `tables/` in it then has each table as Markdown, LaTeX and CSV.
 """
 
 import time
-from pathlib import Path
 
 from jaxdesc.errors import InputError
 from jaxdesc.report import paper, tables
+from jaxdesc.store import Place
 from launch import command, inputs
 
 
@@ -22,9 +22,9 @@ def main() -> None:
         _measure()
     if not inputs.WORKDIR.value:
         raise InputError("--workdir is missing: say where results are, or shall go.")
-    workdir = Path(inputs.WORKDIR.value)
+    workdir = Place(inputs.WORKDIR.value)
     for table in paper.tables(tables.read_ablation(workdir / "ablation.csv")):
-        table.write(workdir / "tables")
+        table.write(workdir.at("tables"))
         print(f"\n{table.title} (× 100)\n{table.markdown()}")
     print(f"\ntables in {workdir / 'tables'}")
 
@@ -39,7 +39,7 @@ def _measure() -> None:
         )
     run, workdir = inputs.open_run()
     ready = time.perf_counter()
-    with inputs.listing_skipped(run, workdir):
+    with inputs.working(run, workdir):
         inputs.measure(run, workdir)
     inputs.print_stages(run, ready - began, time.perf_counter() - ready)
 

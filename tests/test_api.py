@@ -11,7 +11,7 @@ import jaxdesc as jd
 from jaxdesc.config import ClipConfig, Config, CropConfig, ImagesConfig, VocabularyConfig
 from jaxdesc.result import Exemplar, Neuron, Result, write_whole
 from jaxdesc.scenes.world import CLASSES
-from jaxdesc.store import Artifact
+from jaxdesc.store import Artifact, Place
 from tests import plain_target
 from tests.album import Album
 from tests.reference import metrics as reference
@@ -147,9 +147,9 @@ def test_scorer_is_another_clip(ask, clip, tmp_path, album):
     texts = []
 
     class Listening(type(clip)):
-        def encode_texts(self, given, progress):
+        def text_batches(self, given):
             texts.append(list(given))
-            return super().encode_texts(given, progress)
+            return super().text_batches(given)
 
     given = {name: getattr(clip, name) for name in clip.__dataclass_fields__}
     scorer = Listening(**given)
@@ -169,7 +169,7 @@ def test_activations_of_ones_own_equal_the_pipeline(ask, clip, album, tmp_path):
     params["weight"][:, 3] = 0
     target = plain_target.plain_target(params)
     found = ask(target, view="centre", workdir=tmp_path)
-    stored = Artifact(tmp_path / "artifacts" / found.fingerprints["activate"], {})
+    stored = Artifact(Place(tmp_path / "artifacts" / found.fingerprints["activate"]), {})
     views = np.stack([clip.preprocess.cut(album[i].image, (0.5, 0.5), 0.875)[0] for i in range(20)])
     bare = jd.describe_activations(
         stored.read("activations"),

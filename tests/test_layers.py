@@ -14,7 +14,16 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("jaxdesc", "launch", "configs")
 
-CORE = ("similarity", "attention", "exemplars", "scoring", "evaluation", "compiler", "ahead")
+CORE = (
+    "similarity",
+    "attention",
+    "exemplars",
+    "scoring",
+    "evaluation",
+    "compiler",
+    "ahead",
+    "mesh",
+)
 ARITHMETIC = {"jax", "numpy", "jaxtyping"}
 
 # What each layer may import beside the standard library: packages, and modules of this package.
@@ -22,7 +31,7 @@ LAYERS = {
     **dict.fromkeys(CORE, (ARITHMETIC, CORE)),
     "errors": (set(), ()),
     "fingerprint": (ARITHMETIC, ()),
-    "store": ({"numpy", "tensorstore"}, ("errors", "fingerprint")),
+    "store": ({"jax", "numpy", "tensorstore"}, ("store", "errors", "fingerprint")),
     "images": (
         ARITHMETIC | {"PIL", "grain", "tensorflow_datasets"},
         ("images", "errors", "attention", "imagenet", "scenes.world"),
@@ -32,7 +41,7 @@ LAYERS = {
     "vocabulary": (set(), ("errors", "imagenet", "wordnet", "scenes.captions")),
     "models": (
         ARITHMETIC | {"flax", "huggingface_hub", "safetensors", "transformers"},
-        ("models", "images", "attention", "compiler", "fingerprint", "errors", "scenes"),
+        ("models", "images", "attention", "compiler", "mesh", "fingerprint", "errors", "scenes"),
     ),
 }
 # Where a layer's rule is wider for one module.
@@ -154,14 +163,16 @@ def test_a_module_a_stage_and_only_the_pipeline_knows_their_order():
         taken = {name for name in inside(module) if within(name, ["stages"])}
         timed = {"activate"} if within(module, ["benchmark"]) else set()
         known = STAGES if module == "jaxdesc.pipeline" or within(module, ["stages"]) else timed
-        assert taken <= {f"jaxdesc.stages.{name}" for name in ("run", "check", *known)}, module
+        assert taken <= {f"jaxdesc.stages.{name}" for name in ("run", "check", "texts", *known)}, (
+            module
+        )
         assert not taken or not within(module, [*LAYERS, "scenes", "config", "result"]), module
 
 
 def test_nothing_imports_launch():
     for module in MODULES:
         launched = {name for name in inside(module) if name.startswith("launch")}
-        shared = {"launch", "launch.command", "launch.inputs"}
+        shared = {"launch", "launch.command", "launch.inputs", "launch.processes"}
         assert launched <= (shared if module.startswith("launch.") else set()), module
         if module.startswith("jaxdesc"):
             assert not [name for name in inside(module) if name.startswith("configs")], module

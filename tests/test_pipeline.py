@@ -21,7 +21,7 @@ from jaxdesc.pipeline import describe
 from jaxdesc.scenes import captions
 from jaxdesc.scenes.world import CLASSES
 from jaxdesc.stages.run import Inputs, Run
-from jaxdesc.store import Artifact, Store
+from jaxdesc.store import Artifact, Place, Store
 from jaxdesc.vocabulary import load_vocabulary
 from tests import plain_target
 from tests.album import Album
@@ -125,7 +125,7 @@ def run(tmp_path, config, target, clip, source, concepts=CONCEPTS, **more):
 
 
 def artifact(tmp_path, result, stage):
-    return Artifact(tmp_path / "artifacts" / result.fingerprints[stage], {})
+    return Artifact(Place(tmp_path / "artifacts" / result.fingerprints[stage]), {})
 
 
 def check(result, wanted, source, config, concepts):
@@ -266,7 +266,11 @@ CHANGES = {
     "field": ({"crop": {"field": 0.5}}, EVERYTHING - {"encode", "words"}),
     "cam input": ({"crop": {"cam_input": "centre"}}, EVERYTHING - {"encode", "words"}),
     "layer": ({"target": {"layer": "patches"}}, {"activate", "select", "embed", "score"}),
-    "batches": ({"images": {"batch": 7}, "clip": {"batch": 9}, "score": {"block": 5}}, set()),
+    "batches": (
+        {"images": {"batch": 7}, "clip": {"batch": 9}, "score": {"block": 5}},
+        EVERYTHING - {"encode", "words"},
+    ),
+    "block": ({"score": {"block": 5}}, set()),
     "seed of another view": ({"crop": {"seed": 5}}, set()),
 }
 
@@ -500,7 +504,7 @@ def test_nan_activations_are_an_error(layer, tmp_path, clip):
     message = f"^Layer '{layer}' of mine gives NaN: its weights or its preprocessing are broken"
     with pytest.raises(InputError, match=message):
         run(tmp_path, config, target, clip, Album(30))
-    assert not [path for path in (tmp_path / "artifacts").iterdir() if "activate" in path.name]
+    assert not [*(tmp_path / "artifacts").glob("activate*")]
 
 
 def test_dead_neurons_have_no_concepts(tmp_path, clip, album):
@@ -554,7 +558,7 @@ def test_errors(parts, source, message, tmp_path, plain, clip):
     with pytest.raises(InputError, match=message):
         run(tmp_path, changed(CONFIG, **parts), plain, clip, source)
     # Said before hours of images, not after.
-    assert not [path for path in (tmp_path / "artifacts").iterdir() if "activate" in path.name]
+    assert not [*(tmp_path / "artifacts").glob("activate*")]
 
 
 def test_names_must_fit_the_neurons(tmp_path, clip):

@@ -155,9 +155,9 @@ def test_a_batch_is_started_before_the_last_one_is_waited_for(begin, monkeypatch
         events.append("finish")
         return finished(*arguments)
 
-    began, finished = activating._start, activating._finish
+    began, finished = activating._start, activating._rows
     monkeypatch.setattr(activating, "_start", start)
-    monkeypatch.setattr(activating, "_finish", finish)
+    monkeypatch.setattr(activating, "_rows", finish)
     probe(begin(Album(COUNT)), ["attention"])
     s, f = "start", "finish"
     assert events == [s, s, f, s, f, s, f, f]
@@ -171,7 +171,7 @@ def test_a_pass_that_fails_leaves_nothing(begin, tmp_path):
     run = begin(Album(COUNT), target=plain_target.plain_target(trunk=trunk))
     with pytest.raises(InputError, match=r"^Layer 'fc' of target gives NaN"):
         probe(run, ["centre", "full"])
-    assert list((tmp_path / "run").iterdir()) == []
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["lock"]
 
 
 # Images that can't be used.

@@ -16,7 +16,7 @@ from jaxdesc.pipeline import describe
 from jaxdesc.scenes import captions
 from jaxdesc.scenes.world import CLASSES
 from jaxdesc.stages.run import Inputs, Run
-from jaxdesc.store import Artifact, Store
+from jaxdesc.store import Artifact, Place, Store
 from jaxdesc.sweep import Grid, sweep_probes
 from jaxdesc.vocabulary import load_vocabulary
 from tests import plain_target
@@ -55,9 +55,9 @@ class CountingClip(ClipEncoder):
         self.seen.append(np.asarray(views))
         return super().encode_views(views)
 
-    def encode_texts(self, texts, *more, **options):
+    def text_batches(self, texts):
         self.texts.update(texts)
-        return super().encode_texts(texts, *more, **options)
+        return super().text_batches(texts)
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def swept(tmp_path_factory, target, clip):
 
 
 def stages(folder):
-    return Counter(path.name.rpartition("-")[0] for path in folder.iterdir())
+    return Counter(path.name.rpartition("-")[0] for path in folder.glob("*-*"))
 
 
 def test_no_network_runs_twice(swept, target):
@@ -109,7 +109,9 @@ def test_no_network_runs_twice(swept, target):
     assert set(source.decoded) == set(range(IMAGES))
     assert max(source.decoded.values()) <= 1 + len(GRID.views)
     embedded = [
-        len(Artifact(path, {}).read("images")) for path in folder.iterdir() if "embed" in path.name
+        len(Artifact(Place(path), {}).read("images"))
+        for path in folder.iterdir()
+        if "embed" in path.name
     ]
     batch = CONFIG.clip.batch
     assert sum(map(len, clip.seen)) == sum(-(-count // batch) * batch for count in embedded)
@@ -129,7 +131,10 @@ def selections(artifact, settings):
 def artifacts_of(folder, stage):
     for path in folder.iterdir():
         if path.name.startswith(f"{stage}-"):
-            yield json.loads((path / "manifest.json").read_text())["inputs"], Artifact(path, {})
+            yield (
+                json.loads((path / "manifest.json").read_text())["inputs"],
+                Artifact(Place(path), {}),
+            )
 
 
 def test_every_cell_is_a_run_of_its_own(swept, tmp_path, target, clip):

@@ -47,8 +47,8 @@ def collect(target, source, crop, names, batch=BATCH):
     """Every view of every image: {view: (pixels, boxes, centres, fallback)}, and the reasons."""
     found = {name: [] for name in names}
     reasons, first = [], 0
-    for chunk in cut_views(target, source, crop, names, batch):
-        assert chunk.first == first
+    for chunk in cut_views(target, source, crop, names, range(len(source)), batch):
+        assert chunk.images == range(len(source))[first : first + len(chunk.skipped)]
         count = len(chunk.skipped)
         first += count
         reasons += chunk.skipped
@@ -144,7 +144,7 @@ def test_another_error_stops_the_pass(target):
             raise InputError("I am no image source.")
 
     with pytest.raises(InputError, match=r"^I am no image source\."):
-        next(cut_views(target, Strange(3), CropConfig(), ["centre"], 2))
+        next(cut_views(target, Strange(3), CropConfig(), ["centre"], range(3), 2))
 
 
 def test_the_device_is_kept_busy(target, monkeypatch):
@@ -162,7 +162,9 @@ def test_the_device_is_kept_busy(target, monkeypatch):
     view_cams, stack = Target.view_cams, views._stacked
     monkeypatch.setattr(Target, "view_cams", started)
     monkeypatch.setattr(views, "_stacked", stacked)
-    for number, _ in enumerate(cut_views(target, Album(COUNT), CropConfig(), ["attention"], BATCH)):
+    for number, _ in enumerate(
+        cut_views(target, Album(COUNT), CropConfig(), ["attention"], range(COUNT), BATCH)
+    ):
         events.append(f"batch {number}")
     assert events == [
         *("look 0", "look 1", "cut 0", "batch 0"),

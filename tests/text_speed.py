@@ -47,7 +47,7 @@ def work(clip, every):
         shapes.append(ids.shape)
         return np.zeros((len(ids), 1), np.float32)
 
-    texts.encode(tokens, compute, longest=clip.length, padding=0)
+    texts.TextBatches(tokens, compute, longest=clip.length, padding=0).encode()
     cells = sum(rows * width for rows, width in shapes)
     return sorted(set(shapes)), cells / sum(map(len, tokens))
 

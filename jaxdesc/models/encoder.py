@@ -1,24 +1,33 @@
 """CLIP ready for use: weights, tokenizer and preprocessing read from one Hugging Face folder."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Float32, UInt8
 
 from jaxdesc import fingerprint
 from jaxdesc.compiler import jit
 from jaxdesc.errors import InputError
 from jaxdesc.images.preprocess import Preprocess
+from jaxdesc.mesh import on_each, shared_out
 from jaxdesc.models.formats import load_clip_model
 from jaxdesc.models.precision import cast, check_precision
 from jaxdesc.models.preprocessor import clip_preprocess
 from jaxdesc.models.source import locate
-from jaxdesc.models.texts import Progress, Tokens, encode, fingerprint_of, tokenize, unseen
+from jaxdesc.models.texts import (
+    Progress,
+    TextBatches,
+    Tokens,
+    fingerprint_of,
+    tokenize,
+    unseen,
+)
 
 # How many of the texts that are too long an error names.
 NAMED = 3
@@ -35,6 +44,7 @@ class ClipEncoder:
         length: most tokens a text may have.
         preprocess: how the image tower wants its images.
         name: for reports.
+        mesh: devices that share views out; the default one where None.
     """
 
     params: Any
@@ -43,6 +53,13 @@ class ClipEncoder:
     length: int
     preprocess: Preprocess
     name: str = "clip"
+    mesh: Mesh | None = None
+
+    def on(self, mesh: Mesh | None) -> "ClipEncoder":
+        """Put it on each device of a mesh, which then share views out; a batch has to be even."""
+        if mesh is None:
+            return self
+        return replace(self, params=on_each(self.params, mesh), mesh=mesh)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -68,7 +85,7 @@ class ClipEncoder:
         self, views: UInt8[np.ndarray, "batch size size 3"]
     ) -> Float[Array, "batch dimension"]:
         """Return unit features of views as they were cut, not yet normalised."""
-        return _views(self.graph, self.preprocess, self.params, views)
+        return _views(self.graph, self.preprocess, self.mesh, self.params, views)
 
     def encode_texts(
         self, texts: Sequence[str], progress: Progress = unseen
@@ -83,15 +100,22 @@ class ClipEncoder:
             InputError: no text, or texts that are blank or have more tokens than the text tower
                 has positions.
         """
+        return self.text_batches(texts).encode(progress)
+
+    def text_batches(self, texts: Sequence[str]) -> TextBatches:
+        """Lay texts out for `encode_texts`, so that what is done of them can be kept.
+
+        Raises:
+            InputError: as `encode_texts`.
+        """
         tokens = tokenize(self.tokenizer, texts)
         self._check_lengths(texts, tokens)
-        return encode(
+        return TextBatches(
             tokens,
             # Padding stands behind the end token, where nothing looks: the tower is causal.
             lambda ids, _: _texts(self.graph, self.params, ids),
             longest=self.length,
             padding=self.tokenizer.eos_token_id,
-            progress=progress,
         )
 
     def _check_lengths(self, texts: Sequence[str], tokens: Sequence[Tokens]) -> None:
@@ -112,9 +136,12 @@ def _images(graph: Any, params: Any, pixels: Any) -> Array:
     return nnx.merge(graph, params).encode_images(pixels)
 
 
-@partial(jit, static=("graph", "preprocess"))
-def _views(graph: Any, preprocess: Preprocess, params: Any, views: Any) -> Array:
-    return nnx.merge(graph, params).encode_images(preprocess.normalise(views))
+@partial(jit, static=("graph", "preprocess", "mesh"))
+def _views(graph: Any, preprocess: Preprocess, mesh: Mesh | None, params: Any, views: Any) -> Array:
+    def encode(params: Any, views: Array) -> Array:
+        return nnx.merge(graph, params).encode_images(preprocess.normalise(views))
+
+    return shared_out(encode, mesh, params, views)
 
 
 @partial(jit, static=("graph",))

@@ -32,7 +32,7 @@ from jaxdesc.models.checkpoint import (
     read_tensors,
 )
 from jaxdesc.models.source import locate
-from jaxdesc.models.texts import Progress, encode, fingerprint_of, tokenize, unseen
+from jaxdesc.models.texts import Progress, TextBatches, fingerprint_of, tokenize, unseen
 
 _SHARED_ROWS = (
     Row(r"(word|position)_embeddings\.embedding", r"embeddings.\1_embeddings.weight"),
@@ -107,12 +107,19 @@ class SentenceEncoder:
         Raises:
             InputError: no text, or blank ones.
         """
-        return encode(
+        return self.text_batches(texts).encode(progress)
+
+    def text_batches(self, texts: Sequence[str]) -> TextBatches:
+        """Lay texts out to be encoded, so that what is done of them can be kept.
+
+        Raises:
+            InputError: no text, or blank ones.
+        """
+        return TextBatches(
             tokenize(self.tokenizer, texts, truncation=True, max_length=self.length),
             partial(_texts, self.graph, self.params),
             longest=self.length,
             padding=self.tokenizer.pad_token_id,
-            progress=progress,
         )
 
 

@@ -1,7 +1,7 @@
 """The target: the network whose neurons are described, and how to read one from a folder."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Float32, Int, UInt8
 
 from jaxdesc import fingerprint
@@ -17,6 +18,7 @@ from jaxdesc.attention import cam_of_maps, cams_and_logits
 from jaxdesc.compiler import in_pieces, jit
 from jaxdesc.errors import InputError
 from jaxdesc.images.preprocess import Preprocess
+from jaxdesc.mesh import on_each, shared_out
 from jaxdesc.models.checkpoint import read_config
 from jaxdesc.models.formats import read_folded_resnet
 from jaxdesc.models.precision import cast, check_precision
@@ -43,6 +45,7 @@ class Target:
         classes: names of each class, the first being its usual one; may be empty, and then
             nothing is evaluated.
         name: for reports.
+        mesh: devices that share views out; the default one where None.
     """
 
     params: Any
@@ -51,6 +54,13 @@ class Target:
     preprocess: Preprocess
     classes: tuple[tuple[str, ...], ...] = ()
     name: str = "target"
+    mesh: Mesh | None = None
+
+    def on(self, mesh: Mesh | None) -> "Target":
+        """Put it on each device of a mesh, which then share views out; a batch has to be even."""
+        if mesh is None:
+            return self
+        return replace(self, params=on_each(self.params, mesh), mesh=mesh)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -144,7 +154,8 @@ class Target:
             classes: the class whose logit each is explained by, one of the network's; the predicted
                 one by default.
         """
-        return _view_cams(self.trunk, self.head, self.preprocess, self.params, views, classes)
+        network = self.trunk, self.head, self.preprocess, self.mesh
+        return _view_cams(*network, self.params, views, classes)
 
     def _activations(
         self, preprocess: Preprocess | None, pixels: Any, layer: str, pooling: str
@@ -153,7 +164,7 @@ class Target:
             self.check_layer(layer)
         if pooling not in POOLINGS:
             raise InputError(f"Unknown pooling {pooling!r}: expected one of {', '.join(POOLINGS)}.")
-        network = self.trunk, self.head, preprocess
+        network = self.trunk, self.head, preprocess, self.mesh
         return _activations(*network, layer, pooling, self.params, pixels)
 
 
@@ -163,11 +174,12 @@ def _feature_maps(trunk: Trunk, params: Any, pixels: Any) -> Array:
 
 
 # What a program does not return, XLA does not write: a ResNet-50's taps are 6 MB an image.
-@partial(jit, static=("trunk", "head", "preprocess", "layer", "pooling"))
+@partial(jit, static=("trunk", "head", "preprocess", "mesh", "layer", "pooling"))
 def _activations(
     trunk: Trunk,
     head: Head,
     preprocess: Preprocess | None,
+    mesh: Mesh | None,
     layer: str,
     pooling: str,
     params: Any,
@@ -175,30 +187,31 @@ def _activations(
 ) -> Array:
     """Each neuron's activation on pixels, or on views where their preprocessing is given."""
 
-    def activate(pixels: Array) -> Array:
+    def activate(params: Any, pixels: Array) -> Array:
         feature_maps, taps = trunk(params, preprocess.normalise(pixels) if preprocess else pixels)
         if layer == LOGITS:
             return head(params, feature_maps)
         pool = jnp.mean if pooling == "mean" else jnp.max
         return pool(taps[layer].astype(jnp.float32), axis=(1, 2))
 
-    return in_pieces(activate, pixels)
+    return shared_out(partial(in_pieces, activate), mesh, params, pixels)
 
 
-@partial(jit, static=("trunk", "head", "preprocess"))
+@partial(jit, static=("trunk", "head", "preprocess", "mesh"))
 def _view_cams(
     trunk: Trunk,
     head: Head,
     preprocess: Preprocess,
+    mesh: Mesh | None,
     params: Any,
     views: Any,
     classes: Any,
 ) -> Array:
-    def attend(rows: Any) -> Array:
+    def attend(params: Any, rows: Any) -> Array:
         views, classes = rows
         return cams_and_logits(trunk, head, params, preprocess.normalise(views), classes)[0]
 
-    return in_pieces(attend, (views, classes))
+    return shared_out(partial(in_pieces, attend), mesh, params, (views, classes))
 
 
 def load_target(source: str, *, revision: str | None = None, precision: str = "float32") -> Target:

@@ -7,7 +7,7 @@ are fixed, so that few programs are compiled, and the same ones for every vocabu
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice, repeat
 from typing import Any
 
@@ -66,38 +66,65 @@ def tokenize(tokenizer: Any, texts: Sequence[str], **options: Any) -> list[Token
     return tokens
 
 
-def encode(
-    tokens: Sequence[Tokens],
-    compute: Compute,
-    *,
-    longest: int,
-    padding: int,
-    progress: Progress = unseen,
-) -> Float32[np.ndarray, "text dimension"]:
-    """Return each text's features, in order; texts of equal tokens get the same bits.
+class TextBatches:
+    """Texts in batches that are computed one by one, in any order, and then put together.
+
+    Texts of equal tokens are computed once, so they have the same features, bit for bit.
 
     Args:
         tokens: of each text, at least one and at most `longest`.
         compute: the network, which must not look beyond a row's own tokens.
         longest: most tokens that the network reads.
         padding: token id behind a row's own tokens.
-        progress: called after each batch.
     """
-    first: dict[Tokens, int] = {}
-    for place, own in enumerate(tokens):
-        first.setdefault(own, place)
-    features = np.empty((len(tokens), 0), np.float32)
-    for batch, ids, lengths in _batches(list(first), longest, padding):
-        found = np.asarray(compute(ids, lengths))[: len(batch)]
-        if not features.size:
-            features = np.empty((len(tokens), found.shape[1]), np.float32)
-        features[[first[own] for own in batch]] = found
-        progress(len(batch))
-    source = np.array([first[own] for own in tokens])
-    repeated = np.flatnonzero(source != np.arange(len(tokens)))
-    features[repeated] = features[source[repeated]]
-    progress(len(repeated))
-    return features
+
+    def __init__(self, tokens: Sequence[Tokens], compute: Compute, *, longest: int, padding: int):
+        first: dict[Tokens, int] = {}
+        for place, own in enumerate(tokens):
+            first.setdefault(own, place)
+        self._source = np.array([first[own] for own in tokens])
+        self._places: list[list[int]] = []
+        self._rows: list[tuple[np.ndarray, np.ndarray]] = []
+        for batch, ids, lengths in _batches(list(first), longest, padding):
+            self._places.append([first[own] for own in batch])
+            self._rows.append((ids, lengths))
+        self._compute = compute
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def size(self, number: int) -> int:
+        """How many distinct texts a batch has."""
+        return len(self._places[number])
+
+    def compute(self, number: int) -> Float32[np.ndarray, "row dimension"]:
+        """Return the features of one batch's distinct texts."""
+        return np.asarray(self._compute(*self._rows[number]))[: len(self._places[number])]
+
+    def features(
+        self, each: Iterable[Float32[np.ndarray, "row dimension"]]
+    ) -> Float32[np.ndarray, "text dimension"]:
+        """Return each text's features, in the order of the texts, from those of all batches."""
+        features = np.empty((0, 0), np.float32)
+        for places, found in zip(self._places, each, strict=True):
+            if not features.size:
+                features = np.empty((len(self._source), found.shape[1]), np.float32)
+            features[places] = found
+        repeated = np.flatnonzero(self._source != np.arange(len(self._source)))
+        features[repeated] = features[self._source[repeated]]
+        return features
+
+    def encode(self, progress: Progress = unseen) -> Float32[np.ndarray, "text dimension"]:
+        """Return each text's features; `progress` is called after each batch with its texts."""
+
+        def told() -> Iterator[np.ndarray]:
+            for number, places in enumerate(self._places):
+                yield self.compute(number)
+                progress(len(places))
+
+        features = self.features(told())
+        progress(len(self._source) - sum(map(len, self._places)))
+        return features
 
 
 def _batches(

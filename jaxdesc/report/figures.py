@@ -1,5 +1,6 @@
 """Pictures of what a run found."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -7,12 +8,15 @@ from PIL import Image, ImageDraw, ImageFont
 
 from jaxdesc.images.sources import Source
 from jaxdesc.result import Exemplar, Neuron
+from jaxdesc.store import write_file
 
 CELL, MARGIN, CAPTION = 132, 6, 34  # px
 INK, PAPER, FRAME = (20, 20, 20), (255, 255, 255), (255, 40, 90)
 
 
-def exemplar_sheet(neurons: Sequence[Neuron], source: Source, path: Path, columns: int = 6) -> None:
+def exemplar_sheet(
+    neurons: Sequence[Neuron], source: Source, path: str | Path, columns: int = 6
+) -> None:
     """Draw a row a neuron: its best exemplars with the window that was looked at, and its concepts.
 
     Args:
@@ -33,8 +37,9 @@ def exemplar_sheet(neurons: Sequence[Neuron], source: Source, path: Path, column
             left = MARGIN + column * (CELL + MARGIN)
             offset = (CELL - picture.height) // 2
             sheet.paste(picture, (left, top + CAPTION + offset))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path)
+    content = io.BytesIO()
+    sheet.save(content, "PNG")
+    write_file(path, content.getvalue())
 
 
 def _caption(neuron: Neuron) -> str:

@@ -6,17 +6,17 @@ views and t-vMF, and table 2 has the two other combinations.
 """
 
 import csv
+import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import IO
 
 from tabulate import tabulate
 
 from jaxdesc.report.tables import TITLES, Row, similarity_name
 from jaxdesc.result import write_whole
+from jaxdesc.store import Place
 
 METRICS = ("clip_cos", "sentence_cos", "f1", "hit")
 VIEWS = ("centre", "attention")
@@ -96,13 +96,13 @@ class Table:
         rows = [_texts(line) for line in self.lines]
         return tabulate(rows, head, tablefmt=form, disable_numparse=True)
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Place) -> None:
         """Write it as Markdown, LaTeX and CSV (one row a metric, numbers × 100)."""
         for suffix, text in (("md", self.markdown()), ("tex", self.latex())):
             write_whole(folder / f"{self.name}.{suffix}", partial(_print_to, text))
         write_whole(folder / f"{self.name}.csv", self._write_csv)
 
-    def _write_csv(self, file: IO[str]) -> None:
+    def _write_csv(self, file: io.TextIOBase) -> None:
         writer = csv.writer(file, lineterminator="\n")
         where = ["method", "view", "kappa", "concepts", "probe", "metric"]
         writer.writerow([*where, "mean", "standard_error", "ceiling", "paper"])
@@ -164,7 +164,7 @@ def _place(line: Line) -> tuple[int, str, int, float, str]:
     return rank, line.vocabulary, VIEWS.index(line.view), kappa, line.probe
 
 
-def _print_to(text: str, file: IO[str]) -> None:
+def _print_to(text: str, file: io.TextIOBase) -> None:
     print(text, file=file)
 
 

@@ -1,5 +1,6 @@
 """A sweep as a file, a table and a picture: each metric over κ, for every α and exemplar count."""
 
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from matplotlib.figure import Figure
 
 from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.report.tables import TITLES, estimates, markdown, percent, summary, write_rows
+from jaxdesc.store import Place, write_file
 from jaxdesc.sweep import Cell
 
 SHOWN = 10  # rows of a table that is cut short
@@ -33,7 +35,7 @@ class Row(NamedTuple):
     neurons: int
 
 
-def write(path: Path, cells: Sequence[Cell]) -> None:
+def write(path: str | Path, cells: Sequence[Cell]) -> None:
     """Write one CSV row for every cell and metric."""
     write_rows(path, Row._fields, (row for cell in cells for row in _rows_of(cell)))
 
@@ -69,13 +71,15 @@ def table(cells: Sequence[Cell]) -> str:
     return markdown(rows) + note
 
 
-def draw(folder: Path, cells: Sequence[Cell]) -> None:
+def draw(folder: Place, cells: Sequence[Cell]) -> None:
     """Write `figure` as sweep.png and sweep.svg."""
-    drawn = figure(cells)
+    drawn, vector, pixels = figure(cells), io.BytesIO(), io.BytesIO()
     # Neither a date nor random names: the same sweep gives the same file.
     with matplotlib.rc_context({"svg.hashsalt": "sweep"}):
-        drawn.savefig(folder / "sweep.svg", metadata={"Date": None})
-    drawn.savefig(folder / "sweep.png", dpi=150)
+        drawn.savefig(vector, format="svg", metadata={"Date": None})
+    drawn.savefig(pixels, format="png", dpi=150)
+    write_file(folder / "sweep.svg", vector.getvalue())
+    write_file(folder / "sweep.png", pixels.getvalue())
 
 
 def figure(cells: Sequence[Cell]) -> Figure:

@@ -1,9 +1,10 @@
 """Tables of an ablation: every view × similarity, and the differences that answer its questions."""
 
 import csv
+import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
 from tabulate import tabulate
@@ -13,6 +14,7 @@ from jaxdesc.errors import InputError
 from jaxdesc.evaluation.metrics import Estimate, Metrics
 from jaxdesc.evaluation.statistics import interval, over_probes
 from jaxdesc.result import write_whole
+from jaxdesc.store import read_file
 
 TITLES = {
     "hit": "Hit Rate",
@@ -77,15 +79,15 @@ def differences(cells: Sequence[Cell]) -> str:
     return markdown(rows)
 
 
-def write_ablation(path: Path, cells: Sequence[Cell]) -> None:
+def write_ablation(path: str | Path, cells: Sequence[Cell]) -> None:
     """Write one CSV row for every cell and metric, as `read_ablation` reads it."""
     write_rows(path, Row._fields, (row for cell in cells for row in _rows_of(cell)))
 
 
-def write_rows(path: Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+def write_rows(path: str | Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Write a CSV file with the names of its columns."""
 
-    def content(file: IO[str]) -> None:
+    def content(file: io.TextIOBase) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(names)
         writer.writerows(rows)
@@ -125,20 +127,20 @@ def _short(number: float) -> float:
     return float(f"{number:.6g}")
 
 
-def read_ablation(path: Path) -> list[Row]:
+def read_ablation(path: str | Path) -> list[Row]:
     """Read the rows that `write_ablation` wrote.
 
     Raises:
         InputError: the file is missing or holds something else.
     """
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return [_row(line) for line in csv.DictReader(file)]
-    except FileNotFoundError as error:
+    content = read_file(path)
+    if content is None:
         raise InputError(
             f"{path} does not exist: nothing was measured there yet; give --config to measure."
-        ) from error
-    except (OSError, LookupError, TypeError, ValueError, csv.Error) as error:
+        )
+    try:
+        return [_row(line) for line in csv.DictReader(content.decode().splitlines())]
+    except (LookupError, TypeError, ValueError, csv.Error) as error:
         raise InputError(
             f"{path} is no ablation of this version ({error}): measure anew in another working "
             "directory."

@@ -5,7 +5,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Shaped
 
@@ -40,9 +39,3 @@ class Devices:
 
 
 ONE = Devices()
-
-
-def local_mesh() -> Mesh | None:
-    """All devices of this process; nothing where there is one, which needs no mesh."""
-    devices = jax.local_devices()
-    return Mesh(np.array(devices), ("concept",)) if len(devices) > 1 else None

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from jaxtyping import Array
@@ -11,12 +12,14 @@ from jaxdesc.ahead import ahead
 from jaxdesc.config import TargetConfig
 from jaxdesc.device import Watch
 from jaxdesc.errors import InputError
+from jaxdesc.images.example import Source
 from jaxdesc.images.loader import even
+from jaxdesc.mesh import device_count, local_mesh
 from jaxdesc.models.target import Target
 from jaxdesc.result import Skipped
 from jaxdesc.stages.run import Run
-from jaxdesc.store import Artifact, Draft
-from jaxdesc.views import Batch, Views, cut_views, relevant_options
+from jaxdesc.store import Artifact, Draft, Shards
+from jaxdesc.views import Batch, cut_views, relevant_options
 
 
 def activate(run: Run) -> Artifact:
@@ -37,6 +40,8 @@ def activate(run: Run) -> Artifact:
 def probe(run: Run, views: Sequence[str]) -> dict[str, Artifact]:
     """Activate several views in one pass over the images, each of which is decoded once.
 
+    A shard is a batch of one device.
+
     Args:
         run: all whose choices hold, but for `config.crop.view`.
         views: names of the views.
@@ -49,39 +54,49 @@ def probe(run: Run, views: Sequence[str]) -> dict[str, Artifact]:
             `config.images.max_skipped` allows.
     """
     target, source, config = run.inputs.target, run.inputs.source, run.config
+    shards = Shards(len(source), even(len(source), config.images.batch))
     crops = {view: replace(config.crop, view=view) for view in views}
     common = {
         "target": target.fingerprint,
         "source": source.fingerprint(),
         "layer": config.target.layer,
         "pooling": config.target.pooling,
+        "batch": shards.each,
     }
     inputs = {
         view: common | {"crop": relevant_options(crop, source)} for view, crop in crops.items()
     }
-
-    def compute(drafts: Mapping[str, Draft]) -> None:
-        watch, size = Watch(), even(len(source), config.images.batch)
-        cut = cut_views(target, source, config.crop, tuple(drafts), size, watch)
-        started = ((batch, watch(_start(target, config.target, batch))) for batch in cut)
-        skipped: list[tuple[str, str]] = []
-        with run.bar(len(source), f"activate {', '.join(drafts)}") as bar:
-            for batch, activations in ahead(started):
-                for view, draft in drafts.items():
-                    values = _finish(target, config.target, activations[view], batch.skipped)
-                    _record(draft, batch, batch.views[view], values, len(source))
-                run.first_batch = run.first_batch or time.perf_counter() - run.began
-                reasons = enumerate(batch.skipped, batch.first)
-                skipped += [(source.identify(i), reason) for i, reason in reasons if reason]
-                bar.update(len(batch.skipped))
-        run.idle["activate"] = watch.share()
-        for draft in drafts.values():
-            draft.values["skipped"] = skipped
-
-    artifacts = run.stages("activate", inputs, compute)
+    artifacts = run.stages("activate", inputs, partial(_pass, run, shards), _sum_up)
     for artifact in artifacts.values():
         _check_skipped(run, artifact)
     return artifacts
+
+
+def _pass(run: Run, shards: Shards, drafts: Mapping[str, Draft]) -> None:
+    """Go over the images of all shards that are missing of any view."""
+    missing = {view: set(draft.missing(len(shards))) for view, draft in drafts.items()}
+    images = [i for shard in sorted(set().union(*missing.values())) for i in shards.rows(shard)]
+    if not images:
+        return
+    source, config, watch, mesh = run.inputs.source, run.config, Watch(), local_mesh()
+    target, size = run.inputs.target.on(mesh), shards.each * device_count(mesh)
+    cut = cut_views(target, source, config.crop, tuple(drafts), images, size, watch)
+    started = ((batch, watch(_start(target, config.target, batch))) for batch in cut)
+    with run.bar(len(images), f"activate {', '.join(drafts)}") as bar:
+        for batch, activations in ahead(started):
+            rows = {
+                view: _rows(target, config.target, batch, view, activations[view])
+                for view in drafts
+            }
+            run.first_batch = run.first_batch or time.perf_counter() - run.began
+            for start in range(0, len(batch.images), shards.each):
+                own = slice(start, start + shards.each)
+                shard = batch.images[start] // shards.each
+                for view, draft in drafts.items():
+                    if shard in missing[view]:
+                        _commit(draft, shard, shards, rows[view], own, _reasons(source, batch, own))
+                bar.update(len(batch.images[own]))
+    run.idle["activate"] = watch.share()
 
 
 def _start(target: Target, config: TargetConfig, batch: Batch) -> dict[str, Array]:
@@ -92,34 +107,49 @@ def _start(target: Target, config: TargetConfig, batch: Batch) -> dict[str, Arra
     }
 
 
-def _finish(
-    target: Target, config: TargetConfig, activations: Array, skipped: Sequence[str]
-) -> np.ndarray:
+def _rows(
+    target: Target, config: TargetConfig, batch: Batch, view: str, activations: Array
+) -> dict[str, np.ndarray]:
     """Wait for a batch's activations; NaN stands for an image that can't be used."""
+    views, skipped = batch.views[view], np.array([bool(reason) for reason in batch.skipped])
     values = np.array(activations, np.float32)[: len(skipped)]
-    unusable = np.array([bool(reason) for reason in skipped])
-    if np.isnan(values[~unusable]).any():
+    if np.isnan(values[~skipped]).any():
         raise InputError(
             f"Layer {config.layer!r} of {target.name} gives NaN: its weights or its preprocessing "
             "are broken; check the checkpoint."
         )
-    values[unusable] = np.nan
-    return values
-
-
-def _record(draft: Draft, batch: Batch, views: Views, values: np.ndarray, total: int) -> None:
-    skipped = np.array([bool(reason) for reason in batch.skipped])
-    fallback = views.fallback & ~skipped
-    rows = {
+    values[skipped] = np.nan
+    return {
         "activations": values,
         "boxes": np.where(skipped[:, None], np.float32("nan"), views.boxes),
         "centres": np.where(skipped[:, None], np.nan, views.centres),
-        "fallback": fallback,
+        "fallback": views.fallback & ~skipped,
         "skipped": skipped,
     }
-    for name, own in rows.items():
-        draft.write_rows(name, batch.first, own, total)
-    draft.values["fallbacks"] = draft.values.get("fallbacks", 0) + int(fallback.sum())
+
+
+def _reasons(source: Source, batch: Batch, own: slice) -> list[tuple[str, str]]:
+    """Which images of a shard can't be used, and why."""
+    reasons = zip(batch.images[own], batch.skipped[own], strict=True)
+    return [(source.identify(image), reason) for image, reason in reasons if reason]
+
+
+def _commit(
+    draft: Draft,
+    shard: int,
+    shards: Shards,
+    rows: Mapping[str, np.ndarray],
+    own: slice,
+    skipped: list[tuple[str, str]],
+) -> None:
+    values = {"fallbacks": int(rows["fallback"][own].sum()), "skipped": skipped}
+    draft.commit(shard, {name: values[own] for name, values in rows.items()}, shards, values)
+
+
+def _sum_up(draft: Draft) -> None:
+    every = list(draft.shard_values())
+    draft.values["fallbacks"] = sum(own["fallbacks"] for own in every)
+    draft.values["skipped"] = [one for own in every for one in own["skipped"]]
 
 
 def unusable(run: Run, activated: Artifact) -> list[Skipped]:

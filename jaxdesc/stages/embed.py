@@ -1,12 +1,15 @@
 """Embed: CLIP's features of the exemplars."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from jaxdesc.config import Config
 from jaxdesc.images.example import Example
 from jaxdesc.images.loader import batches, padded
+from jaxdesc.mesh import device_count, local_mesh
 from jaxdesc.stages.run import Run
-from jaxdesc.store import Artifact, Draft
+from jaxdesc.store import Artifact, Draft, Shards
 from jaxdesc.views import cut_view
 
 
@@ -17,18 +20,23 @@ def embed(run: Run, activated: Artifact, selected: Artifact) -> Artifact:
     """
     clip, config = run.inputs.clip, run.config
     whole_image = _sees_image(config)
+    images = np.unique(selected.read("images"))
+    shards = Shards(len(images), config.clip.batch)
     inputs = {
         "select": selected.name,
         "clip": clip.fingerprint,
         "input": "image" if whole_image else "view",
+        "batch": shards.each,
     }
 
-    def compute(draft: Draft) -> None:
-        images = np.unique(selected.read("images"))
-        centres = activated.read("centres")
-        draft.write("images", images)
-        # Kept, since a TFDS set has to read a record to tell its image's name.
-        draft.values["names"] = [run.inputs.source.identify(i) for i in images.tolist()]
+    def compute(drafts: Mapping[str, Draft]) -> None:
+        draft = drafts["embed"]
+        missing = draft.missing(len(shards))
+        chosen = [int(images[row]) for shard in missing for row in shards.rows(shard)]
+        if not chosen:
+            return
+        centres, mesh = activated.read("centres"), local_mesh()
+        encoder, size = clip.on(mesh), shards.each * device_count(mesh)
 
         def prepare(index: int, example: Example) -> np.ndarray:
             if whole_image:
@@ -36,17 +44,23 @@ def embed(run: Run, activated: Artifact, selected: Artifact) -> Artifact:
             y, x = centres[index]
             return cut_view(clip.preprocess, config.crop, example.image, (y, x))[0]
 
-        views = batches(run.inputs.source, images.tolist(), prepare, config.clip.batch)
-        with run.bar(len(images), "embed") as bar:
-            start = 0
+        views = batches(run.inputs.source, chosen, prepare, size)
+        each = iter(missing)
+        with run.bar(len(chosen), "embed") as bar:
             for chunk in views:
-                pixels = padded(np.stack(chunk), config.clip.batch)
-                features = np.asarray(clip.encode_views(pixels))[: len(chunk)]
-                draft.write_rows("features", start, features, len(images))
-                start += len(chunk)
-                bar.update(len(chunk))
+                pixels = padded(np.stack(chunk), size)
+                features = np.asarray(encoder.encode_views(pixels))[: len(chunk)]
+                for start in range(0, len(chunk), shards.each):
+                    own = features[start : start + shards.each]
+                    draft.commit(next(each), {"features": own}, shards)
+                    bar.update(len(own))
 
-    return run.stage("embed", inputs, compute)
+    def finish(draft: Draft) -> None:
+        draft.write("images", images)
+        # Kept, since a TFDS set has to read a record to tell its image's name.
+        draft.values["names"] = [run.inputs.source.identify(i) for i in images.tolist()]
+
+    return run.stages("embed", {"embed": inputs}, compute, finish)["embed"]
 
 
 def _sees_image(config: Config) -> bool:

@@ -1,6 +1,11 @@
 """Encode: CLIP's features of the concepts."""
 
+from collections.abc import Mapping
+from functools import cache
+
+from jaxdesc.models.texts import TextBatches
 from jaxdesc.stages.run import Run
+from jaxdesc.stages.texts import compute_batches, write_features
 from jaxdesc.store import Artifact, Draft
 from jaxdesc.vocabulary import base_template, prompts
 
@@ -12,9 +17,16 @@ def encode(run: Run) -> Artifact:
     base = base_template(run.config.vocabulary.template)
     inputs = {"clip": clip.fingerprint, "texts": texts, "base": base}
 
-    def compute(draft: Draft) -> None:
+    @cache
+    def batches() -> dict[str, TextBatches]:
+        return {"features": clip.text_batches(texts)}
+
+    def compute(drafts: Mapping[str, Draft]) -> None:
         with run.bar(len(texts), "encode", "text", delay=1) as bar:
-            draft.write("features", clip.encode_texts(texts, bar.update))
+            compute_batches(drafts["encode"], batches(), bar.update)
+
+    def finish(draft: Draft) -> None:
+        write_features(draft, batches())
         draft.write("base", clip.encode_texts([base])[0])
 
-    return run.stage("encode", inputs, compute)
+    return run.stages("encode", {"encode": inputs}, compute, finish)["encode"]

@@ -71,7 +71,7 @@ class Run:
     def stage(
         self, name: str, inputs: Mapping[str, Any], compute: Callable[[Draft], None]
     ) -> Artifact:
-        """Find or compute one artifact, and note what it took to compute."""
+        """Find or compute one artifact that is no shards', and note what it took."""
         return self.stages(name, {name: inputs}, lambda drafts: compute(drafts[name]))[name]
 
     def stages(
@@ -79,11 +79,12 @@ class Run:
         name: str,
         inputs: Mapping[str, Mapping[str, Any]],
         compute: Callable[[Mapping[str, Draft]], None],
+        finish: Callable[[Draft], None] | None = None,
     ) -> dict[str, Artifact]:
-        """Find or compute several artifacts of a stage, and note what it took to compute."""
+        """Find or compute several artifacts, as `Store.stages` does, and note what it took."""
         began = time.perf_counter()
         memory.reset_peak()
-        artifacts = self.store.stages(name, inputs, compute)
+        artifacts = self.store.stages(name, inputs, compute, finish)
         if any(artifact.computed for artifact in artifacts.values()):
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
             self.memory[name] = max(self.memory.get(name, 0), memory.peak())

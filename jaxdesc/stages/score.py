@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxdesc import scoring
 from jaxdesc.errors import InputError
-from jaxdesc.scoring.devices import local_mesh
+from jaxdesc.mesh import local_mesh
 from jaxdesc.stages.run import Run
 from jaxdesc.store import Artifact, Draft
 

@@ -1,6 +1,7 @@
 """Words: the features of all that the metrics compare, and the metrics' ceilings."""
 
-from functools import partial
+from collections.abc import Mapping
+from functools import cache
 from typing import Any
 from uuid import uuid4
 
@@ -9,7 +10,9 @@ import numpy as np
 from jaxdesc.errors import InputError
 from jaxdesc.evaluation import metrics
 from jaxdesc.models.sentence import SentenceEncoder
+from jaxdesc.models.texts import TextBatches
 from jaxdesc.stages.run import Run
+from jaxdesc.stages.texts import compute_batches, write_features
 from jaxdesc.store import Artifact, Draft
 
 
@@ -19,9 +22,12 @@ def score_words(run: Run) -> Artifact:
     Arrays: one [W, d] an encoder, for `values["words"]`, and one ceiling [N] a metric.
     """
     sentence: Any = run.inputs.sentence
-    encoders: dict[str, Any] = {"clip": run.inputs.scorer.encode_texts}
-    if sentence is not None:
-        encoders["sentence"] = sentence
+    networks: dict[str, Any] = {"clip": run.inputs.scorer}
+    functions: dict[str, metrics.Encoder] = {}
+    if isinstance(sentence, SentenceEncoder):
+        networks["sentence"] = sentence
+    elif sentence is not None:
+        functions["sentence"] = sentence
     vocabulary = run.inputs.vocabulary.concepts
     words = metrics.distinct_words([vocabulary, *run.names])
     inputs = {
@@ -32,12 +38,19 @@ def score_words(run: Run) -> Artifact:
         "names": run.names,
     }
 
-    def compute(draft: Draft) -> None:
-        for key, encoder in encoders.items():
-            with run.bar(len(words), f"words {key}", "text", delay=1) as bar:
-                own = key == "clip" or isinstance(encoder, SentenceEncoder)
-                shown = partial(encoder, progress=bar.update) if own else encoder
-                draft.write(key, _word_features(key, shown, words))
+    @cache
+    def batches() -> dict[str, TextBatches]:
+        return {key: network.text_batches(words) for key, network in networks.items()}
+
+    def compute(drafts: Mapping[str, Draft]) -> None:
+        with run.bar(len(words) * len(networks), "words", "text", delay=1) as bar:
+            compute_batches(drafts["words"], batches(), bar.update)
+
+    def finish(draft: Draft) -> None:
+        write_features(draft, batches())
+        for key, function in functions.items():
+            draft.write(key, _word_features(key, function, words))
+        encoders = [*networks, *functions]
         known = {key: metrics.known(words, draft.read(key)) for key in encoders}
         try:
             best = metrics.ceilings(vocabulary, run.names, known)
@@ -45,9 +58,9 @@ def score_words(run: Run) -> Artifact:
             raise InputError(str(error)) from error
         for name, values in best.values.items():
             draft.write(f"ceiling_{name}", values)
-        draft.values |= {"words": words, "encoders": list(encoders), "metrics": list(best.values)}
+        draft.values |= {"words": words, "encoders": encoders, "metrics": list(best.values)}
 
-    return run.stage("words", inputs, compute)
+    return run.stages("words", {"words": inputs}, compute, finish)["words"]
 
 
 def _word_features(key: str, encoder: metrics.Encoder, words: list[str]) -> np.ndarray:

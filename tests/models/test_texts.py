@@ -73,7 +73,7 @@ def alone(tokens):
 
 
 def encode(tokens, network, **options):
-    return texts.encode(tokens, network, longest=LONGEST, padding=PADDING, **options)
+    return texts.TextBatches(tokens, network, longest=LONGEST, padding=PADDING).encode(**options)
 
 
 def test_features_stand_in_their_texts_order(rng):
@@ -93,6 +93,16 @@ def test_equal_tokens_are_encoded_once_and_have_equal_bits(rng):
     for own, row in zip(tokens, found, strict=True):
         assert rows.setdefault(own, row.tobytes()) == row.tobytes()
     assert len(set(rows.values())) == len(rows)
+
+
+def test_batches_in_any_order(rng):
+    tokens = random_tokens(rng, 2000)
+    tokens += tokens[:100]
+    batches = texts.TextBatches(tokens, Network(), longest=LONGEST, padding=PADDING)
+    found = {number: batches.compute(number) for number in reversed(range(len(batches)))}
+    assert len(batches) > 3
+    together = batches.features(found[number] for number in range(len(batches)))
+    np.testing.assert_array_equal(together, encode(tokens, Network()))
 
 
 def test_few_shapes_and_little_padding(rng):

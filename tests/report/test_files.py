@@ -11,6 +11,7 @@ from jaxdesc.errors import InputError
 from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.report import files
 from jaxdesc.result import Exemplar, Result, build_neurons, write_whole
+from jaxdesc.store import Place
 
 NASTY = 'crane, bird; "the \nbig one"\r\n= café 🐈'
 
@@ -42,7 +43,7 @@ def result():
 
 @pytest.fixture
 def workdir(tmp_path, result):
-    files.write(tmp_path / "new" / "run", Config(), result)
+    files.write(Place(tmp_path / "new" / "run"), Config(), result)
     return tmp_path / "new" / "run"
 
 
@@ -117,7 +118,7 @@ def test_metrics_json(workdir):
 
 
 def test_no_metrics_without_classes(result, tmp_path):
-    files.write(tmp_path, Config(), replace(result, metrics=None, ceilings=None))
+    files.write(Place(tmp_path), Config(), replace(result, metrics=None, ceilings=None))
     assert json.loads((tmp_path / "metrics.json").read_text()) == {}
 
 
@@ -130,31 +131,44 @@ def test_config_json(workdir):
 
 
 def test_a_run_that_was_stopped_keeps_its_claim(tmp_path):
-    files.claim(tmp_path / "run", Config())
+    files.claim(Place(tmp_path / "run"), Config())
     found = json.loads((tmp_path / "run" / "config.json").read_text())
     assert Config.from_dict(found["config"]) == Config()
     assert found["fingerprints"] == {}
     with pytest.raises(InputError, match=r"another config \(score\.kappa: 16\.0 -> 4\.0\)"):
-        files.claim(tmp_path / "run", Config(score=ScoreConfig(kappa=4.0)))
+        files.claim(Place(tmp_path / "run"), Config(score=ScoreConfig(kappa=4.0)))
 
 
 def test_a_claim_on_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"working directory '.*/file' can't be written \("):
-        files.claim(tmp_path / "file", Config())
+    with pytest.raises(InputError, match=r"^/.*/file can't be written \(Not a directory\): "):
+        files.claim(Place(tmp_path / "file"), Config())
 
 
 def test_a_directory_is_claimed_by_its_config(workdir):
     before = (workdir / "config.json").read_bytes()
-    files.claim(workdir, Config())
+    files.claim(Place(workdir), Config())
     assert (workdir / "config.json").read_bytes() == before
     other = Config(score=ScoreConfig(kappa=4.0, exemplars=10))
     with pytest.raises(InputError) as error:
-        files.claim(workdir, other)
+        files.claim(Place(workdir), other)
     assert str(error.value) == (
         f"{workdir} holds a run with another config (score.exemplars: 40 -> 10; score.kappa: 16.0 "
-        "-> 4.0): give another working directory, or the same config."
+        "-> 4.0): give another working directory, or the same config, or --overwrite, which drops "
+        "concepts.csv, concepts.jsonl, config.json, metrics.json and keeps the artifacts that "
+        "still fit."
     )
+
+
+def test_another_s_results_are_dropped_on_request_alone(workdir):
+    (workdir / "artifacts").mkdir()
+    (workdir / "artifacts" / "kept").write_text("")
+    other = Config(score=ScoreConfig(kappa=4.0))
+    dropped = files.claim(Place(workdir), other, overwrite=True)
+    assert dropped == ["concepts.csv", "concepts.jsonl", "config.json", "metrics.json"]
+    assert [p.name for p in sorted(workdir.iterdir())] == ["artifacts", "config.json"]
+    assert list((workdir / "artifacts").iterdir()) == [workdir / "artifacts" / "kept"]
+    assert files.claim(Place(workdir), other, overwrite=True) == []
 
 
 @pytest.mark.parametrize(
@@ -163,7 +177,7 @@ def test_a_directory_is_claimed_by_its_config(workdir):
 def test_a_directory_with_another_s_config_is_refused(tmp_path, content):
     (tmp_path / "config.json").write_text(content, encoding="latin-1")
     with pytest.raises(InputError, match=r"config\.json is no config of a run .*: give another"):
-        files.claim(tmp_path, Config())
+        files.claim(Place(tmp_path), Config())
 
 
 def test_a_file_is_the_old_one_or_the_whole_new_one(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 
 from jaxdesc.report import paper
 from jaxdesc.report.tables import Row
+from jaxdesc.store import Place
 
 PHOTOS = "folder:photos"
 
@@ -103,7 +104,7 @@ def test_several_kappas_and_probe_sets_are_rows_of_their_own():
 
 def test_files(tmp_path):
     first, _ = paper.tables(rows("a_b & 50%", "centre", 0.0, 0.25))
-    first.write(tmp_path)
+    first.write(Place(tmp_path))
     assert (tmp_path / "table1.md").read_text() == first.markdown() + "\n"
     latex = (tmp_path / "table1.tex").read_text()
     assert latex.startswith("\\begin{tabular}")

@@ -7,6 +7,7 @@ from PIL import Image
 
 from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.report import sweeps
+from jaxdesc.store import Place
 from jaxdesc.sweep import Cell
 
 BEST = Metrics({"hit": np.array((1.0, 1.0)), "f1": np.array((0.5, 1.0))})
@@ -134,7 +135,7 @@ def test_all_of_it_is_visible():
 def test_files_are_pictures_and_always_the_same(tmp_path):
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
-        sweeps.draw(tmp_path / folder, cells())
+        sweeps.draw(Place(tmp_path / folder), cells())
     with Image.open(tmp_path / "one" / "sweep.png") as picture:
         assert picture.format == "PNG"
         assert picture.width > picture.height > 500
@@ -146,7 +147,7 @@ def test_files_are_pictures_and_always_the_same(tmp_path):
 
 
 def test_a_single_cell_is_a_sweep_too(tmp_path):
-    sweeps.draw(tmp_path, [cell("a", "centre", 0.0, 0.9, 4)])
+    sweeps.draw(Place(tmp_path), [cell("a", "centre", 0.0, 0.9, 4)])
     hit, f1 = sweeps.figure([cell("a", "centre", 0.0, 0.9, 4)]).axes
     assert [label.get_text() for label in f1.get_xticklabels()] == ["0"]
     assert hit.lines[0].get_xydata().tolist() == [[0, pytest.approx(27)]]

@@ -1,0 +1,50 @@
+"""Work that is shared out among all devices of a process, each with rows of its own."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+AXIS = "device"
+
+
+def local_mesh() -> Mesh | None:
+    """All devices of this process; nothing where there is one, which needs no mesh."""
+    devices = jax.local_devices()
+    return Mesh(np.array(devices), (AXIS,)) if len(devices) > 1 else None
+
+
+def device_count(mesh: Mesh | None) -> int:
+    """How many devices there are."""
+    return 1 if mesh is None else mesh.size
+
+
+def on_each(values: Any, mesh: Mesh) -> Any:
+    """Put all of a pytree on each device."""
+    return jax.device_put(values, NamedSharding(mesh, PartitionSpec()))
+
+
+def shared_out(
+    function: Callable[[Any, Any], Any], mesh: Mesh | None, params: Any, rows: Any
+) -> Any:
+    """Return `function(params, rows)`, each device computing some of the rows.
+
+    A device runs the same program on as many rows as one device alone would, so what it computes
+    does not depend on how many devices there are.
+
+    Args:
+        function: of weights and independent rows, to one result for each row; within a compiled
+            function.
+        mesh: the devices; the default one where None.
+        params: a pytree that each device has.
+        rows: a pytree of arrays, whose length is a multiple of the number of devices.
+    """
+    if mesh is None:
+        return function(params, rows)
+    split = PartitionSpec(mesh.axis_names)
+    # Weights and rows are all that a program sees: nothing for JAX to check across devices.
+    return jax.shard_map(
+        function, mesh=mesh, in_specs=(PartitionSpec(), split), out_specs=split, check_vma=False
+    )(params, rows)

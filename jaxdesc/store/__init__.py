@@ -1,0 +1,9 @@
+"""Artifacts, on disk or in a bucket: shards that are whole or not there, found by fingerprint."""
+
+from jaxdesc.store.artifact import Artifact
+from jaxdesc.store.draft import Draft, Shards
+from jaxdesc.store.place import Place, read_file, write_file
+from jaxdesc.store.processes import Processes
+from jaxdesc.store.store import Store
+
+__all__ = ["Artifact", "Draft", "Place", "Processes", "Shards", "Store", "read_file", "write_file"]

@@ -1,0 +1,238 @@
+"""Folders on a disk, and in a bucket that a small server on localhost plays."""
+
+import json
+import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, unquote, urlsplit
+
+import numpy as np
+import pytest
+
+from jaxdesc.errors import InputError
+from jaxdesc.store import Place, Store, lock, read_file, write_file
+
+
+class Bucket(BaseHTTPRequestHandler):
+    """As much of Google Cloud Storage's JSON interface as TensorStore's driver speaks."""
+
+    objects: dict  # name -> (generation, content)
+    guard = threading.Lock()
+    writes = 0
+
+    def log_message(self, *arguments):
+        pass
+
+    def answer(self, code, content=b"", headers=()):
+        self.send_response(code)
+        for key, value in (*headers, ("Content-Length", str(len(content)))):
+            self.send_header(key, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def told(self, name):
+        generation, content = self.objects[name]
+        entry = {"name": name, "generation": str(generation), "size": str(len(content))}
+        return {"kind": "storage#object", "metageneration": "1", **entry}
+
+    def meets(self, options, name):
+        """Whether the object is of the generation that a conditional request asks for."""
+        wanted = options.get("ifGenerationMatch")
+        return wanted is None or int(wanted[0]) == self.objects.get(name, (0, b""))[0]
+
+    def parts(self):
+        url = urlsplit(self.path)
+        name = unquote(url.path.partition("/o/")[2]) or None
+        return name, parse_qs(url.query)
+
+    def do_GET(self):
+        name, options = self.parts()
+        with self.guard:
+            if name is None:
+                prefix = options.get("prefix", [""])[0]
+                start = options.get("startOffset", [""])[0]
+                names = [n for n in sorted(self.objects) if n.startswith(prefix) and n >= start]
+                items = [self.told(n) for n in names]
+                return self.answer(200, json.dumps({"items": items}).encode())
+            if name not in self.objects:
+                return self.answer(404)
+            generation, content = self.objects[name]
+            if (
+                "ifGenerationNotMatch" in options
+                and int(options["ifGenerationNotMatch"][0]) == generation
+            ):
+                return self.answer(304)
+            if not self.meets(options, name):
+                return self.answer(412)
+            return self.answer(200, content, [("X-Goog-Generation", str(generation))])
+
+    def do_POST(self):
+        _, options = self.parts()
+        name = options["name"][0]
+        content = self.rfile.read(int(self.headers["Content-Length"]))
+        with self.guard:
+            if not self.meets(options, name):
+                return self.answer(412)
+            Bucket.writes += 1
+            self.objects[name] = (self.writes, content)
+            return self.answer(200, json.dumps(self.told(name)).encode())
+
+    def do_DELETE(self):
+        name, options = self.parts()
+        with self.guard:
+            if not self.meets(options, name):
+                return self.answer(412)
+            there = self.objects.pop(name, None)
+            return self.answer(204 if there else 404)
+
+
+@pytest.fixture(scope="module")
+def server():
+    """Its address; TensorStore reads it from the environment when it first needs it."""
+    Bucket.objects = {}
+    with ThreadingHTTPServer(("127.0.0.1", 0), Bucket) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("TENSORSTORE_GCS_HTTP_URL", f"http://127.0.0.1:{server.server_port}")
+            patch.setenv("GOOGLE_AUTH_TOKEN_FOR_TESTING", "none")
+            yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture(params=["disk", "bucket"])
+def place(request, tmp_path):
+    if request.param == "bucket":
+        request.getfixturevalue("server")
+        Bucket.objects.clear()
+        return Place("gs://bucket/some/run")
+    return Place(
+        tmp_path / "new" / "run" if request.param == "disk" else f"memory://{tmp_path.name}"
+    )
+
+
+def test_files_come_back(place):
+    assert place.read("a.json") is None
+    assert place.files() == []
+    for name, content in (("a.json", b"{}"), ("b/c.bin", bytes(range(256))), ("b/d/e", b"")):
+        place.write(name, content)
+        assert place.read(name) == content
+        assert read_file(place / name) == content
+    write_file(place / "b/f", b"f")
+    assert place.files() == ["a.json", "b/c.bin", "b/d/e", "b/f"]
+    assert place.files("b/") == ["b/c.bin", "b/d/e", "b/f"]
+    assert place.at("b").files() == ["c.bin", "d/e", "f"]
+    assert place.at("b").name == "b"
+    place.delete("b/f")
+    place.delete("b/f")
+    place.at("b").delete_all()
+    assert place.files() == ["a.json"]
+    place.at("nowhere").delete_all()
+
+
+def test_arrays_and_their_checksums(place, rng):
+    values = rng.normal(size=(7, 3)).astype(np.float32)
+    array = place.create("x", values.dtype, values.shape, (4, 3))
+    place.put(array, 0, values[:4])
+    place.put(place.create("x", values.dtype, values.shape, (4, 3)), 4, values[4:])
+    np.testing.assert_array_equal(place.open("x").read().result(), values)
+    found = place.checksums(["x/c/0/0", "x/c/1/0", "x/c/2/0", "x/zarr.json"])
+    assert [bool(checksum) for checksum in found.values()] == [True, True, False, True]
+    assert len(set(found.values())) == 4
+
+
+def test_a_file_that_holds_the_same_is_left_alone(place):
+    place.write("a", b"same")
+    before = place.generation("a")
+    place.write("a", b"same")
+    assert place.generation("a") == before
+    place.write("a", b"other")
+    assert place.generation("a") != before
+
+
+def test_a_conditional_write(place):
+    missing = place.generation("lease")
+    first = place.write_if("lease", b"1", missing)
+    assert first
+    assert not place.write_if("lease", b"2", missing)
+    assert place.read("lease") == b"1"
+    second = place.write_if("lease", b"2", first)
+    assert second
+    assert not place.write_if("lease", None, first)
+    assert place.write_if("lease", None, second)
+    assert place.read("lease") is None
+
+
+def test_a_store_anywhere(place):
+    """The same artifact; in a bucket as on a disk."""
+    calls = []
+
+    def compute(draft):
+        calls.append(1)
+        draft.write("array", np.arange(3))
+
+    for _ in range(2):
+        store = Store(place)
+        found = store.stages("stage", {"": {}}, lambda drafts: compute(drafts[""]))[""]
+        np.testing.assert_array_equal(found.read("array"), np.arange(3))
+    assert calls == [1]
+
+
+def test_what_can_t_be_written_is_a_sentence(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError) as error:
+        Place(tmp_path / "file").write("a", b"a")
+    assert str(error.value) == (
+        f"{tmp_path}/file can't be written (Not a directory): give a folder that can be, or see to "
+        "this one and start again; what was finished is kept."
+    )
+    with pytest.raises(InputError) as error:
+        Place("what://ever")
+    assert str(error.value) == (
+        "'what://ever' is no address of a folder: give a local path, or gs://BUCKET/PATH."
+    )
+
+
+def test_an_array_that_is_damaged_is_a_sentence(tmp_path):
+    place = Place(tmp_path)
+    place.put(place.create("x", np.float32, (3,), (3,)), 0, np.arange(3, dtype=np.float32))
+    path = tmp_path / "x" / "c" / "0"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    from jaxdesc.store import Artifact
+
+    with pytest.raises(InputError, match=rf"^{tmp_path} can't be read \(.*igest"):
+        Artifact(place, {}).read("x")
+
+
+def test_a_lease_is_taken_over_from_the_dead_alone(place, monkeypatch):
+    if place.local:
+        return  # there the system's own lock ends with the process
+    monkeypatch.setattr(lock, "BEAT", 0.1)
+    monkeypatch.setattr(lock, "DEAD", 0.5)
+    first, second = lock.Lock(place), lock.Lock(place)
+    first.acquire()
+    with pytest.raises(InputError, match=r"^Another run is at work in .* \(process \d+ on "):
+        second.acquire()
+    first._held._over.set()  # killed: no sign of life any more, and its object stays
+    second.acquire()
+    with pytest.raises(InputError, match=r"^Another run is at work in "):
+        lock.Lock(place).acquire()
+    second.release()
+    assert place.read("lock") is None
+    lock.Lock(place).acquire()
+
+
+def test_a_disk_s_lock_ends_with_its_release(tmp_path):
+    first, second = lock.Lock(Place(tmp_path)), lock.Lock(Place(tmp_path))
+    first.acquire()
+    first.acquire()
+    with pytest.raises(InputError) as error:
+        second.acquire()
+    assert re.fullmatch(
+        rf"Another run is at work in {tmp_path} \(process \d+ on \S+, [-\d]+ [:\d]+ UTC\): wait "
+        r"until it has ended, or give another working directory\.",
+        str(error.value),
+    )
+    first.release()
+    second.acquire()
+    second.release()
+    second.release()
