@@ -69,6 +69,11 @@ def _made_up_photos(folder):
 @pytest.fixture(scope="session")
 def networks(tmp_path_factory):
     """A target of the embedded world's 32 classes and a CLIP, both with random weights."""
+    return build_networks(tmp_path_factory.mktemp("networks"))
+
+
+def build_networks(folder):
+    """The two networks in folders of their own."""
     from flax import nnx
     from transformers import CLIPImageProcessorPil
 
@@ -77,7 +82,6 @@ def networks(tmp_path_factory):
     from jaxdesc.models.resnet import ResNet, ResNetConfig
     from jaxdesc.scenes import clip, target
 
-    folder = tmp_path_factory.mktemp("networks")
     found = Networks(folder / "target", folder / "clip")
     resnet = _random(lambda: ResNet(ResNetConfig.from_timm(target.CONFIG), rngs=nnx.Rngs(0)))
     save_resnet(resnet, found.target, target.CONFIG)

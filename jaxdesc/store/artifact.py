@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,10 +90,15 @@ class Manifest:
 
     def damaged(self, place: Place) -> list[str]:
         """Names of the files that are missing, or not as they were written."""
-        own = [self.files, *(shard.files for shard in self.shards.values())]
-        wanted = {name: checksum for files in own for name, checksum in files.items()}
+        wanted = self.checksums
         found = place.checksums(wanted)
         return [name for name, checksum in wanted.items() if found[name] != checksum]
+
+    @property
+    def checksums(self) -> dict[str, str]:
+        """Of all files."""
+        own = [self.files, *(shard.files for shard in self.shards.values())]
+        return {name: checksum for files in own for name, checksum in files.items()}
 
     @classmethod
     def read(cls, place: Place) -> "Manifest | None":
@@ -118,6 +123,14 @@ def read_records(place: Place) -> dict[int, Shard]:
         if content is not None:
             found[int(name.removeprefix("shards/").removesuffix(".json"))] = Shard(**content)
     return dict(sorted(found.items()))
+
+
+def tidy(place: Place, kept: Container[str]) -> None:
+    """Delete what a finished artifact does not hold; the records last, which tell that there is."""
+    others = {name.partition("/")[0] for name in place.files() if name not in kept}
+    for name in sorted(others - {MANIFEST, "shards"}):
+        place.at(name).delete_all()
+    place.at("shards").delete_all()
 
 
 def _sealed(content: Mapping[str, Any]) -> bytes:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxdesc.store.artifact import Manifest, Shard, read_records, write_record
+from jaxdesc.store.artifact import Manifest, Shard, read_records, tidy, write_record
 from jaxdesc.store.place import Place
 
 
@@ -48,6 +48,7 @@ class Draft:
     values: dict[str, Any] = field(default_factory=dict)
     committed: Callable[[], None] = lambda: None
     _arrays: dict[str, Any] = field(default_factory=dict)
+    _dropped: set[str] = field(default_factory=set)
 
     def write(self, array: str, values: np.ndarray) -> None:
         """Write one array whole."""
@@ -98,23 +99,21 @@ class Draft:
         return (shard.values for shard in read_records(self.place).values())
 
     def drop(self, array: str) -> None:
-        """Delete an array that the finished artifact shall not hold."""
-        self.place.at(array).delete_all()
+        """Leave an array out of the finished artifact; it is deleted once that is finished."""
+        self._dropped.add(array)
 
     def finish(self, inputs: Mapping[str, Any]) -> None:
         """Write the manifest: from here on, it is an artifact."""
-        there = {name for name in self.place.files() if not name.startswith("shards/")}
-        # A shard whose arrays `drop` has deleted can't be told sound or damaged any more.
-        shards = {
-            number: shard
-            for number, shard in read_records(self.place).items()
-            if there.issuperset(shard.files)
-        }
+        records = read_records(self.place)
+        gone = {"shards", *self._dropped}
+        there = {name for name in self.place.files() if name.partition("/")[0] not in gone}
+        # A shard whose arrays are dropped can't be told sound or damaged any more.
+        shards = {n: shard for n, shard in records.items() if there.issuperset(shard.files)}
         known = {name for shard in shards.values() for name in shard.files}
         rest = self.place.checksums(sorted(there - known))
         files = {name: checksum for name, checksum in rest.items() if checksum}
         Manifest(inputs, self.values, shards, files).write(self.place)
-        self.place.at("shards").delete_all()
+        tidy(self.place, there)
 
     def _put(self, array: str, start: int, rows: np.ndarray, total: int, each: int) -> None:
         if array not in self._arrays:

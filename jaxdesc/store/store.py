@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxdesc import fingerprint
-from jaxdesc.store.artifact import MANIFEST, Artifact, Manifest, read_records, write_record
+from jaxdesc.store.artifact import MANIFEST, Artifact, Manifest, read_records, tidy, write_record
 from jaxdesc.store.draft import Draft
 from jaxdesc.store.lock import Lock
 from jaxdesc.store.place import Place
@@ -137,7 +137,10 @@ class Store:
             return
         manifest = Manifest.read(place)
         damaged = manifest.damaged(place) if manifest else [MANIFEST]
-        if not damaged:
+        if manifest and not damaged:
+            if place.files("shards/"):  # a kill came between the manifest and the tidying up
+                self.lock()
+                tidy(place, manifest.checksums)
             return
         self.lock()
         logging.getLogger(__name__).warning(

@@ -1,0 +1,191 @@
+"""A small run in a process of its own, which can be killed at any moment of its life.
+
+It is forked from a server that has imported everything, so that a life takes a second.
+"""
+
+import multiprocessing
+import os
+import random
+import signal
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import grain  # noqa: F401 - each life needs it
+import jax
+import tqdm  # noqa: F401
+import transformers  # noqa: F401
+
+from jaxdesc.config import Config
+from jaxdesc.images.sources import open_source
+from jaxdesc.models.encoder import load_clip
+from jaxdesc.pipeline import describe
+from jaxdesc.report import files
+from jaxdesc.stages.run import Inputs, Run
+from jaxdesc.store import Draft, Place, Store
+from jaxdesc.vocabulary import load_vocabulary
+
+IMAGES = 20
+CONCEPTS = ["star", "heart", "red", "a red star", "a heart on grass", "cat", "moon", "none"]
+CONFIG = Config.from_dict(
+    {
+        "images": {"batch": 3, "source": f"scenes:split=probe,count={IMAGES}"},
+        "clip": {"batch": 4},
+        "score": {"exemplars": 5, "alpha": 0.5, "block": 16},
+    }
+)
+STAGES = ("encode", "words", "activate", "select", "embed", "score", "evaluate")
+
+
+class Life(NamedTuple):
+    """How one life ends: of itself, or killed before or after its nth write."""
+
+    folder: Path
+    clip: Path
+    kill_at: int = 0
+    seconds: float = 0.0
+
+
+def live(life):
+    """Run all stages; each shard's beginning and end, and each kill, is noted in `log`."""
+    jax.config.update("jax_compilation_cache_dir", str(life.folder.parent / "programs"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    note = _noting(life.folder)
+    _count_writes(life, note)
+    _tell_shards(note)
+    place, clip = Place(life.folder / "run"), load_clip(str(life.clip))
+    from tests.plain_target import plain_target
+
+    names = tuple((name,) for name in CONCEPTS[:6])
+    inputs = Inputs(
+        plain_target(classes=names),
+        clip,
+        open_source(CONFIG.images.source),
+        load_vocabulary(CONCEPTS),
+        clip,
+    )
+    run = Run(CONFIG, inputs, Store(place.at("artifacts")), quiet=True)
+    with run.store.held():
+        files.claim(place, CONFIG)
+        files.write(place, CONFIG, describe(run))
+    note("done")
+
+
+def _noting(folder):
+    """Lines that a kill can't take back: each is one write to the end of a file."""
+    log = os.open(folder / "log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    return lambda line: os.write(log, f"{line}\n".encode())
+
+
+def _count_writes(life, note):
+    """Before and after each write that changes the working directory, a life may end."""
+    moments = iter(range(1, sys.maxsize))
+
+    def mortal(method):
+        def called(self, *arguments, **options):
+            if next(moments) == life.kill_at:
+                _die(note, f"before {method.__name__}", self, arguments)
+            result = method(self, *arguments, **options)
+            if next(moments) == life.kill_at:
+                _die(note, f"after {method.__name__}", self, arguments)
+            return result
+
+        return called
+
+    for name in ("write", "put", "create", "delete", "delete_all"):
+        setattr(Place, name, mortal(getattr(Place, name)))
+
+
+def _die(note, when, place, arguments):
+    what = arguments[0] if arguments and isinstance(arguments[0], str) else ""
+    note(f"killed {when} {place.name} {what}")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _tell_shards(note):
+    commit, finish = Draft.commit, Draft.finish
+
+    def noted_commit(self, shard, *arguments, **options):
+        note(f"begin {self.place.name} {shard}")
+        commit(self, shard, *arguments, **options)
+        note(f"end {self.place.name} {shard}")
+
+    def noted_finish(self, inputs):
+        note(f"begin {self.place.name} whole")
+        finish(self, inputs)
+        note(f"end {self.place.name} whole")
+
+    Draft.commit, Draft.finish = noted_commit, noted_finish
+
+
+def spend(life):
+    """Let a process live; returns its exit code, and kills it after `seconds` where given."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.survival.victim"])
+    process = context.Process(target=live, args=(life,))
+    process.start()
+    process.join(life.seconds or 120)
+    if process.is_alive():
+        assert life.seconds, "a life hangs"
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+    return process.exitcode
+
+
+def die_often(folder, clip, kills, seed=0, by_clock=False):
+    """Kill and start again until so many kills are done, then let one life end of itself.
+
+    A working directory whose run is finished is left, and a new one begun.
+
+    Args:
+        folder: for the working directories.
+        clip: folder of a CLIP.
+        kills: how often.
+        seed: of the moments.
+        by_clock: kill after a random time, not at a random write.
+
+    Returns:
+        The folders of all runs, each finished.
+    """
+    rng, folders, done = random.Random(seed), [], 0
+    while done < kills:
+        own = folder / str(len(folders))
+        own.mkdir()
+        folders.append(own)
+        while True:
+            moment = (
+                {"seconds": rng.uniform(0.3, 3)} if by_clock else {"kill_at": rng.randint(1, 60)}
+            )
+            code = spend(Life(own, clip, **(moment if done < kills else {})))
+            if code == 0:
+                break
+            assert code == -signal.SIGKILL, (own / "log").read_text()
+            done += 1
+    return folders
+
+
+def account(folder):
+    """Of one finished run: how often each shard was begun and ended, and its kills by stage."""
+    begun, ended, kills = Counter(), Counter(), Counter()
+    for line in (folder / "log").read_text().splitlines():
+        word, _, what = line.partition(" ")
+        begun[what] += word == "begin"
+        ended[what] += word == "end"
+        if word == "killed":
+            kills[next((stage for stage in STAGES if f" {stage}-" in line), "between")] += 1
+    return +begun, +ended, kills
+
+
+def results(folder):
+    """All files that a run leaves, and what they hold, but for the note of who held the lock."""
+    run = folder / "run"
+    every = [path for path in sorted(run.rglob("*")) if path.is_file() and path.name != "lock"]
+    return {str(path.relative_to(run)): path.read_bytes() for path in every}
+
+
+def undisturbed(folder, clip):
+    """The results of a run that nobody kills."""
+    folder.mkdir()
+    assert spend(Life(folder, clip)) == 0
+    return results(folder)
