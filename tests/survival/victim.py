@@ -3,11 +3,14 @@
 It is forked from a server that has imported everything, so that a life takes a second.
 """
 
+import locale
 import multiprocessing
 import os
 import random
+import resource
 import signal
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
@@ -18,13 +21,16 @@ import tqdm  # noqa: F401
 import transformers  # noqa: F401
 
 from jaxdesc.config import Config
+from jaxdesc.errors import InputError
 from jaxdesc.images.sources import open_source
 from jaxdesc.models.encoder import load_clip
 from jaxdesc.pipeline import describe
 from jaxdesc.report import files
 from jaxdesc.stages.run import Inputs, Run
-from jaxdesc.store import Draft, Place, Store
+from jaxdesc.store import Draft, Place, Store, processes
 from jaxdesc.vocabulary import load_vocabulary
+from launch import command
+from launch import describe as launch_describe
 
 IMAGES = 20
 CONCEPTS = ["star", "heart", "red", "a red star", "a heart on grass", "cat", "moon", "none"]
@@ -39,16 +45,24 @@ STAGES = ("encode", "words", "activate", "select", "embed", "score", "evaluate")
 
 
 class Life(NamedTuple):
-    """How one life ends: of itself, or killed before or after its nth write."""
+    """How one life ends: of itself, or killed before or after its nth write, or after some seconds.
+
+    `largest` is how many bytes a file may have, `environment` what is set for this life.
+    """
 
     folder: Path
     clip: Path
     kill_at: int = 0
     seconds: float = 0.0
+    largest: int = 0
+    environment: tuple[tuple[str, str], ...] = ()
 
 
 def live(life):
-    """Run all stages; each shard's beginning and end, and each kill, is noted in `log`."""
+    """Run all stages; each shard's beginning and end, and how it ended, is noted in `log`."""
+    os.environ.update(life.environment)
+    locale.setlocale(locale.LC_ALL, "")
+    time.tzset()
     jax.config.update("jax_compilation_cache_dir", str(life.folder.parent / "programs"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     note = _noting(life.folder)
@@ -66,10 +80,16 @@ def live(life):
         clip,
     )
     run = Run(CONFIG, inputs, Store(place.at("artifacts")), quiet=True)
-    with run.store.held():
-        files.claim(place, CONFIG)
-        files.write(place, CONFIG, describe(run))
-    note("done")
+    if life.largest:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (life.largest, resource.RLIM_INFINITY))
+    try:
+        with run.store.held():
+            files.claim(place, CONFIG)
+            files.write(place, CONFIG, describe(run))
+    except InputError as error:
+        note(f"error {error}")
+        sys.exit(2)
+    note("computed " + (" ".join(sorted(run.seconds)) or "nothing"))
 
 
 def _noting(folder):
@@ -119,12 +139,28 @@ def _tell_shards(note):
     Draft.commit, Draft.finish = noted_commit, noted_finish
 
 
-def spend(life):
-    """Let a process live; returns its exit code, and kills it after `seconds` where given."""
+def launch(arguments, output, dead=None):
+    """What `python -m launch.describe` does, printing to a file; `dead`: see `processes.DEAD`."""
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CREAT), stream.fileno())
+    if dead:
+        processes.BEAT, processes.DEAD = dead / 10, dead
+    sys.argv = ["describe", *arguments]
+    command.run(launch_describe.main)
+
+
+def begin(function, *arguments):
+    """Start a function in a process of its own."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.survival.victim"])
-    process = context.Process(target=live, args=(life,))
+    process = context.Process(target=function, args=arguments)
     process.start()
+    return process
+
+
+def spend(life):
+    """Let a process live; returns its exit code, and kills it after `seconds` where given."""
+    process = begin(live, life)
     process.join(life.seconds or 120)
     if process.is_alive():
         assert life.seconds, "a life hangs"

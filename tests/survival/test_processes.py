@@ -1,0 +1,148 @@
+"""Several processes on localhost do one run together: the same results, whoever dies meanwhile."""
+
+import os
+import signal
+import socket
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxdesc.store.processes import ABANDONED
+from tests.survival.victim import begin, launch
+
+COUNT = 10
+RESULTS = ("concepts.jsonl", "concepts.csv", "metrics.json", "skipped.csv", "exemplars.png")
+
+
+@pytest.fixture(scope="module")
+def flags(networks, tmp_path_factory):
+    """Flags of a small run on made-up photos, one of which can't be used."""
+    folder = tmp_path_factory.mktemp("processes")
+    rng = np.random.default_rng(0)
+    (folder / "photos").mkdir()
+    for index in range(COUNT):
+        pixels = rng.integers(0, 256, (40 + index, 60, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / "photos" / f"{index}.png")
+    (folder / "photos" / "7.png").write_bytes(b"broken")
+    (folder / "words.txt").write_text("star\nheart\nsky\ncat\na red star\n")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder / "programs")
+    yield [
+        "--config=configs/photos.py",
+        "--quiet",
+        f"--config.target.source={networks.target}",
+        f"--config.clip.source={networks.clip}",
+        f"--config.images.source=folder:{folder / 'photos'}",
+        "--config.images.max_skipped=0.2",
+        "--config.images.batch=2",
+        "--config.clip.batch=2",
+        f"--config.vocabulary.source=file:{folder / 'words.txt'}",
+        "--config.score.exemplars=3",
+        "--config.score.alpha=0.5",
+    ]
+    del os.environ["JAX_COMPILATION_CACHE_DIR"]
+
+
+class Together:
+    """Processes of one run, and what they print."""
+
+    def __init__(self, flags, folder, workdir, count, dead=None):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        own = [*flags, f"--workdir={workdir}", f"--coordinator=127.0.0.1:{port}"]
+        self.outputs = [folder / f"{workdir.name}-{index}-of-{count}" for index in range(count)]
+        self.processes = [
+            begin(launch, [*own, f"--processes={count}", f"--process={index}"], output, dead)
+            for index, output in enumerate(self.outputs)
+        ]
+
+    def codes(self, seconds=90):
+        end = time.monotonic() + seconds
+        for process in self.processes:
+            process.join(max(0, end - time.monotonic()))
+        return [process.exitcode for process in self.processes]
+
+    def told(self):
+        return "\n".join(
+            f"[process {index}] {line}"
+            for index, output in enumerate(self.outputs)
+            for line in output.read_text().splitlines()
+        )
+
+
+@pytest.fixture(scope="module")
+def alone(flags, tmp_path_factory):
+    """What one process finds."""
+    folder = tmp_path_factory.mktemp("alone")
+    process = begin(launch, [*flags, f"--workdir={folder / 'run'}"], folder / "output")
+    process.join(90)
+    assert process.exitcode == 0, (folder / "output").read_text()
+    return found(folder / "run")
+
+
+def found(workdir):
+    return {name: (workdir / name).read_bytes() for name in RESULTS}
+
+
+@pytest.mark.parametrize("count", [2, 4])
+def test_several_find_what_one_finds(count, flags, alone, tmp_path, capsys):
+    together = Together(flags, tmp_path, tmp_path / "run", count)
+    assert together.codes() == [0] * count, together.told()
+    assert found(tmp_path / "run") == alone
+    shards = [*(tmp_path / "run" / "artifacts").glob("activate-*/activations/c/*/0")]
+    assert len(shards) == COUNT // 2
+    # The first alone tells what they found.
+    assert "results in " in together.outputs[0].read_text()
+    assert "results in " not in "".join(path.read_text() for path in together.outputs[1:])
+    with capsys.disabled():
+        print(f"\n{count} processes, equal to one:\n{together.told()}")
+
+
+def wait_for(pattern, workdir, together):
+    end = time.monotonic() + 60
+    while not [*workdir.glob(pattern)]:
+        assert time.monotonic() < end, together.told()
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_one_dies_and_another_number_goes_on(how, victim, flags, alone, tmp_path, capsys):
+    """Killed, or silent as a host that is cut off; the other says so and ends within a minute."""
+    workdir = tmp_path / "run"
+    together = Together(flags, tmp_path, workdir, 2, dead=5)
+    wait_for("artifacts/activate-*/shards/*.json", workdir, together)
+    os.kill(together.processes[victim].pid, how)
+    began, other = time.monotonic(), 1 - victim
+    together.processes[other].join(60)
+    code, told = together.processes[other].exitcode, together.outputs[other].read_text()
+    if how == signal.SIGSTOP:
+        os.kill(together.processes[victim].pid, signal.SIGKILL)
+    together.processes[victim].join()
+    assert code in (2, ABANDONED), told
+    assert "of this run has died or was stopped, so this one stops too: what was finished" in told
+    with capsys.disabled():
+        seconds = time.monotonic() - began
+        print(f"\n{how.name} to process {victim}, the other ended after {seconds:.0f} s:\n{told}")
+
+    three = Together(flags, tmp_path, workdir, 3)
+    assert three.codes() == [0] * 3, three.told()
+    assert found(workdir) == alone
+
+
+def test_flags_that_do_not_fit(flags, tmp_path):
+    for wrong, message in (
+        (["--processes=2"], "--processes and --process need --coordinator=HOST:PORT."),
+        (
+            ["--coordinator=127.0.0.1:1", "--processes=2", "--process=2"],
+            "--processes=2 and --process=2 do not fit --coordinator: give how many processes there "
+            "are, and which of them this is, from 0.",
+        ),
+    ):
+        output = tmp_path / "output"
+        process = begin(launch, [*flags, f"--workdir={tmp_path / 'run'}", *wrong], output)
+        process.join(60)
+        assert process.exitcode == 2
+        assert output.read_text().splitlines()[-1] == f"error: {message}"
