@@ -31,8 +31,8 @@ def shared_out(
 ) -> Any:
     """Return `function(params, rows)`, each device computing some of the rows.
 
-    A device runs the same program on as many rows as one device alone would, so what it computes
-    does not depend on how many devices there are.
+    A device has as many rows as one device alone would, so what it computes does not depend on how
+    many there are, but for rounding.
 
     Args:
         function: of weights and independent rows, to one result for each row; within a compiled

@@ -1,5 +1,6 @@
 """Several processes for one run, on one host or on many (`jax.distributed`)."""
 
+import faulthandler
 import os
 import sys
 
@@ -18,6 +19,7 @@ _PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there a
 _PROCESS = flags.DEFINE_integer("process", None, "Which of them this one is, from 0.")
 
 # Seconds without a sign of life after which JAX ends a process that the run's own watch missed.
+# Where the first process dies, JAX ends all others at once: it keeps their connections.
 _DEAD = 60
 
 
@@ -34,6 +36,7 @@ def joined() -> Processes:
             raise InputError("--processes and --process need --coordinator=HOST:PORT.")
         return Processes()
     if not jax.distributed.is_initialized():
+        faulthandler.disable()  # JAX says why it ends a process; a dump would hide its sentence
         _initialize()
     together = Processes(jax.process_index(), jax.process_count())
     if not together.leads:

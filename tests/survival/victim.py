@@ -139,8 +139,9 @@ def _tell_shards(note):
     Draft.commit, Draft.finish = noted_commit, noted_finish
 
 
-def launch(arguments, output, dead=None):
+def launch(arguments, output, dead=None, environment=()):
     """What `python -m launch.describe` does, printing to a file; `dead`: see `processes.DEAD`."""
+    os.environ.update(environment)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CREAT), stream.fileno())
     if dead:
