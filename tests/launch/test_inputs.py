@@ -12,6 +12,7 @@ import pytest
 
 from jaxdesc.config import Config
 from jaxdesc.models.encoder import load_clip
+from jaxdesc.store import Place
 from launch import inputs
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +25,7 @@ def test_compiled_programs_lie_where_jax_says_or_in_the_workdir(named, tmp_path,
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     if named:
         monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "mine"))
-    inputs.keep_programs(tmp_path / "run")
+    inputs.keep_programs(Place(tmp_path / "run"))
     assert settings["jax_compilation_cache_dir"] == str(
         tmp_path / ("mine" if named else "run/compilation_cache")
     )

@@ -1,102 +1,22 @@
 """Folders on a disk, and in a bucket that a small server on localhost plays."""
 
-import json
 import re
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 import pytest
 
 from jaxdesc.errors import InputError
-from jaxdesc.store import Place, Store, lock, read_file, write_file
-
-
-class Bucket(BaseHTTPRequestHandler):
-    """As much of Google Cloud Storage's JSON interface as TensorStore's driver speaks."""
-
-    objects: dict  # name -> (generation, content)
-    guard = threading.Lock()
-    writes = 0
-
-    def log_message(self, *arguments):
-        pass
-
-    def answer(self, code, content=b"", headers=()):
-        self.send_response(code)
-        for key, value in (*headers, ("Content-Length", str(len(content)))):
-            self.send_header(key, value)
-        self.end_headers()
-        self.wfile.write(content)
-
-    def told(self, name):
-        generation, content = self.objects[name]
-        entry = {"name": name, "generation": str(generation), "size": str(len(content))}
-        return {"kind": "storage#object", "metageneration": "1", **entry}
-
-    def meets(self, options, name):
-        """Whether the object is of the generation that a conditional request asks for."""
-        wanted = options.get("ifGenerationMatch")
-        return wanted is None or int(wanted[0]) == self.objects.get(name, (0, b""))[0]
-
-    def parts(self):
-        url = urlsplit(self.path)
-        name = unquote(url.path.partition("/o/")[2]) or None
-        return name, parse_qs(url.query)
-
-    def do_GET(self):
-        name, options = self.parts()
-        with self.guard:
-            if name is None:
-                prefix = options.get("prefix", [""])[0]
-                start = options.get("startOffset", [""])[0]
-                names = [n for n in sorted(self.objects) if n.startswith(prefix) and n >= start]
-                items = [self.told(n) for n in names]
-                return self.answer(200, json.dumps({"items": items}).encode())
-            if name not in self.objects:
-                return self.answer(404)
-            generation, content = self.objects[name]
-            if (
-                "ifGenerationNotMatch" in options
-                and int(options["ifGenerationNotMatch"][0]) == generation
-            ):
-                return self.answer(304)
-            if not self.meets(options, name):
-                return self.answer(412)
-            return self.answer(200, content, [("X-Goog-Generation", str(generation))])
-
-    def do_POST(self):
-        _, options = self.parts()
-        name = options["name"][0]
-        content = self.rfile.read(int(self.headers["Content-Length"]))
-        with self.guard:
-            if not self.meets(options, name):
-                return self.answer(412)
-            Bucket.writes += 1
-            self.objects[name] = (self.writes, content)
-            return self.answer(200, json.dumps(self.told(name)).encode())
-
-    def do_DELETE(self):
-        name, options = self.parts()
-        with self.guard:
-            if not self.meets(options, name):
-                return self.answer(412)
-            there = self.objects.pop(name, None)
-            return self.answer(204 if there else 404)
+from jaxdesc.store import Artifact, Place, Store, lock, read_file, write_file
+from tests.store.bucket import Bucket, served
 
 
 @pytest.fixture(scope="module")
 def server():
-    """Its address; TensorStore reads it from the environment when it first needs it."""
-    Bucket.objects = {}
-    with ThreadingHTTPServer(("127.0.0.1", 0), Bucket) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv("TENSORSTORE_GCS_HTTP_URL", f"http://127.0.0.1:{server.server_port}")
-            patch.setenv("GOOGLE_AUTH_TOKEN_FOR_TESTING", "none")
-            yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    """TensorStore reads the environment when it first needs it."""
+    with served() as environment, pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        yield
 
 
 @pytest.fixture(params=["disk", "bucket"])
@@ -197,8 +117,6 @@ def test_an_array_that_is_damaged_is_a_sentence(tmp_path):
     place.put(place.create("x", np.float32, (3,), (3,)), 0, np.arange(3, dtype=np.float32))
     path = tmp_path / "x" / "c" / "0"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
-    from jaxdesc.store import Artifact
-
     with pytest.raises(InputError, match=rf"^{tmp_path} can't be read \(.*igest"):
         Artifact(place, {}).read("x")
 

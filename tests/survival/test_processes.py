@@ -12,6 +12,7 @@ from PIL import Image
 
 from jaxdesc.store import Artifact, Place
 from jaxdesc.store.processes import ABANDONED
+from tests.store.bucket import Bucket, served
 from tests.survival.victim import begin, launch
 
 COUNT = 10
@@ -58,7 +59,7 @@ class Together:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         own = [*flags, f"--workdir={workdir}", f"--coordinator=127.0.0.1:{port}"]
-        self.outputs = [folder / f"{workdir.name}-{index}-of-{count}" for index in range(count)]
+        self.outputs = [folder / f"{index}-of-{count}" for index in range(count)]
         self.processes = [
             begin(
                 launch, [*own, f"--processes={count}", f"--process={index}"], output, dead, programs
@@ -146,6 +147,22 @@ def wait_for(pattern, workdir, together):
     while not [*workdir.glob(pattern)]:
         assert time.monotonic() < end, together.told()
         time.sleep(0.01)
+
+
+def test_in_a_bucket_as_on_a_disk(flags, programs, alone, tmp_path):
+    """Killed there and started again, by two processes that take the dead one's lease over."""
+    with served() as environment:
+        workdir, more = "gs://bucket/some/run", (*programs, *environment.items())
+        first = begin(launch, [*flags, f"--workdir={workdir}"], tmp_path / "first", 2, more)
+        while not any("/shards/" in name and "activate" in name for name in list(Bucket.objects)):
+            assert first.is_alive(), (tmp_path / "first").read_text()
+            time.sleep(0.01)
+        os.kill(first.pid, signal.SIGKILL)
+        first.join()
+        together = Together(flags, tmp_path, workdir, 2, more, dead=2)
+        assert together.codes() == [0, 0], together.told()
+        results = {name: Bucket.objects[f"some/run/{name}"][1] for name in RESULTS}
+    assert results == alone
 
 
 @pytest.mark.parametrize("victim", [0, 1])

@@ -27,7 +27,7 @@ from jaxdesc.models.encoder import load_clip
 from jaxdesc.pipeline import describe
 from jaxdesc.report import files
 from jaxdesc.stages.run import Inputs, Run
-from jaxdesc.store import Draft, Place, Store, processes
+from jaxdesc.store import Draft, Place, Store, lock, processes
 from jaxdesc.vocabulary import load_vocabulary
 from launch import command
 from launch import describe as launch_describe
@@ -140,12 +140,13 @@ def _tell_shards(note):
 
 
 def launch(arguments, output, dead=None, environment=()):
-    """What `python -m launch.describe` does, printing to a file; `dead`: see `processes.DEAD`."""
+    """What `python -m launch.describe` does, printing to a file; `dead`: `processes.DEAD`."""
     os.environ.update(environment)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CREAT), stream.fileno())
     if dead:
-        processes.BEAT, processes.DEAD = dead / 10, dead
+        for module in (processes, lock):
+            module.BEAT, module.DEAD = dead / 10, dead
     sys.argv = ["describe", *arguments]
     command.run(launch_describe.main)
 
