@@ -17,11 +17,15 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from jaxdesc.compiler import materialised
 from jaxdesc.errors import InputError
 from jaxdesc.models.precision import float32_products
 from jaxdesc.models.settings import POSITIVE, Setting, misfits, one_of, only
+from jaxdesc.models.winograd import WinogradConvolution
 
 EXPANSION = {"basic": 1, "bottleneck": 4}
+# Channels below which a product is too small to pay for its transforms.
+WINOGRAD_WIDTH = 64
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 
 
@@ -227,7 +231,7 @@ class ConvNorm(nnx.Module):
         rngs: nnx.Rngs,
     ):
         side = (size // 2, size // 2)
-        self.conv = nnx.Conv(
+        self.conv: Any = nnx.Conv(  # or a `WinogradConvolution`
             inputs,
             outputs,
             (size, size),
@@ -258,7 +262,8 @@ class BasicBlock(nnx.Module):
     def __call__(self, x: Float[Array, "batch h w inputs"]) -> Float[Array, "batch p q outputs"]:
         """Return the block's output after its last ReLU."""
         y = self.conv2(jax.nn.relu(self.conv1(x)))
-        return jax.nn.relu(y + (x if self.downsample is None else self.downsample(x)))
+        y += x if self.downsample is None else self.downsample(x)
+        return materialised(jax.nn.relu(y))
 
 
 class Bottleneck(nnx.Module):
@@ -274,7 +279,8 @@ class Bottleneck(nnx.Module):
     def __call__(self, x: Float[Array, "batch h w inputs"]) -> Float[Array, "batch p q outputs"]:
         """Return the block's output after its last ReLU."""
         y = self.conv3(jax.nn.relu(self.conv2(jax.nn.relu(self.conv1(x)))))
-        return jax.nn.relu(y + (x if self.downsample is None else self.downsample(x)))
+        y += x if self.downsample is None else self.downsample(x)
+        return materialised(jax.nn.relu(y))
 
 
 BLOCKS: dict[str, Callable[..., nnx.Module]] = {"basic": BasicBlock, "bottleneck": Bottleneck}
@@ -375,6 +381,27 @@ def fold_batch_norm(model: ResNet) -> ResNet:
             unit.conv.use_bias, unit.norm = True, None
     folded.eval()
     return folded
+
+
+def with_winograd(model: ResNet) -> ResNet:
+    """Return the folded network whose wider 3 × 3 convolutions of stride 1 are Winograd's.
+
+    Those are quicker on a CPU, and take 16/9 of the memory.
+
+    Args:
+        model: without BatchNorm.
+    """
+    quick = nnx.merge(*nnx.split(model))
+    for _, unit in list(nnx.iter_modules(quick)):
+        if isinstance(unit, ConvNorm) and _suits_winograd(unit.conv):
+            unit.conv = WinogradConvolution(unit.conv.kernel[...], unit.conv.bias[...])
+    return quick
+
+
+def _suits_winograd(convolution: nnx.Conv) -> bool:
+    rows, columns, inputs, outputs = convolution.kernel.shape
+    plain = (rows, columns) == (3, 3) and convolution.strides == (1, 1)
+    return plain and min(inputs, outputs) >= WINOGRAD_WIDTH
 
 
 def _folded_weights(kernel: Any, norm: Any) -> tuple[Any, Any]:

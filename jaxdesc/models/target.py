@@ -23,6 +23,7 @@ from jaxdesc.models.checkpoint import read_config
 from jaxdesc.models.formats import read_folded_resnet
 from jaxdesc.models.precision import cast, check_precision
 from jaxdesc.models.preprocessor import convnext_preprocess
+from jaxdesc.models.resnet import with_winograd
 from jaxdesc.models.source import locate
 
 LOGITS = "fc"
@@ -243,6 +244,8 @@ def load_target(source: str, *, revision: str | None = None, precision: str = "f
     check_precision(precision)
     path, name = locate(source, "target", revision)
     model = read_folded_resnet(path)
+    if jax.default_backend() == "cpu" and precision == "float32":
+        model = with_winograd(model)
     preprocess, classes = _described(path)
     graph, params = nnx.split(model)
 

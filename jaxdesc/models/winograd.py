@@ -1,0 +1,110 @@
+"""3 × 3 convolutions with fewer multiplications, for a CPU.
+
+Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016: F(2 × 2, 3 × 3)
+makes a tile of 2 × 2 outputs from 16 products a channel instead of 36. Its factors are 0, ±1 and
+½, so that it rounds no worse than the convolution itself; larger tiles save more and round worse.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, ArrayLike, Float
+
+from jaxdesc.compiler import contraction, materialised
+
+TILE = 2
+# Input tiles of 4 × 4 lie two pixels apart.
+SIDE = TILE + 2
+
+# The names are the paper's: y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A for a kernel g and an input tile d.
+BT = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))
+G = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))
+AT = ((1, 1, 1, 0), (0, 1, -1, -1))
+
+# With fewer tiles the 16 products are one operation: each alone is too small for two cores.
+ONE_PRODUCT = 512
+
+
+class WinogradConvolution(nnx.Module):
+    """A 3 × 3 convolution of stride 1 with zeros around and a bias.
+
+    Args:
+        kernel: of the convolution that it equals.
+        bias: a number a channel.
+    """
+
+    def __init__(
+        self, kernel: Float[Array, "3 3 inputs outputs"], bias: Float[Array, " outputs"]
+    ) -> None:
+        self.kernel = nnx.Param(transformed(kernel))
+        self.bias = nnx.Param(bias)
+
+    def __call__(self, x: Float[Array, "batch h w inputs"]) -> Float[Array, "batch h w outputs"]:
+        """Return the convolution."""
+        return convolve(x, self.kernel[...]) + self.bias[None, None, None]
+
+
+def transformed(
+    kernel: Float[ArrayLike, "3 3 inputs outputs"],
+) -> Float[Array, "4 4 inputs outputs"]:
+    """Return G g Gᵀ for every pair of channels."""
+    exact = np.asarray(kernel, np.float64)
+    return jnp.asarray(np.einsum("ia,abcd,jb->ijcd", G, exact, G), jnp.float32)
+
+
+# Compiled on its own, so that it is traced once for each shape and not for each layer.
+@jax.jit
+def convolve(
+    x: Float[Array, "batch h w inputs"], kernel: Float[Array, "4 4 inputs outputs"]
+) -> Float[Array, "batch h w outputs"]:
+    """Convolve with a kernel that is `transformed` already; outputs have the input's size."""
+    batch, height, width, _ = x.shape
+    down, across = -(-height // TILE), -(-width // TILE)
+    missing = ((1, down * TILE + 1 - height), (1, across * TILE + 1 - width))
+    tiles = _input_tiles(jnp.pad(x, ((0, 0), *missing, (0, 0))), down, across)
+    products = _products(tiles, kernel)
+    rows = [
+        [materialised(_combined(own, [line[j] for line in products])) for j in range(SIDE)]
+        for own in AT
+    ]
+    shape = batch, down, 1, across, 1, kernel.shape[-1]
+    outputs = [
+        jnp.concatenate([materialised(_combined(own, row)).reshape(shape) for own in AT], axis=4)
+        for row in rows
+    ]
+    whole = jnp.concatenate(outputs, axis=2).reshape(batch, down * TILE, across * TILE, -1)
+    return whole[:, :height, :width]
+
+
+def _input_tiles(x: Array, down: int, across: int) -> list[list[Array]]:
+    """Bᵀ d B of all tiles: 4 × 4 arrays [tile, channel]."""
+    batch, *_, channels = x.shape
+
+    def strided(i: int, j: int) -> Array:
+        stop = batch, i + TILE * (down - 1) + 1, j + TILE * (across - 1) + 1, channels
+        return jax.lax.slice(x, (0, i, j, 0), stop, (1, TILE, TILE, 1))
+
+    pixels = [[strided(i, j) for j in range(SIDE)] for i in range(SIDE)]
+    lines = [[_combined(own, [row[j] for row in pixels]) for j in range(SIDE)] for own in BT]
+    return [[_combined(own, line).reshape(-1, channels) for own in BT] for line in lines]
+
+
+def _products(tiles: list[list[Array]], kernel: Array) -> list[list[Array]]:
+    """Each of the 16 arrays by its own matrix of the kernel."""
+    if len(tiles[0][0]) >= ONE_PRODUCT:
+        multiply = partial(contraction, "tc,cd->td")
+        return [
+            [multiply(tile, own) for tile, own in zip(*both, strict=True)]
+            for both in zip(tiles, kernel, strict=True)
+        ]
+    whole = contraction("ijtc,ijcd->ijtd", jnp.stack([jnp.stack(line) for line in tiles]), kernel)
+    return [list(line) for line in whole]
+
+
+def _combined(factors: tuple[float, ...], arrays: list[Array]) -> Array:
+    """Their sum with factors of 0 and ±1."""
+    terms = [array * factor for factor, array in zip(factors, arrays, strict=True) if factor]
+    return sum(terms[1:], terms[0])
