@@ -59,7 +59,7 @@ def folded(*sizes):
     config = ResNetConfig(*sizes, stem_width=64)
     shapes = nnx.eval_shape(lambda: ResNet(config, rngs=nnx.Rngs(0)))
     graph, state = nnx.split(fold_batch_norm(shapes))
-    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state)
+    zeros = jax.tree.map(lambda leaf: jnp.asarray(np.zeros(leaf.shape, leaf.dtype)), state)
     return nnx.merge(graph, zeros)
 
 
