@@ -36,6 +36,7 @@ flags.DEFINE_float("kappa", _OWN.kappa, "Concentration.", 0)
 flags.DEFINE_string("target", _OWN.target, "The target: a folder, or scenes.")
 flags.DEFINE_string("clip", _OWN.clip, "CLIP: a folder, or scenes.")
 flags.DEFINE_string("photos", _OWN.photos, "A folder of photos; scenes by default.")
+flags.DEFINE_integer("count", _OWN.count, "Photos of a pass, repeated; each once by default.", 0)
 flags.DEFINE_integer("batch", _OWN.batch, "Images a forward pass.", 1)
 flags.DEFINE_integer("repeats", _OWN.repeats, "Runs of each.", 1)
 

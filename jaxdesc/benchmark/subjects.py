@@ -32,6 +32,7 @@ class Options:
         kappa: concentration κ.
         target, clip: sources of the networks.
         photos: a folder; scenes where empty.
+        count: photos of a pass, those of the folder again and again; each once where 0.
         batch: images a forward pass.
         repeats: runs of each job.
     """
@@ -48,6 +49,7 @@ class Options:
     target: str = "scenes"
     clip: str = "scenes"
     photos: str = ""
+    count: int = 0
     batch: int = 64
     repeats: int = 3
 
@@ -108,6 +110,7 @@ def _probe(options: Options) -> list[Table]:
     from jaxdesc.images.sources import open_source  # may need Grain's neighbours
 
     source = open_source(f"folder:{options.photos}" if options.photos else "scenes:count=256")
+    source = networks.Repeated(source, options.count) if options.count else source
     rivals = options.rival("torch_pipeline"), options.rival("torch_networks")
     sizes = options.batch, options.repeats
     return [networks.probe(options.networks, source, *sizes, *rivals)]

@@ -51,8 +51,9 @@ def transformed(
     kernel: Float[ArrayLike, "3 3 inputs outputs"],
 ) -> Float[Array, "4 4 inputs outputs"]:
     """Return G g Gᵀ for every pair of channels."""
-    exact = np.asarray(kernel, np.float64)
-    return jnp.asarray(np.einsum("ia,abcd,jb->ijcd", G, exact, G), jnp.float32)
+    rows = np.tensordot(G, np.asarray(kernel, np.float64), 1)
+    both = np.tensordot(G, rows.swapaxes(0, 1), 1).swapaxes(0, 1)
+    return jnp.asarray(both.astype(np.float32))
 
 
 # Compiled on its own, so that it is traced once for each shape and not for each layer.

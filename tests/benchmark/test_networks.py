@@ -3,7 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxdesc.benchmark.networks import operations
+from jaxdesc.benchmark.networks import Repeated, operations
+from jaxdesc.images.sources import Scenes
 from jaxdesc.models.resnet import ARCHITECTURES, ResNet, fold_batch_norm
 
 
@@ -27,3 +28,14 @@ def test_a_resnet_50_does_what_its_authors_say():
     state = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), state)
     run = lambda pixels: nnx.merge(graph, state)(pixels)  # noqa: E731
     assert 8.1e9 < operations(run, np.zeros((1, 224, 224, 3), np.float32)) < 8.3e9
+
+
+def test_a_source_repeated_until_there_are_enough():
+    source = Scenes("count=3")
+    more = Repeated(source, 7)
+    assert len(more) == 7
+    assert more.fingerprint() != source.fingerprint() != Repeated(source, 8).fingerprint()
+    for index in range(7):
+        assert more.identify(index) == source.identify(index % 3)
+        assert more[index].image.tobytes() == source[index % 3].image.tobytes()
+    assert (more.has_boxes, more.has_labels) == (source.has_boxes, source.has_labels)

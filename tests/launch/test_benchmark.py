@@ -50,10 +50,12 @@ def test_every_subject(tmp_path):
 
 def test_rivals_are_timed_on_the_same_images(tmp_path):
     output = tmp_path / "benchmark.json"
-    flags = ["--subjects=networks,probe", "--rival=torch", "--repeats=1", "--batch=4"]
+    flags = ["--subjects=networks,probe", "--rival=torch", "--repeats=1", "--batch=4", "--count=12"]
     done = run(*flags, f"--output={output}")
     assert done.returncode == 0, done.stderr
-    tables = {t["title"]: t["medians"] for t in json.loads(output.read_text())["tables"]}
+    tables = json.loads(output.read_text())["tables"]
+    assert tables[-1]["sizes"]["photos"] == 12
+    tables = {table["title"]: table["medians"] for table in tables}
     assert all("jaxdesc" in medians and len(medians) > 1 for medians in tables.values())
     assert "as pytorch-grad-cam, as it comes" in tables["Grad-CAM"]
 
