@@ -76,12 +76,13 @@ def test_pieces_are_the_whole(count, piece, backend, monkeypatch):
     rows = np.arange(6.0 * count, dtype=np.float32).reshape(count, 2, 3)
     sizes = []
 
-    def both(taken):
+    def both(_, taken):
         one, other = taken
         sizes.append(len(one))
         return {"sum": one.sum(axis=(1, 2)), "other": other + one[:, 0, 0]}
 
-    found = jax.jit(lambda rows, other: in_pieces(both, (rows, other)))(rows, rows[:, 1, 1])
+    piecewise = jax.jit(lambda rows, other: in_pieces(both, None, (rows, other)))
+    found = piecewise(rows, rows[:, 1, 1])
     np.testing.assert_array_equal(found["sum"], rows.sum(axis=(1, 2)))
     np.testing.assert_array_equal(found["other"], rows[:, 1, 1] + rows[:, 0, 0])
     assert sizes == [piece if backend == "cpu" else count]
