@@ -149,6 +149,11 @@ def describe_activations(
         raise InputError(
             f"Activations of neuron {int(np.argmax(state.nan))} hold NaN: expected numbers."
         )
+    if np.isinf(matrix).any():
+        raise InputError(
+            f"Activations of neuron {int(np.isinf(matrix).any(axis=0).argmax())} hold infinity: "
+            "expected finite numbers."
+        )
     base = np.asarray(base_feature, np.float32)
     try:
         found = scoring.discover(views, np.asarray(state.images), texts, base, kappa, alpha)

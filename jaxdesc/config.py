@@ -8,18 +8,26 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any
 
 from jaxdesc.attention import WINDOWS
-from jaxdesc.errors import InputError
+from jaxdesc.errors import SHOWN, InputError, is_text, shown
 from jaxdesc.models.precision import PRECISIONS
 from jaxdesc.models.target import LOGITS, POOLINGS
 from jaxdesc.vocabulary import TEMPLATE
 
 LARGEST_KAPPA = 1e6  # float32 holds the scores up to there
 KAPPAS = f"a number in [0, {LARGEST_KAPPA:g}]"
+LARGEST_BATCH = 2**16  # images a forward pass
+LARGEST_BLOCK = 2**20  # concepts scored at once
 
 
 def _require(condition: bool, key: str, value: Any, expected: str) -> None:
     if not condition:
-        raise InputError(f"config.{key} is {value!r}: expected {expected}.")
+        raise InputError(f"config.{key} is {shown(value)}: expected {expected}.")
+
+
+def _require_size(key: str, value: int, most: int) -> None:
+    """What is held at once is bounded: more would be a slip, and the memory's end."""
+    _require(value >= 1, key, value, "at least 1")
+    _require(value <= most, key, value, f"at most {most}")
 
 
 @dataclass(frozen=True)
@@ -67,7 +75,7 @@ class ClipConfig:
     def __post_init__(self) -> None:
         inputs = ("view", "image", "method")
         _require(self.input in inputs, "clip.input", self.input, f"one of {inputs}")
-        _require(self.batch >= 1, "clip.batch", self.batch, "at least 1")
+        _require_size("clip.batch", self.batch, LARGEST_BATCH)
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,7 @@ class ImagesConfig:
     max_skipped: float = 0.01
 
     def __post_init__(self) -> None:
-        _require(self.batch >= 1, "images.batch", self.batch, "at least 1")
+        _require_size("images.batch", self.batch, LARGEST_BATCH)
         share = 0 <= self.max_skipped < 1
         _require(share, "images.max_skipped", self.max_skipped, "a share in [0, 1)")
 
@@ -158,7 +166,7 @@ class ScoreConfig:
         _require(self.exemplars >= 1, "score.exemplars", self.exemplars, "at least 1")
         _require(0 <= self.kappa <= LARGEST_KAPPA, "score.kappa", self.kappa, KAPPAS)
         _require(0 < self.alpha <= 1, "score.alpha", self.alpha, "a share in (0, 1]")
-        _require(self.block >= 1, "score.block", self.block, "at least 1")
+        _require_size("score.block", self.block, LARGEST_BLOCK)
 
 
 @dataclass(frozen=True)
@@ -251,7 +259,7 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any], where: str = "")
 
 def _build(cls: Any, values: Any, where: str) -> Any:
     if not isinstance(values, Mapping):
-        raise InputError(f"{where} is {values!r}: expected a group of settings.")
+        raise InputError(f"{where} is {shown(values)}: expected a group of settings.")
     known = {f.name: f for f in fields(cls)}
     for key in values:
         if key not in known:
@@ -262,9 +270,9 @@ def _build(cls: Any, values: Any, where: str) -> Any:
 
 def unknown_key(key: str, known: list[str]) -> str:
     """Say that a config key is unknown, and which known one is nearest."""
-    near = difflib.get_close_matches(key, known, n=1)
+    near = difflib.get_close_matches(key[:SHOWN], known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}."
-    return f"Unknown config key {key}: {hint}"
+    return f"Unknown config key {key[:SHOWN]}{'…' if len(key) > SHOWN else ''}: {hint}"
 
 
 def _value(kind: Any, value: Any, where: str) -> Any:
@@ -273,9 +281,14 @@ def _value(kind: Any, value: Any, where: str) -> Any:
     if isinstance(kind, types.GenericAlias):
         item = typing.get_args(kind)[0]
         if not isinstance(value, tuple | list):
-            raise InputError(f"{where} is {value!r}: expected a tuple of {item.__name__}.")
+            raise InputError(f"{where} is {shown(value)}: expected a tuple of {item.__name__}.")
         return tuple(_value(item, v, where) for v in value)
-    number = kind is float and isinstance(value, int) and not isinstance(value, bool)
+    number = kind is float and type(value) is int
     if not (number or type(value) is kind):
-        raise InputError(f"{where} is {value!r}: expected a value of type {kind.__name__}.")
-    return kind(value)
+        raise InputError(f"{where} is {shown(value)}: expected a value of type {kind.__name__}.")
+    if kind is str and not is_text(value):
+        raise InputError(f"{where} is {shown(value)}: expected a text that UTF-8 can hold.")
+    try:
+        return kind(value)
+    except OverflowError as error:
+        raise InputError(f"{where} is {shown(value)}: expected a value of type float.") from error

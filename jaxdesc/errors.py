@@ -1,12 +1,21 @@
 """The exceptions that bad input raises."""
 
+from typing import Any
+
+SHOWN = 200  # characters of a value that a message repeats
+
 
 class InputError(ValueError):
     """Something that the user handed over can't be used.
 
     The message is one sentence: what was found, where, what was expected and the remedy. A launch
-    script prints it alone and exits with code 2; a notebook sees it as a `ValueError`.
+    script prints it alone and exits with code 2; a notebook sees it as a `ValueError`. What can't
+    be printed, such as the escape sequences by which a file's name would steer a terminal, is shown
+    escaped.
     """
+
+    def __init__(self, message: str):
+        super().__init__(printable(message))
 
 
 class UnusableImage(InputError):
@@ -19,7 +28,29 @@ class UnusableImage(InputError):
 
     def __init__(self, image: str, reason: str):
         super().__init__(f"The image {image} {reason}: repair or remove it.")
-        self.reason = reason
+        self.reason = printable(reason)
+
+
+def printable(text: str) -> str:
+    """Escape what a terminal would obey or can't encode; line ends stay."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
+def shown(value: Any) -> str:
+    """A value as a message repeats it: cut where it is long, and by its type where it has no repr.
+
+    Python refuses to write out whole numbers of more than 4,300 digits.
+    """
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):
+        return f"of type {type(value).__name__} and too large to be shown"
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+def is_text(text: str) -> bool:
+    """Whether UTF-8 can hold a text: not where its bytes, as of a file's name, were none."""
+    return not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 class Stopped(Exception):

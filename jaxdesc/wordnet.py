@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
-from jaxdesc.errors import InputError
+from jaxdesc.errors import InputError, shown
 
 RELEASE = "3.0"
 
@@ -40,12 +40,16 @@ def noun_synsets() -> Mapping[str, tuple[str, ...]]:
 def _file() -> Path:
     """`data.noun`, or the archive that NLTK leaves it in."""
     folder = os.environ.get("WNSEARCHDIR")
-    places = [Path(folder).expanduser() / "data.noun"] if folder else [_DEBIAN, *_nltk()]
+    places = [_in(folder)] if folder else [_DEBIAN, *_nltk()]
     for place in places:
-        if place.is_file():
+        if os.path.isfile(place):
             return place
-    where = f"folder {folder!r} of WNSEARCHDIR" if folder else "folders of Debian and NLTK"
+    where = f"folder {shown(folder)} of WNSEARCHDIR" if folder else "folders of Debian and NLTK"
     raise InputError(f"WordNet's data.noun isn't in the {where}: {_REMEDY}.")
+
+
+def _in(folder: str) -> Path:
+    return Path(os.path.expanduser(folder)) / "data.noun"
 
 
 def _nltk() -> Iterator[Path]:
@@ -82,7 +86,7 @@ def _text(file: Path) -> str:
             with zipfile.ZipFile(file) as archive:
                 return archive.read("wordnet/data.noun").decode()
         return file.read_text(encoding="utf-8")
-    except (OSError, KeyError, UnicodeDecodeError, zipfile.BadZipFile) as error:
+    except Exception as error:  # of no fixed type: damage meets zipfile's parts anywhere
         raise InputError(f"{file} can't be read as WordNet ({error}): {_REMEDY}.") from error
 
 

@@ -12,7 +12,7 @@ import jax
 from absl import app, flags, logging
 
 from jaxdesc.config import Config, unknown_key
-from jaxdesc.errors import InputError, Stopped
+from jaxdesc.errors import SHOWN, InputError, Stopped
 
 MISSING = "--config is missing: give a Python config, such as configs/scenes.py."
 UNREADABLE = (
@@ -43,6 +43,14 @@ def _guarded(main: Callable[[], None], arguments: list[str]) -> None:
         main()
     except InputError as error:
         _end(f"error: {error}", 2)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _end(
+            f"error: {error.filename!r} can't be read or written ({error.strerror}): give another "
+            "place, or make this one usable; what is computed already is kept.",
+            2,
+        )
     except Stopped:
         _end(f"stopped: {_RESUME}", TERMINATED)
     except KeyboardInterrupt:
@@ -101,7 +109,7 @@ def _parse(arguments: list[str]) -> list[str]:
         first, *rest = str(error).strip().splitlines()
         reason = " ".join((first, *rest[-1:]))  # between them: the traceback of a config file
         raise InputError(f"{reason}; run with --help for the flags.") from error
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # of no fixed type: the config is a program
         raise InputError(_bad_override(arguments, error)) from error
 
 
@@ -111,7 +119,7 @@ def _bad_override(arguments: list[str], error: Exception) -> str:
         key = argument.lstrip("-").partition("=")[0]
         if key.startswith("config.") and key not in known:
             return unknown_key(key, known)
-    reason = f"{type(error).__name__}: {error}"
+    reason = f"{type(error).__name__}: {str(error)[:SHOWN]}"
     return f"A flag or the config can't be understood ({reason}); check --config and its overrides."
 
 

@@ -8,9 +8,15 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from jaxdesc.errors import UnusableImage
+from jaxdesc.errors import SHOWN, UnusableImage
 
 Box = tuple[float, float, float, float]
+
+# What photos come as, whatever their names end in. Pillow reads forty formats more, of which one
+# runs Ghostscript on the file.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+# Twice Pillow's own number, above which it refuses a file before decoding it: 512 MiB of RGB.
+MOST_PIXELS = 178_956_970
 
 
 @dataclass(frozen=True)
@@ -71,10 +77,13 @@ def decode(file: Path | BytesIO, name: str) -> Image.Image:
         name: of the image, for the error.
 
     Raises:
-        UnusableImage: what Pillow can't read, or not to its end.
+        UnusableImage: what is none of `FORMATS` or has more than `MOST_PIXELS`, or can't be read to
+            its end.
     """
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=FORMATS) as image:
+            if image.width * image.height > MOST_PIXELS:  # where Pillow's own check is switched off
+                raise ValueError(f"{image.width} × {image.height} pixels are too many")
             if image.mode.startswith("I;16"):
                 high = (np.asarray(image) >> 8).astype(np.uint8)
                 return Image.fromarray(high).convert("RGB")
@@ -82,4 +91,5 @@ def decode(file: Path | BytesIO, name: str) -> Image.Image:
     except UnidentifiedImageError as error:  # whose text tells an address in memory
         raise UnusableImage(name, "can't be decoded (empty, or no image)") from error
     except Exception as error:  # of no fixed type: damage meets Pillow's parsers anywhere
-        raise UnusableImage(name, f"can't be decoded ({error})") from error
+        reason = " ".join(str(error).split())[:SHOWN] or type(error).__name__
+        raise UnusableImage(name, f"can't be decoded ({reason})") from error

@@ -3,11 +3,11 @@
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from jaxdesc import imagenet
-from jaxdesc.errors import InputError, UnusableImage
+from jaxdesc.errors import InputError, UnusableImage, is_text, shown
 from jaxdesc.images.example import Example, decode
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
@@ -29,11 +29,16 @@ class Folder:
     has_boxes = False
 
     def __init__(self, path: str):
-        root = Path(path).expanduser()
-        if not root.is_dir():
+        root = Path(os.path.expanduser(path))
+        if not os.path.isdir(root):
             raise InputError(
-                f"The image folder {path!r} does not exist: give a folder of "
+                f"The image folder {shown(path)} does not exist: give a folder of "
                 "JPEG, PNG or WebP files as folder:PATH."
+            )
+        if not is_text(path):
+            raise InputError(
+                f"The image folder {shown(path)} has a name that is no UTF-8: rename it, or give a "
+                "link to it."
             )
         self.spec = f"folder:{path}"
         self.root = root
@@ -52,7 +57,7 @@ class Folder:
     def __getitem__(self, index: int) -> Example:
         """Decode one photo to RGB."""
         path = self.files[index]
-        if path.exists() and not path.is_file():  # a pipe would be waited for
+        if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
             raise UnusableImage(repr(str(path)), "is no file")
         return Example(
             decode(path, repr(str(path))), self.labels[index] if self.has_labels else None
@@ -67,10 +72,17 @@ class Folder:
         """Hash every file's path, size and times of change, of its content and of its entry."""
         digest = hashlib.sha256(repr(self.labels).encode())
         for index, path in enumerate(self.files):
-            stat = path.stat() if path.exists() else path.lstat()  # a link to nothing is no image
-            facts = (self.identify(index), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
-            digest.update(repr(facts).encode())
+            digest.update(repr((self.identify(index), *_facts(path))).encode())
         return digest.hexdigest()
+
+
+def _facts(path: Path) -> tuple[int, ...]:
+    """Size and times of a file, of a link to nothing those of the link; nothing if locked away."""
+    try:
+        stat = path.stat() if os.path.exists(path) else path.lstat()
+    except OSError:
+        return ()
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def _entries(root: Path) -> Iterator[Path]:
@@ -83,7 +95,7 @@ def _entries(root: Path) -> Iterator[Path]:
             "another."
         ) from error
 
-    for folder, folders, files in os.walk(root, onerror=refuse, followlinks=True):
+    for folder, folders, files in _walk(root, refuse):
         stat = os.stat(folder)
         if (stat.st_dev, stat.st_ino) in seen:  # a link back would never end
             folders.clear()
@@ -91,6 +103,18 @@ def _entries(root: Path) -> Iterator[Path]:
         seen.add((stat.st_dev, stat.st_ino))
         folders.sort()
         yield from (Path(folder, name) for name in files)
+
+
+def _walk(
+    root: Path, refuse: Callable[[OSError], None]
+) -> Iterator[tuple[str, list[str], list[str]]]:
+    try:
+        yield from os.walk(root, onerror=refuse, followlinks=True)
+    except RecursionError as error:  # until Python 3.12 it calls itself
+        raise InputError(
+            f"The image folder {str(root)!r} holds folders within folders, too deep to be read: "
+            "give one that is less deep."
+        ) from error
 
 
 def _imagenet_labels(files: list[Path]) -> list[int]:

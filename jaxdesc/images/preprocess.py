@@ -19,6 +19,7 @@ INTERPOLATIONS = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
 }
+LARGEST_SIZE = 4096  # pixels; a batch of such inputs already is gigabytes
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,14 @@ class Preprocess:
             )
         channels = (*self.mean, *self.std)
         if (
-            not (self.size >= 1 and 0 < self.field <= 1 and len(self.mean) == len(self.std) == 3)
+            not (1 <= self.size <= LARGEST_SIZE and 0 < self.field <= 1)
+            or not len(self.mean) == len(self.std) == 3
             or not all(map(math.isfinite, channels))
             or min(self.std) <= 0
         ):
             raise InputError(
-                f"{self} is no preprocessing: expected a positive size, a field in (0, 1], and "
-                "three finite numbers for mean and for std, those of std positive."
+                f"{self} is no preprocessing: expected a size in [1, {LARGEST_SIZE}], a field in "
+                "(0, 1], and three finite numbers for mean and for std, those of std positive."
             )
 
     @classmethod

@@ -5,12 +5,13 @@ from functools import lru_cache
 
 from PIL import Image
 
-from jaxdesc.errors import InputError
+from jaxdesc.errors import InputError, shown
 from jaxdesc.images.example import Example, Source
 from jaxdesc.images.folder import Folder
 from jaxdesc.images.tfds import FORM, Tfds
 from jaxdesc.scenes.world import CLASSES, SPLITS, render
 
+MOST = 10**9  # scenes of a source; their numbers fit into 32 bits
 SCENES = "scenes:split=probe,seed=0,count=1600,correlation=0"
 __all__ = ["Example", "Folder", "Scenes", "Source", "Tfds", "open_source"]
 
@@ -35,14 +36,15 @@ class Scenes:
             self.correlation = float(given.pop("correlation", "0"))
         except ValueError as error:
             raise InputError(
-                f"The image source 'scenes:{options}' has a bad number: {error}."
+                f"The image source {shown(f'scenes:{options}')} has a bad number: {error}; "
+                f"expected {SCENES}."
             ) from None
-        in_range = self.seed >= 0 and self.count >= 1 and 0 <= self.correlation <= 1
-        if given or self.split not in SPLITS or not in_range:
+        whole = 0 <= self.seed < 2**32 and 1 <= self.count <= MOST
+        if given or self.split not in SPLITS or not (whole and 0 <= self.correlation <= 1):
             raise InputError(
-                f"The image source 'scenes:{options}' can't be read: expected {SCENES}, with split "
-                f"one of {', '.join(SPLITS)}, seed at least 0, count at least 1 and correlation in "
-                "[0, 1]."
+                f"The image source {shown(f'scenes:{options}')} can't be read: expected {SCENES}, "
+                f"with split one of {', '.join(SPLITS)}, seed at least 0 and below 2**32, count at "
+                f"least 1 and at most {MOST} and correlation in [0, 1]."
             )
         self.spec = (
             f"scenes:split={self.split},seed={self.seed},count={self.count},"
@@ -75,7 +77,9 @@ def _options(text: str) -> dict[str, str]:
     pairs = [item.partition("=") for item in text.split(",") if item]
     options = {key.strip(): value.strip() for key, _, value in pairs}
     if len(options) < len(pairs):
-        raise InputError(f"The image source 'scenes:{text}' gives an option twice: give it once.")
+        raise InputError(
+            f"The image source {shown(f'scenes:{text}')} gives an option twice: give it once."
+        )
     return options
 
 
@@ -99,4 +103,6 @@ def open_source(spec: str) -> Source:
         return Tfds(rest)
     if kind == "scenes":
         return Scenes(rest)
-    raise InputError(f"Unknown image source {spec!r}: expected folder:PATH, {FORM} or {SCENES}.")
+    raise InputError(
+        f"Unknown image source {shown(spec)}: expected folder:PATH, {FORM} or {SCENES}."
+    )

@@ -2,13 +2,14 @@
 
 import hashlib
 import io
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxdesc.errors import InputError, UnusableImage
+from jaxdesc.errors import SHOWN, InputError, UnusableImage, is_text, shown
 from jaxdesc.images.example import Box, Example, decode
 
 FORM = "tfds:NAME[/CONFIG][:VERSION]/SPLIT[,data_dir=PATH]"
@@ -35,8 +36,8 @@ class Tfds:
         self.spec = f"tfds:{spec}"
         place, _, data_dir = spec.partition(",data_dir=")
         name, _, self._split = place.rpartition("/")
-        if not (name and self._split):
-            raise InputError(f"The image source {self.spec!r} can't be read: expected {FORM}.")
+        if not (name and self._split) or not is_text(spec):
+            raise InputError(f"The image source {shown(self.spec)} can't be read: expected {FORM}.")
         builder = _prepared(name, data_dir or os.environ.get("TFDS_DATA_DIR"))
         self._info = builder.info
         self._image = _one_of(self._info.features, "Image", "image")
@@ -98,15 +99,51 @@ def _prepared(name: str, data_dir: str | None) -> Any:
     import tensorflow_datasets as tfds  # a second, for those who read such a set
     from tensorflow_datasets.core.read_only_builder import builder_from_files
 
-    folder = data_dir or tfds.core.constants.DATA_DIR
+    folder = str(data_dir or tfds.core.constants.DATA_DIR)
     try:
+        for file in _descriptions(tfds.core.Path(folder), name):
+            _refuse_code(file)
         return builder_from_files(name, data_dir=folder)
+    except InputError:
+        raise
     except (tfds.core.DatasetNotFoundError, ValueError) as error:
         raise InputError(
-            f"The TFDS set {name!r} is not prepared in {str(folder)!r}: run `tfds build "
-            f"{name} --file_format=array_record --data_dir={folder}`, or say where it lies by "
-            "TFDS_DATA_DIR or by ',data_dir=PATH' after the split."
+            f"The TFDS set {shown(name)} is not prepared in {shown(folder)}: run `tfds build "
+            f"{name[:SHOWN]} --file_format=array_record --data_dir={folder[:SHOWN]}`, or say where "
+            "it lies by TFDS_DATA_DIR or by ',data_dir=PATH' after the split."
         ) from error
+    except Exception as error:  # of no fixed type: Protobuf's, JSON's, an OSError
+        reason = " ".join(str(error).split())[:SHOWN]
+        raise InputError(
+            f"The TFDS set {shown(name)} in {shown(folder)} can't be read "
+            f"({type(error).__name__}: {reason}): prepare it anew."
+        ) from error
+
+
+def _descriptions(folder: Any, name: str) -> list[Any]:
+    """What describes the features of a set's versions, of all its configs where none is named."""
+    place = folder / name.partition(":")[0].lower()
+    return [file for level in ("", "*/", "*/*/") for file in place.glob(f"{level}features.json")]
+
+
+def _refuse_code(file: Any) -> None:
+    """TFDS imports the module of every kind of feature that a set names: only its own may be."""
+
+    def look(pairs: list[tuple[str, Any]]) -> None:
+        for key, value in pairs:
+            named = key in ("pythonClassName", "python_class_name", "type", "proto_cls")
+            if named and "." in str(value) and not str(value).startswith("tensorflow_datasets."):
+                raise InputError(
+                    f"{file} names the feature {shown(value)}, whose code would be run: only "
+                    "TFDS's own features are read; prepare the set with these."
+                )
+
+    try:
+        json.loads(file.read_text(), object_pairs_hook=look)
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{file} is no description of features: prepare the set anew.") from error
 
 
 def _records(builder: Any, split: str) -> Any:
@@ -115,9 +152,9 @@ def _records(builder: Any, split: str) -> Any:
     name = builder.info.full_name
     try:
         count = builder.info.splits[split].num_examples
-    except (KeyError, ValueError, AssertionError) as error:
+    except Exception as error:  # of no fixed type: what TFDS's parser of splits meets
         raise InputError(
-            f"The TFDS set {name} can't be split as {split!r}: expected one of "
+            f"The TFDS set {name} can't be split as {shown(split)}: expected one of "
             f"{', '.join(builder.info.splits)}, or a part such as validation[:1000]."
         ) from error
     if not count:
@@ -162,6 +199,7 @@ def _largest(boxes: Any, size: tuple[int, int]) -> Box | None:
     """From (top, left, bottom, right) in fractions of the image, one or several, to pixels."""
     width, height = size
     corners = np.asarray(boxes, np.float64).reshape(-1, 4)
+    corners = corners[np.isfinite(corners).all(axis=1)]
     if not len(corners):
         return None
     areas = (corners[:, 2:] - corners[:, :2]).prod(axis=1)

@@ -6,6 +6,7 @@ NeurIPS 2020; its relative positions are T5's (Raffel et al., JMLR 2020). Names 
 `BertModel` and `MPNetModel` of Hugging Face transformers, to whose outputs these agree.
 """
 
+import math
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
@@ -18,6 +19,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxdesc.errors import InputError
 from jaxdesc.models.clip import exact_gelu
 from jaxdesc.models.precision import float32_products
+from jaxdesc.models.settings import LARGEST, MOST_LAYERS
 
 # MPNet's constants, which no config changes.
 PADDING_ID = 1
@@ -55,10 +57,16 @@ class BertConfig:
 
     def __post_init__(self) -> None:
         sizes = [getattr(self, field.name) for field in fields(self) if field.type is int]
-        if min(sizes) < 1 or self.hidden_size % self.num_attention_heads:
+        possible = min(sizes) >= 1 and max(sizes) <= LARGEST and math.isfinite(self.layer_norm_eps)
+        if not possible or self.hidden_size % self.num_attention_heads:
             raise InputError(
                 f"{self} describes no network: expected positive sizes, and hidden_size a multiple "
                 "of num_attention_heads; correct these entries of config.json."
+            )
+        if self.num_hidden_layers > MOST_LAYERS:
+            raise InputError(
+                f"num_hidden_layers = {self.num_hidden_layers} (expected at most {MOST_LAYERS}); "
+                "correct this entry of config.json."
             )
 
     @classmethod

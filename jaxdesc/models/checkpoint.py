@@ -31,6 +31,8 @@ Config = TypeVar("Config")
 
 # The files of a folder that may hold its weights; where there are several, the first is read.
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "flax_model.msgpack")
+LARGEST_JSON = 2**26  # bytes; a tokenizer's are a few million
+NAMED = 20  # tensors of a kind that a message names
 ORBAX = "orbax"  # the folder that a converted checkpoint holds instead
 
 
@@ -119,7 +121,12 @@ def parsed(
 
 def _read_object(file: Path, what: str) -> dict[str, Any]:
     try:
-        entries = json.loads(file.read_text(encoding="utf-8"))
+        entries = read_json(file)
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{file} does not exist; expected {what}; download the checkpoint again, or correct "
+            "its path."
+        ) from error
     except (OSError, ValueError) as error:
         raise InputError(
             f"{file} can't be read as JSON ({error}); expected {what}; download the checkpoint "
@@ -131,6 +138,23 @@ def _read_object(file: Path, what: str) -> dict[str, Any]:
             "download the checkpoint again."
         )
     return entries
+
+
+def read_json(file: Path) -> Any:
+    """Parse a JSON file of a checkpoint, of at most `LARGEST_JSON` bytes.
+
+    Raises:
+        OSError: it can't be read.
+        ValueError: it is no JSON, or none that Python can hold.
+    """
+    with file.open("rb") as opened:
+        content = opened.read(LARGEST_JSON + 1)
+    if len(content) > LARGEST_JSON:
+        raise ValueError(f"more than {LARGEST_JSON:,} bytes")
+    try:
+        return json.loads(content)
+    except RecursionError as error:
+        raise ValueError("brackets within brackets, too deep") from error
 
 
 def weights_file(folder: str | PathLike[str]) -> Path:
@@ -172,6 +196,11 @@ def _no_weights(folder: Path) -> str:
 def _read_safetensors(file: Path) -> dict[str, np.ndarray]:
     try:
         return load_file(file)
+    except (AttributeError, KeyError) as error:  # what safetensors misses of NumPy for such types
+        raise InputError(
+            f"{file} holds numbers of 8 bits or fewer ({error}); expected 16, 32 or 64; use the "
+            "checkpoint that is not quantised."
+        ) from error
     except (OSError, SafetensorError) as error:
         raise InputError(
             f"{file} can't be read ({error}); expected a complete safetensors file; download the "
@@ -434,8 +463,24 @@ def _unfitting(
             for name, shape in sorted(wanted.items())
             if name in tensors and tensors[name].shape != shape
         ],
+        "tensors with what is no finite number": [
+            name for name in sorted(wanted) if name in tensors and not _is_finite(tensors[name])
+        ],
     }
 
 
+def _is_finite(tensor: np.ndarray) -> bool:
+    try:
+        return tensor.dtype.kind != "c" and bool(np.isfinite(tensor).all())
+    except TypeError:  # no numbers at all
+        return False
+
+
 def _listed(problems: Mapping[str, list[str]]) -> str:
-    return "; ".join(f"{kind}: {', '.join(names)}" for kind, names in problems.items() if names)
+    """Every kind of fault, with the first of its names: another network's are hundreds."""
+    return "; ".join(
+        f"{kind}: {', '.join(names[:NAMED])}"
+        f"{f' and {len(names) - NAMED} more' if len(names) > NAMED else ''}"
+        for kind, names in problems.items()
+        if names
+    )

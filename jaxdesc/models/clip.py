@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxdesc.errors import InputError
 from jaxdesc.models.precision import float32_products
-from jaxdesc.models.settings import INTEGER, NUMBER, POSITIVE, Setting, misfits, one_of, only
+from jaxdesc.models.settings import DEPTH, INTEGER, NUMBER, POSITIVE, Setting, misfits, one_of, only
 
 normal = nnx.initializers.normal
 
@@ -51,7 +51,7 @@ MODEL_SETTINGS = {
 TOWER_SETTINGS = {
     "hidden_size": POSITIVE,
     "intermediate_size": POSITIVE,
-    "num_hidden_layers": POSITIVE,
+    "num_hidden_layers": DEPTH,
     "num_attention_heads": POSITIVE,
     "hidden_act": one_of(ACTIVATIONS),
     "layer_norm_eps": NUMBER,

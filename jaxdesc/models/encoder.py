@@ -178,14 +178,14 @@ def load_clip(
     return ClipEncoder(
         params=cast(params, precision),
         graph=graph,
-        tokenizer=_tokenizer(path),
+        tokenizer=_tokenizer(path, model.config.text.vocab_size),
         length=model.config.text.max_position_embeddings,
         preprocess=clip_preprocess(path, model.config.vision.image_size),
         name=name,
     )
 
 
-def _tokenizer(path: Path) -> Any:
+def _tokenizer(path: Path, vocabulary: int) -> Any:
     from transformers import CLIPTokenizer  # seconds to import, and needed only here
 
     if not any((path / name).exists() for name in ("tokenizer.json", "vocab.json")):
@@ -194,9 +194,15 @@ def _tokenizer(path: Path) -> Any:
             "vocab.json and merges.txt, as Hugging Face ships them."
         )
     try:
-        return CLIPTokenizer.from_pretrained(path, local_files_only=True)
+        tokenizer = CLIPTokenizer.from_pretrained(path, local_files_only=True)
     except Exception as error:  # of no fixed type: JSON's, the tokenizers library's, an OSError
         raise InputError(
             f"The tokenizer of the CLIP folder {str(path)!r} can't be read ({error!r}): download "
             "tokenizer.json, or vocab.json and merges.txt, again."
         ) from error
+    if len(tokenizer) > vocabulary:  # what lies beyond the embeddings would be read as NaN
+        raise InputError(
+            f"The tokenizer of the CLIP folder {str(path)!r} has {len(tokenizer)} tokens, but its "
+            f"config.json sets vocab_size {vocabulary}; use the files of one checkpoint."
+        )
+    return tokenizer

@@ -1,13 +1,13 @@
 """Hugging Face's `preprocessor_config.json` as a `Preprocess`."""
 
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jaxdesc.errors import InputError
+from jaxdesc.errors import InputError, shown
 from jaxdesc.images.preprocess import Preprocess
+from jaxdesc.models.checkpoint import read_json
 
 RESAMPLINGS = {2: "bilinear", 3: "bicubic"}  # PIL's numbers, as Hugging Face writes them
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -51,6 +51,8 @@ def _clip(entries: dict[str, Any], image_size: int) -> Preprocess:
     size, crop = entries.get("size", image_size), entries.get("crop_size", image_size)
     shortest = size["shortest_edge"] if isinstance(size, dict) else size
     side = crop["height"] if isinstance(crop, dict) else crop
+    if type(side) is not int or side != image_size:
+        raise ValueError(f"crop_size {shown(side)} is not config.json's image_size {image_size}")
     mean, std = _statistics(entries, OPENAI)
     return Preprocess(side, side / shortest, RESAMPLINGS[entries.get("resample", 3)], mean, std)
 
@@ -59,7 +61,7 @@ def _convnext(entries: dict[str, Any]) -> Preprocess:
     _require_steps(entries)
     size = entries.get("size", 224)
     side = int(size["shortest_edge"] if isinstance(size, dict) else size)
-    if side >= WARPED:
+    if not 0 < side < WARPED:
         raise ValueError(f"images of {side} pixels are squashed, not cropped")
     field = side / math.floor(side / (entries.get("crop_pct") or 224 / 256))
     mean, std = _statistics(entries, IMAGENET)
@@ -87,8 +89,10 @@ def _read(
 ) -> Preprocess:
     file = next((folder / name for name in names if (folder / name).exists()), folder / names[0])
     try:
-        entries = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        entries = read_json(file) if file.exists() else {}
         return read(entries.get("image_processor", entries))
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from error
     except (OSError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
         raise InputError(
             f"{file} can't be read as {what} ({error!r}): expected {expected}, resample 2 or 3, "

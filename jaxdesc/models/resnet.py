@@ -18,9 +18,9 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from jaxdesc.compiler import materialised
-from jaxdesc.errors import InputError
+from jaxdesc.errors import InputError, shown
 from jaxdesc.models.precision import float32_products
-from jaxdesc.models.settings import POSITIVE, Setting, misfits, one_of, only
+from jaxdesc.models.settings import LARGEST, MOST_LAYERS, POSITIVE, Setting, misfits, one_of, only
 from jaxdesc.models.winograd import WinogradConvolution
 
 EXPANSION = {"basic": 1, "bottleneck": 4}
@@ -152,12 +152,14 @@ def _refuse_impossible(sizes: dict[str, Any]) -> None:
     stages = [sizes["layers"], sizes["channels"]]
     four = all(isinstance(stage, tuple) and len(stage) == 4 for stage in stages)
     numbers = [sizes["stem_width"], sizes["num_classes"], *(chain(*stages) if four else ())]
-    if sizes["block"] in EXPANSION and four and all(type(n) is int and n > 0 for n in numbers):
+    positive = all(type(n) is int and 0 < n <= LARGEST for n in numbers)
+    if sizes["block"] in EXPANSION and four and positive and max(sizes["layers"]) <= MOST_LAYERS:
         return
     raise InputError(
-        f"No ResNet has the sizes {', '.join(f'{key}={value}' for key, value in sizes.items())}; "
-        f"expected block {' or '.join(EXPANSION)}, four positive integers in layers and in "
-        "channels, and positive stem_width and num_classes; correct them in config.json."
+        f"No ResNet has the sizes {', '.join(f'{k}={shown(v)}' for k, v in sizes.items())}; "
+        f"expected block {' or '.join(EXPANSION)}, four positive integers in layers (at most "
+        f"{MOST_LAYERS}) and in channels, and positive stem_width and num_classes; correct them in "
+        "config.json."
     )
 
 

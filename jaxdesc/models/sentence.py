@@ -4,7 +4,6 @@ Reimers and Gurevych, "Sentence-BERT: Sentence Embeddings using Siamese BERT-Net
 all-mpnet-base-v2 gives the metric that the papers call mpnet cos.
 """
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from flax import nnx
 from jaxtyping import Array, Float32
 
 from jaxdesc import fingerprint
-from jaxdesc.errors import InputError
+from jaxdesc.errors import InputError, shown
 from jaxdesc.models.bert import Bert, BertConfig, Encoder, MPNet
 from jaxdesc.models.checkpoint import (
     PYTORCH,
@@ -29,6 +28,7 @@ from jaxdesc.models.checkpoint import (
     assign,
     parsed,
     read_config,
+    read_json,
     read_tensors,
 )
 from jaxdesc.models.source import locate
@@ -157,12 +157,15 @@ def load_sentence_encoder(source: str, *, revision: str | None = None) -> Senten
     tokenizer = _tokenizer(place, config)
     graph, params = nnx.split(model)
     positions = config.max_position_embeddings - network.first_position
+    lengths = _longest(place) or tokenizer.model_max_length, positions
+    if not all(isinstance(length, int | float) and length >= 1 for length in lengths):
+        raise InputError(
+            f"{place} reads texts of {shown(lengths[0])} tokens in {positions} positions: expected "
+            "a positive number of both; correct model_max_length in its tokenizer_config.json and "
+            "max_position_embeddings in its config.json."
+        )
     return SentenceEncoder(
-        params=params,
-        graph=graph,
-        tokenizer=tokenizer,
-        length=min(_longest(place) or tokenizer.model_max_length, positions),
-        name=name,
+        params=params, graph=graph, tokenizer=tokenizer, length=int(min(lengths)), name=name
     )
 
 
@@ -190,7 +193,9 @@ def _transformer_folder(path: Path) -> Path:
     if not file.exists():
         return path
     try:
-        modules = [(module["type"].split(".")[-1], path / module["path"]) for module in _read(file)]
+        modules = [
+            (module["type"].split(".")[-1], _inside(path, module["path"])) for module in _read(file)
+        ]
     except (TypeError, LookupError, AttributeError) as error:
         raise InputError(
             f"{file} can't be understood ({error!r}): expected a list of modules, each with its "
@@ -204,6 +209,12 @@ def _transformer_folder(path: Path) -> Path:
         )
     _check_pooling(modules[1][1] / "config.json")
     return modules[0][1]
+
+
+def _inside(folder: Path, name: str) -> Path:
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise LookupError(f"{name} lies outside")
+    return folder / name
 
 
 def _check_pooling(file: Path) -> None:
@@ -232,10 +243,11 @@ def _longest(place: Path) -> int | None:
     file = place / "sentence_bert_config.json"
     settings = _settings(file) if file.exists() else {}
     longest = settings.get("max_seq_length")
-    if settings.get("do_lower_case") or not (longest is None or isinstance(longest, int)):
+    number = type(longest) is int and longest > 0
+    if settings.get("do_lower_case") or not (longest is None or number):
         raise InputError(
-            f"{file} sets {settings}, but only a number or null as max_seq_length and false as "
-            "do_lower_case are implemented; use an encoder with these."
+            f"{file} sets {shown(settings)}, but only a number or null as max_seq_length and false "
+            "as do_lower_case are implemented; use an encoder with these."
         )
     return longest
 
@@ -257,6 +269,10 @@ def _tokenizer(place: Path, config: BertConfig) -> Any:
             f"The tokenizer of the sentence encoder folder {str(place)!r} can't be read "
             f"({error!r}): download tokenizer.json, or vocab.txt, again."
         ) from error
+    if tokenizer.pad_token_id is None:
+        raise InputError(
+            f"The tokenizer of {str(place)!r} has no pad_token: set it in tokenizer_config.json."
+        )
     if len(tokenizer) > config.vocab_size:
         raise InputError(
             f"The tokenizer of {str(place)!r} has {len(tokenizer)} tokens, but its config.json "
@@ -277,7 +293,7 @@ def _settings(file: Path) -> dict[str, Any]:
 
 def _read(file: Path) -> Any:
     try:
-        return json.loads(file.read_text(encoding="utf-8"))
+        return read_json(file)
     except (OSError, ValueError) as error:
         raise InputError(
             f"{file} can't be read as JSON ({error}); download the checkpoint again."

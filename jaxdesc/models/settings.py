@@ -1,7 +1,10 @@
 """What a network's `config.json` may say: each entry with what is expected of it."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
+
+from jaxdesc.errors import shown
 
 
 class Setting(NamedTuple):
@@ -11,9 +14,19 @@ class Setting(NamedTuple):
     fits: Callable[[Any], bool]
 
 
-POSITIVE = Setting("a positive integer", lambda value: type(value) is int and value > 0)
-INTEGER = Setting("an integer", lambda value: type(value) is int)
-NUMBER = Setting("a number", lambda value: type(value) in (int, float))
+LARGEST = 2**31 - 1  # of a size or an id
+MOST_LAYERS = 128  # of a tower or a stage; CLIP's largest has 48
+
+POSITIVE = Setting("a positive integer", lambda value: type(value) is int and 0 < value <= LARGEST)
+INTEGER = Setting("an integer", lambda value: type(value) is int and abs(value) <= LARGEST)
+NUMBER = Setting(
+    "a number that is finite", lambda value: type(value) in (int, float) and math.isfinite(value)
+)
+# Networks are built before it is seen that their tensors are missing: a billion layers never would.
+DEPTH = Setting(
+    f"an integer from 1 to {MOST_LAYERS}",
+    lambda value: type(value) is int and 0 < value <= MOST_LAYERS,
+)
 
 
 def only(*values: Any) -> Setting:
@@ -31,7 +44,7 @@ def misfits(
 ) -> list[str]:
     """List the entries that are not as expected, each with its value; absent ones are not."""
     return [
-        f"{where}{key} = {repr(entries[key])[:60]} (expected {setting.expected})"
+        f"{where}{key} = {shown(entries[key])[:60]} (expected {setting.expected})"
         for key, setting in settings.items()
         if key in entries and not setting.fits(entries[key])
     ]

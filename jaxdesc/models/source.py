@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from jaxdesc.errors import InputError
+from jaxdesc.errors import SHOWN, InputError, shown
 from jaxdesc.models.checkpoint import WEIGHTS, weights_file
 from jaxdesc.scenes import NETWORKS
 
@@ -31,6 +31,12 @@ FILES = (
     "config_sentence_transformers.json",
     "1_Pooling/config.json",
 )
+# What a local folder holds, by the kind of network.
+LAYOUT = {
+    "target": "config.json and model.safetensors",
+    "clip": "config.json, model.safetensors, tokenizer.json and preprocessor_config.json",
+    "sentence encoder": "config.json, model.safetensors and tokenizer.json",
+}
 SAFETENSORS = ("model.safetensors", "model.safetensors.index.json", "model-*.safetensors")
 
 
@@ -59,7 +65,7 @@ def locate(source: str, what: str, revision: str | None = None) -> Located:
             path or twice.
     """
     path = NETWORKS / what if source == "scenes" else Path(os.path.expanduser(source))
-    if source and path.exists():
+    if source and os.path.exists(path):
         if revision:
             raise InputError(
                 f"The {what} {source!r} is a local path, which has no revision {revision!r}: leave "
@@ -69,11 +75,14 @@ def locate(source: str, what: str, revision: str | None = None) -> Located:
     found = IDENTIFIER.fullmatch(source)
     if not found:
         raise InputError(
-            f"The {what} folder {source!r} does not exist: give a local folder with config.json "
-            "and model.safetensors, a Hugging Face id such as owner/name, or 'scenes' for the "
-            "embedded world's own network."
+            f"The {what} folder {shown(source)} does not exist: give {_layout(what)}, a Hugging "
+            "Face id such as owner/name, or 'scenes' for the embedded world's own network."
         )
     return _downloaded(found["id"], what, _single(source, found["revision"], revision))
+
+
+def _layout(what: str) -> str:
+    return f"a local folder with {LAYOUT.get(what, LAYOUT['target'])}"
 
 
 def _single(source: str, own: str | None, given: str | None) -> str | None:
@@ -102,9 +111,9 @@ def _snapshot(identifier: str, what: str, revision: str | None, files: list[str]
     try:
         return Path(snapshot_download(identifier, revision=revision, allow_patterns=files))
     except Exception as error:  # of no fixed type: the hub's, its HTTP library's, an OSError
-        reason = str(error).strip().partition("\n")[0]
+        reason = " ".join(str(error).split())
         raise InputError(
             f"The {what} {identifier!r} is no local folder and can't be had from Hugging Face at "
-            f"revision {revision or 'main'!r} ({type(error).__name__}: {reason[:200]}): correct "
-            "the id, or go online, or give a local folder."
+            f"revision {revision or 'main'!r} ({type(error).__name__}: {reason[:SHOWN]}): correct "
+            f"the id, or go online, or give {_layout(what)}."
         ) from error

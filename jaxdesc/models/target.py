@@ -16,10 +16,10 @@ from jaxtyping import Array, Float, Float32, Int, UInt8
 from jaxdesc import fingerprint
 from jaxdesc.attention import cam_of_maps, cams_and_logits
 from jaxdesc.compiler import in_pieces, jit
-from jaxdesc.errors import InputError
+from jaxdesc.errors import InputError, printable, shown
 from jaxdesc.images.preprocess import Preprocess
 from jaxdesc.mesh import on_each, shared_out
-from jaxdesc.models.checkpoint import read_config
+from jaxdesc.models.checkpoint import parsed, read_config
 from jaxdesc.models.formats import read_folded_resnet
 from jaxdesc.models.precision import cast, check_precision
 from jaxdesc.models.preprocessor import convnext_preprocess
@@ -266,7 +266,7 @@ def _described(path: Path) -> tuple[Preprocess, tuple[tuple[str, ...], ...]]:
     if "architecture" not in entries:
         return convnext_preprocess(path), _classes(path, "id2label", _in_order(path, entries))
     pretrained = entries.get("pretrained_cfg") or {}
-    preprocess = Preprocess.from_timm(pretrained)
+    preprocess = parsed(Preprocess.from_timm, pretrained, path)
     labels = entries.get("label_names") or pretrained.get("label_names") or []
     return preprocess, _classes(path, "label_names", labels)
 
@@ -290,4 +290,10 @@ def _classes(path: Path, where: str, labels: Any) -> tuple[tuple[str, ...], ...]
             f"{where} in {path / 'config.json'} are {str(labels)[:60]}: expected strings, one a "
             "class, several names of a class separated by a comma and a space."
         )
+    for label in labels:
+        if printable(label) != label:  # they are printed beside their neurons
+            raise InputError(
+                f"{where} in {path / 'config.json'} hold {shown(label)}, which is no name: correct "
+                "it."
+            )
     return tuple(tuple(label.split(", ")) for label in labels)

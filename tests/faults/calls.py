@@ -1,0 +1,397 @@
+"""Bad arrays, and whole calls and scripts that are given what does not fit."""
+
+import grain  # noqa: F401 - else its first import would define flags that flagsaver takes away
+import numpy as np
+
+import jaxdesc as jd
+from jaxdesc.store import Store
+from launch import convert, describe, sweep, tables
+from tests.faults.images import saved
+from tests.faults.place import PHOTOS, Rows
+from tests.plain_target import parameters, plain_target
+
+case = Rows()
+
+# How several messages end.
+HELP = "; run with --help for the flags."
+CHECK = "; check --config and its overrides."
+
+
+# Arrays of one's own.
+
+AXES = np.eye(4, dtype=np.float32)
+
+
+def arrays(**changes):
+    own = {
+        "activations": AXES[:3, :3],
+        "image_features": AXES[:3],
+        "concept_features": AXES[:3],
+        "base_feature": AXES[3],
+        "concepts": ["a", "b", "c"],
+        "exemplars": 1,
+    }
+    return lambda place: jd.describe_activations(**(own | changes))
+
+
+def spoilt(value):
+    activations = np.ones((3, 3), np.float32)
+    activations[1, 2] = value
+    return arrays(activations=activations)
+
+
+case(
+    "arrays: NaN in activations",
+    spoilt(np.nan),
+    "Activations of neuron 2 hold NaN: expected numbers.",
+)
+case(
+    "arrays: infinity in activations",
+    spoilt(np.inf),
+    "Activations of neuron 2 hold infinity: expected finite numbers.",
+)
+case(
+    "arrays: NaN in features",
+    arrays(image_features=np.full((3, 4), np.nan)),
+    "row 0 of image_features has length nan (3 such rows of 3), but features must have "
+    "unit length: divide each by its norm.",
+)
+case(
+    "arrays: infinity in features",
+    arrays(concept_features=np.full((3, 4), np.inf)),
+    "row 0 of concept_features has length inf (3 such rows of 3), but features must have "
+    "unit length: divide each by its norm.",
+)
+case(
+    "arrays: features of another width",
+    arrays(concept_features=np.eye(3)),
+    "features are 4 wide for images, 3 for concepts and 4 for the base template, but one "
+    "model must have made all.",
+)
+case(
+    "arrays: features of another length",
+    arrays(image_features=2 * AXES[:3]),
+    "row 0 of image_features has length 2 (3 such rows of 3), but features must have "
+    "unit length: divide each by its norm.",
+)
+case(
+    "arrays: fewer images than exemplars",
+    arrays(exemplars=4),
+    "4 exemplars are asked for, but there are 3 images: ask for at most as many.",
+)
+case(
+    "arrays: fewer features than images",
+    arrays(image_features=AXES[:2]),
+    "There are 3 rows of activations, but 2 image features: expected as many of each.",
+)
+case(
+    "arrays: fewer concepts than features",
+    arrays(concepts=["a"]),
+    "There are 1 concepts, but 3 concept features: expected as many of each.",
+)
+case(
+    "arrays: fewer names than images",
+    arrays(images=["a"]),
+    "There are 3 rows of activations, but 1 names of images: expected as many of each.",
+)
+case(
+    "arrays: no matrix",
+    arrays(activations=np.ones(3)),
+    "The activations have shape (3,): expected (image, neuron), at least one of each.",
+)
+case(
+    "arrays: no neuron",
+    arrays(activations=np.ones((3, 0))),
+    "The activations have shape (3, 0): expected (image, neuron), at least one of each.",
+)
+case(
+    "arrays: κ < 0",
+    arrays(kappa=-1.0),
+    "config.score.kappa is -1.0: expected a number in [0, 1e+06].",
+)
+case("arrays: α = 0", arrays(alpha=0.0), "config.score.alpha is 0.0: expected a share in (0, 1].")
+
+
+# Whole calls, and scripts as they run from a shell.
+
+
+def asked(**changes):
+    """`describe` on five scenes, with the embedded world's CLIP and a network of one's own."""
+
+    def run(place):
+        own = {"images": "scenes:count=5", "concepts": ["sky", "cat"], "exemplars": 2}
+        network = changes.pop("network", None) or plain_target()
+        jd.describe(network, jd.load_clip("scenes"), **(own | {"quiet": True} | changes))
+
+    return run
+
+
+def not_a_number():
+    weights = parameters()
+    weights["bias"][2] = np.nan
+    return plain_target(weights, name="mine")
+
+
+case(
+    "describe: fewer images than exemplars",
+    asked(exemplars=6),
+    "config.score.exemplars is 6, but scenes:split=probe,seed=0,count=5,correlation=0 "
+    "holds only 5 images: ask for at most as many.",
+)
+case(
+    "describe: unknown layer",
+    asked(layer="layer5"),
+    "Unknown layer 'layer5' of target: expected one of fc, patches.",
+)
+case(
+    "describe: unknown view",
+    asked(view="attenton"),
+    "config.crop.view is 'attenton': expected one of ('centre', 'attention', 'random', "
+    "'box', 'full').",
+)
+case(
+    "describe: concept too long for this CLIP",
+    asked(concepts=["sky", "cat " * 40]),
+    "scenes reads at most 24 tokens, but 1 of 2 texts have more: 'A photo of a <cat>cat' "
+    "with 46; shorten or remove them.",
+)
+case(
+    "describe: names of other classes",
+    asked(network=plain_target(classes=(("a",),))),
+    "target has 6 logits, but names for 1 classes: give names for each class, or none at all.",
+)
+case(
+    "describe: a class without a name",
+    asked(network=plain_target(classes=((),) * 6)),
+    "Class 0 of target has no name: give names for each class, or none at all.",
+)
+case(
+    "describe: NaN in weights",
+    asked(network=not_a_number()),
+    "Layer 'fc' of mine gives NaN: its weights or its preprocessing are broken; check "
+    "the checkpoint.",
+)
+case(
+    "describe: encoder of another length",
+    asked(network=plain_target(classes=(("a",),) * 6), sentence_encoder=lambda texts: np.eye(3)),
+    "The sentence encoder returned shape (3, 3) for 4 texts: expected one row of "
+    "features for each.",
+)
+case(
+    "workdir: below a file",
+    lambda p: Store(p.file("run") / "artifacts"),
+    "The working directory '<here>/run/artifacts' can't be made (Not a directory): give "
+    "one that can be written.",
+)
+
+
+def read_only(place):
+    """By a stand-in: who runs the tests may be allowed everything."""
+    place.patch.setattr("os.access", lambda path, mode: False)
+    Store(place.folder / "run")
+
+
+case(
+    "workdir: read-only",
+    read_only,
+    "The working directory '<here>/run' can't be written: give another.",
+)
+
+
+def shell(*flags, script=describe):
+    return lambda place: place.launch(script, *flags)
+
+
+def with_config(text, *flags):
+    return lambda place: place.launch(describe, place.config(text), *flags)
+
+
+def photos(place, *flags):
+    """The photo config on one picture, with the embedded world's networks."""
+    place.file("photos/a.png", saved("PNG"))
+    place.launch(
+        describe,
+        PHOTOS,
+        f"--workdir={place.folder / 'run'}",
+        "--config.target.source=scenes",
+        "--config.clip.source=scenes",
+        f"--config.images.source=folder:{place.folder / 'photos'}",
+        "--config.vocabulary.source=scenes",
+        *flags,
+    )
+
+
+def foreign(place):
+    place.file("run/config.json", '{"model_type": "clip"}')
+    photos(place, "--config.score.exemplars=1")
+
+
+case(
+    "script: no config",
+    shell(),
+    "--config is missing: give a Python config, such as configs/scenes.py.",
+)
+case(
+    "script: config is missing",
+    shell("--config=/none/of/it.py"),
+    "The file of --config can't be read: give the path of a Python config, such as "
+    "configs/scenes.py.",
+)
+case(
+    "script: config is a folder",
+    lambda p: p.launch(describe, f"--config={p.folder}"),
+    "The file of --config can't be read: give the path of a Python config, such as "
+    "configs/scenes.py.",
+)
+case(
+    "script: config is no Python",
+    with_config("def get_config(:"),
+    "The file of --config is no working Python: SyntaxError(<said>).",
+)
+case(
+    "script: config is binary",
+    with_config("\0\0"),
+    "The file of --config is no working Python: SyntaxError(<said>).",
+)
+case(
+    "script: config imports nothing",
+    with_config("import no_such_module"),
+    "The file of --config is no working Python: ModuleNotFoundError(<said>).",
+)
+case(
+    "script: config without get_config",
+    with_config("x = 1"),
+    "A flag or the config can't be understood (AttributeError: <said>)" + CHECK,
+)
+case(
+    "script: config divides by zero",
+    with_config("def get_config(): return 1 / 0"),
+    "A flag or the config can't be understood (ZeroDivisionError: division by zero)" + CHECK,
+)
+case(
+    "script: config never returns",
+    with_config("def get_config(): return get_config()"),
+    "A flag or the config can't be understood (RecursionError: <said>)" + CHECK,
+)
+case(
+    "script: config of a number",
+    with_config("def get_config(): return 3"),
+    "get_config() of --config gave 3: expected a ConfigDict.",
+)
+case("script: variant of a config without", shell(f"{PHOTOS}:wide"), "flag --config=<said>" + HELP)
+case(
+    "script: no workdir",
+    shell(PHOTOS),
+    "--workdir is missing: say where artifacts and results shall go.",
+)
+case(
+    "script: unknown flag",
+    shell("--wrkdir=x"),
+    "Unknown command line flag 'wrkdir'. Did you mean: workdir ?" + HELP,
+)
+case(
+    "script: no flag", shell(PHOTOS, "kappa=4"), "'kappa=4' is no flag: give flags as --name=value."
+)
+case(
+    "script: unknown key",
+    shell(PHOTOS, "--config.score.kapa=4"),
+    "Unknown config key config.score.kapa: did you mean config.score.kappa?",
+)
+case(
+    "script: no number",
+    shell(PHOTOS, "--config.score.kappa=much"),
+    "flag --config.score.kappa=much: could not convert string to float: 'much'" + HELP,
+)
+case(
+    "script: a fraction for a count",
+    shell(PHOTOS, "--config.images.batch=1.5"),
+    "flag --config.images.batch=1.5: invalid literal for int() with base 10: '1.5'" + HELP,
+)
+case(
+    "script: a group for a value",
+    shell(PHOTOS, "--config.score=4"),
+    "flag --config.score=4: Failed to parse '4' as a ConfigDict: `4` is not a dict." + HELP,
+)
+case(
+    "script: a list that never ends",
+    shell(PHOTOS, "--config.ablation.kappas=(1,"),
+    "flag --config.ablation.kappas=(1,: <said>" + HELP,
+)
+case(
+    "script: a code for a list",
+    shell(PHOTOS, "--config.ablation.kappas=__import__('os')"),
+    "config.ablation.kappas is \"__import__('os')\": expected a value of type float.",
+)
+case(
+    "script: κ < 0",
+    shell(PHOTOS, "--config.score.kappa=-1"),
+    "config.score.kappa is -1.0: expected a number in [0, 1e+06].",
+)
+case(
+    "script: quiet is perhaps",
+    shell(PHOTOS, "--quiet=perhaps"),
+    "flag --quiet=perhaps: <said>" + HELP,
+)
+case("script: flags from nowhere", shell("--flagfile=/none"), "<said>" + HELP)
+case(
+    "script: fewer images than exemplars",
+    photos,
+    "config.score.exemplars is 40, but folder:<here>/photos holds only 1 images: ask for "
+    "at most as many.",
+)
+case(
+    "script: no boxes",
+    lambda p: photos(p, "--config.score.exemplars=1", "--config.crop.view=box"),
+    "config.crop.view is 'box', but folder:<here>/photos knows no boxes: choose another view.",
+)
+case(
+    "script: workdir of another program",
+    foreign,
+    "<here>/run/config.json is no config of a run (KeyError('config')): give another "
+    "working directory.",
+)
+case(
+    "script: names for other classes",
+    lambda p: photos(
+        p, "--config.score.exemplars=1", f"--config.target.classes=file:{p.file('c.txt', 'a')}"
+    ),
+    "scenes has 32 logits, but names for 1 classes: give names for each class, or none at all.",
+)
+case(
+    "sweep: no number",
+    shell(PHOTOS, "--kappa=1,x", script=sweep),
+    "--kappa=1,x can't be read: expected numbers between commas.",
+)
+case(
+    "sweep: κ < 0",
+    shell(PHOTOS, "--kappa=0,-1", script=sweep),
+    "The sweep's kappa holds -1.0: expected a number in [0, 1e+06].",
+)
+case(
+    "sweep: twice",
+    shell(PHOTOS, "--alpha=0.5,0.5", script=sweep),
+    "The sweep's alpha holds 0.5 2 times: give it once.",
+)
+case(
+    "sweep: nothing",
+    shell(PHOTOS, "--exemplars=", script=sweep),
+    "The sweep's exemplars is an empty list: give at least one value.",
+)
+case(
+    "tables: nothing measured",
+    lambda p: p.launch(tables, f"--workdir={p.folder}"),
+    "<here>/ablation.csv does not exist: nothing was measured there yet; give --config to measure.",
+)
+case(
+    "tables: another file",
+    lambda p: p.launch(
+        tables, f"--workdir={p.file('ablation.csv', 'a,b' + chr(10) + '1,2').parent}"
+    ),
+    "<here>/ablation.csv is no ablation of this version ('a'): measure anew in another "
+    "working directory.",
+)
+case(
+    "convert: no flags",
+    shell(script=convert),
+    "--source and --output are needed: what to convert, and where to.",
+)

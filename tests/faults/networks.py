@@ -1,0 +1,560 @@
+"""Networks that are not there, and files of theirs that describe none."""
+
+import json
+
+import huggingface_hub
+from huggingface_hub import constants
+
+import jaxdesc as jd
+from jaxdesc.models.source import locate
+from tests.faults.place import Rows
+
+case = Rows()
+
+# How several messages end.
+PREPROCESSING = (
+    ": expected size with shortest_edge, crop_size, resample 2 or 3, image_mean and "
+    "image_std, every step on; download the checkpoint again."
+)
+NO_CLIP = "; use a Hugging Face CLIP checkpoint with a ViT image tower, or correct these entries."
+SIZES_OF_RESNETS = (
+    "; expected block basic or bottleneck, four positive integers in layers (at most "
+    "128) and in channels, and positive stem_width and num_classes; correct them in "
+    "config.json."
+)
+RANGES = (
+    " is no preprocessing: expected a size in [1, 4096], a field in (0, 1], and three "
+    "finite numbers for mean and for std, those of std positive."
+)
+CONFIG = (
+    "; expected the config of a checkpoint; download the checkpoint again, or correct its path."
+)
+OR_AN_ID = (
+    ", a Hugging Face id such as owner/name, or 'scenes' for the embedded world's own network."
+)
+TOKENIZER = ": download tokenizer.json, or vocab.json and merges.txt, again."
+
+
+# Where networks lie.
+
+
+def hub(error):
+    """What a download raises."""
+
+    def run(place):
+        def download(*arguments, **options):
+            raise error
+
+        place.patch.setattr(huggingface_hub, "snapshot_download", download)
+        locate("owner/name", "target")
+
+    return run
+
+
+def unreachable(kind):
+    """A hub that refuses every connection: no port of this machine answers."""
+
+    def run(place):
+        place.patch.setattr(constants, "HF_HUB_CACHE", str(place.folder))
+        place.patch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+        place.patch.setattr(constants, "HF_HUB_OFFLINE", False)
+        locate("owner/name", kind)
+
+    return run
+
+
+def offline(place):
+    place.patch.setattr(constants, "HF_HUB_CACHE", str(place.folder))
+    place.patch.setattr(constants, "HF_HUB_OFFLINE", True)
+    locate("owner/name@v1.0", "clip")
+
+
+GATED = "403 Forbidden.\n\nAccess to model owner/name is restricted; log in."
+
+case(
+    "hub: unreachable, target",
+    unreachable("target"),
+    "The target 'owner/name' is no local folder and can't be had from Hugging Face at "
+    "revision 'main' (LocalEntryNotFoundError: <said>): correct the id, or go online, or "
+    "give a local folder with config.json and model.safetensors.",
+)
+case(
+    "hub: unreachable, CLIP",
+    unreachable("clip"),
+    "The clip 'owner/name' is no local folder and can't be had from Hugging Face at "
+    "revision 'main' (LocalEntryNotFoundError: <said>): correct the id, or go online, or "
+    "give a local folder with config.json, model.safetensors, tokenizer.json and "
+    "preprocessor_config.json.",
+)
+case(
+    "hub: unreachable, sentence encoder",
+    unreachable("sentence encoder"),
+    "The sentence encoder 'owner/name' is no local folder and can't be had from Hugging "
+    "Face at revision 'main' (LocalEntryNotFoundError: <said>): correct the id, or go "
+    "online, or give a local folder with config.json, model.safetensors and "
+    "tokenizer.json.",
+)
+case(
+    "hub: offline",
+    offline,
+    "The clip 'owner/name' is no local folder and can't be had from Hugging Face at "
+    "revision 'v1.0' (LocalEntryNotFoundError: <said>): correct the id, or go online, or "
+    "give a local folder with config.json, model.safetensors, tokenizer.json and "
+    "preprocessor_config.json.",
+)
+case(
+    "hub: gated",
+    hub(PermissionError(GATED)),
+    "The target 'owner/name' is no local folder and can't be had from Hugging Face at "
+    "revision 'main' (PermissionError: 403 Forbidden. Access to model owner/name is "
+    "restricted; log in.): correct the id, or go online, or give a local folder with "
+    "config.json and model.safetensors.",
+)
+case(
+    "hub: disk full",
+    hub(OSError(28, "No space left on device")),
+    "The target 'owner/name' is no local folder and can't be had from Hugging Face at "
+    "revision 'main' (OSError: [Errno 28] No space left on device): correct the id, or "
+    "go online, or give a local folder with config.json and model.safetensors.",
+)
+case(
+    "network: no source",
+    lambda p: jd.load_target(""),
+    (
+        "The target folder '' does not exist: give a local folder with config.json and "
+        "model.safetensors"
+    )
+    + OR_AN_ID,
+)
+case(
+    "network: missing",
+    lambda p: jd.load_clip("/none"),
+    (
+        "The clip folder '/none' does not exist: give a local folder with config.json, "
+        "model.safetensors, tokenizer.json and preprocessor_config.json"
+    )
+    + OR_AN_ID,
+)
+case(
+    "network: name too long",
+    lambda p: jd.load_target("x" * 5000),
+    (
+        "The target folder '<x>… does not exist: give a local folder with config.json and "
+        "model.safetensors"
+    )
+    + OR_AN_ID,
+)
+case(
+    "network: outside the hub",
+    lambda p: jd.load_target("../name@main"),
+    (
+        "The target folder '../name@main' does not exist: give a local folder with "
+        "config.json and model.safetensors"
+    )
+    + OR_AN_ID,
+)
+case(
+    "network: bad revision",
+    lambda p: jd.load_target("owner/name@../../x"),
+    "The revision '../../x' of 'owner/name@../../x' can't be one: give a branch, a tag "
+    "or a commit.",
+)
+case(
+    "network: two revisions",
+    lambda p: jd.load_target("owner/name@a", revision="b"),
+    "'owner/name@a' names another revision than 'b': give one of them.",
+)
+case(
+    "network: revision of a folder",
+    lambda p: jd.load_clip("scenes", revision="main"),
+    "The clip 'scenes' is a local path, which has no revision 'main': leave the revision "
+    "out, or give a Hugging Face id.",
+)
+case(
+    "network: unknown precision",
+    lambda p: jd.load_clip("scenes", precision="int8"),
+    "Unknown precision 'int8': expected one of float32, bfloat16.",
+)
+
+
+# What a network's files hold.
+
+
+def target(name, content):
+    return lambda place: jd.load_target(place.network("target", name, content))
+
+
+def clip(name, content):
+    return lambda place: jd.load_clip(place.network("clip", name, content))
+
+
+def target_of(**changes):
+    return lambda place: jd.load_target(place.described("target", **changes))
+
+
+def clip_of(section=None, **changes):
+    return lambda place: jd.load_clip(place.described("clip", section=section, **changes))
+
+
+def prepared(**changes):
+    return lambda place: jd.load_clip(
+        place.described("clip", file="preprocessor_config.json", **changes)
+    )
+
+
+WEIGHTS = "model.safetensors"
+
+case(
+    "config.json: missing",
+    target("config.json", None),
+    "<here>/target/config.json does not exist" + CONFIG,
+)
+case(
+    "config.json: empty",
+    target("config.json", ""),
+    "<here>/target/config.json can't be read as JSON (<said>)" + CONFIG,
+)
+case(
+    "config.json: no JSON",
+    target("config.json", "architecture: resnet50"),
+    "<here>/target/config.json can't be read as JSON (<said>)" + CONFIG,
+)
+case(
+    "config.json: no text",
+    target("config.json", b"\xff\xfe\xfa"),
+    "<here>/target/config.json can't be read as JSON (<said>)" + CONFIG,
+)
+case(
+    "config.json: a list",
+    target("config.json", "[1]"),
+    "<here>/target/config.json holds a JSON list, expected an object of settings; "
+    "download the checkpoint again.",
+)
+case(
+    "config.json: brackets without end",
+    target("config.json", "[" * 100_000),
+    "<here>/target/config.json can't be read as JSON (brackets within brackets, too deep)" + CONFIG,
+)
+case(
+    "config.json: number of 5,000 digits",
+    target("config.json", "9" * 5000),
+    "<here>/target/config.json can't be read as JSON (<said>)" + CONFIG,
+)
+case(
+    "target: unknown architecture",
+    target_of(architecture="vit_base_patch16_224"),
+    "<here>/target: config.json names the architecture 'vit_base_patch16_224', which is "
+    "not one of resnet18, resnet34, resnet50, resnet101, resnet152; use a checkpoint of "
+    "one of these, or wrap your own network in a Target.",
+)
+case(
+    "target: class count is text",
+    target_of(num_classes="32"),
+    (
+        "<here>/target: No ResNet has the sizes block='basic', layers=(1, 1, 1, 1), "
+        "channels=(16, 32, 64, 128), stem_width=16, num_classes='32'"
+    )
+    + SIZES_OF_RESNETS,
+)
+case(
+    "target: classes beyond counting",
+    target_of(num_classes=10**18),
+    (
+        "<here>/target: No ResNet has the sizes block='basic', layers=(1, 1, 1, 1), "
+        "channels=(16, 32, 64, 128), stem_width=16, num_classes=1000000000000000000"
+    )
+    + SIZES_OF_RESNETS,
+)
+case(
+    "target: a billion layers",
+    target_of(model_args={"layers": [10**9, 1, 1, 1]}),
+    (
+        "<here>/target: No ResNet has the sizes block='basic', layers=(1000000000, 1, 1, 1), "
+        "channels=(64, 128, 256, 512), stem_width=64, num_classes=32"
+    )
+    + SIZES_OF_RESNETS,
+)
+case(
+    "target: other sizes than its tensors",
+    target_of(num_classes=33),
+    "<here>/target/model.safetensors does not fit the ResNet that its config.json "
+    "describes: misshapen tensors: fc.bias (has [32], expected [33]), fc.weight (has "
+    "[32, 128], expected [33, 128]); use the config.json and the weights of one "
+    "checkpoint.",
+)
+case(
+    "target: preprocessing is text",
+    target_of(pretrained_cfg="imagenet"),
+    "<here>/target: A network's pretrained_cfg can't be read (<said>): expected "
+    "input_size [3, side, side], crop_pct in (0, 1], and mean and std of three numbers; "
+    "correct its config.json.",
+)
+case(
+    "target: input of a terabyte",
+    target_of(pretrained_cfg={"input_size": [3, 10**6, 10**6]}),
+    (
+        "<here>/target: Preprocess(size=1000000, field=0.8750001093750137, "
+        "interpolation='bilinear', mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225))"
+    )
+    + RANGES,
+)
+case(
+    "target: std of zero",
+    target_of(pretrained_cfg={"std": [0, 1, 1]}),
+    (
+        "<here>/target: Preprocess(size=224, field=0.875, interpolation='bilinear', "
+        "mean=(0.485, 0.456, 0.406), std=(0.0, 1.0, 1.0))"
+    )
+    + RANGES,
+)
+case(
+    "target: crop of another kind",
+    target_of(pretrained_cfg={"crop_mode": "border"}),
+    "<here>/target: A network's pretrained_cfg can't be read (crop_mode 'border' is not "
+    "implemented): expected input_size [3, side, side], crop_pct in (0, 1], and mean and "
+    "std of three numbers; correct its config.json.",
+)
+case(
+    "target: label is a number",
+    target_of(label_names=[3] * 32),
+    "label_names in <here>/target/config.json are [3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, "
+    "3, 3, 3, 3, 3, 3, 3, 3,: expected strings, one a class, several names of a class "
+    "separated by a comma and a space.",
+)
+case(
+    "target: label that steers a terminal",
+    target_of(label_names=["\x1b[2J"] * 32),
+    "label_names in <here>/target/config.json hold '\\x1b[2J', which is no name: correct it.",
+)
+case(
+    "CLIP: another model",
+    clip_of(model_type="siglip"),
+    (
+        "<here>/clip: config.json describes no CLIP that is implemented: model_type = "
+        "'siglip' (expected only 'clip')"
+    )
+    + NO_CLIP,
+)
+case(
+    "CLIP: tower is a list",
+    clip_of(vision_config=[1]),
+    (
+        "<here>/clip: config.json describes no CLIP that is implemented: vision_config = [1] "
+        "(expected an object of settings)"
+    )
+    + NO_CLIP,
+)
+case(
+    "CLIP: width beyond counting",
+    clip_of("text_config", hidden_size=10**30),
+    (
+        "<here>/clip: config.json describes no CLIP that is implemented: "
+        "text_config.hidden_size = 1000000000000000000000000000000 (expected a positive "
+        "integer)"
+    )
+    + NO_CLIP,
+)
+case(
+    "CLIP: a billion layers",
+    clip_of("text_config", num_hidden_layers=10**9),
+    (
+        "<here>/clip: config.json describes no CLIP that is implemented: "
+        "text_config.num_hidden_layers = 1000000000 (expected an integer from 1 to 128)"
+    )
+    + NO_CLIP,
+)
+case(
+    "CLIP: epsilon is NaN",
+    clip_of("vision_config", layer_norm_eps=float("nan")),
+    (
+        "<here>/clip: config.json describes no CLIP that is implemented: "
+        "vision_config.layer_norm_eps = nan (expected a number that is finite)"
+    )
+    + NO_CLIP,
+)
+case(
+    "CLIP: end token beyond counting",
+    clip_of("text_config", eos_token_id=10**30),
+    (
+        "<here>/clip: config.json describes no CLIP that is implemented: "
+        "text_config.eos_token_id = 1000000000000000000000000000000 (expected an integer)"
+    )
+    + NO_CLIP,
+)
+case(
+    "CLIP: another width than its tensors",
+    clip_of(projection_dim=64),
+    "<here>/clip/model.safetensors does not fit the CLIP that its config.json describes: "
+    "misshapen tensors: text_projection.weight (has [128, 128], expected [64, 128]), "
+    "visual_projection.weight (has [128, 128], expected [64, 128]); use the config.json "
+    "and the weights of one checkpoint.",
+)
+case(
+    "preprocessing: no JSON",
+    clip("preprocessor_config.json", "{"),
+    (
+        "<here>/clip/preprocessor_config.json can't be read as CLIP's preprocessing "
+        "(JSONDecodeError(<said>))"
+    )
+    + PREPROCESSING,
+)
+case(
+    "preprocessing: a list",
+    clip("preprocessor_config.json", "[]"),
+    (
+        "<here>/clip/preprocessor_config.json can't be read as CLIP's preprocessing "
+        "(AttributeError(<said>))"
+    )
+    + PREPROCESSING,
+)
+case(
+    "preprocessing: brackets without end",
+    clip("preprocessor_config.json", "[" * 100_000),
+    (
+        "<here>/clip/preprocessor_config.json can't be read as CLIP's preprocessing "
+        "(ValueError('brackets within brackets, too deep'))"
+    )
+    + PREPROCESSING,
+)
+case(
+    "preprocessing: another size than the network's",
+    prepared(crop_size=10**6),
+    (
+        "<here>/clip/preprocessor_config.json can't be read as CLIP's preprocessing "
+        '(ValueError("crop_size 1000000 is not config.json\'s image_size 48"))'
+    )
+    + PREPROCESSING,
+)
+case(
+    "preprocessing: size is a fraction",
+    prepared(crop_size=48.0),
+    (
+        "<here>/clip/preprocessor_config.json can't be read as CLIP's preprocessing "
+        '(ValueError("crop_size 48.0 is not config.json\'s image_size 48"))'
+    )
+    + PREPROCESSING,
+)
+case(
+    "preprocessing: no size",
+    prepared(size={"shortest_edge": 0}),
+    (
+        "<here>/clip/preprocessor_config.json can't be read as CLIP's preprocessing "
+        "(ZeroDivisionError(<said>))"
+    )
+    + PREPROCESSING,
+)
+case(
+    "preprocessing: unknown resampling",
+    prepared(resample=1),
+    (
+        "<here>/clip/preprocessor_config.json can't be read as CLIP's preprocessing "
+        "(KeyError(<said>))"
+    )
+    + PREPROCESSING,
+)
+case(
+    "preprocessing: mean is NaN",
+    prepared(image_mean=[float("nan")] * 3),
+    (
+        "<here>/clip/preprocessor_config.json: Preprocess(size=48, field=1.0, "
+        "interpolation='bicubic', mean=(nan, nan, nan), std=(0.26862954, 0.26130258, "
+        "0.27577711))"
+    )
+    + RANGES,
+)
+case(
+    "tokenizer: missing",
+    clip("tokenizer.json", None),
+    "The CLIP folder '<here>/clip' has no tokenizer: expected tokenizer.json, or "
+    "vocab.json and merges.txt, as Hugging Face ships them.",
+)
+case(
+    "tokenizer: no JSON",
+    clip("tokenizer.json", "{"),
+    ("The tokenizer of the CLIP folder '<here>/clip' can't be read (JSONDecodeError(<said>))")
+    + TOKENIZER,
+)
+case(
+    "tokenizer: brackets without end",
+    clip("tokenizer.json", "[" * 100_000),
+    ("The tokenizer of the CLIP folder '<here>/clip' can't be read (RecursionError(<said>))")
+    + TOKENIZER,
+)
+case(
+    "tokenizer: more tokens than the network",
+    clip("tokenizer_config.json", '{"eos_token": "<new>"}'),
+    "The tokenizer of the CLIP folder '<here>/clip' has 864 tokens, but its config.json "
+    "sets vocab_size 863; use the files of one checkpoint.",
+)
+case(
+    "tokenizer: text too long",
+    lambda p: jd.load_clip("scenes").encode_texts(["sky", "cat " * 40]),
+    "scenes reads at most 24 tokens, but 1 of 2 texts have more: '<cat>' with 42; "
+    "shorten or remove them.",
+)
+case(
+    "tokenizer: blank text",
+    lambda p: jd.load_clip("scenes").encode_texts(["sky", " "]),
+    "1 of 2 texts to encode are blank (the first is number 2): remove them.",
+)
+
+
+# Sentence encoders.
+
+
+def sentences(**files):
+    def run(place):
+        for name, content in files.items():
+            place.file(f"encoder/{name}.json", json.dumps(content))
+        jd.load_sentence_encoder(str(place.folder / "encoder"))
+
+    return run
+
+
+SIZES = {
+    "vocab_size": 9, "hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "intermediate_size": 4, "max_position_embeddings": 8,
+}  # fmt: skip
+OUTSIDE = [{"type": "Transformer", "path": "/etc"}, {"type": "Pooling", "path": "1_Pooling"}]
+
+case(
+    "sentences: another model",
+    sentences(config={"model_type": "roberta"}),
+    "<here>/encoder/config.json sets model_type 'roberta', but only bert and mpnet are "
+    "implemented; use an encoder built on one of these, such as all-mpnet-base-v2 or "
+    "all-MiniLM-L6-v2.",
+)
+case(
+    "sentences: no sizes",
+    sentences(config={"model_type": "bert"}),
+    "<here>/encoder: config.json sets vocab_size = None (expected a number), hidden_size "
+    "= None (expected a number), num_hidden_layers = None (expected a number), "
+    "num_attention_heads = None (expected a number), intermediate_size = None (expected "
+    "a number), max_position_embeddings = None (expected a number); use a checkpoint "
+    "without these, or correct the file.",
+)
+case(
+    "sentences: a billion layers",
+    sentences(config=SIZES | {"model_type": "bert", "num_hidden_layers": 10**9}),
+    "<here>/encoder: num_hidden_layers = 1000000000 (expected at most 128); correct this "
+    "entry of config.json.",
+)
+case(
+    "sentences: modules elsewhere",
+    sentences(modules=OUTSIDE),
+    "<here>/encoder/modules.json can't be understood (LookupError('/etc lies outside')): "
+    "expected a list of modules, each with its type and path; download the checkpoint "
+    "again.",
+)
+case(
+    "sentences: modules are a number",
+    sentences(modules=3),
+    "<here>/encoder/modules.json can't be understood (TypeError(<said>)): expected a "
+    "list of modules, each with its type and path; download the checkpoint again.",
+)
+case(
+    "sentences: prompt",
+    sentences(config_sentence_transformers={"default_prompt_name": "q"}),
+    "<here>/encoder/config_sentence_transformers.json sets default_prompt_name 'q', but "
+    "prompts are not implemented; use an encoder without one.",
+)

@@ -1,0 +1,124 @@
+"""Where a bad input is made: a folder, copies of the embedded world's networks, and scripts."""
+
+import json
+import os
+import re
+import struct
+import sys
+import zlib
+
+import pytest
+from absl.testing import flagsaver
+from safetensors.numpy import load_file, save_file
+
+import jaxdesc as jd
+from jaxdesc.scenes import NETWORKS
+from launch import command
+from tests.conftest import ROOT
+
+HERE = "<here>"  # in an expected message: the folder of the case
+# What else may stand there: what another library says of the damage, in words that change with its
+# version, and what was repeated beyond counting.
+LOOSE = {"<said>": ".+", "<x>": "x+", "<0>": "0+", "<cat>": "(?:cat )+"}
+
+
+class Rows(dict):
+    """A table of cases: by name, what makes the input and hands it over, and the whole message."""
+
+    def __call__(self, name, run, message):
+        """Add a row."""
+        assert name not in self
+        self[name] = run, message
+
+
+class Place:
+    """One case's own folder, and what it makes there."""
+
+    def __init__(self, folder, monkeypatch, capsys):
+        self.folder, self.patch, self._capsys = folder, monkeypatch, capsys
+
+    def file(self, name, content=b""):
+        """Write a file below the folder."""
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content.encode() if isinstance(content, str) else content)
+        return path
+
+    def network(self, kind, name=None, content=None):
+        """A copy of one of the embedded world's networks, one file replaced, or removed if None."""
+        folder = self.folder / kind
+        folder.mkdir()
+        for file in (NETWORKS / kind).iterdir():
+            (folder / file.name).symlink_to(file)
+        if name is not None:
+            (folder / name).unlink(missing_ok=True)
+            if content is not None:
+                self.file(f"{kind}/{name}", content)
+        return str(folder)
+
+    def described(self, kind, *, section=None, file="config.json", **changes):
+        """A copy of a network with other entries in its config."""
+        entries = json.loads((NETWORKS / kind / file).read_text())
+        (entries[section] if section else entries).update(changes)
+        return self.network(kind, file, json.dumps(entries))
+
+    def weighted(self, kind, change):
+        """A copy of a network whose tensors `change` has edited."""
+        tensors = load_file(NETWORKS / kind / "model.safetensors")
+        change(tensors)
+        folder = self.network(kind, "model.safetensors")
+        save_file(tensors, self.folder / kind / "model.safetensors")
+        return folder
+
+    def launch(self, script, *flags):
+        """Run a script as from a shell, but in this process; what it refuses is raised."""
+        self.patch.setattr(sys, "argv", [script.__name__, *map(str, flags)])
+        with flagsaver.flagsaver(), pytest.raises(SystemExit) as ended:
+            command.run(script.main)
+        printed = self._capsys.readouterr()
+        assert (ended.value.code, printed.out, printed.err.count("\n")) == (2, "", 1), printed
+        assert printed.err.startswith("error: ")
+        raise jd.InputError(printed.err.removeprefix("error: ").removesuffix("\n"))
+
+    def config(self, text):
+        """A config file of this text."""
+        return f"--config={self.file('config.py', text)}"
+
+
+PHOTOS = f"--config={ROOT / 'configs' / 'photos.py'}"
+
+
+def agrees(message, expected, folder):
+    """Whether a message is the expected one, but for what other libraries say."""
+    parts = re.split("(" + "|".join(LOOSE) + ")", expected.replace(HERE, str(folder)))
+    pattern = "".join(LOOSE.get(part) or re.escape(part) for part in parts)
+    return re.fullmatch(pattern, message) is not None
+
+
+def png(width, height, rows=b"", *, bits=8, colour=2):
+    """A PNG that declares any size; its rows are what it holds of them."""
+
+    def chunk(kind, body):
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
+    head = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, 0)
+    body = chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def safetensors(header, body=b"", length=None):
+    """A safetensors file of any header."""
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text) if length is None else length) + text + body
+
+
+def entry(shape, begin, end, kind="F32"):
+    """One tensor's entry of a safetensors header."""
+    return {"dtype": kind, "shape": shape, "data_offsets": [begin, end]}
+
+
+def long_name(folder):
+    """The longest name of a file that the file system takes, which ends in .png."""
+    return "x" * (os.pathconf(folder, "PC_NAME_MAX") - 4) + ".png"

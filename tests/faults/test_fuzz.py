@@ -1,0 +1,308 @@
+"""Whatever is thrown at it: a result or one sentence, soon, and within bounded memory."""
+
+import csv
+import json
+import sys
+import time
+import tracemalloc
+from io import BytesIO
+from itertools import product
+
+import grain  # noqa: F401 - else its first import would define flags that flagsaver takes away
+import jaxtyping
+import numpy as np
+import pytest
+from absl.testing import flagsaver
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+import jaxdesc as jd
+from jaxdesc.config import Config
+from jaxdesc.errors import UnusableImage
+from jaxdesc.images.example import MOST_PIXELS, decode
+from jaxdesc.images.sources import open_source
+from jaxdesc.models.checkpoint import read_tensors
+from jaxdesc.vocabulary import LONGEST, load_classes, load_vocabulary
+from launch import command, inputs
+from tests.faults.place import PHOTOS, png
+
+# The same examples each time. A test's own folder and patches serve all of its examples.
+FUZZ = settings(
+    derandomize=True,
+    deadline=5000,
+    database=None,
+    max_examples=150,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+MEBIBYTE = 2**20
+
+
+@pytest.fixture(autouse=True)
+def _as_a_user_runs_it(monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+def one_sentence(error, within=""):
+    message = str(error)
+    assert within in message
+    assert 0 < len(message) < 2000
+    assert message.isprintable(), ascii(message)
+    assert message.rstrip().endswith((".", "?", ")"))
+
+
+# Config.
+
+DEFAULTS = Config().to_dict()
+KEYS = [(s, k) for s, own in DEFAULTS.items() if isinstance(own, dict) for k in own]
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.sampled_from([10**400, -(10**5000), 2**31, 2**63])
+    | st.floats()
+    | st.text()
+    | st.sampled_from(["centre", "www", "a {concept}", "\ud800", "x" * 5000, "\x1b[2J"])
+    | st.binary(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=6,
+)
+GROUPS = st.dictionaries(
+    st.sampled_from([*DEFAULTS, "scores", "\x1b"]) | st.text(max_size=5),
+    VALUES
+    | st.dictionaries(
+        st.sampled_from([k for _, k in KEYS]) | st.text(max_size=5) | st.integers(), VALUES
+    ),
+    max_size=3,
+)
+
+
+@FUZZ
+@given(VALUES | GROUPS)
+def test_any_config(values):
+    try:
+        config = Config.from_dict(values)
+    except jd.InputError as error:
+        one_sentence(error)
+    else:
+        assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@FUZZ
+@given(st.sampled_from(KEYS), VALUES)
+def test_any_value_of_a_key(key, value):
+    section, name = key
+    try:
+        config = Config.from_dict({section: {name: value}})
+    except jd.InputError as error:
+        one_sentence(error, f"config.{section}.{name}")
+    else:
+        json.dumps(config.to_dict(), allow_nan=False).encode()
+
+
+FLAGS = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=8)
+
+
+@FUZZ
+@given(
+    st.sampled_from([f".{s}.{k}" for s, k in KEYS] + [".score", ".scores.kappa", ""]) | FLAGS,
+    FLAGS | st.sampled_from(["-1", "nan", "1e400", "(1,", "('a',)", "[[", "__import__('os')"]),
+)
+def test_any_override(monkeypatch, capsys, key, value):
+    """Given as a flag: read, or exit code 2 and one line."""
+    monkeypatch.setattr(sys, "argv", ["describe", PHOTOS, f"--config{key}={value}"])
+    read = []
+    with flagsaver.flagsaver(), pytest.raises(SystemExit) as ended:
+        command.run(lambda: read.append(inputs.read_config()))
+    printed = capsys.readouterr()
+    if read:
+        assert not ended.value.code
+    else:
+        assert (ended.value.code, printed.out, printed.err.count("\n")) == (2, "", 1), printed
+        one_sentence(printed.err.removesuffix("\n"))
+
+
+# Vocabularies.
+
+LINES = st.lists(
+    st.binary(max_size=20)
+    | st.text(max_size=10).map(lambda text: text.encode("utf-8", "surrogatepass"))
+    | st.sampled_from([b"", b"number,name,", b'1,"a', b"a-s", b"x" * 2000, b"\xef\xbb\xbf", b"\r"]),
+    max_size=6,
+).map(b"\n".join)
+
+
+@FUZZ
+@given(LINES, st.sampled_from(["file", "broden"]), st.sampled_from([None, "www"]))
+def test_any_vocabulary(tmp_path, content, form, compat):
+    file = tmp_path / "words.txt"
+    file.write_bytes(content)
+    try:
+        concepts = load_vocabulary(f"{form}:{file}", compat).concepts
+    except jd.InputError as error:
+        one_sentence(error)
+    else:
+        assert concepts
+        for concept in concepts:
+            assert concept == concept.strip() != ""
+            assert len(concept) <= LONGEST
+            assert "\x1b" not in concept.encode().decode()
+        assert compat or len({c.lower() for c in concepts}) == len(concepts)
+    try:
+        load_classes(f"file:{file}")
+    except jd.InputError as error:
+        one_sentence(error)
+
+
+@FUZZ
+@given(st.text(max_size=30) | st.builds("{}:{}".format, st.sampled_from(
+    ["file", "broden", "folder", "scenes", "tfds"]), st.text(max_size=20)))  # fmt: skip
+def test_any_source_or_vocabulary_by_name(monkeypatch, tmp_path, spec):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))
+    monkeypatch.setenv("WNSEARCHDIR", str(tmp_path))
+    for load in (load_vocabulary, load_classes, open_source):
+        try:
+            load(spec)
+        except jd.InputError as error:
+            one_sentence(error)
+    assert not list(tmp_path.iterdir())
+
+
+# Images.
+
+
+def _whole():
+    """One small picture in each format and mode that photos come in."""
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    files = {}
+    for mode, kind in (
+        *product(("RGB", "L", "CMYK"), ["JPEG"]),
+        *product(("1", "L", "LA", "P", "RGB", "RGBA", "I;16"), ["PNG"]),
+        *product(("RGB", "RGBA"), ["WEBP"]),
+        ("P", "GIF"),
+        ("RGB", "BMP"),
+    ):
+        deep = Image.fromarray(pixels[..., 0].astype(np.uint16) * 257)
+        (deep if mode == "I;16" else image.convert(mode)).save(file := BytesIO(), kind)
+        files[f"{kind} {mode}"] = file.getvalue()
+    return files
+
+
+WHOLE = _whole()
+CHANGES = st.lists(st.tuples(st.integers(0, 2**16), st.integers(0, 255)), max_size=6)
+
+
+@FUZZ
+@given(
+    st.sampled_from(sorted(WHOLE)),
+    CHANGES,
+    st.floats(0, 2),
+    st.binary(max_size=8),
+    st.sampled_from(["photo.jpg", "photo.png", "photo.webp"]),
+)
+def test_any_image(tmp_path, kind, changes, share, tail, name):
+    """Damaged anywhere, cut or padded: a picture or the reason why there is none."""
+    content = bytearray(WHOLE[kind])
+    for place, byte in changes:
+        content[place % len(content)] = byte
+    (tmp_path / name).write_bytes(bytes(content[: int(share * len(content))]) + tail)
+    try:
+        image = open_source(f"folder:{tmp_path}")[0].image
+    except UnusableImage as error:
+        one_sentence(error)
+        next(csv.reader([error.reason]))
+    else:
+        assert image.mode == "RGB"
+        assert image.width * image.height <= MOST_PIXELS
+    finally:
+        (tmp_path / name).unlink()
+
+
+@FUZZ
+@given(st.binary(max_size=300))
+def test_any_bytes_are_no_image(content):
+    with pytest.raises(UnusableImage) as refused:
+        decode(BytesIO(content), "'x'")
+    one_sentence(refused.value)
+
+
+@FUZZ
+@given(
+    st.integers(0, 2**31 - 1), st.integers(0, 2**31 - 1), st.sampled_from([1, 8, 16]),
+    st.sampled_from([0, 2, 3, 4, 6]), st.binary(max_size=50),
+)  # fmt: skip
+def test_any_declared_size_is_paid_for_only_below_the_limit(width, height, bits, colour, rows):
+    """A few bytes can claim exabytes: what is too large is refused before it is made room for."""
+    try:
+        decode(BytesIO(png(width, height, rows, bits=bits, colour=colour)), "'x'")
+    except UnusableImage as error:
+        one_sentence(error)
+    else:
+        assert width * height <= MOST_PIXELS
+
+
+def test_pictures_of_every_mode_are_right():
+    """Undamaged, all show the same picture, but for what a mode cannot hold."""
+    pixels = np.random.default_rng(0).integers(0, 256, (9, 12, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels)
+    for kind, content in WHOLE.items():
+        form, mode = kind.split()
+        found = np.asarray(decode(BytesIO(content), kind), int)
+        if mode == "I;16":
+            wanted = np.repeat(pixels[..., :1], 3, axis=2)
+        else:
+            wanted = np.asarray(image.convert("L" if mode == "LA" else mode).convert("RGB"), int)
+        tolerance = 0 if form in ("PNG", "GIF", "BMP") else 60
+        assert np.abs(found - wanted).mean() <= tolerance, kind
+        assert found.shape == (9, 12, 3)
+
+
+# Bounds.
+
+
+@pytest.mark.parametrize("content", [png(13_000, 13_000), png(60_000, 60_000), b"\0" * 10_000])
+def test_an_image_takes_no_more_than_its_pixels(content):
+    """Pillow's own memory is not traced; nothing of Python's beside it grows."""
+    tracemalloc.start()
+    began = time.monotonic()
+    try:
+        with pytest.raises(UnusableImage):
+            decode(BytesIO(content), "'x'")
+        assert tracemalloc.get_traced_memory()[1] < 16 * MEBIBYTE
+    finally:
+        tracemalloc.stop()
+    assert time.monotonic() - began < 60  # it does not hang
+
+
+TENSORS = st.dictionaries(
+    st.text(max_size=4),
+    st.fixed_dictionaries({
+        "dtype": st.sampled_from(["F32", "F16", "BF16", "I64", "F8_E5M2", "C64", "X"]),
+        "shape": st.lists(st.integers(-1, 2**62), max_size=3),
+        "data_offsets": st.lists(st.integers(0, 2**62), min_size=2, max_size=2),
+    }),
+    max_size=3,
+)  # fmt: skip
+
+
+@FUZZ
+@given(
+    st.binary(max_size=60)
+    | st.builds(
+        lambda header, body: len(header).to_bytes(8, "little") + header + body,
+        TENSORS.map(lambda tensors: json.dumps(tensors).encode()) | st.binary(max_size=40),
+        st.binary(max_size=40),
+    ),
+    st.sampled_from(["model.safetensors", "flax_model.msgpack", "model.safetensors.index.json"]),
+)
+def test_any_weights(tmp_path, content, name):
+    file = tmp_path / name
+    file.write_bytes(content)
+    try:
+        read_tensors(tmp_path)
+    except jd.InputError as error:
+        one_sentence(error)
+    finally:
+        file.unlink()

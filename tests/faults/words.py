@@ -1,0 +1,235 @@
+"""Bad concepts, classes and WordNets."""
+
+import os
+
+from jaxdesc.vocabulary import base_template, load_classes, load_vocabulary, prompts
+from tests import noun_file
+from tests.faults.place import Rows
+
+case = Rows()
+
+# How several messages end.
+FORMS = (
+    ': give a list of strings, "imagenet", "wordnet", "broden:PATH" (NetDissect\'s '
+    'label.csv), "file:PATH" (UTF-8 text, one concept a line) or "scenes".'
+)
+PATHS = ": give the path of a UTF-8 text file, one concept a line."
+NOUNS = (
+    ": install Debian's package (apt install wordnet-base), or NLTK's "
+    "(nltk.download('wordnet')), or set WNSEARCHDIR to the folder that holds data.noun."
+)
+
+
+# Concepts.
+
+
+def words(content, form="file"):
+    def run(place):
+        return load_vocabulary(f"{form}:{place.file('words.txt', content)}")
+
+    return run
+
+
+def sparse(place):
+    """A file larger than is read, of which nothing lies on the disk."""
+    file = place.file("words.txt")
+    os.truncate(file, 2**40)
+    load_vocabulary(f"file:{file}")
+
+
+case(
+    "concepts: no file",
+    lambda p: load_vocabulary(f"file:{p.folder}/none.txt"),
+    "vocabulary file <here>/none.txt can't be read (No such file or directory)" + PATHS,
+)
+case(
+    "concepts: a folder",
+    lambda p: load_vocabulary(f"file:{p.folder}"),
+    "vocabulary file <here> can't be read (Is a directory)" + PATHS,
+)
+case(
+    "concepts: name too long",
+    lambda p: load_vocabulary("file:" + "x" * 5000),
+    "vocabulary file <x> can't be read (File name too long)" + PATHS,
+)
+case(
+    "concepts: zero byte in the name",
+    lambda p: load_vocabulary("file:a\0b"),
+    "vocabulary file a\\x00b can't be read (Invalid argument)" + PATHS,
+)
+case(
+    "concepts: home of nobody",
+    lambda p: load_vocabulary("file:~nobody-at-all/x"),
+    "vocabulary file ~nobody-at-all/x can't be read (No such file or directory)" + PATHS,
+)
+case("concepts: empty file", words(""), "vocabulary words holds no concept: give it at least one.")
+case(
+    "concepts: blank lines",
+    words("\n \n\t\n"),
+    "vocabulary words holds no concept: give it at least one.",
+)
+case(
+    "concepts: Latin 1",
+    words("sky\ncafé\n".encode("latin-1")),
+    "vocabulary file <here>/words.txt isn't UTF-8 at byte 7: save it as UTF-8 text, one "
+    "concept a line.",
+)
+case(
+    "concepts: UTF-16",
+    words("sky\n".encode("utf-16")),
+    "vocabulary file <here>/words.txt isn't UTF-8 at byte 0: save it as UTF-8 text, one "
+    "concept a line.",
+)
+case(
+    "concepts: zero bytes",
+    words("sky\nca\0t\n"),
+    "vocabulary words holds 'ca\\x00t', in which '\\x00' is no character of a text: remove it.",
+)
+case(
+    "concepts: escape sequence",
+    words("sky\n\x1b[2Jcat\n"),
+    "vocabulary words holds '\\x1b[2Jcat', in which '\\x1b' is no character of a text: remove it.",
+)
+case(
+    "concepts: huge line",
+    words("x" * 10_000_000),
+    "vocabulary words holds '<x>…', which has 10000000 characters: expected at most "
+    "1000, one concept a line; shorten or remove it.",
+)
+case(
+    "concepts: endless",
+    lambda p: load_vocabulary("file:/dev/zero"),
+    "vocabulary file /dev/zero has more than 67,108,864 bytes: give a UTF-8 text file, "
+    "of fewer or shorter lines.",
+)
+case(
+    "concepts: terabyte",
+    sparse,
+    "vocabulary file <here>/words.txt has more than 67,108,864 bytes: give a UTF-8 text "
+    "file, of fewer or shorter lines.",
+)
+case(
+    "concepts: unknown form",
+    lambda p: load_vocabulary("wordnt"),
+    "there is no vocabulary 'wordnt'" + FORMS,
+)
+case(
+    "concepts: empty list",
+    lambda p: load_vocabulary([]),
+    "vocabulary list holds no concept: give it at least one.",
+)
+case(
+    "concepts: list of numbers",
+    lambda p: load_vocabulary(["sky", 3]),
+    "the vocabulary holds 3, which isn't a string" + FORMS,
+)
+case(
+    "concepts: half a character",
+    lambda p: load_vocabulary(["sky", "\ud83d"]),
+    "vocabulary list holds '\\ud83d', in which '\\ud83d' is no character of a text: remove it.",
+)
+case("concepts: nothing", lambda p: load_vocabulary(None), "the vocabulary is None" + FORMS)
+case(
+    "concepts: unknown compat",
+    lambda p: load_vocabulary(["sky"], compat="WWW"),
+    "compat is 'WWW', but it must be None or \"www\".",
+)
+case(
+    "concepts: Broden's table is missing",
+    lambda p: load_vocabulary(f"broden:{p.folder}"),
+    "vocabulary file <here>/label.csv can't be read (No such file or directory): give "
+    "the path of a UTF-8 text file, one label a line, or NetDissect's label.csv.",
+)
+case(
+    "concepts: Broden's table never closes",
+    words('number,name,\n1,"' + "x\n" * 80_000, "broden"),
+    "vocabulary broden holds '<x>…', which has 80000 characters: expected at most 1000, "
+    "one concept a line; shorten or remove it.",
+)
+case(
+    "concepts: Broden's table is empty",
+    words("number,name,category", "broden"),
+    "vocabulary broden holds no concept: give it at least one.",
+)
+case(
+    "concepts: template without a concept",
+    lambda p: prompts(load_vocabulary(["sky"]), "a"),
+    "the template 'a' has no \"{concept}\": say where it goes.",
+)
+case(
+    "concepts: template without words",
+    lambda p: base_template(" {concept} "),
+    "the template ' {concept} ' has no words beside the concept: add some.",
+)
+case(
+    "classes: unknown form",
+    lambda p: load_classes("imagenet1k"),
+    'there are no classes \'imagenet1k\': give "imagenet", "file:PATH" (UTF-8 text, one '
+    'class a line, its names separated by ", ") or nothing.',
+)
+case(
+    "classes: no file",
+    lambda p: load_classes(f"file:{p.folder}/none.txt"),
+    "class file <here>/none.txt can't be read (No such file or directory): give the path "
+    'of a UTF-8 text file, one class a line, its names separated by ", ".',
+)
+case(
+    "classes: blank line",
+    lambda p: load_classes(f"file:{p.file('c.txt', 'a, b' + chr(10) * 2)}"),
+    "line 2 of <here>/c.txt has a blank name: expected one class a line, its names "
+    'separated by ", ".',
+)
+case(
+    "classes: empty file",
+    lambda p: load_classes(f"file:{p.file('c.txt')}"),
+    "line 1 of <here>/c.txt has a blank name: expected one class a line, its names "
+    'separated by ", ".',
+)
+case(
+    "classes: escape sequence",
+    lambda p: load_classes(f"file:{p.file('c.txt', 'a, ' + chr(27))}"),
+    "line 1 of <here>/c.txt holds '\\x1b', in which '\\x1b' is no character of a text: remove it.",
+)
+
+
+def noun(content=None, **written):
+    def run(place):
+        place.patch.setenv("WNSEARCHDIR", str(place.folder))
+        if content is not None:
+            place.file("data.noun", content)
+        if written:
+            noun_file.write(place.folder / "data.noun", {"n00001740": ("entity",)}, **written)
+        load_vocabulary("imagenet")
+
+    return run
+
+
+case(
+    "WordNet: missing",
+    noun(),
+    "WordNet's data.noun isn't in the folder '<here>' of WNSEARCHDIR" + NOUNS,
+)
+case(
+    "WordNet: another file",
+    noun("entity\n"),
+    (
+        "<here>/data.noun is not WordNet's, but ImageNet's classes and the paper's "
+        "vocabulary are of WordNet 3.0"
+    )
+    + NOUNS,
+)
+case(
+    "WordNet: another release",
+    noun(release="3.1"),
+    (
+        "<here>/data.noun is WordNet 3.1, but ImageNet's classes and the paper's vocabulary "
+        "are of WordNet 3.0"
+    )
+    + NOUNS,
+)
+case(
+    "WordNet: classes missing",
+    noun(release="3.0"),
+    "WordNet's data.noun lacks n01440764 and 997 more of ImageNet's 1,000 classes: "
+    "install it anew.",
+)
