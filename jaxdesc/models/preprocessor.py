@@ -92,7 +92,7 @@ def _read(
         entries = read_json(file) if file.exists() else {}
         return read(entries.get("image_processor", entries))
     except InputError as error:
-        raise InputError(f"{file}: {error}") from error
+        raise InputError(f"{file} can't be read as {what}: {error}") from error
     except (OSError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
         raise InputError(
             f"{file} can't be read as {what} ({error!r}): expected {expected}, resample 2 or 3, "

@@ -56,7 +56,6 @@ def test_the_same_from_a_shell(name, place, monkeypatch):
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=120,
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert agrees(done.stderr, f"error: {CASES[name][1]}\n", place.folder), done.stderr

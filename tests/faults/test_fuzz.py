@@ -3,7 +3,6 @@
 import csv
 import json
 import sys
-import time
 import tracemalloc
 from io import BytesIO
 from itertools import product
@@ -30,7 +29,7 @@ from tests.faults.place import PHOTOS, png
 # The same examples each time. A test's own folder and patches serve all of its examples.
 FUZZ = settings(
     derandomize=True,
-    deadline=5000,
+    deadline=60_000,  # ms: against what never ends, not a measure of speed
     database=None,
     max_examples=150,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
@@ -59,7 +58,7 @@ VALUES = st.recursive(
     st.none()
     | st.booleans()
     | st.integers()
-    | st.sampled_from([10**400, -(10**5000), 2**31, 2**63])
+    | st.sampled_from([31, 63, 2000, 20_000]).map(lambda bits: -(2**bits))
     | st.floats()
     | st.text()
     | st.sampled_from(["centre", "www", "a {concept}", "\ud800", "x" * 5000, "\x1b[2J"])
@@ -266,14 +265,12 @@ def test_pictures_of_every_mode_are_right():
 def test_an_image_takes_no_more_than_its_pixels(content):
     """Pillow's own memory is not traced; nothing of Python's beside it grows."""
     tracemalloc.start()
-    began = time.monotonic()
     try:
         with pytest.raises(UnusableImage):
             decode(BytesIO(content), "'x'")
         assert tracemalloc.get_traced_memory()[1] < 16 * MEBIBYTE
     finally:
         tracemalloc.stop()
-    assert time.monotonic() - began < 60  # it does not hang
 
 
 TENSORS = st.dictionaries(

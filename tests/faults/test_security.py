@@ -34,9 +34,10 @@ SOURCES = sorted(
 )
 # What reads code out of data, or hands text to a shell.
 MODULES = {"pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "yaml", "subprocess"}
-CALLS = {"eval", "exec", "compile", "__import__", "system", "popen", "extractall", "extract"}
-# Whose `load` may read a pickle, and which argument says that it does not.
-LOADS = {"torch.load": ("weights_only", True), "np.load": ("allow_pickle", False)}
+TEXT = {"eval", "exec", "compile", "__import__"}
+CALLS = TEXT | {"system", "popen", "extractall", "extract"}
+# What may read a pickle, and how it says that it does not; NumPy does not by default.
+LOADS = {"torch.load": ("weights_only", "True", ""), "np.load": ("allow_pickle", "False", "False")}
 
 
 @pytest.fixture(autouse=True)
@@ -55,13 +56,13 @@ def faults(code):
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
             name = called.rpartition(".")[2]
-            # Regular expressions and JAX's programs are compiled too, but no text of code.
-            if name in CALLS and not (name == "compile" and "." in called):
+            # Of a module or an object, eval and compile are others: of networks, patterns, programs.
+            if name in CALLS and not (name in TEXT and "." in called):
                 found.append(called)
             if called in LOADS:
-                key, wanted = LOADS[called]
-                given = {k.arg: k.value for k in node.keywords}
-                if not (key in given and ast.unparse(given[key]) == str(wanted)):
+                key, wanted, default = LOADS[called]
+                given = {k.arg: ast.unparse(k.value) for k in node.keywords}
+                if given.get(key, default) != wanted:
                     found.append(called)
             if any(
                 k.arg == "trust_remote_code" and ast.unparse(k.value) != "False"
@@ -84,7 +85,7 @@ def test_nothing_reads_code_out_of_data():
     "code",
     [
         "import pickle", "from joblib import load", "import yaml.loader", "eval(text)",
-        "torch.load(file)", "torch.load(file, weights_only=False)", "np.load(file)",
+        "torch.load(file)", "torch.load(file, weights_only=False)", "np.load(file, allow_pickle=True)",
         "os.system(name)", "archive.extractall()", "load(p, trust_remote_code=True)",
         "f(a, shell=True)", "compile(text, '', 'exec')",
     ],
@@ -215,6 +216,20 @@ EVIL = [
     "ünïcödé", "x" * 200, "$(touch escaped)", "`id`", "\\frac{1}{0}", "$x^$",
 ]  # fmt: skip
 
+# Short enough for a CLIP of 24 tokens.
+CONCEPTS = [
+    "=1+1",
+    "../../x",
+    "<b>x</b>",
+    "{{ 7*7 }}",
+    "$x^$",
+    "@SUM",
+    "`id`",
+    "a\tb",
+    "/tmp/x",
+    "%n",
+]
+
 
 class Crafted:
     """An archive-like source, whose names anyone chose."""
@@ -252,7 +267,7 @@ def test_names_and_concepts_form_no_path(tmp_path, monkeypatch):
         plain_target(name="../../escaped"),
         jd.load_clip("scenes"),
         images=Crafted(EVIL),
-        concepts=[text for text in EVIL if len(text) < 100],
+        concepts=CONCEPTS,
         exemplars=3,
         alpha=0.1,
         workdir=workdir,
