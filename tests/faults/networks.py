@@ -457,7 +457,8 @@ case(
     prepared(image_mean=[float("nan")] * 3),
     (
         "<here>/clip/preprocessor_config.json can't be read as CLIP's preprocessing: "
-        "Preprocess(size=48, field=1.0, interpolation='bicubic', mean=(nan, nan, nan), std=(0.26862954, 0.26130258, "
+        "Preprocess(size=48, field=1.0, "
+        "interpolation='bicubic', mean=(nan, nan, nan), std=(0.26862954, 0.26130258, "
         "0.27577711))"
     )
     + RANGES,

@@ -56,7 +56,7 @@ def faults(code):
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
             name = called.rpartition(".")[2]
-            # Of a module or an object, eval and compile are others: of networks, patterns, programs.
+            # Of an object these are others: of networks, patterns and programs.
             if name in CALLS and not (name in TEXT and "." in called):
                 found.append(called)
             if called in LOADS:
@@ -85,8 +85,9 @@ def test_nothing_reads_code_out_of_data():
     "code",
     [
         "import pickle", "from joblib import load", "import yaml.loader", "eval(text)",
-        "torch.load(file)", "torch.load(file, weights_only=False)", "np.load(file, allow_pickle=True)",
-        "os.system(name)", "archive.extractall()", "load(p, trust_remote_code=True)",
+        "torch.load(file)", "torch.load(file, weights_only=False)",
+        "np.load(file, allow_pickle=True)",
+        "os.system(name)", "archive.extractall()", "load(p, trust_remote_code=1)",
         "f(a, shell=True)", "compile(text, '', 'exec')",
     ],
 )  # fmt: skip
