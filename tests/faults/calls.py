@@ -1,5 +1,8 @@
 """Bad arrays, and whole calls and scripts that are given what does not fit."""
 
+import errno
+import os
+
 import grain  # noqa: F401 - else its first import would define flags that flagsaver takes away
 import numpy as np
 
@@ -179,22 +182,27 @@ case(
 )
 case(
     "workdir: below a file",
-    lambda p: Store(p.file("run") / "artifacts"),
-    "The working directory '<here>/run/artifacts' can't be made (Not a directory): give "
-    "one that can be written.",
+    lambda p: Store(p.file("run") / "artifacts").lock(),
+    "The folder <here>/run/artifacts can't be made or written (Not a directory): give a working "
+    "directory that can.",
 )
 
 
 def read_only(place):
     """By a stand-in: who runs the tests may be allowed everything."""
-    place.patch.setattr("os.access", lambda path, mode: False)
-    Store(place.folder / "run")
+
+    def refuse(*arguments, **options):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    place.patch.setattr("pathlib.Path.open", refuse)
+    Store(place.folder / "run").lock()
 
 
 case(
     "workdir: read-only",
     read_only,
-    "The working directory '<here>/run' can't be written: give another.",
+    "The folder <here>/run can't be made or written (Permission denied): give a working directory "
+    "that can.",
 )
 
 
