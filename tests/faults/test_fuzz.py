@@ -12,7 +12,7 @@ import jaxtyping
 import numpy as np
 import pytest
 from absl.testing import flagsaver
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -88,6 +88,7 @@ def test_any_config(values):
 
 
 @FUZZ
+@example(("score", "kappa"), 10**400)
 @given(st.sampled_from(KEYS), VALUES)
 def test_any_value_of_a_key(key, value):
     section, name = key
