@@ -85,7 +85,7 @@ def bootstrap(
 ) -> Bounds:
     """Percentile bootstrap of a mean over neurons (Efron and Tibshirani 1993, section 13.3).
 
-    Of few or very skewed values it covers less often than it says: of 20 normal ones 93 % where
+    Of few or very skewed values it covers less often than it says: of 20 normal ones 92 % where
     95 % are asked for.
 
     Args:

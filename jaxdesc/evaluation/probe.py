@@ -1,0 +1,29 @@
+"""What every method of describing neurons is given: one pass over the probe images."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int32
+
+
+class Probe(NamedTuple):
+    """Activations and CLIP features of the same probe images; all features of unit length.
+
+    Attributes:
+        activations: of each neuron on each image.
+        images: features of the images.
+        concepts: features of the concepts.
+        base: feature of the base template.
+        exemplars: each neuron's most activating images, best first.
+    """
+
+    activations: Float32[np.ndarray, "image neuron"]
+    images: Float32[np.ndarray, "image feature"]
+    concepts: Float32[np.ndarray, "concept feature"]
+    base: Float32[np.ndarray, "feature"]
+    exemplars: Int32[np.ndarray, "neuron exemplar"]
+
+    @property
+    def dead(self) -> Bool[np.ndarray, "neuron"]:
+        """Whether each neuron's activation is the same on all images."""
+        return self.activations.min(axis=0) == self.activations.max(axis=0)
