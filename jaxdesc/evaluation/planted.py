@@ -49,7 +49,7 @@ class Recipe:
         polysemantic: share of neurons that respond to two concepts.
     """
 
-    images: int = 2000
+    images: int = 4000
     neurons: int = 64
     width: int = 64
     exemplars: int = 20
@@ -58,12 +58,12 @@ class Recipe:
     synonyms: int = 50
     synonym_cosine: float = 0.9
     hubs: int = 5
-    hub_pull: float = 0.5
+    hub_pull: float = 0.7
     distractors: int = 195
-    cone: float = 1.0
-    noise: float = 1.0
-    activation_noise: float = 0.1
-    impurity: float = 0.2
+    cone: float = 1.2
+    noise: float = 1.5
+    activation_noise: float = 0.3
+    impurity: float = 0.4
     polysemantic: float = 0.25
 
     def __post_init__(self) -> None:

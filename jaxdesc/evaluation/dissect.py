@@ -1,0 +1,245 @@
+"""CLIP-Dissect: a neuron is what its activations over all probe images are similar to.
+
+CLIP-Dissect (Oikarinen and Weng, "CLIP-Dissect: Automatic Description of Neuron Representations in
+Deep Vision Networks", ICLR 2023) has five similarity functions of the activations A [image, neuron]
+and P [image, concept], the cosines of images and concepts. Its answer is a neuron's best concept.
+
+P is never held as a whole: a pass takes a block of concepts at a time, image × block of it.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float32, Float64, Int32
+
+from jaxdesc.compiler import jit, product
+from jaxdesc.evaluation.blocks import Look, log_sums
+from jaxdesc.evaluation.probe import Probe
+
+# Below this length a vector is not scaled to 1 (cos_cubed).
+_LEAST_NORM = 1e-3
+# Keeps the logarithm of a probability finite (wpmi, soft_wpmi).
+_LEAST_PROBABILITY = 1e-7
+# How surely the strongest image belongs to a neuron, and one after the last (soft_wpmi).
+_SUREST, _LEAST_SURE = 0.998, 0.97
+# rank_reorder: the power of an error, that of a concept's mean cosine, and its random orders.
+_POWER, _SCALE, _SHUFFLES = 3, 0.5, 5
+# Images' rows that are added in one pass over the sums.
+_ROWS_AT_ONCE = 4
+
+
+def cos(probe: Probe, block: int) -> Look:
+    """Cosine of A's and P's columns. NaN for a neuron that is 0 everywhere.
+
+    P = V W^T has d columns at most that matter: A^T P is (A^T V) W^T, and |P_j| is |R w_j| with
+    R of V's QR decomposition. So no image is looked at again.
+    """
+    del block
+    lengths = np.linalg.norm(probe.activations, axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        sums = (probe.activations.T @ probe.images) / lengths[:, None]
+    triangle = np.linalg.qr(probe.images, mode="r")
+    return partial(_cos, jnp.asarray(sums), jnp.asarray(triangle))
+
+
+def cos_cubed(probe: Probe, block: int) -> Look:
+    """Cosine of the cubes of A's and P's columns, centred before, and of length 1e-3 at least."""
+    del block
+    cubes = _cubed(jnp.asarray(probe.activations))
+    return partial(_cos_cubed, cubes, jnp.asarray(probe.images))
+
+
+def wpmi(probe: Probe, block: int, images: int = 28) -> Look:
+    """Weighted pointwise mutual information, of a softmax of 2 P over concepts, λ = 0.6.
+
+    The sum of log p(concept | image) over the neuron's `images` strongest images, less λ times the
+    logarithm of the mean over all neurons of what that sum is the logarithm of.
+
+    Raises:
+        ValueError: there are fewer images.
+    """
+    return _pmi(probe, block, images, factor=2.0, weight=0.6, sure=np.ones(images))
+
+
+def soft_wpmi(probe: Probe, block: int, images: int = 100) -> Look:
+    """The same of a softmax of 10 P, λ = 1, for images that belong to the neuron more or less.
+
+    The r-th strongest does with probability p_r = 0.998 − 0.028 r / images, so that it adds
+    log(1 + p_r (p(concept | image) − 1)).
+
+    Raises:
+        ValueError: there are fewer images.
+    """
+    sure = _SUREST - np.arange(images) / images * (_SUREST - _LEAST_SURE)
+    return _pmi(probe, block, images, factor=10.0, weight=1.0, sure=sure, soft=True)
+
+
+def rank_reorder(probe: Probe, block: int, share: float = 0.05, seed: int = 0) -> Look:
+    """How little the activations change when images are put in the order of their cosines.
+
+    Of a neuron's strongest images the activations are sorted by P_j; the mean of the cubed
+    distances to the sorted activations is divided by what random orders give, and by the square
+    root of the images' mean P_j. No score (minus infinity) where that mean isn't positive, or all
+    those activations are equal.
+
+    Args:
+        probe: the arrays.
+        block: unused.
+        share: of the images that are taken, the strongest.
+        seed: of the random orders; a neuron's depend on nothing else but its index.
+
+    Raises:
+        ValueError: `share` leaves fewer than 2 images.
+    """
+    del block
+    count = int(len(probe.images) * share)
+    if count < 2:
+        raise ValueError(
+            f"{share:.3g} of {len(probe.images)} images is {count}, but 2 at least have an order: "
+            "give more images or a larger share."
+        )
+    top = strongest(probe, count)
+    values = np.take_along_axis(probe.activations.T, top, axis=1)
+    base = np.array([random_error(own, seed, neuron) for neuron, own in enumerate(values)])
+    rows, places = np.unique(top, return_inverse=True)
+    return partial(
+        _rank_reorder,
+        jnp.asarray(probe.images[rows]),
+        jnp.asarray(places.reshape(top.shape), jnp.int32),
+        jnp.asarray(values),
+        jnp.asarray(base, jnp.float32),
+    )
+
+
+FUNCTIONS: dict[str, Callable[[Probe, int], Look]] = {
+    "cos": cos,
+    "cos_cubed": cos_cubed,
+    "rank_reorder": rank_reorder,
+    "wpmi": wpmi,
+    "soft_wpmi": soft_wpmi,
+}
+
+
+def strongest(probe: Probe, count: int) -> Int32[np.ndarray, "neuron image"]:
+    """Each neuron's strongest images, best first; of equal activations the lower index first.
+
+    Raises:
+        ValueError: there are fewer images.
+    """
+    if count > len(probe.activations):
+        raise ValueError(
+            f"{count} images of each neuron were asked for, but there are "
+            f"{len(probe.activations)}: give more probe images or ask for fewer."
+        )
+    return np.asarray(jax.lax.top_k(jnp.asarray(probe.activations.T), count)[1])
+
+
+def random_error(
+    values: Float32[np.ndarray, "image"], seed: int, neuron: int
+) -> Float64[np.ndarray, ""]:
+    """Mean cubed distance of sorted activations to themselves in random orders."""
+    rng, own = np.random.default_rng([seed, neuron]), np.sort(values.astype(np.float64))
+    orders = np.stack([rng.permutation(len(own)) for _ in range(_SHUFFLES)])
+    return np.asarray((np.abs(own - own[orders]) ** _POWER).mean())
+
+
+def _pmi(
+    probe: Probe,
+    block: int,
+    images: int,
+    factor: float,
+    weight: float,
+    sure: Float64[np.ndarray, "image"],
+    soft: bool = False,
+) -> Look:
+    rows, places = np.unique(strongest(probe, images), return_inverse=True)
+    views = jnp.asarray(probe.images[rows])
+    return partial(
+        _pmi_of,
+        views,
+        log_sums(views, probe.concepts, factor, block),
+        jnp.asarray(places.reshape(-1, images), jnp.int32),
+        jnp.asarray(1 - sure, jnp.float32),
+        factor=factor,
+        weight=weight,
+        soft=soft,
+    )
+
+
+@jit
+def _cos(
+    sums: Float32[Array, "neuron feature"],
+    triangle: Float32[Array, "row feature"],
+    texts: Float32[Array, "block feature"],
+) -> Float32[Array, "neuron block"]:
+    lengths = jnp.linalg.norm(product(triangle, texts.T), axis=0)
+    return product(sums, texts.T) / lengths[None]
+
+
+@jax.jit
+def _cubed(columns: Float32[Array, "image column"]) -> Float32[Array, "image column"]:
+    cubes = (columns - columns.mean(axis=0)[None]) ** 3
+    return cubes / jnp.maximum(jnp.linalg.norm(cubes, axis=0), _LEAST_NORM)[None]
+
+
+@jit
+def _cos_cubed(
+    cubes: Float32[Array, "image neuron"],
+    images: Float32[Array, "image feature"],
+    texts: Float32[Array, "block feature"],
+) -> Float32[Array, "neuron block"]:
+    return product(cubes.T, _cubed(product(images, texts.T)))
+
+
+@partial(jit, static=("factor", "weight", "soft"))
+def _pmi_of(
+    images: Float32[Array, "image feature"],
+    log_sums: Float32[Array, "image"],
+    top: Int32[Array, "neuron some"],
+    unsure: Float32[Array, "some"],
+    texts: Float32[Array, "block feature"],
+    *,
+    factor: float,
+    weight: float,
+    soft: bool,
+) -> Float32[Array, "neuron block"]:
+    probability = jnp.exp(factor * product(images, texts.T) - log_sums[:, None])
+    logs = probability if soft else jnp.log(probability + _LEAST_PROBABILITY)
+
+    def add(total: Array, ranked: tuple[Array, Array]) -> tuple[Array, None]:
+        rows, own = ranked
+        found = logs.at[rows].get(mode="promise_in_bounds")
+        if soft:
+            # 1 + p (q − 1) loses the digits of a small q.
+            found = jnp.log(own + (1 - own) * found + _LEAST_PROBABILITY)
+        return total + found, None
+
+    nothing = jnp.zeros((len(top), len(texts)), probability.dtype)
+    sums, _ = jax.lax.scan(add, nothing, (top.T, unsure), unroll=_ROWS_AT_ONCE)
+    return sums - weight * (jax.nn.logsumexp(sums, axis=0) - jnp.log(float(len(top))))[None]
+
+
+@jit
+def _rank_reorder(
+    images: Float32[Array, "image feature"],
+    top: Int32[Array, "neuron some"],
+    values: Float32[Array, "neuron some"],
+    base: Float32[Array, "neuron"],
+    texts: Float32[Array, "block feature"],
+) -> Float32[Array, "neuron block"]:
+    cosines = product(images, texts.T)
+
+    def of_neuron(own: tuple[Array, Array, Array]) -> Float32[Array, "block"]:
+        rows, activations, random = own
+        keys = cosines.at[rows].get(mode="promise_in_bounds")
+        mean = keys.mean(axis=0)
+        along = jnp.broadcast_to(activations[:, None], keys.shape)
+        _, ordered = jax.lax.sort((keys, along), dimension=0, num_keys=1)
+        error = (jnp.abs(ordered - activations[::-1, None]) ** _POWER).mean(axis=0) / random
+        score = -error / jnp.maximum(mean, 0) ** _SCALE
+        return jnp.where((mean > 0) & (random > 0), score, -jnp.inf)
+
+    return jax.lax.map(of_neuron, (top, values, base))
