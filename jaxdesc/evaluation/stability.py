@@ -1,0 +1,179 @@
+"""How surely a neuron has its concepts: would other exemplars of its own have given them too?
+
+A neuron's n exemplars are drawn n times with replacement (Efron and Tibshirani, "An Introduction to
+the Bootstrap", 1993), and its concepts are selected anew. Nothing is approximate, as every concept
+takes part: a neuron's resampled scores are a product of how often each exemplar was drawn with the
+exemplars' own scores, of which a pass over the vocabulary keeps the largest.
+
+A sure concept need not be a right one: one near to all images is selected whatever is drawn.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Float, Float32, Float64, Int, Int32
+
+from jaxdesc.compiler import contraction, jit, product
+from jaxdesc.evaluation.blocks import blocks
+from jaxdesc.scoring import Selection
+from jaxdesc.scoring.problem import checked
+from jaxdesc.similarity import check_kappa, t_vmf_difference
+
+# Pairs of neuron and concept whose resampled scores are computed at a time.
+_PAIRS = 128
+
+# The same score by two programs: a concept that lies this near to the largest ties with it.
+_ROUNDING = 1e-5
+
+
+class Stability(NamedTuple):
+    """Shares of the resamples.
+
+    Attributes:
+        top: in which the neuron's best concept still has the largest score; NaN where it has none.
+        selected: in which each selected concept is selected, in the order of the selection.
+    """
+
+    top: Float64[np.ndarray, "neuron"]
+    selected: Float64[np.ndarray, "selected"]
+
+
+def stability(
+    image_features: Float[ArrayLike, "image feature"],
+    exemplars: Int[ArrayLike, "neuron exemplar"],
+    concept_features: Float[np.ndarray, "concept feature"],
+    base_feature: Float[ArrayLike, "feature"],
+    kappa: float,
+    alpha: float,
+    selection: Selection,
+    resamples: int = 100,
+    seed: int = 0,
+    block: int = 512,
+) -> Stability:
+    """In which share of resamples of its exemplars each neuron keeps its concepts.
+
+    Args:
+        image_features: as in `scoring.discover`.
+        exemplars: as in `scoring.discover`.
+        concept_features: as in `scoring.discover`, in memory or a memory map.
+        base_feature: as in `scoring.discover`.
+        kappa: that of the selection.
+        alpha: that of the selection.
+        selection: what `scoring.discover` gave for these arrays.
+        resamples: how often each neuron's exemplars are drawn anew.
+        seed: of the draws.
+        block: concepts at a time.
+
+    Raises:
+        ValueError: as `scoring.discover`, `resamples` is below 1, or the selection is of another
+            number of neurons.
+    """
+    check_kappa(kappa)
+    problem = checked(image_features, exemplars, concept_features, base_feature)
+    if len(selection.counts) != len(problem.exemplars):
+        raise ValueError(
+            f"the selection is of {len(selection.counts)} neurons, but exemplars are of "
+            f"{len(problem.exemplars)}: give what was selected for these exemplars."
+        )
+    weights = draws(*problem.exemplars.shape, resamples, seed) / problem.exemplars.shape[1]
+    known = problem.images, problem.with_base, problem.exemplars
+    drawn, largest = jnp.asarray(weights, jnp.float32), np.float32(-np.inf)
+    for _, count, texts in blocks(concept_features, block):
+        largest = _largest(*known, drawn, texts, kappa, count, largest)
+    own = _of_pairs(known, drawn, concept_features, kappa, selection)
+    return _shares(own, np.asarray(largest), selection, alpha)
+
+
+def draws(
+    neurons: int, exemplars: int, resamples: int, seed: int
+) -> Int[np.ndarray, "neuron resample exemplar"]:
+    """How often each exemplar is drawn in each resample; a neuron's draws depend on its index only.
+
+    Raises:
+        ValueError: `resamples` is below 1.
+    """
+    if resamples < 1:
+        raise ValueError(f"resamples is {resamples}, but exemplars must be drawn at least once.")
+    even = np.full(exemplars, 1 / exemplars)
+    return np.stack(
+        [
+            np.random.default_rng([seed, neuron]).multinomial(exemplars, even, resamples)
+            for neuron in range(neurons)
+        ]
+    )
+
+
+def _of_pairs(
+    known: tuple[Array, Array, Array],
+    drawn: Float32[Array, "neuron resample exemplar"],
+    concepts: Float[np.ndarray, "concept feature"],
+    kappa: float,
+    selection: Selection,
+) -> Float32[np.ndarray, "selected resample"]:
+    """Resampled scores of the selected concepts, a fixed number of pairs at a time."""
+    neurons = np.repeat(np.arange(len(selection.counts)), selection.counts)
+    parts = [np.empty((0, drawn.shape[1]), np.float32)]
+    for first in range(0, len(neurons), _PAIRS):
+        own = neurons[first : first + _PAIRS]
+        texts = np.asarray(concepts[selection.concepts[first : first + _PAIRS]], np.float32)
+        missing = _PAIRS - len(own)
+        rows, texts = np.pad(own, (0, missing)), np.pad(texts, ((0, missing), (0, 0)))
+        scores = _resampled(*known, drawn, jnp.asarray(rows, jnp.int32), texts, kappa)
+        parts.append(np.asarray(scores)[: len(own)])
+    return np.concatenate(parts)
+
+
+def _shares(
+    own: Float32[np.ndarray, "selected resample"],
+    largest: Float32[np.ndarray, "neuron resample"],
+    selection: Selection,
+    alpha: float,
+) -> Stability:
+    most = np.repeat(largest, selection.counts, axis=0).astype(np.float64)
+    selected = (own > np.maximum(alpha * most, 0)).mean(axis=1)
+    leading = (own >= most - _ROUNDING * np.abs(most)).mean(axis=1)
+    top, has = np.full(len(selection.counts), np.nan), selection.counts > 0
+    top[has] = leading[(np.cumsum(selection.counts) - selection.counts)[has]]
+    return Stability(top, selected)
+
+
+@jit
+def _largest(
+    images: Float32[Array, "image feature"],
+    with_base: Float32[Array, "image"],
+    exemplars: Int32[Array, "neuron exemplar"],
+    drawn: Float32[Array, "neuron resample exemplar"],
+    texts: Float32[Array, "block feature"],
+    kappa: ArrayLike,
+    count: Int[ArrayLike, ""],
+    before: Float32[ArrayLike, "..."],
+) -> Float32[Array, "neuron resample"]:
+    """Each resample's largest score, over this block's concepts and those before."""
+    cosines = jnp.minimum(product(images, texts.T), 1)
+    rows = t_vmf_difference(cosines, with_base[:, None], kappa)
+    seen = (jnp.arange(len(texts)) < count)[None]
+
+    def of_neuron(own: tuple[Array, Array]) -> Float32[Array, "resample"]:
+        chosen, weights = own
+        scores = product(weights, rows.at[chosen].get(mode="promise_in_bounds"))
+        return jnp.where(seen, scores, -jnp.inf).max(axis=1)
+
+    return jnp.maximum(jax.lax.map(of_neuron, (exemplars, drawn)), before)
+
+
+@jit
+def _resampled(
+    images: Float32[Array, "image feature"],
+    with_base: Float32[Array, "image"],
+    exemplars: Int32[Array, "neuron exemplar"],
+    drawn: Float32[Array, "neuron resample exemplar"],
+    neurons: Int32[Array, "pair"],
+    texts: Float32[ArrayLike, "pair feature"],
+    kappa: ArrayLike,
+) -> Float32[Array, "pair resample"]:
+    chosen = exemplars[neurons]
+    cosines = jnp.minimum(contraction("pof,pf->po", images[chosen], texts), 1)
+    scores = t_vmf_difference(cosines, with_base[chosen], kappa)
+    return contraction("pro,po->pr", drawn[neurons], scores)

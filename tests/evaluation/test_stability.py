@@ -1,0 +1,89 @@
+"""The bootstrap over exemplars against loops, and what it says of sure and of unsure neurons."""
+
+import numpy as np
+import pytest
+
+from jaxdesc.evaluation import stability as module
+from jaxdesc.evaluation.planted import Recipe, plant
+from jaxdesc.evaluation.stability import draws, stability
+from jaxdesc.scoring import discover
+from tests.reference import stability as reference
+from tests.scoring.features import problem, unit
+
+
+@pytest.mark.parametrize("kappa", [0.0, 16.0])
+@pytest.mark.parametrize("seed", range(2))
+def test_it_equals_the_definition(kappa, seed, monkeypatch):
+    monkeypatch.setattr(module, "_PAIRS", 5)
+    arrays = problem(seed, images=20, neurons=6, n=5, concepts=19)
+    selection = discover(*arrays, kappa, 0.8)
+    counts = draws(6, 5, 13, seed)
+    expected = reference.stability(*arrays, kappa, 0.8, counts)
+    for block in (4, 19, 50):
+        found = stability(*arrays, kappa, 0.8, selection, resamples=13, seed=seed, block=block)
+        np.testing.assert_allclose(found.top, [top for top, _ in expected], atol=1e-12)
+        starts = np.cumsum(selection.counts) - selection.counts
+        for neuron, (_, shares) in enumerate(expected):
+            own = [concept for concept, _ in selection.of(neuron)]
+            values = found.selected[starts[neuron] :][: len(own)]
+            assert dict(zip(own, values, strict=True)) == pytest.approx(shares, abs=1e-12)
+    assert (found.selected < 1).any()
+
+
+def test_draws_are_multinomial_and_a_neurons_own():
+    found = draws(3, 7, 4000, seed=1)
+    np.testing.assert_array_equal(found.sum(axis=2), 7)
+    np.testing.assert_allclose(found.mean(axis=1), 1, atol=4 * np.sqrt(6 / 7 / 4000))
+    np.testing.assert_allclose(found.var(axis=1), 6 / 7, atol=0.1)
+    np.testing.assert_array_equal(draws(5, 7, 4000, seed=1)[:3], found)
+    assert not np.array_equal(found[0], found[1])
+
+
+def test_equal_exemplars_and_equal_concepts_are_sure():
+    views, rows, texts, base = problem(0, concepts=30)
+    texts = np.concatenate([texts, texts])
+    rows[:] = rows[:, :1]
+    selection = discover(views, rows, texts, base, 16.0, 0.9)
+    found = stability(views, rows, texts, base, 16.0, 0.9, selection, block=7)
+    assert set(found.top[selection.counts > 0]) == {1.0}
+    assert set(found.selected) == {1.0}
+
+
+def test_right_concepts_stay_in_more_resamples_than_wrong_ones():
+    planted = plant(Recipe(images=2000))
+    probe = planted.probe
+    arrays = probe.images, probe.exemplars, probe.concepts, probe.base
+    selection = discover(*arrays, 16.0, 0.95)
+    shares = stability(*arrays, 16.0, 0.95, selection).top
+    first = np.array([selection.of(neuron)[0][0] for neuron in range(64)])
+    right = planted.truth[np.arange(64), first]
+    assert 10 < right.sum() < 54
+    assert shares[right].mean() > shares[~right].mean() + 0.1
+
+
+def test_a_neuron_without_a_concept_has_no_share():
+    views = unit(np.eye(4)[[0, 1, 2]] + 0.1)
+    texts = unit(np.eye(4)[[0, 3]] + 0.1)
+    base = unit(np.array([0.1, 1.0, 1.0, 0.1]))
+    rows = np.array([[0, 0], [1, 2]])
+    selection = discover(views, rows, texts, base, 1.0, 0.95)
+    assert selection.counts.tolist() == [1, 0]
+    found = stability(views, rows, texts, base, 1.0, 0.95, selection)
+    assert found.top[0] == 1
+    assert np.isnan(found.top[1])
+    none = selection.without(np.array([True, True]))
+    found = stability(views, rows, texts, base, 1.0, 0.95, none)
+    assert found.selected.shape == (0,)
+    assert np.isnan(found.top).all()
+
+
+def test_errors():
+    arrays = problem(0)
+    selection = discover(*arrays, 0.0, 0.9)
+    with pytest.raises(ValueError, match="resamples is 0, but exemplars must be drawn"):
+        stability(*arrays, 0.0, 0.9, selection, resamples=0)
+    fewer = arrays[0], arrays[1][:3], *arrays[2:]
+    with pytest.raises(ValueError, match="the selection is of 5 neurons, but exemplars are of 3"):
+        stability(*fewer, 0.0, 0.9, selection)
+    with pytest.raises(ValueError, match="kappa is -1"):
+        stability(*arrays, -1.0, 0.9, selection)
