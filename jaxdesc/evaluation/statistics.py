@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Shaped
+from jaxtyping import Bool, Float, Float64, Int, Shaped
 from scipy import special  # scipy.stats takes a second to import
 
 from jaxdesc.evaluation.metrics import Estimate, estimate
@@ -185,6 +185,14 @@ def clopper_pearson(hits: int, count: int, confidence: float = 0.95) -> Bounds:
     low = float(special.betaincinv(hits, misses + 1, tail)) if hits else 0.0
     high = float(special.betaincinv(hits + 1, misses, 1 - tail)) if misses else 1.0
     return Bounds(hits / count, low, high)
+
+
+def at_least(
+    hits: Int[np.ndarray, "test"], trials: int, chance: float
+) -> Float64[np.ndarray, "test"]:
+    """How likely so many hits or more are of independent trials that each hit with a chance."""
+    tail = special.bdtrc(np.maximum(hits - 1, 0), trials, chance)
+    return np.where(hits > 0, tail, 1.0)
 
 
 def false_discovery(p: Float[np.ndarray, "test"]) -> Float64[np.ndarray, "test"]:

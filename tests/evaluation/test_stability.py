@@ -50,7 +50,7 @@ def test_equal_exemplars_and_equal_concepts_are_sure():
 
 
 def test_right_concepts_stay_in_more_resamples_than_wrong_ones():
-    planted = plant(Recipe(images=2000))
+    planted = plant(Recipe(images=2000, impurity=0.5))
     probe = planted.probe
     arrays = probe.images, probe.exemplars, probe.concepts, probe.base
     selection = discover(*arrays, 16.0, 0.95)

@@ -1,0 +1,194 @@
+"""Which concepts a neuron would have if its exemplars were any images: what a score is worth.
+
+Some neurons respond to nothing that the vocabulary names, and still some concept scores highest.
+Some concepts score high for any images. Both are told by random sets of n images from the pool that
+exemplars come from. For each concept their scores have a mean and a standard deviation, which
+sampling theory gives exactly (Cochran, "Sampling Techniques", 1977, theorems 2.1 and 2.2); z is a
+score's distance from that mean in those deviations.
+
+A neuron's concepts were chosen among all, so each is compared with the *largest* z over all
+concepts of each random set (Westfall and Young, "Resampling-Based Multiple Testing", 1993): its p
+is the share of sets that reach it, whatever the shape of the scores' distribution. Over neurons,
+the false discovery rate is controlled.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, ArrayLike, Bool, Float, Float32, Float64, Int, Int32
+
+from jaxdesc.compiler import jit, product
+from jaxdesc.evaluation.blocks import blocks
+from jaxdesc.evaluation.statistics import at_least, false_discovery
+from jaxdesc.scoring import Selection, discover
+from jaxdesc.scoring.problem import checked
+from jaxdesc.similarity import check_kappa, t_vmf_difference
+
+# Images' rows that are added in one pass over the sums.
+_ROWS_AT_ONCE = 4
+
+
+class Null(NamedTuple):
+    """What random image sets score.
+
+    Attributes:
+        mean: of each concept's score over all sets of n images.
+        deviation: its standard deviation; 0 for a concept that is equally near to all images.
+        largest: the largest z over all concepts of each random set, ascending.
+        share: of random sets that each concept is selected for.
+        hubs: concepts that are selected for far more random sets than chance, most often first.
+    """
+
+    mean: Float64[np.ndarray, "concept"]
+    deviation: Float64[np.ndarray, "concept"]
+    largest: Float64[np.ndarray, "set"]
+    share: Float64[np.ndarray, "concept"]
+    hubs: Int[np.ndarray, "hub"]
+
+
+class Significance(NamedTuple):
+    """What the null says of selected concepts, in the order of the selection.
+
+    Attributes:
+        z: distance of each score from its concept's mean, in its standard deviations.
+        p: share of random sets that reach this z with any concept.
+        q: smallest false discovery rate at which the pair counts as found.
+        significant: whether q is within the level.
+        named: of each neuron, whether any of its concepts is significant.
+    """
+
+    z: Float64[np.ndarray, "selected"]
+    p: Float64[np.ndarray, "selected"]
+    q: Float64[np.ndarray, "selected"]
+    significant: Bool[np.ndarray, "selected"]
+    named: Bool[np.ndarray, "neuron"]
+
+
+def null(
+    image_features: Float[ArrayLike, "image feature"],
+    concept_features: Float[np.ndarray, "concept feature"],
+    base_feature: Float[ArrayLike, "feature"],
+    kappa: float,
+    alpha: float,
+    exemplars: int,
+    sets: int = 1000,
+    seed: int = 0,
+    block: int = 512,
+    level: float = 0.05,
+    least_share: float = 0.01,
+) -> Null:
+    """Score random image sets.
+
+    Args:
+        image_features: unit features of all images of the pool.
+        concept_features: as in `scoring.discover`, in memory or a memory map.
+        base_feature: as in `scoring.discover`.
+        kappa: that of the neurons.
+        alpha: that of the neurons, for the sets' selected concepts.
+        exemplars: n, images in a set.
+        sets: how many; the smallest p is 1 / (sets + 1).
+        seed: of the sets.
+        block: concepts at a time.
+        level: false discovery rate of hubs.
+        least_share: of the sets, that a hub is selected for at least.
+
+    Raises:
+        ValueError: as `scoring.discover`, or a set is as large as the pool, or there is none.
+    """
+    check_kappa(kappa)
+    chosen = random_sets(len(np.asarray(image_features)), exemplars, sets, seed)
+    problem = checked(image_features, chosen, concept_features, base_feature)
+    images, with_base = problem.images[: problem.count], problem.with_base[: problem.count]
+    largest, moments = jnp.full(sets, -jnp.inf), []
+    for _, count, texts in blocks(concept_features, block):
+        mean, deviation, largest = _of_block(
+            images, with_base, problem.exemplars, texts, kappa, count, largest
+        )
+        moments.append(np.stack([mean, deviation])[:, :count])
+    mean, deviation = np.concatenate(moments, axis=1).astype(np.float64)
+    found = discover(image_features, chosen, concept_features, base_feature, kappa, alpha, block)
+    times = np.bincount(found.concepts, minlength=len(mean))
+    return Null(
+        mean,
+        deviation,
+        np.sort(np.asarray(largest, np.float64)),
+        times / sets,
+        _hubs(times, sets, level, least_share),
+    )
+
+
+def significance(null: Null, selection: Selection, level: float = 0.05) -> Significance:
+    """How far each selected concept is from what random sets reach.
+
+    Args:
+        null: of the same concepts, κ and number of exemplars.
+        selection: the neurons' concepts.
+        level: false discovery rate, over the selected pairs of all neurons.
+    """
+    mean, deviation = null.mean[selection.concepts], null.deviation[selection.concepts]
+    z = np.where(deviation > 0, selection.scores - mean, 0) / np.where(deviation > 0, deviation, 1)
+    sets = len(null.largest)
+    reaching = sets - np.searchsorted(null.largest, z, side="left")
+    p = (1 + reaching) / (1 + sets)
+    q = false_discovery(p)
+    significant = q <= level
+    owners = np.repeat(np.arange(len(selection.counts)), selection.counts)
+    named = np.bincount(owners[significant], minlength=len(selection.counts)) > 0
+    return Significance(z, p, q, significant, named)
+
+
+def random_sets(
+    images: int, exemplars: int, sets: int, seed: int
+) -> Int32[np.ndarray, "set exemplar"]:
+    """Sets of distinct images, each set of that size as likely as any other.
+
+    Raises:
+        ValueError: a set is as large as the pool, so that there is but one; or there is no set.
+    """
+    if not 1 <= exemplars < images or sets < 1:
+        raise ValueError(
+            f"{sets} random sets of {exemplars} of {images} images tell nothing: give at least 1 "
+            "set, and more images than a set has."
+        )
+    rng = np.random.default_rng(seed)
+    rows = [rng.choice(images, exemplars, replace=False) for _ in range(sets)]
+    return np.stack(rows).astype(np.int32)
+
+
+def _hubs(
+    times: Int[np.ndarray, "concept"], sets: int, level: float, least_share: float
+) -> Int[np.ndarray, "hub"]:
+    """Concepts selected for more sets than if each of them were as likely, most often first."""
+    chance = min(1.0, times.sum() / (sets * len(times)))
+    often = false_discovery(at_least(times, sets, chance)) <= level
+    hubs = np.flatnonzero(often & (times >= least_share * sets))
+    return hubs[np.argsort(-times[hubs], kind="stable")]
+
+
+@jit
+def _of_block(
+    images: Float32[Array, "image feature"],
+    with_base: Float32[Array, "image"],
+    chosen: Int32[Array, "set exemplar"],
+    texts: Float32[Array, "block feature"],
+    kappa: ArrayLike,
+    count: Int[ArrayLike, ""],
+    largest: Float32[Array, "set"],
+) -> tuple[Float32[Array, "block"], Float32[Array, "block"], Float32[Array, "set"]]:
+    """Mean and deviation of a set's score, and each set's largest z so far."""
+    cosines = jnp.minimum(product(images, texts.T), 1)
+    rows = t_vmf_difference(cosines, with_base[:, None], kappa)
+    mean, (pool, size) = rows.mean(axis=0), (len(images), chosen.shape[1])
+    variance = ((rows - mean[None]) ** 2).mean(axis=0)
+    deviation = jnp.sqrt(variance / size * ((pool - size) / (pool - 1)))
+
+    def add(total: Array, own: Array) -> tuple[Array, None]:
+        return total + rows.at[own].get(mode="promise_in_bounds"), None
+
+    nothing = jnp.zeros((len(chosen), len(texts)), rows.dtype)
+    sums, _ = jax.lax.scan(add, nothing, chosen.T, unroll=_ROWS_AT_ONCE)
+    known = (jnp.arange(len(texts)) < count) & (deviation > 0)
+    z = (sums / size - mean[None]) / jnp.where(known, deviation, 1)[None]
+    return mean, deviation, jnp.maximum(largest, jnp.where(known[None], z, -jnp.inf).max(axis=1))

@@ -1,0 +1,125 @@
+"""The null against every set of images there is; few false discoveries, and many true ones."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from jaxdesc.evaluation.null import null, random_sets, significance
+from jaxdesc.evaluation.planted import HUB, Recipe, plant
+from jaxdesc.evaluation.statistics import at_least, false_discovery
+from jaxdesc.scoring import discover
+from tests.reference import null as reference
+from tests.reference import scoring
+from tests.scoring.features import problem
+
+RECIPE = Recipe(
+    images=1500, neurons=40, exemplars=20, shown=60, synonyms=0, hubs=0, distractors=60, cone=0.5,
+    noise=0.5, impurity=0.2, polysemantic=0.0,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kappa", [0.0, 16.0])
+@pytest.mark.parametrize("block", [4, 7, 64])
+def test_it_equals_every_set_there_is(kappa, block):
+    views, _, texts, base = problem(0, images=9, concepts=11)
+    sets = random_sets(9, 3, 20, seed=2)
+    found = null(views, texts, base, kappa, 0.9, 3, sets=20, seed=2, block=block)
+    mean, deviation = reference.moments(views, texts, base, kappa, 3)
+    np.testing.assert_allclose(found.mean, mean, atol=1e-6)
+    np.testing.assert_allclose(found.deviation, deviation, rtol=1e-5)
+    expected = reference.largest(views, texts, base, kappa, sets)
+    np.testing.assert_allclose(found.largest, expected, rtol=2e-4)
+    selected = scoring.select(scoring.scores(views, sets, texts, base, kappa), 0.9)
+    times = np.bincount([concept for own in selected for concept, _ in own], minlength=11)
+    np.testing.assert_allclose(found.share, times / 20)
+
+
+def test_significance_equals_the_definition():
+    views, rows, texts, base = problem(1, images=40, neurons=12)
+    selection = discover(views, rows, texts, base, 4.0, 0.8)
+    given = null(views, texts, base, 4.0, 0.8, 6, sets=50)
+    found = significance(given, selection, level=0.3)
+    scores = scoring.scores(views, rows, texts, base, 4.0)
+    owners = np.repeat(np.arange(12), selection.counts)
+    z = (scores[owners, selection.concepts] - given.mean[selection.concepts]) / given.deviation[
+        selection.concepts
+    ]
+    np.testing.assert_allclose(found.z, z, rtol=1e-4)
+    np.testing.assert_allclose(found.p, reference.significance(found.z, given.largest))
+    np.testing.assert_array_equal(found.q, false_discovery(found.p))
+    np.testing.assert_array_equal(found.significant, found.q <= 0.3)
+    assert found.named.tolist() == [found.significant[owners == i].any() for i in range(12)]
+
+
+def test_sets_are_random_and_without_repeats():
+    found = random_sets(30, 6, 4000, seed=1)
+    assert all(len(set(own)) == 6 for own in found.tolist())
+    expected = 4000 * 6 / 30
+    np.testing.assert_allclose(np.bincount(found.ravel()), expected, atol=5 * np.sqrt(expected))
+    np.testing.assert_array_equal(random_sets(30, 6, 4000, seed=1), found)
+    assert not np.array_equal(random_sets(30, 6, 4000, seed=2), found)
+
+
+def test_neurons_that_mean_something_are_named_and_others_are_not():
+    """Of 40 neurons that respond to a concept and 40 that respond to nothing."""
+    planted = plant(RECIPE)
+    probe = planted.probe
+    strange = random_sets(1500, 20, 40, seed=77)
+    rows = np.concatenate([probe.exemplars, strange])
+    selection = discover(probe.images, rows, probe.concepts, probe.base, 4.0, 0.95)
+    given = null(probe.images, probe.concepts, probe.base, 4.0, 0.95, 20, sets=500)
+    named = significance(given, selection, level=0.1).named
+    assert named[:40].mean() > 0.9
+    # Of all that is named at most a tenth is false on average; three deviations of that.
+    assert named[40:].sum() < 0.1 * named.sum() + 3 * np.sqrt(0.1 * 0.9 * named.sum())
+
+
+def test_false_discoveries_where_nothing_means_anything():
+    """At level 0.2, any neuron of a layer is named in at most a fifth of layers."""
+    views, _, texts, base = problem(5, images=80, concepts=60)
+    given = null(views, texts, base, 4.0, 0.95, 6, sets=300)
+    any_named = 0
+    for layer in range(40):
+        rows = random_sets(80, 6, 10, seed=1000 + layer)
+        selection = discover(views, rows, texts, base, 4.0, 0.95)
+        any_named += significance(given, selection, level=0.2).named.any()
+    assert any_named / 40 < 0.2 + 3 * np.sqrt(0.2 * 0.8 / 40)
+
+
+def test_planted_hubs_are_found():
+    planted = plant(replace(RECIPE, hubs=4, hub_pull=3.0, cone=2.5))
+    probe = planted.probe
+    found = null(probe.images, probe.concepts, probe.base, 0.0, 0.95, 20, sets=200)
+    assert set(np.flatnonzero(planted.kind == HUB)) & set(found.hubs.tolist())
+    assert found.hubs[0] in np.flatnonzero(planted.kind == HUB)
+    shares = found.share[found.hubs]
+    assert shares.tolist() == sorted(shares, reverse=True)
+    assert len(found.hubs) < 12
+
+
+def test_a_concept_equally_near_to_all_images_has_no_z():
+    views, rows, texts, base = problem(2)
+    width = views.shape[1]
+    views = np.pad(views, ((0, 0), (0, 1)))
+    texts, base = np.pad(texts, ((0, 0), (0, 1))), np.pad(base, (0, 1))
+    texts[3] = np.eye(width + 1)[-1]
+    base = texts[3].copy()  # every image's difference with it is 0
+    given = null(views, texts, base, 0.0, 0.5, 6, sets=30)
+    assert given.deviation[3] == 0
+    selection = discover(views, rows, texts, base, 0.0, 0.5)
+    assert np.isfinite(significance(given, selection).z).all()
+
+
+def test_the_binomial_tail_is_scipys():
+    hits = np.arange(12)
+    np.testing.assert_allclose(at_least(hits, 11, 0.3), stats.binom.sf(hits - 1, 11, 0.3))
+
+
+def test_errors():
+    views, _, texts, base = problem(0, images=5)
+    with pytest.raises(ValueError, match="10 random sets of 5 of 5 images tell nothing"):
+        null(views, texts, base, 0.0, 0.9, 5, sets=10)
+    with pytest.raises(ValueError, match="0 random sets of 3 of 5 images tell nothing"):
+        null(views, texts, base, 0.0, 0.9, 3, sets=0)
