@@ -15,14 +15,8 @@ ROOT = Path(__file__).parents[1]
 FOLDERS = ("jaxdesc", "launch", "configs")
 
 CORE = (
-    "similarity",
-    "attention",
-    "exemplars",
-    "scoring",
-    "evaluation",
-    "compiler",
-    "ahead",
-    "mesh",
+    *("similarity", "attention", "saliency", "exemplars", "scoring", "evaluation"),
+    *("compiler", "ahead", "mesh"),
 )
 ARITHMETIC = {"jax", "numpy", "jaxtyping"}
 

@@ -77,9 +77,11 @@ def stability(
             f"the selection is of {len(selection.counts)} neurons, but exemplars are of "
             f"{len(problem.exemplars)}: give what was selected for these exemplars."
         )
-    weights = draws(*problem.exemplars.shape, resamples, seed) / problem.exemplars.shape[1]
+    neurons, each = problem.exemplars.shape
+    weights = draws(neurons, each, resamples, seed) / each
     known = problem.images, problem.with_base, problem.exemplars
-    drawn, largest = jnp.asarray(weights, jnp.float32), np.float32(-np.inf)
+    drawn = jnp.asarray(weights, jnp.float32)
+    largest = jnp.full((neurons, resamples), -jnp.inf)
     for _, count, texts in blocks(concept_features, block):
         largest = _largest(*known, drawn, texts, kappa, count, largest)
     own = _of_pairs(known, drawn, concept_features, kappa, selection)
@@ -148,7 +150,7 @@ def _largest(
     texts: Float32[Array, "block feature"],
     kappa: ArrayLike,
     count: Int[ArrayLike, ""],
-    before: Float32[ArrayLike, "..."],
+    before: Float32[Array, "neuron resample"],
 ) -> Float32[Array, "neuron resample"]:
     """Each resample's largest score, over this block's concepts and those before."""
     cosines = jnp.minimum(product(images, texts.T), 1)
