@@ -197,8 +197,8 @@ def _check_linear(
     even = (jnp.arange(maps.shape[3]) % 2 == 0)[None, None, None]
     parts = [jnp.where(even, means, 0), jnp.where(even, 0, means), jnp.zeros_like(maps)]
     first, second, nothing = (np.asarray(target.head(target.params, part)) for part in parts)
-    expected, logits = first + second - nothing, np.asarray(logits)
-    apart, largest = np.abs(logits - expected), np.abs(logits)
+    expected, known = first + second - nothing, np.asarray(logits)
+    apart, largest = np.abs(known - expected), np.abs(known)
     if np.nanmax(apart, initial=0) > _LINEAR * np.nanmax(largest, initial=1e-30):
         raise ValueError(
             "CAM needs a head that takes the mean over positions and applies one linear layer, but "

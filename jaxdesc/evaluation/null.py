@@ -12,7 +12,7 @@ is the share of sets that reach it, whatever the shape of the scores' distributi
 the false discovery rate is controlled.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,9 +20,9 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Float32, Float64, Int, Int32
 
 from jaxdesc.compiler import jit, product
-from jaxdesc.evaluation.blocks import blocks
 from jaxdesc.evaluation.statistics import at_least, false_discovery
 from jaxdesc.scoring import Selection, discover
+from jaxdesc.scoring.candidates import padded
 from jaxdesc.scoring.problem import checked
 from jaxdesc.similarity import check_kappa, t_vmf_difference
 
@@ -68,7 +68,7 @@ class Significance(NamedTuple):
 
 def null(
     image_features: Float[ArrayLike, "image feature"],
-    concept_features: Float[np.ndarray, "concept feature"],
+    concept_features: Any,
     base_feature: Float[ArrayLike, "feature"],
     kappa: float,
     alpha: float,
@@ -83,7 +83,7 @@ def null(
 
     Args:
         image_features: unit features of all images of the pool.
-        concept_features: as in `scoring.discover`, in memory or a memory map.
+        concept_features: as in `scoring.discover`.
         base_feature: as in `scoring.discover`.
         kappa: that of the neurons.
         alpha: that of the neurons, for the sets' selected concepts.
@@ -95,18 +95,21 @@ def null(
         least_share: of the sets, that a hub is selected for at least.
 
     Raises:
-        ValueError: as `scoring.discover`, or a set is as large as the pool, or there is none.
+        ValueError: as `scoring.discover`, a set is as large as the pool, there is none, or `block`
+            is below 1.
     """
     check_kappa(kappa)
+    if block < 1:
+        raise ValueError(f"block is {block}, but at least 1 concept must be scored at a time.")
     chosen = random_sets(len(np.asarray(image_features)), exemplars, sets, seed)
     problem = checked(image_features, chosen, concept_features, base_feature)
     images, with_base = problem.images[: problem.count], problem.with_base[: problem.count]
     largest, moments = jnp.full(sets, -jnp.inf), []
-    for _, count, texts in blocks(concept_features, block):
-        mean, deviation, largest = _of_block(
-            images, with_base, problem.exemplars, texts, kappa, count, largest
-        )
-        moments.append(np.stack([mean, deviation])[:, :count])
+    size = min(block, len(problem))
+    for _, texts in problem.blocks(size):
+        look = jnp.asarray(padded(texts, size)), kappa, len(texts), largest
+        mean, deviation, largest = _of_block(images, with_base, problem.exemplars, *look)
+        moments.append(np.stack([mean, deviation])[:, : len(texts)])
     mean, deviation = np.concatenate(moments, axis=1).astype(np.float64)
     found = discover(image_features, chosen, concept_features, base_feature, kappa, alpha, block)
     times = np.bincount(found.concepts, minlength=len(mean))

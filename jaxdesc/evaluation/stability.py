@@ -8,7 +8,7 @@ exemplars' own scores, of which a pass over the vocabulary keeps the largest.
 A sure concept need not be a right one: one near to all images is selected whatever is drawn.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +16,9 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Float32, Float64, Int, Int32
 
 from jaxdesc.compiler import contraction, jit, product
-from jaxdesc.evaluation.blocks import blocks
 from jaxdesc.scoring import Selection
-from jaxdesc.scoring.problem import checked
+from jaxdesc.scoring.candidates import padded
+from jaxdesc.scoring.problem import Problem, checked
 from jaxdesc.similarity import check_kappa, t_vmf_difference
 
 # Pairs of neuron and concept whose resampled scores are computed at a time.
@@ -43,7 +43,7 @@ class Stability(NamedTuple):
 def stability(
     image_features: Float[ArrayLike, "image feature"],
     exemplars: Int[ArrayLike, "neuron exemplar"],
-    concept_features: Float[np.ndarray, "concept feature"],
+    concept_features: Any,
     base_feature: Float[ArrayLike, "feature"],
     kappa: float,
     alpha: float,
@@ -57,7 +57,7 @@ def stability(
     Args:
         image_features: as in `scoring.discover`.
         exemplars: as in `scoring.discover`.
-        concept_features: as in `scoring.discover`, in memory or a memory map.
+        concept_features: as in `scoring.discover`.
         base_feature: as in `scoring.discover`.
         kappa: that of the selection.
         alpha: that of the selection.
@@ -67,10 +67,12 @@ def stability(
         block: concepts at a time.
 
     Raises:
-        ValueError: as `scoring.discover`, `resamples` is below 1, or the selection is of another
-            number of neurons.
+        ValueError: as `scoring.discover`, `resamples` or `block` is below 1, or the selection is of
+            another number of neurons.
     """
     check_kappa(kappa)
+    if block < 1:
+        raise ValueError(f"block is {block}, but at least 1 concept must be scored at a time.")
     problem = checked(image_features, exemplars, concept_features, base_feature)
     if len(selection.counts) != len(problem.exemplars):
         raise ValueError(
@@ -82,9 +84,11 @@ def stability(
     known = problem.images, problem.with_base, problem.exemplars
     drawn = jnp.asarray(weights, jnp.float32)
     largest = jnp.full((neurons, resamples), -jnp.inf)
-    for _, count, texts in blocks(concept_features, block):
-        largest = _largest(*known, drawn, texts, kappa, count, largest)
-    own = _of_pairs(known, drawn, concept_features, kappa, selection)
+    size = min(block, len(problem))
+    for _, texts in problem.blocks(size):
+        look = jnp.asarray(padded(texts, size)), kappa, len(texts)
+        largest = _largest(*known, drawn, *look, largest)
+    own = _of_pairs(problem, drawn, kappa, selection)
     return _shares(own, np.asarray(largest), selection, alpha)
 
 
@@ -108,18 +112,19 @@ def draws(
 
 
 def _of_pairs(
-    known: tuple[Array, Array, Array],
+    problem: Problem,
     drawn: Float32[Array, "neuron resample exemplar"],
-    concepts: Float[np.ndarray, "concept feature"],
     kappa: float,
     selection: Selection,
 ) -> Float32[np.ndarray, "selected resample"]:
     """Resampled scores of the selected concepts, a fixed number of pairs at a time."""
+    known = problem.images, problem.with_base, problem.exemplars
     neurons = np.repeat(np.arange(len(selection.counts)), selection.counts)
     parts = [np.empty((0, drawn.shape[1]), np.float32)]
     for first in range(0, len(neurons), _PAIRS):
         own = neurons[first : first + _PAIRS]
-        texts = np.asarray(concepts[selection.concepts[first : first + _PAIRS]], np.float32)
+        concepts = selection.concepts[first : first + _PAIRS].tolist()
+        texts = np.concatenate([problem.block(concept, 1) for concept in concepts])
         missing = _PAIRS - len(own)
         rows, texts = np.pad(own, (0, missing)), np.pad(texts, ((0, missing), (0, 0)))
         scores = _resampled(*known, drawn, jnp.asarray(rows, jnp.int32), texts, kappa)

@@ -123,3 +123,5 @@ def test_errors():
         null(views, texts, base, 0.0, 0.9, 5, sets=10)
     with pytest.raises(ValueError, match="0 random sets of 3 of 5 images tell nothing"):
         null(views, texts, base, 0.0, 0.9, 3, sets=0)
+    with pytest.raises(ValueError, match="block is 0, but at least 1 concept"):
+        null(views, texts, base, 0.0, 0.9, 3, block=0)

@@ -30,6 +30,16 @@ def test_it_equals_the_definition(kappa, seed, monkeypatch):
     assert (found.selected < 1).any()
 
 
+def test_features_that_were_rounded_are_scaled_as_they_are_for_the_selection():
+    views, rows, texts, base = problem(4)
+    rounded = texts * np.linspace(0.993, 1.007, len(texts), dtype=np.float32)[:, None]
+    selection = discover(views, rows, texts, base, 16.0, 0.9)
+    expected = stability(views, rows, texts, base, 16.0, 0.9, selection)
+    found = stability(views, rows, rounded, base, 16.0, 0.9, selection)
+    np.testing.assert_array_equal(found.top, expected.top)
+    np.testing.assert_array_equal(found.selected, expected.selected)
+
+
 def test_draws_are_multinomial_and_a_neurons_own():
     found = draws(3, 7, 4000, seed=1)
     np.testing.assert_array_equal(found.sum(axis=2), 7)
@@ -85,5 +95,7 @@ def test_errors():
     fewer = arrays[0], arrays[1][:3], *arrays[2:]
     with pytest.raises(ValueError, match="the selection is of 5 neurons, but exemplars are of 3"):
         stability(*fewer, 0.0, 0.9, selection)
+    with pytest.raises(ValueError, match="block is 0, but at least 1 concept"):
+        stability(*arrays, 0.0, 0.9, selection, block=0)
     with pytest.raises(ValueError, match="kappa is -1"):
         stability(*arrays, -1.0, 0.9, selection)
