@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,9 @@ import numpy as np
 
 from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.store import write_file
+
+COLUMNS = ("layer", "unit", "rank", "concept", "score")
+SHOWN = 20  # neurons of a notebook's display
 
 
 class Skipped(NamedTuple):
@@ -79,7 +83,12 @@ class Neuron:
             "max": self.maximum,
             "threshold": self.threshold,
             "exemplars": [
-                {"image": e.image, "activation": e.activation, "box": list(e.box)}
+                {
+                    "image": e.image,
+                    "activation": e.activation,
+                    "box": list(e.box),
+                    "index": e.index,
+                }
                 for e in self.exemplars
             ],
             "flags": list(self.flags),
@@ -122,26 +131,74 @@ class Result(Sequence[Neuron]):
     def __iter__(self) -> Iterator[Neuron]:
         return iter(self.neurons)
 
+    def where(self, concept: str) -> tuple[Neuron, ...]:
+        """Find the neurons that a concept was selected for, best score first; case is ignored."""
+        wanted = concept.casefold()
+        found = [
+            (score, neuron)
+            for neuron in self
+            for text, score in neuron.concepts
+            if text.casefold() == wanted
+        ]
+        best = sorted(found, key=lambda own: -own[0])
+        return tuple(dict.fromkeys(neuron for _, neuron in best))
+
+    def columns(self) -> dict[str, list[Any]]:
+        """Lay the concepts out as columns, a row a concept, as `pandas.DataFrame` takes them."""
+        rows = [
+            (neuron.layer, neuron.unit, rank, text, score)
+            for neuron in self
+            for rank, (text, score) in enumerate(neuron.concepts, 1)
+        ]
+        return {name: [row[i] for row in rows] for i, name in enumerate(COLUMNS)}
+
     def to_csv(self, path: str | Path) -> None:
         """Write one row a concept: layer, unit, rank, concept, score."""
 
         def rows(file: io.TextIOBase) -> None:
             writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["layer", "unit", "rank", "concept", "score"])
-            for neuron in self:
-                for rank, (text, score) in enumerate(neuron.concepts, 1):
-                    writer.writerow([neuron.layer, neuron.unit, rank, text, f"{score:.6g}"])
+            writer.writerow(COLUMNS)
+            for *where, score in zip(*self.columns().values(), strict=True):
+                writer.writerow([*where, f"{score:.6g}"])
 
         write_whole(path, rows)
 
+    def to_parquet(self, path: str | Path) -> None:
+        """Write `columns` as Parquet: text, whole numbers and float64."""
+        import pyarrow  # a quarter of a second: for those who write such a file
+        from pyarrow import parquet
+
+        types = (pyarrow.string(), pyarrow.int64(), pyarrow.int64(), pyarrow.string())
+        schema = pyarrow.schema(zip(COLUMNS, (*types, pyarrow.float64()), strict=True))
+        content = io.BytesIO()
+        parquet.write_table(pyarrow.table(self.columns(), schema), content)
+        write_file(path, content.getvalue())
+
     def to_json(self, path: str | Path) -> None:
-        """Write one JSON object a line and neuron (JSON Lines)."""
+        """Write one JSON object a line and neuron (JSON Lines), with the neuron's own metrics."""
+        values = self.metrics.values if self.metrics else {}
 
         def lines(file: io.TextIOBase) -> None:
-            for neuron in self:
-                file.write(json.dumps(neuron.to_dict(), ensure_ascii=False) + "\n")
+            for place, neuron in enumerate(self):
+                own = {name: float(each[place]) for name, each in values.items()}
+                line = neuron.to_dict() | ({"metrics": own} if own else {})
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
         write_whole(path, lines)
+
+    def _repr_html_(self) -> str:
+        """Show the metrics and the first neurons in a notebook."""
+        rows = "".join(_html_row(neuron) for neuron in self.neurons[:SHOWN])
+        metrics = ", ".join(
+            f"{name} {100 * value['mean']:.1f} ± {100 * value['standard_error']:.1f}"
+            for name, value in self.metrics_dict().items()
+        )
+        more = f"<p>… and {len(self) - SHOWN} more neurons</p>" if len(self) > SHOWN else ""
+        return (
+            f"<p>{len(self)} neurons{f'; × 100: {escape(metrics)}' if metrics else ''}</p>"
+            "<table><thead><tr><th>neuron</th><th>label</th><th>concepts</th></tr></thead>"
+            f"<tbody>{rows}</tbody></table>{more}"
+        )
 
     def metrics_dict(self) -> dict[str, Any]:
         """Build the content of `metrics.json`: each metric's mean, standard error and ceiling."""
@@ -157,6 +214,16 @@ class Result(Sequence[Neuron]):
             }
             for name, value in self.metrics.estimates.items()
         }
+
+
+def _html_row(neuron: Neuron) -> str:
+    concepts = ", ".join(f"{text} ({score:.3f})" for text, score in neuron.concepts)
+    cells = (
+        f"{neuron.layer}[{neuron.unit}]",
+        ", ".join(neuron.names),
+        concepts or ", ".join(neuron.flags),
+    )
+    return f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
 
 
 def write_whole(path: str | Path, write: Callable[[io.TextIOBase], None]) -> None:

@@ -26,7 +26,7 @@ def result():
         threshold=np.array([0.1, 0.475, -0.2375], np.float32),
         dead=np.array([False, True, False]),
         exemplars=[
-            [Exemplar("a/é.jpg", 2.5, (0.0, 1.5, 224.0, 225.5))],
+            [Exemplar("a/é.jpg", 2.5, (0.0, 1.5, 224.0, 225.5), 7)],
             [Exemplar("b.jpg", 1.0)],
             [],
         ],
@@ -61,9 +61,17 @@ def test_concepts_jsonl(workdir):
             "concepts": [{"text": NASTY, "score": 0.125}, {"text": "b|c", "score": 0.1234567}],
             "max": 0.125,
             "threshold": float(np.float32(0.1)),
-            "exemplars": [{"image": "a/é.jpg", "activation": 2.5, "box": [0.0, 1.5, 224.0, 225.5]}],
+            "exemplars": [
+                {
+                    "image": "a/é.jpg",
+                    "activation": 2.5,
+                    "box": [0.0, 1.5, 224.0, 225.5],
+                    "index": 7,
+                }
+            ],
             "flags": [],
             "names": ["star", "pentagram"],
+            "metrics": {"hit": 1.0, "clip_cos": 0.5},
         },
         {
             "layer": "fc",
@@ -71,9 +79,10 @@ def test_concepts_jsonl(workdir):
             "concepts": [],
             "max": 0.5,
             "threshold": float(np.float32(0.475)),
-            "exemplars": [{"image": "b.jpg", "activation": 1.0, "box": []}],
+            "exemplars": [{"image": "b.jpg", "activation": 1.0, "box": [], "index": 0}],
             "flags": ["dead", "no concept"],
             "names": ["heart"],
+            "metrics": {"hit": 0.0, "clip_cos": 0.5},
         },
         {
             "layer": "fc",
@@ -84,6 +93,7 @@ def test_concepts_jsonl(workdir):
             "exemplars": [],
             "flags": ["no concept"],
             "names": ["moon"],
+            "metrics": {"hit": 0.0, "clip_cos": 0.25},
         },
     ]
     assert "é" in lines[0]
@@ -120,6 +130,7 @@ def test_metrics_json(workdir):
 def test_no_metrics_without_classes(result, tmp_path):
     files.write(Place(tmp_path), Config(), replace(result, metrics=None, ceilings=None))
     assert json.loads((tmp_path / "metrics.json").read_text()) == {}
+    assert '"metrics"' not in (tmp_path / "concepts.jsonl").read_text()
 
 
 def test_config_json(workdir):
