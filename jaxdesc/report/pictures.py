@@ -1,0 +1,148 @@
+"""Thumbnails of exemplars, many in one file, and heatmaps as a few characters each."""
+
+import io
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+from PIL import Image
+
+from jaxdesc.config import CropConfig
+from jaxdesc.images.example import Box, Example, Source
+from jaxdesc.images.loader import batches, padded
+from jaxdesc.models.target import Target
+
+CELL = 112  # px, the longer side of a thumbnail
+COLUMNS = 8  # of a sheet
+KEPT, SHOWN = 92, 65  # JPEG quality while waiting, WebP quality of a sheet
+
+# A heatmap's levels, a character each: 0 is "A", 63 is "/".
+LEVELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+
+
+class Picture(NamedTuple):
+    """What the page shows of one image.
+
+    Attributes:
+        thumbnail: the whole image, scaled down, as a JPEG; a layer's images would fill the memory.
+        size: width and height of the image in pixels.
+        heat: the attention map, its rows with a space between them, a character of `LEVELS` a
+            cell; empty where there is no positive value, or no target was given.
+        area: the part of the image that the map covers, in pixels.
+    """
+
+    thumbnail: bytes
+    size: tuple[int, int]
+    heat: str = ""
+    area: Box = (0.0, 0.0, 0.0, 0.0)
+
+
+class _Prepared(NamedTuple):
+    thumbnail: bytes
+    size: tuple[int, int]
+    pixels: np.ndarray | None
+    area: Box
+    label: int | None
+
+
+def look(
+    source: Source,
+    indices: Sequence[int],
+    target: Target | None = None,
+    crop: CropConfig | None = None,
+    batch: int = 64,
+    seen: Callable[[int], object] | None = None,
+) -> dict[int, Picture]:
+    """Read each image once: its thumbnail and, with a target, where its Grad-CAM looks.
+
+    Args:
+        source: of the images.
+        indices: which of them.
+        target: whose Grad-CAM is shown.
+        crop: `cam_input` and `cam_class`, as the run had them; the defaults where None.
+        batch: images at once.
+        seen: called with the number of images of each batch that is done.
+
+    Raises:
+        UnusableImage: an image that can't be decoded (any more).
+    """
+    crop = crop or CropConfig()
+    wanted = sorted(set(indices))
+    found: dict[int, Picture] = {}
+    chunks = batches(source, wanted, partial(_prepare, target, crop), max(1, batch))
+    for chunk in chunks:
+        heats = _heats(target, crop, chunk, batch) if target else [""] * len(chunk)
+        for own, heat in zip(chunk, heats, strict=True):
+            found[wanted[len(found)]] = Picture(own.thumbnail, own.size, heat, own.area)
+        if seen:
+            seen(len(chunk))
+    return found
+
+
+def _prepare(target: Target | None, crop: CropConfig, index: int, example: Example) -> _Prepared:
+    del index
+    image = example.image
+    pixels, area = None, (0.0, 0.0, float(image.width), float(image.height))
+    if target:
+        pixels = target.preprocess.squash(image)
+        if crop.cam_input == "centre":
+            pixels, area = target.preprocess.cut(image, (0.5, 0.5), crop.field)
+    return _Prepared(_thumbnail(image), image.size, pixels, area, example.label)
+
+
+def _thumbnail(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.resize(scaled(image.size), Image.Resampling.LANCZOS).save(file, "JPEG", quality=KEPT)
+    return file.getvalue()
+
+
+def scaled(size: tuple[int, int]) -> tuple[int, int]:
+    """The size of an image's thumbnail: its longer side fills a cell."""
+    scale = CELL / max(size)
+    # Halves up, as the page's own script rounds.
+    width, height = (max(1, math.floor(side * scale + 0.5)) for side in size)
+    return width, height
+
+
+def _heats(target: Target, crop: CropConfig, chunk: Sequence[_Prepared], batch: int) -> list[str]:
+    pixels = padded(np.stack([own.pixels for own in chunk if own.pixels is not None]), batch)
+    labels = [own.label for own in chunk]
+    classes = None
+    if crop.cam_class == "label" and None not in labels:
+        classes = padded(np.array(labels, np.int32), batch)
+    cams = np.asarray(target.view_cams(pixels, classes))[: len(chunk)]
+    return [encode(cam) for cam in cams]
+
+
+def encode(cam: Float[np.ndarray, "row column"]) -> str:
+    """Write a map ≥ 0 as `Picture.heat`: its largest value is the last of `LEVELS`."""
+    largest = cam.max(initial=0.0)
+    if not (np.isfinite(cam).all() and largest > 0):
+        return ""
+    levels = np.floor(cam / largest * (len(LEVELS) - 1) + 0.5).astype(int)
+    return " ".join("".join(LEVELS[level] for level in row) for row in levels)
+
+
+def sheet(thumbnails: Sequence[bytes]) -> bytes:
+    """Lay thumbnails out in rows of `COLUMNS` cells, each at its cell's top left, as a WebP."""
+    columns = min(COLUMNS, len(thumbnails))
+    rows = -(-len(thumbnails) // COLUMNS)
+    canvas = Image.new("RGB", (columns * CELL, rows * CELL))
+    for place, thumbnail in enumerate(thumbnails):
+        row, column = divmod(place, COLUMNS)
+        canvas.paste(Image.open(io.BytesIO(thumbnail)), (column * CELL, row * CELL))
+    file = io.BytesIO()
+    canvas.save(file, "WEBP", quality=SHOWN)
+    return file.getvalue()
+
+
+def in_thousandths(box: Sequence[float], size: tuple[int, int]) -> list[int]:
+    """A box in thousandths of its image's width and height; empty where there is none."""
+    if not box:
+        return []
+    width, height = size
+    scales = (width, height, width, height)
+    return [round(1000 * edge / scale) for edge, scale in zip(box, scales, strict=True)]

@@ -1,0 +1,83 @@
+"""Results and images that no network saw, for the page: any number of neurons, a hostile name."""
+
+import numpy as np
+from PIL import Image
+
+from jaxdesc.errors import UnusableImage
+from jaxdesc.images.example import Example
+from jaxdesc.result import Exemplar, Neuron, Result, Skipped
+
+HOSTILE = "</script><img src=x onerror=\"alert('co')\"><!-- & {{ 7 * 7 }} \u2028\u2029"
+SIZES = [(160, 90), (90, 160), (64, 64), (300, 20)]
+
+
+class Colours:
+    """Images of one colour each, in several shapes; number `broken` can't be decoded."""
+
+    spec = "colours"
+    has_boxes = False
+    has_labels = True
+
+    def __init__(self, count, broken=-1):
+        self.count, self.broken = count, broken
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        if index == self.broken:
+            raise UnusableImage(repr(self.identify(index)), "can't be decoded")
+        return Example(Image.new("RGB", SIZES[index % len(SIZES)], colour(index)), index % 3)
+
+    def identify(self, index):
+        return f"colour {index}"
+
+    def fingerprint(self):
+        return f"{self.count}"
+
+
+def colour(index):
+    """Far apart for neighbours."""
+    return (37 * index % 256, 97 * index % 256, 173 * index % 256)
+
+
+def layer(neurons, images, exemplars, seed=0, names=True, rankings=None):
+    """A layer's result: every tenth neuron has no concept, every seventh another one's.
+
+    `rankings` is how many different ones there are: as many as neurons where None.
+    """
+    rng = np.random.default_rng(seed)
+    ranked = [
+        rng.choice(images, exemplars, replace=False).tolist() for _ in range(rankings or neurons)
+    ]
+    return Result(
+        tuple(_neuron(unit, rng, ranked[unit % len(ranked)], names) for unit in range(neurons)),
+        skipped=(Skipped("broken.jpg", HOSTILE, "colours"),),
+    )
+
+
+def _neuron(unit, rng, ranking, names):
+    best = float(rng.uniform(0.02, 0.4))
+    own = unit + 1 if unit % 7 == 3 else unit
+    concepts = ((f"thing {own}", best), (f"stuff {own // 10}", 0.97 * best))
+    activations = np.sort(rng.uniform(0, 20, len(ranking)))[::-1]
+    return Neuron(
+        layer="fc",
+        unit=unit,
+        concepts=() if unit % 10 == 9 else concepts,
+        maximum=best,
+        threshold=0.95 * best,
+        exemplars=tuple(
+            Exemplar(f"photos/colour {index}.jpg", float(value), _box(index), index)
+            for index, value in zip(ranking, activations, strict=True)
+        ),
+        flags=("dead", "no concept") if unit % 10 == 9 else (),
+        names=(f"thing {unit}", f"item {unit}") if names else (),
+    )
+
+
+def _box(index):
+    """The left or the lower part of an image, as large as its shorter side allows."""
+    width, height = SIZES[index % len(SIZES)]
+    side = 0.75 * min(width, height)
+    return (0.0, height - side, side, float(height))

@@ -1,0 +1,267 @@
+"""The page in Chromium: what a reader does with it, and that nothing leaves it."""
+
+import io
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from PIL import Image
+from playwright.sync_api import sync_playwright
+
+from jaxdesc.report import page as pages
+from jaxdesc.report.page import Method
+from jaxdesc.report.pictures import look
+from jaxdesc.result import Result
+from tests.plain_target import plain_target
+from tests.report.made_up import HOSTILE, Colours, colour, layer
+
+NEURONS, IMAGES, EXEMPLARS = 1000, 60, 40
+WIDE, NARROW = {"width": 1400, "height": 900}, {"width": 390, "height": 844}
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.fail("These tests need Chromium, and there is none: apt-get install chromium.")
+    with sync_playwright() as driver:
+        # Without a sandbox: Chromium has none for root, as whom it runs in a container.
+        opened = driver.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="module")
+def result():
+    """1,000 neurons; number 500 has a hostile name, and the concept that is its own."""
+    found = layer(NEURONS, IMAGES, EXEMPLARS, rankings=7)
+    own = replace(found[500], concepts=((HOSTILE, 0.5),), names=(HOSTILE,), maximum=0.5)
+    return Result((*found[:500], own, *found[501:]), skipped=found.skipped)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, result):
+    written = tmp_path_factory.mktemp("report")
+    stability = np.random.default_rng(1).uniform(0, 1, NEURONS).tolist()
+    beside = layer(NEURONS, IMAGES, 3, seed=1, rankings=2)
+    beside = Result(tuple(replace(o, names=n.names) for o, n in zip(beside, result, strict=True)))
+    methods = [Method(HOSTILE, result, {}, stability, {"key": HOSTILE}), Method("WWW", beside)]
+    pictures = look(Colours(IMAGES), range(IMAGES), plain_target())
+    pages.write(written, pages.files("A <b>layer</b>", methods, pictures))
+    return written
+
+
+class Watched:
+    """A page of the browser and all that it asked for and complained of."""
+
+    def __init__(self, page):
+        self.page, self.requests, self.complaints = page, [], []
+        page.on("request", lambda request: self.requests.append(request.url))
+        page.on("requestfailed", lambda request: self.complaints.append(request.url))
+        page.on("console", lambda message: self.complaints.append(message.text))
+        page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        page.on("dialog", lambda dialog: self.complaints.append(dialog.message))
+
+
+@pytest.fixture
+def open_page(browser, folder):
+    """Open the page in a window of its own; whatever it did, it asked for nothing from outside."""
+    watched = []
+
+    def open_page(viewport=WIDE, scheme="light", fragment=""):
+        context = browser.new_context(viewport=viewport, color_scheme=scheme)
+        watched.append(Watched(context.new_page()))
+        page = watched[-1].page
+        page.goto(f"{(folder / 'index.html').as_uri()}{fragment}")
+        page.wait_for_selector(".row")
+        return page
+
+    yield open_page
+    for own in watched:
+        own.page.wait_for_timeout(50)
+        own.page.context.close()
+        assert own.complaints == []
+        assert [url for url in own.requests if not url.startswith(folder.as_uri())] == []
+
+
+@pytest.fixture
+def page(open_page):
+    return open_page()
+
+
+def listed(page):
+    """Units of the rows there are."""
+    return [int(text) for text in page.locator(".row .unit").all_text_contents()]
+
+
+def search(page, text):
+    page.fill("#search", text)
+    return listed(page)
+
+
+def test_search_by_neuron_class_and_concept(page, result):
+    assert search(page, "446") == [446]
+    assert search(page, "#7") == [7]
+    assert page.inner_text("#count") == "1 of 1,000"
+    assert search(page, "ITEM 123") == [123]  # the class's second name, in no concept
+    wanted = [n.unit for n in result if any(text == "stuff 31" for text, _ in n.concepts)]
+    assert search(page, "stuff 31") == wanted
+    assert len(wanted) > 5
+    assert search(page, "nothing like it") == []
+    assert page.inner_text("#count") == "0 of 1,000"
+    search(page, "")
+    assert page.inner_text("#count") == "1,000 neurons"
+
+
+def test_sorted_by_score_stability_and_agreement(page, result):
+    page.select_option("#sort", label="score")
+    best = sorted(range(NEURONS), key=lambda unit: -float(f"{result[unit].maximum:.4g}"))
+    assert listed(page) == best[: len(listed(page))]
+    page.click("#direction")
+    assert listed(page) == best[::-1][: len(listed(page))]
+    page.select_option("#sort", label="agreement with the label")
+    shown = [float(text) for text in page.locator(".marks .value").all_text_contents()[::2]]
+    assert shown == sorted(shown, reverse=True)
+    page.select_option("#sort", label="stability")
+    shown = [float(text) for text in page.locator(".marks .value").all_text_contents()[1::2]]
+    assert shown == sorted(shown, reverse=True)
+    assert shown[0] > 0.99
+
+
+def test_flags_filter(page):
+    names = [text.split()[:-1] for text in page.locator(".flag").all_text_contents()]
+    assert sorted(map(" ".join, names)) == ["dead", "disagree", "no concept", "unstable"]
+    page.get_by_role("button", name="dead").click()
+    assert listed(page) == list(range(9, NEURONS, 10))[: len(listed(page))]
+    assert page.inner_text("#count") == "100 of 1,000"
+    page.get_by_role("button", name="disagree").click()
+    wanted = [unit for unit in range(NEURONS) if unit % 10 == 9 or unit % 7 == 3]
+    wanted.remove(500)
+    assert page.inner_text("#count") == f"{len(wanted)} of 1,000"
+    page.get_by_role("button", name="dead").click()
+    page.get_by_role("button", name="disagree").click()
+    assert page.inner_text("#count") == "1,000 neurons"
+
+
+def test_rows_come_as_the_reader_scrolls(page):
+    assert len(listed(page)) < 200
+    assert page.evaluate("document.querySelectorAll('.crop').length") < 200
+    for _ in range(60):
+        page.evaluate("scrollTo(0, document.body.scrollHeight)")
+        page.wait_for_timeout(30)
+        if page.locator(".row").count() == NEURONS:
+            break
+    assert listed(page) == list(range(NEURONS))
+
+
+def test_by_keyboard_alone(page):
+    page.keyboard.press("/")
+    page.keyboard.type("stuff 31")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("dialog[open]")
+    assert page.inner_text("#card-unit") == "fc 311"
+    assert page.inner_text("#card-title") == "thing 311, item 311"
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("document.getElementById('card-unit').textContent === 'fc 312'")
+    assert page.url.endswith("#312")
+    assert page.locator(".heat").first.is_visible()
+    page.keyboard.press("h")
+    page.keyboard.press("w")
+    assert not page.locator(".heat").first.is_visible()
+    assert not page.locator(".window").first.is_visible()
+    page.keyboard.press("Escape")
+    page.wait_for_selector("dialog[open]", state="hidden")
+    assert page.evaluate("document.activeElement.dataset.place") == "312"
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowUp")
+    assert page.evaluate("document.activeElement.id") == "search"
+    # Everything that can be pressed is reached by Tab, and what is reached is seen.
+    reached = set()
+    for _ in range(9):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.id || document.activeElement.className"))
+    assert {"sort", "direction", "flag", "row"} <= reached
+
+
+def test_a_card_by_its_address_and_back(open_page):
+    page = open_page(fragment="#999")
+    assert page.inner_text("#card-unit") == "fc 999"
+    assert page.locator("#next").is_disabled()
+    page.click("#close")
+    page.wait_for_selector("dialog[open]", state="hidden")
+    page.locator(".row").nth(2).click()
+    page.wait_for_selector("dialog[open]")
+    page.go_back()
+    page.wait_for_selector("dialog[open]", state="hidden")
+
+
+def test_a_card_shows_both_methods(page, result):
+    page.locator(".row").nth(1).click()
+    sides = page.locator(".side")
+    assert sides.locator("h3").all_text_contents() == [HOSTILE, "WWW"]
+    assert [sides.nth(i).locator(".exemplar").count() for i in (0, 1)] == [EXEMPLARS, 3]
+    texts = sides.first.locator(".text").all_text_contents()
+    assert texts == ["thing 1 = label", "stuff 0"]
+    assert f"threshold {result[1].threshold:.3f}" in sides.first.inner_text()
+
+
+def test_hostile_names_are_text(page):
+    search(page, "alert(")
+    assert listed(page) == [500]
+    assert page.inner_text("h1") == "A <b>layer</b>"
+    assert page.locator(".row .label").text_content() == HOSTILE
+    page.locator(".row").click()
+    assert page.locator("#card-title").text_content() == HOSTILE
+    assert page.locator(".scores .text").first.text_content() == f"{HOSTILE} = label"
+    assert page.locator("img, main script, dialog script").count() == 0
+
+
+def colours_of(page, locator):
+    """Colour in the middle of each of some elements, as the browser draws them."""
+    shots = [Image.open(io.BytesIO(one.screenshot())) for one in locator.all()]
+    return [shot.convert("RGB").getpixel((shot.width // 2, shot.height // 2)) for shot in shots]
+
+
+def test_every_exemplar_is_its_image(page, result):
+    wanted = [colour(exemplar.index) for exemplar in result[1].exemplars]
+    page.wait_for_selector(".crop")
+    crops = page.locator(".row").nth(1).locator(".crop")
+    np.testing.assert_allclose(colours_of(page, crops), wanted[:6], atol=12)
+    page.locator(".row").nth(1).click()
+    page.uncheck("#heat")
+    page.uncheck("#window")
+    page.wait_for_timeout(100)
+    views = page.locator(".side").first.locator(".view")
+    np.testing.assert_allclose(colours_of(page, views), wanted, atol=12)
+
+
+def test_windows_lie_where_the_boxes_are(page, result):
+    page.locator(".row").nth(1).click()
+    views = page.locator(".side").first.locator(".view")
+    for exemplar, view in zip(result[1].exemplars[:8], views.all()[:8], strict=True):
+        image, window = view.bounding_box(), view.locator(".window").bounding_box()
+        size = Colours(IMAGES)[exemplar.index].image.size
+        scale = image["width"] / size[0]
+        left, top, right, _ = exemplar.box
+        found = [window["x"] - image["x"], window["y"] - image["y"], window["width"]]
+        np.testing.assert_allclose(found, np.array([left, top, right - left]) * scale, atol=1.5)
+
+
+@pytest.mark.parametrize("viewport", [WIDE, NARROW])
+@pytest.mark.parametrize(("scheme", "dark"), [("light", False), ("dark", True)])
+def test_light_and_dark_wide_and_narrow(open_page, viewport, scheme, dark):
+    page = open_page(viewport, scheme)
+    shades = "getComputedStyle(document.body).{}.match(/\\d+/g).map(Number)"
+    paper, ink = (np.mean(page.evaluate(shades.format(of))) for of in ("backgroundColor", "color"))
+    assert (paper < ink) == dark
+    overflow = "document.documentElement.scrollWidth - innerWidth"
+    assert page.evaluate(overflow) <= 0
+    page.locator(".row").nth(1).click()
+    assert page.evaluate(overflow) <= 0
+    assert page.evaluate("card.scrollWidth - card.clientWidth") <= 0
+    assert page.locator("#close").is_visible()

@@ -1,0 +1,114 @@
+"""Thumbnails, sheets and heatmaps: each pixel where the page's script looks for it."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxdesc.config import CropConfig
+from jaxdesc.errors import UnusableImage
+from jaxdesc.report.pictures import (
+    CELL,
+    COLUMNS,
+    LEVELS,
+    encode,
+    in_thousandths,
+    look,
+    scaled,
+    sheet,
+)
+from tests.plain_target import plain_target
+from tests.report.made_up import SIZES, Colours, colour
+
+
+def decoded(text):
+    return np.array([[LEVELS.index(letter) for letter in row] for row in text.split(" ")])
+
+
+def test_each_image_is_read_once_and_found_by_its_index():
+    asked, done = [], []
+
+    class Counting(Colours):
+        def __getitem__(self, index):
+            asked.append(index)
+            return super().__getitem__(index)
+
+    source = Counting(9)
+    found = look(source, [7, 2, 7, 5], batch=2, seen=done.append)
+    assert sorted(asked) == [2, 5, 7]
+    assert list(found) == [2, 5, 7]
+    assert done == [2, 1]
+    for index, picture in found.items():
+        image = Image.open(io.BytesIO(picture.thumbnail))
+        assert picture.size == SIZES[index % len(SIZES)]
+        assert image.size == scaled(picture.size)
+        assert max(image.size) == CELL
+        np.testing.assert_allclose(np.asarray(image)[0, 0], colour(index), atol=4)
+        assert picture.heat == ""
+
+
+def test_an_image_that_is_gone_is_a_sentence():
+    with pytest.raises(UnusableImage, match="The image 'colour 3' can't be decoded: repair"):
+        look(Colours(5, broken=3), [1, 3])
+
+
+@pytest.mark.parametrize(
+    ("crop", "area"),
+    [
+        (CropConfig(), lambda width, height: (0.0, 0.0, width, height)),
+        (CropConfig(cam_class="label"), lambda width, height: (0.0, 0.0, width, height)),
+        (
+            CropConfig(cam_input="centre", field=1.0),
+            lambda width, height: (
+                (width - min(width, height)) / 2,
+                (height - min(width, height)) / 2,
+                (width + min(width, height)) / 2,
+                (height + min(width, height)) / 2,
+            ),
+        ),
+    ],
+)
+def test_a_heatmap_is_the_runs_own_grad_cam(crop, area):
+    target, source = plain_target(), Colours(7)
+    found = look(source, range(7), target, crop, batch=3)
+    for index, picture in found.items():
+        example = source[index]
+        pixels = target.preprocess.squash(example.image)
+        if crop.cam_input == "centre":
+            pixels, _ = target.preprocess.cut(example.image, (0.5, 0.5), crop.field)
+        classes = np.array([example.label], np.int32) if crop.cam_class == "label" else None
+        cam = np.asarray(target.view_cams(pixels[None], classes))[0].astype(np.float64)
+        if cam.max() > 0:
+            wanted = 63 * cam / cam.max()
+            np.testing.assert_allclose(decoded(picture.heat), wanted, atol=0.5 + 1e-6)
+        else:
+            assert picture.heat == ""
+        np.testing.assert_allclose(picture.area, area(*example.image.size), atol=1.5)
+    assert any(picture.heat for picture in found.values())
+
+
+def test_a_map_in_characters():
+    cam = np.array([[0.0, 2.0, 1.0], [0.5, 0.01, 0.04]])
+    assert encode(cam) == "A/g QAB"
+    assert encode(np.zeros((2, 2))) == ""
+    assert encode(np.array([[1.0, np.nan]])) == ""
+    assert encode(np.array([[1.0, np.inf]])) == ""
+
+
+def test_a_sheet_holds_each_thumbnail_at_its_cell():
+    count = COLUMNS + 3
+    found = look(Colours(count), range(count))
+    laid = Image.open(io.BytesIO(sheet([found[index].thumbnail for index in range(count)])))
+    assert laid.size == (COLUMNS * CELL, 2 * CELL)
+    for index in range(count):
+        row, column = divmod(index, COLUMNS)
+        width, height = scaled(found[index].size)
+        centre = (column * CELL + width // 2, row * CELL + height // 2)
+        np.testing.assert_allclose(laid.getpixel(centre), colour(index), atol=6)
+    assert Image.open(io.BytesIO(sheet([found[0].thumbnail] * 3))).size == (3 * CELL, CELL)
+
+
+def test_boxes_in_thousandths():
+    assert in_thousandths((16.0, 9.0, 80.0, 90.0), (160, 90)) == [100, 100, 500, 1000]
+    assert in_thousandths((), (160, 90)) == []
