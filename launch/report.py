@@ -47,7 +47,8 @@ def _look(runs: Sequence[Saved]) -> dict[int, Picture]:
                 f"({config.images.source}): expected the same."
             )
     source = open_source(config.images.source)
-    target = load_target(config.target.source) if _HEATMAPS.value else None
+    network = config.target.source
+    target = load_target(network, precision=config.precision) if _HEATMAPS.value else None
     indices = {e.index for run in runs for neuron in run.result for e in neuron.exemplars}
     with tqdm(total=len(indices), desc="look", unit="img", disable=inputs.QUIET.value) as bar:
         return pictures.look(

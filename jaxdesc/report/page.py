@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
 from jaxdesc.errors import InputError
 from jaxdesc.evaluation.metrics import f1, hit
@@ -213,9 +212,9 @@ def _html(
     return environment.get_template("page.html").render(
         title=title,
         policy=_policy(script, style),
-        script=Markup(script),
-        style=Markup(style),
-        data=Markup(as_data(content(methods, pictures, sheets))),
+        script=script,
+        style=style,
+        data=as_data(content(methods, pictures, sheets)),
         layer=methods[0].result[0].layer,
         neurons=len(methods[0].result),
         images=len(_image_names(methods)),

@@ -1,0 +1,85 @@
+"""The report script: from what a run left to a page, and bad input."""
+
+import json
+import re
+import sys
+from dataclasses import replace
+
+import grain  # noqa: F401 - else its first import would define flags that flagsaver takes away
+import pytest
+from absl.testing import flagsaver
+
+from jaxdesc.config import Config, CropConfig, ImagesConfig, ScoreConfig, TargetConfig
+from jaxdesc.report import files
+from launch import command, report
+from tests.report.made_up import layer
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    def run(**flags):
+        given = [f"--{key}={value}" for key, value in flags.items()]
+        monkeypatch.setattr(sys, "argv", ["report", *given])
+        with flagsaver.flagsaver(), pytest.raises(SystemExit) as ended:
+            command.run(report.main)
+        printed = capsys.readouterr()
+        return ended.value.code, printed.out, printed.err
+
+    return run
+
+
+@pytest.fixture
+def config(networks):
+    return Config(
+        target=TargetConfig(source=str(networks.target)),
+        images=ImagesConfig(source="scenes:count=6", batch=4),
+    )
+
+
+@pytest.fixture
+def workdirs(tmp_path, config):
+    """Two runs of the same layer on the same scenes, and one on others."""
+    www = replace(config, crop=CropConfig(view="centre"), score=ScoreConfig(kappa=0.0))
+    others = replace(config, images=ImagesConfig(source="scenes:count=7"))
+    result = layer(5, images=6, exemplars=3)
+    for name, own in (("ours", config), ("www", www), ("others", others)):
+        files.write(tmp_path / name, own, result)
+    return tmp_path
+
+
+def data_of(workdir):
+    html = (workdir / "report" / "index.html").read_text()
+    return json.loads(re.search(r'<script id="data"[^>]*>(.*?)</script>', html)[1]), html
+
+
+def test_a_page_of_two_runs_and_one_of_one(run, workdirs):
+    code, output, error = run(workdir=workdirs / "ours", beside=workdirs / "www", quiet="true")
+    assert not code, error
+    assert re.fullmatch(r".*report/index\.html: 0\.\d MB with its thumbnails\n", output)
+    data, html = data_of(workdirs / "ours")
+    names = [method["name"] for method in data["methods"]]
+    assert names == ["attention view, t-vMF κ=16", "centre view, cosine"]
+    assert "scenes:count=6" in html
+    assert data["images"]["sizes"] == [[128, 96]] * 6
+    heats = [len(heat.split()) for heat in data["images"]["heats"] if heat]
+    assert heats
+    assert set(heats) == {4}  # rows of the last stage
+    code, output, error = run(workdir=workdirs / "ours", heatmaps="false", quiet="true")
+    assert not code, error
+    data, _ = data_of(workdirs / "ours")
+    assert len(data["methods"]) == 1
+    assert set(data["images"]["heats"]) == {""}
+
+
+def test_bad_input_is_one_sentence(run, workdirs, tmp_path):
+    for flags, message in (
+        ({}, "--workdir is missing: say where results are"),
+        ({"workdir": tmp_path / "none"}, "holds no results: run launch.describe"),
+        (
+            {"workdir": workdirs / "ours", "beside": workdirs / "others"},
+            r"--beside has other images \(scenes:count=7\) than --workdir \(scenes:count=6\)",
+        ),
+    ):
+        code, output, error = run(**flags)
+        assert (code, output) == (2, "")
+        assert re.fullmatch(f"error: .*{message}.*\n", error), error
