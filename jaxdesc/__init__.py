@@ -7,6 +7,7 @@ from jaxdesc import attention, similarity
 from jaxdesc.api import describe, describe_activations
 from jaxdesc.config import Config
 from jaxdesc.errors import InputError
+from jaxdesc.explain import explain
 from jaxdesc.images.preprocess import Preprocess
 from jaxdesc.models.encoder import load_clip
 from jaxdesc.models.sentence import load_sentence_encoder
@@ -23,6 +24,7 @@ __all__ = [
     "attention",
     "describe",
     "describe_activations",
+    "explain",
     "load_clip",
     "load_sentence_encoder",
     "load_target",

@@ -16,7 +16,7 @@ FOLDERS = ("jaxdesc", "launch", "configs")
 
 CORE = (
     *("similarity", "attention", "saliency", "exemplars", "scoring", "evaluation"),
-    *("compiler", "ahead", "mesh"),
+    *("contribution", "compiler", "ahead", "mesh"),
 )
 ARITHMETIC = {"jax", "numpy", "jaxtyping"}
 
@@ -174,11 +174,21 @@ def test_nothing_imports_launch():
             assert not taken & {"absl", "ml_collections", "torch", "tensorflow"}, module
 
 
-def test_only_sweeps_draw_with_matplotlib_and_leave_its_global_state_alone():
+DRAWING = ["explained", "plots", "style", "sweeps"]
+
+
+def test_only_figures_draw_with_matplotlib_and_leave_its_global_state_alone():
     drawing = [module for module in MODULES if "matplotlib" in outside(module)]
-    assert drawing == ["jaxdesc.report.sweeps"]
-    taken = IMPORTS["jaxdesc.report.sweeps"]
-    assert not [name for name, what in taken if "pyplot" in (name, what) or ".pyplot" in name]
+    assert drawing == [f"jaxdesc.report.{name}" for name in DRAWING]
+    for module in drawing:
+        taken = IMPORTS[module]
+        assert not [name for name, what in taken if "pyplot" in (name, what) or ".pyplot" in name]
+
+
+def test_only_results_and_reports_write_parquet_and_pages():
+    for package, name in (("pyarrow", "result"), ("jinja2", "report.page")):
+        using = [module for module in MODULES if package in outside(module)]
+        assert using == [f"jaxdesc.{name}"]
 
 
 def test_what_is_imported_is_declared():
@@ -228,7 +238,7 @@ def test_importing_the_package_does_nothing_else():
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     heavy = {"torch", "tensorflow", "transformers", "ml_collections", "grain", "orbax"}
-    heavy |= {"tensorflow_datasets", "array_record", "matplotlib"}
+    heavy |= {"tensorflow_datasets", "array_record", "matplotlib", "pyarrow"}
     assert not heavy & set(found["packages"])
     assert found["config"] == {}
     assert found["environment"] == []

@@ -7,7 +7,7 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from PIL import Image
 
 from jaxdesc.config import CropConfig
@@ -124,6 +124,20 @@ def encode(cam: Float[np.ndarray, "row column"]) -> str:
         return ""
     levels = np.floor(cam / largest * (len(LEVELS) - 1) + 0.5).astype(int)
     return " ".join("".join(LEVELS[level] for level in row) for row in levels)
+
+
+def warmed(
+    pixels: UInt8[np.ndarray, "height width 3"], heat: Float[np.ndarray, "height width"]
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Lay a map between 0 and 1 over a picture: dim where it is 0, warm where it is 1.
+
+    The page's script does the same with the map's few cells.
+    """
+    value = np.asarray(heat, np.float32)[..., None]
+    colour = value * np.array([255, 110, 30], np.float32)
+    opacity = 0.6 - 0.38 * value
+    mixed = pixels.astype(np.float32) * (1 - opacity) + colour * opacity
+    return np.clip(np.round(mixed), 0, 255).astype(np.uint8)
 
 
 def sheet(thumbnails: Sequence[bytes]) -> bytes:

@@ -11,6 +11,7 @@ import argparse
 import shutil
 import statistics
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from jaxdesc.images.sources import open_source
 from jaxdesc.report import page
 from jaxdesc.report.page import Method
 from jaxdesc.report.pictures import encode, look
+from jaxdesc.result import Result
 from tests.report.made_up import layer
 
 NEURONS, EXEMPLARS, IMAGES = 1000, 40, 25_000
@@ -76,8 +78,9 @@ def main():
 def _write(images, output):
     began = time.perf_counter()
     source = open_source(images)
-    result = layer(NEURONS, IMAGES, EXEMPLARS)
     photos = look(source, range(len(source)))
+    made_up = layer(NEURONS, IMAGES, EXEMPLARS)
+    result = Result(tuple(_windowed(neuron, photos) for neuron in made_up))
     rng = np.random.default_rng(0)
     pictures = {
         index: photos[index % len(source)]._replace(heat=encode(rng.uniform(0, 1, (7, 7))))
@@ -85,6 +88,17 @@ def _write(images, output):
     }
     page.write(output, page.files("1,000 neurons", [Method("made up", result)], pictures))
     print(f"written in {time.perf_counter() - began:.1f} s")
+
+
+def _windowed(neuron, photos):
+    """The neuron with the photos' own centre windows."""
+    exemplars = []
+    for exemplar in neuron.exemplars:
+        width, height = photos[exemplar.index % len(photos)].size
+        side = 0.875 * min(width, height)
+        left, top = (width - side) / 2, (height - side) / 2
+        exemplars.append(replace(exemplar, box=(left, top, left + side, top + side)))
+    return replace(neuron, exemplars=tuple(exemplars))
 
 
 def _measure(path):

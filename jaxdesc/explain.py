@@ -1,0 +1,123 @@
+"""What, where and why, for one image."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from jaxdesc.contribution import (
+    Contributions,
+    contributions,
+    cosine,
+    foremost,
+    image_map,
+    neuron_map,
+)
+from jaxdesc.errors import InputError
+from jaxdesc.images.example import decode
+from jaxdesc.models.target import LOGITS, Target
+from jaxdesc.report.explained import Explanation, Part
+from jaxdesc.result import Result
+
+SHOWN = 3  # neurons
+
+
+def explain(
+    target: Target,
+    image: Image.Image | str | Path,
+    found: Result,
+    *,
+    peers: Iterable[Image.Image] = (),
+    neurons: int = SHOWN,
+) -> Explanation:
+    """Explain a prediction by the neurons that contribute most to it (WWW, Ahn et al. 2024).
+
+    The network sees the whole image, as its Grad-CAM does.
+
+    Args:
+        target: the network.
+        image: to explain, or the path of one.
+        found: what the neurons of one of its layers respond to; of another layer than the logits.
+        peers: other images of the predicted class, which give the class map.
+        neurons: how many to show.
+
+    Returns:
+        Its class; of each neuron its concepts (what), its map (where) and its share (why); and how
+        far the class map agrees with the sample map.
+
+    Raises:
+        InputError: a result of the logits or of another network, or an image that can't be decoded.
+    """
+    layer = _layer(target, found)
+    if neurons < 1:
+        raise InputError(f"{neurons} neurons are asked for: expected at least 1.")
+    if not isinstance(image, Image.Image):
+        image = decode(Path(image), repr(str(image)))
+    pixels = target.preprocess.squash(image)
+    own = _contributions(target, layer, pixels[None])
+    values, maps, logits = (np.asarray(each)[0] for each in own)
+    if len(values) != len(found):
+        raise InputError(
+            f"Layer {layer!r} of {target.name} has {len(values)} neurons, but {len(found)} are "
+            "described: give the result of the same network."
+        )
+    label, size = int(logits.argmax()), len(pixels)
+    where, mean = image_map(values, maps, size), _class_mean(target, layer, label, peers)
+    class_where = None if mean is None else image_map(mean, maps, size)
+    positive = np.maximum(values, 0).sum()
+    return Explanation(
+        pixels=pixels,
+        label=label,
+        names=target.classes[label] if target.classes else (),
+        logit=float(logits[label]),
+        probability=float(1 / np.exp(logits.astype(np.float64) - logits[label]).sum()),
+        parts=tuple(
+            Part(
+                neuron=found[unit],
+                contribution=float(values[unit]),
+                share=float(max(values[unit], 0) / positive) if positive > 0 else 0.0,
+                where=neuron_map(maps[..., unit], size),
+            )
+            for unit in foremost(values, neurons)
+        ),
+        where=where,
+        class_where=class_where,
+        agreement=float("nan") if class_where is None else cosine(where, class_where),
+    )
+
+
+def _layer(target: Target, found: Result) -> str:
+    layer = found[0].layer
+    if layer == LOGITS:
+        raise InputError(
+            f"The result describes {LOGITS!r}, whose neurons are the classes themselves: describe "
+            "a layer before it, such as layer4, to explain a prediction."
+        )
+    target.check_layer(layer)
+    return str(layer)
+
+
+def _contributions(
+    target: Target, layer: str, pixels: np.ndarray, classes: np.ndarray | None = None
+) -> Contributions:
+    normalised = target.preprocess.normalise(pixels)
+    try:
+        return contributions(target.trunk, target.head, layer, target.params, normalised, classes)
+    except ValueError as error:
+        raise InputError(f"Nothing of {target.name} can be explained: {error}") from error
+
+
+def _class_mean(
+    target: Target, layer: str, label: int, peers: Iterable[Image.Image]
+) -> np.ndarray | None:
+    """Φ[y], each neuron's mean contribution to the class over its images, one after the other.
+
+    Behind a mean and a linear head that is W[y, k] · mean(a_k | label y).
+    """
+    total, count, classes = np.zeros(()), 0, np.array([label], np.int32)
+    for peer in peers:
+        pixels = target.preprocess.squash(peer)
+        own = _contributions(target, layer, pixels[None], classes)
+        total, count = total + np.asarray(own.values, np.float64)[0], count + 1
+    return total / count if count else None

@@ -1,0 +1,96 @@
+"""The figures of a run, from its files, artifacts and images."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from jaxdesc.attention import peaks
+from jaxdesc.images.example import Source
+from jaxdesc.models.target import Target
+from jaxdesc.report import plots
+from jaxdesc.report.page import Method
+from jaxdesc.report.plots import Look, Row
+from jaxdesc.report.saved import Saved
+from jaxdesc.report.style import save
+from jaxdesc.result import Neuron
+from jaxdesc.store import Artifact
+
+VIEWS = 5  # exemplars a neuron
+LOOKS = 6  # images of the figure of both views
+
+
+def draw(
+    folder: Path,
+    workdir: Path,
+    runs: Sequence[Saved],
+    source: Source,
+    target: Target,
+    units: Sequence[int],
+) -> list[Path]:
+    """Write every figure that the runs have something for.
+
+    Args:
+        folder: where to.
+        workdir: of the first run, whose artifacts are read.
+        runs: the methods side by side.
+        source: of their images.
+        target: where its Grad-CAM looks.
+        units: the neurons shown.
+
+    Returns:
+        The files.
+    """
+    first = runs[0].result
+    shown = [first[unit] for unit in units]
+    rows = [[_row(run.result[unit], source) for run in runs] for unit in units]
+    names = [Method.of(run).name for run in runs]
+    paths = save(plots.methods(rows, names), folder, "methods")
+    paths += save(plots.views(_looks(runs[0], shown, source, target)), folder, "views")
+    marked = [[exemplar.activation for exemplar in neuron.exemplars] for neuron in shown]
+    values = _array(workdir, runs[0], "activate", "activations")[:, list(units)]
+    titles = [_title(neuron) for neuron in shown]
+    paths += save(plots.activations(titles, values, marked), folder, "activations")
+    for neuron in shown:
+        drawn = _scores(workdir, runs[0], neuron)
+        paths += save(drawn, folder, f"scores_{neuron.layer}_{neuron.unit}")
+    return paths
+
+
+def _title(neuron: Neuron) -> str:
+    label = f" {neuron.names[0]}" if neuron.names else ""
+    return f"{neuron.layer}[{neuron.unit}]{label}"
+
+
+def _row(neuron: Neuron, source: Source) -> Row:
+    best = neuron.exemplars[:VIEWS]
+    return Row(neuron, [plots.cut(source[e.index].image, e.box) for e in best])
+
+
+def _looks(run: Saved, neurons: Sequence[Neuron], source: Source, target: Target) -> list[Look]:
+    """The best exemplar of each neuron, as the centre and as attention see it."""
+    field, found = run.config.crop.field, []
+    for neuron in neurons[:LOOKS]:
+        image = source[neuron.exemplars[0].index].image
+        cam = np.asarray(target.view_cams(target.preprocess.squash(image)[None]))[0]
+        (peak,), _ = peaks(cam[None])
+        _, centre = target.preprocess.cut(image, (0.5, 0.5), field)
+        _, attention = target.preprocess.cut(image, (float(peak[0]), float(peak[1])), field)
+        heat = plots.enlarged(np.nan_to_num(cam), image.size)
+        found.append(Look(np.asarray(image), heat, centre, attention))
+    return found
+
+
+def _scores(workdir: Path, run: Saved, neuron: Neuron) -> "plots.Figure":
+    images = _array(workdir, run, "embed", "images")
+    features = _array(workdir, run, "embed", "features")
+    rows = np.searchsorted(images, [exemplar.index for exemplar in neuron.exemplars])
+    concepts, base = (_array(workdir, run, "encode", name) for name in ("features", "base"))
+    score = run.config.score
+    return plots.scores(
+        _title(neuron), features[rows], concepts, base, score.kappa or 16.0, score.alpha
+    )
+
+
+def _array(workdir: Path, run: Saved, stage: str, name: str) -> np.ndarray:
+    return Artifact(workdir / "artifacts" / run.result.fingerprints[stage], {}).read(name)

@@ -1,0 +1,159 @@
+"""One image explained: what its foremost neurons respond to, where they look, why they matter."""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float, Float32, UInt8
+from PIL import Image
+
+from jaxdesc.report.pictures import warmed
+from jaxdesc.result import Neuron, write_whole
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Part:
+    """One neuron's part in a prediction.
+
+    Attributes:
+        neuron: what it responds to.
+        contribution: φ, to the class's logit.
+        share: φ as a share of all neurons' positive contributions.
+        where: it looks, over the view, between 0 and 1.
+    """
+
+    neuron: Neuron
+    contribution: float
+    share: float
+    where: Float[np.ndarray, "size size"]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a network predicts a class for an image.
+
+    Attributes:
+        pixels: the view that the network saw.
+        label: the predicted class.
+        names: of the class; empty where the target has none.
+        logit: of the class.
+        probability: of the class, softmax over the logits.
+        parts: of the neurons that contribute most, best first.
+        where: the sample map, Σ φ_k/Σφ × map over the three foremost neurons.
+        class_where: the class map, the same with each neuron's mean contribution over other images
+            of the class; nothing where there were none.
+        agreement: cosine between the two maps; NaN where one is empty.
+    """
+
+    pixels: UInt8[np.ndarray, "size size 3"]
+    label: int
+    names: tuple[str, ...]
+    logit: float
+    probability: float
+    parts: tuple[Part, ...]
+    where: Float32[np.ndarray, "size size"]
+    class_where: Float32[np.ndarray, "size size"] | None = None
+    agreement: float = float("nan")
+
+    @property
+    def title(self) -> str:
+        """The class, and how sure the network is of it."""
+        name = ", ".join(self.names) or f"class {self.label}"
+        return f"{name}: {100 * self.probability:.1f} %, logit {self.logit:.2f}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but the pictures, as JSON values."""
+        return {
+            "class": self.label,
+            "names": list(self.names),
+            "logit": self.logit,
+            "probability": self.probability,
+            "agreement": None if np.isnan(self.agreement) else self.agreement,
+            "neurons": [
+                {
+                    "layer": part.neuron.layer,
+                    "unit": part.neuron.unit,
+                    "concepts": [text for text, _ in part.neuron.concepts],
+                    "contribution": part.contribution,
+                    "share": part.share,
+                }
+                for part in self.parts
+            ],
+        }
+
+    def to_html(self) -> str:
+        """A fragment of HTML with its pictures inside it, for any page or a notebook."""
+        figures = "".join(_html_figure(*panel) for panel in self._panels())
+        return (
+            '<section style="font: 14px/1.4 system-ui, sans-serif">'
+            f"<h3>{escape(self.title)}</h3>"
+            f'<div style="display: flex; flex-wrap: wrap; gap: 16px">{figures}</div></section>'
+        )
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
+
+    def figure(self) -> "Figure":
+        """The view, its maps, and each neuron with its concepts, in one row."""
+        from matplotlib.figure import Figure  # a second: for those who draw
+
+        from jaxdesc.report.style import house_style, show
+
+        panels = self._panels()
+        with house_style():
+            drawn = Figure(figsize=(1.6 * len(panels), 2.3), layout="constrained")
+            for axes, (pixels, head, lines) in zip(
+                drawn.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
+            ):
+                show(axes, pixels)
+                axes.set_title("\n".join([head, *map(_shortened, lines)]), fontsize=7)
+        return drawn
+
+    def save(self, folder: str | Path, name: str) -> list[Path]:
+        """Write it as PNG, SVG and a fragment of HTML."""
+        from jaxdesc.report.style import save
+
+        page = Path(folder) / f"{name}.html"
+        write_whole(page, lambda file: print(self.to_html(), file=file))
+        return [*save(self.figure(), Path(folder), name), page]
+
+    def _panels(self) -> list[tuple[np.ndarray, str, Sequence[str]]]:
+        """Each picture with a heading and lines below it."""
+        panels: list[tuple[np.ndarray, str, Sequence[str]]] = [
+            (self.pixels, "view", [self.title]),
+            (warmed(self.pixels, self.where), "sample map", ["where, of this image"]),
+        ]
+        if self.class_where is not None:
+            agreement = f"cosine with the sample map {self.agreement:.2f}"
+            panels.append((warmed(self.pixels, self.class_where), "class map", [agreement]))
+        for part in self.parts:
+            texts = ", ".join(text for text, _ in part.neuron.concepts[:3])
+            head = f"{part.neuron.layer}[{part.neuron.unit}]"
+            share = f"{100 * part.share:.0f} % (φ = {part.contribution:.2f})"
+            lines = [texts or ", ".join(part.neuron.flags), share]
+            panels.append((warmed(self.pixels, part.where), head, lines))
+        return panels
+
+
+def _shortened(text: str, longest: int = 26) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def _html_figure(pixels: np.ndarray, head: str, lines: Sequence[str]) -> str:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    data = base64.b64encode(file.getvalue()).decode()
+    text = "<br>".join(escape(line) for line in lines)
+    return (
+        '<figure style="margin: 0; width: 160px">'
+        f'<img alt="" width="160" src="data:image/png;base64,{data}">'
+        f"<figcaption><b>{escape(head)}</b><br>{text}</figcaption></figure>"
+    )

@@ -1,0 +1,202 @@
+"""Figures of a run, in the house style: the paper's figures 3 and 4, and what lies behind them."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Float32, UInt8
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from jaxdesc.report.pictures import warmed
+from jaxdesc.report.style import ACCENT, FRAME, INK, MUTED, SERIES, house_style, show
+from jaxdesc.report.tables import similarity_name
+from jaxdesc.result import Neuron
+from jaxdesc.similarity import t_vmf
+
+SIDE = 160  # px of a view
+BINS = 60
+
+
+class Row(NamedTuple):
+    """One neuron as one method sees it: what it found, and the views of its best exemplars."""
+
+    neuron: Neuron
+    views: Sequence[np.ndarray]
+
+
+class Look(NamedTuple):
+    """One image as both views see it, for `views`.
+
+    Attributes:
+        pixels: the whole image.
+        heat: the attention map over it, between 0 and 1.
+        centre, attention: the windows' (left, top, right, bottom) in pixels.
+    """
+
+    pixels: UInt8[np.ndarray, "height width 3"]
+    heat: Float[np.ndarray, "height width"]
+    centre: tuple[float, ...]
+    attention: tuple[float, ...]
+
+
+def cut(image: Image.Image, box: Sequence[float]) -> UInt8[np.ndarray, "side side 3"]:
+    """Cut a window out of an image, for showing; the whole image where there is no box."""
+    left, top, right, bottom = box or (0, 0, image.width, image.height)
+    window = (left, top, right, bottom)
+    return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BICUBIC, window))
+
+
+def enlarged(
+    cam: Float[np.ndarray, "row column"], size: tuple[int, int]
+) -> Float[np.ndarray, "height width"]:
+    """Enlarge a map ≥ 0 to an image's (width, height), its largest value as 1."""
+    scaled = Image.fromarray(np.asarray(cam, np.float32))
+    large = np.asarray(scaled.resize(size, Image.Resampling.BILINEAR))
+    return large / max(float(large.max()), np.finfo(np.float32).tiny)
+
+
+def methods(rows: Sequence[Sequence[Row]], names: Sequence[str]) -> Figure:
+    """Draw neurons × methods, each with its best exemplars and its concepts (the paper's figure 3).
+
+    Args:
+        rows: of each neuron, one `Row` a method.
+        names: of the methods.
+    """
+    count = max(len(row.views) for own in rows for row in own)
+    with house_style():
+        size = (len(names) * (0.62 * count + 0.3), 0.92 * len(rows) + 0.3)
+        drawn = Figure(figsize=size, layout="constrained")
+        blocks = drawn.subfigures(len(rows), len(names), squeeze=False, wspace=0.04)
+        for own, line in zip(rows, blocks, strict=True):
+            for row, block in zip(own, line, strict=True):
+                _draw_row(block, row, count)
+        for name, block in zip(names, blocks[0], strict=True):
+            block.axes[0].annotate(
+                name, (0, 1.5), xycoords="axes fraction", color=ACCENT, annotation_clip=False
+            )
+    return drawn
+
+
+def _draw_row(block: Figure, row: Row, count: int) -> None:
+    panels = block.subplots(1, count, squeeze=False)[0]
+    for panel, view in zip(panels, row.views, strict=False):
+        show(panel, view)
+    for panel in panels[len(row.views) :]:
+        panel.set_axis_off()
+    neuron = row.neuron
+    label = f" {neuron.names[0]}" if neuron.names else ""
+    texts = ", ".join(text for text, _ in neuron.concepts[:3]) or ", ".join(neuron.flags)
+    head = _shortened(f"{neuron.layer}[{neuron.unit}]{label}: {texts}", 12 * count)
+    panels[0].set_title(head, loc="left", fontsize=7)
+
+
+def views(looks: Sequence[Look]) -> Figure:
+    """Draw a column an image: it with its map and both windows, then the centre's and attention's.
+
+    The paper's figure 4. The attention window is framed in full, the centre window in dashes.
+    """
+    with house_style():
+        drawn = Figure(figsize=(1.25 * len(looks) + 0.4, 3.7), layout="constrained")
+        grid = drawn.subplots(3, len(looks), squeeze=False)
+        for look, (whole, middle, bottom) in zip(looks, grid.T, strict=True):
+            image = Image.fromarray(look.pixels)
+            show(whole, warmed(look.pixels, look.heat), look.attention)
+            show(middle, cut(image, look.centre))
+            show(bottom, cut(image, look.attention))
+            left, top, right, under = look.centre
+            across, down = [left, right, right, left, left], [top, top, under, under, top]
+            whole.plot(across, down, color="white", linewidth=0.9, linestyle=(0, (3, 2)))
+        for panel, name in zip(grid[:, 0], ("Grad-CAM", "centre", "attention"), strict=True):
+            panel.annotate(
+                name, (-0.04, 0.5), xycoords="axes fraction", rotation=90, ha="right", va="center",
+                annotation_clip=False, color=FRAME if name == "attention" else INK,
+            )  # fmt: skip
+    return drawn
+
+
+def scores(
+    title: str,
+    exemplars: Float[np.ndarray, "exemplar width"],
+    concepts: Float[np.ndarray, "concept width"],
+    base: Float[np.ndarray, " width"],
+    kappa: float,
+    alpha: float,
+) -> Figure:
+    """Draw how one neuron's scores of all concepts spread, by the cosine and by t-vMF.
+
+    Args:
+        title: of the figure.
+        exemplars: unit image features of the neuron's exemplars.
+        concepts: unit text features.
+        base: unit text feature of the base template.
+        kappa: of t-vMF.
+        alpha: share of the largest score above which concepts are selected: the line.
+    """
+    with house_style():
+        drawn = Figure(figsize=(5.2, 1.9), layout="constrained")
+        panels = drawn.subplots(1, 2, sharey=True)
+        for panel, own, colour in zip(panels, (0.0, kappa), SERIES[1::-1], strict=True):
+            values = mean_scores(exemplars, concepts, base, own)
+            panel.hist(values, BINS, color=colour, alpha=0.85, log=True)
+            limit = alpha * float(values.max())
+            selected = int((values > limit).sum()) if limit > 0 else 0
+            if selected:
+                panel.axvline(limit, color=INK, linewidth=0.8, linestyle=(0, (3, 2)))
+            panel.set_title(f"{similarity_name(own)}: {selected} of {len(values):,} selected")
+            panel.set_xlabel("score")
+        panels[0].set_ylabel("concepts")
+        drawn.suptitle(_shortened(title, 70), fontsize=8, color=MUTED)
+    return drawn
+
+
+def mean_scores(
+    exemplars: Float[np.ndarray, "exemplar width"],
+    concepts: Float[np.ndarray, "concept width"],
+    base: Float[np.ndarray, " width"],
+    kappa: float,
+) -> Float32[np.ndarray, " concept"]:
+    """S of one neuron and all concepts by its definition: the mean of φ(v·W) − φ(v·b)."""
+    similar = np.asarray(t_vmf(exemplars @ concepts.T, kappa))
+    usual = np.asarray(t_vmf(exemplars @ base, kappa))
+    return (similar - usual[:, None]).mean(axis=0, dtype=np.float64).astype(np.float32)
+
+
+def activations(
+    titles: Sequence[str],
+    values: Float[np.ndarray, "image neuron"],
+    exemplars: Sequence[Sequence[float]],
+) -> Figure:
+    """Draw how each neuron's activations spread over all images, its exemplars marked below.
+
+    Args:
+        titles: of the neurons.
+        values: their activations; NaN for an image that could not be used.
+        exemplars: the activations of each one's exemplars.
+    """
+    columns = min(3, len(titles))
+    lines = -(-len(titles) // columns)
+    with house_style():
+        drawn = Figure(figsize=(2.3 * columns, 1.45 * lines), layout="constrained")
+        panels = drawn.subplots(lines, columns, squeeze=False).ravel()
+        for panel, title, own, marked in zip(panels, titles, values.T, exemplars, strict=False):
+            _draw_activations(panel, title, own[~np.isnan(own)], marked)
+        for panel in panels[len(titles) :]:
+            panel.set_axis_off()
+    return drawn
+
+
+def _draw_activations(panel: Axes, title: str, values: np.ndarray, marked: Sequence[float]) -> None:
+    panel.hist(values, BINS, color=SERIES[1], alpha=0.85, log=True)
+    # Below the axis, whatever the counts.
+    panel.plot(
+        marked, np.full(len(marked), -0.06), "|", color=ACCENT, markersize=5, clip_on=False,
+        transform=panel.get_xaxis_transform(),
+    )  # fmt: skip
+    panel.tick_params(axis="x", pad=6)
+    panel.set_title(_shortened(title, 34), loc="left")
+
+
+def _shortened(text: str, longest: int) -> str:
+    return text if len(text) <= longest else f"{text[: longest - 1]}…"
