@@ -6,6 +6,7 @@ BIN := .venv/bin
 
 demo: .venv/.demo
 	$(BIN)/python -m launch.describe --config=configs/scenes.py --workdir=out/scenes
+	$(BIN)/python -m launch.report --workdir=out/scenes
 
 test: .venv/.test
 	$(BIN)/ruff format --check .

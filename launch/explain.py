@@ -28,7 +28,7 @@ from launch import command, inputs
 
 _IMAGE = flags.DEFINE_string("image", None, "The image, a file.")
 _PEERS = flags.DEFINE_integer("peers", 50, "Images of its class for the class map; 0 for none.")
-_NEURONS = flags.DEFINE_integer("neurons", 3, "How many neurons are shown.")
+_FOREMOST = flags.DEFINE_integer("foremost", 3, "How many neurons are shown.")
 
 
 def main() -> None:
@@ -42,11 +42,11 @@ def main() -> None:
     target = load_target(config.target.source, precision=config.precision)
     target = replace(target, classes=load_classes(config.target.classes) or target.classes)
     path = Path(_IMAGE.value)
-    found = explain(target, path, run.result, neurons=_NEURONS.value)
+    found = explain(target, path, run.result, neurons=_FOREMOST.value)
     source = open_source(config.images.source)
     if source.has_labels and _PEERS.value:
         peers = islice(_of_class(source, found.label), _PEERS.value)
-        found = explain(target, path, run.result, peers=peers, neurons=_NEURONS.value)
+        found = explain(target, path, run.result, peers=peers, neurons=_FOREMOST.value)
     # Any character may stand in a file's name, but not in all file systems'.
     name = re.sub(r"[^\w.-]", "_", path.stem)
     written = found.save(workdir / "explanations", name)

@@ -174,7 +174,7 @@ def test_nothing_imports_launch():
             assert not taken & {"absl", "ml_collections", "torch", "tensorflow"}, module
 
 
-DRAWING = ["explained", "plots", "style", "sweeps"]
+DRAWING = ["drawn", "explained", "plots", "style", "sweeps"]
 
 
 def test_only_figures_draw_with_matplotlib_and_leave_its_global_state_alone():

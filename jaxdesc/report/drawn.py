@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from jaxdesc.attention import peaks
+from jaxdesc.config import ScoreConfig
 from jaxdesc.images.example import Source
 from jaxdesc.models.target import Target
 from jaxdesc.report import plots
@@ -36,7 +38,7 @@ def draw(
         runs: the methods side by side.
         source: of their images.
         target: where its Grad-CAM looks.
-        units: the neurons shown.
+        units: the neurons shown, each with an exemplar.
 
     Returns:
         The files.
@@ -81,14 +83,19 @@ def _looks(run: Saved, neurons: Sequence[Neuron], source: Source, target: Target
     return found
 
 
-def _scores(workdir: Path, run: Saved, neuron: Neuron) -> "plots.Figure":
+def _scores(workdir: Path, run: Saved, neuron: Neuron) -> Figure:
     images = _array(workdir, run, "embed", "images")
     features = _array(workdir, run, "embed", "features")
     rows = np.searchsorted(images, [exemplar.index for exemplar in neuron.exemplars])
     concepts, base = (_array(workdir, run, "encode", name) for name in ("features", "base"))
     score = run.config.score
     return plots.scores(
-        _title(neuron), features[rows], concepts, base, score.kappa or 16.0, score.alpha
+        _title(neuron),
+        features[rows],
+        concepts,
+        base,
+        score.kappa or ScoreConfig.kappa,
+        score.alpha,
     )
 
 

@@ -7,16 +7,18 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from PIL import Image
 
 from jaxdesc.report.pictures import warmed
 from jaxdesc.report.style import ACCENT, FRAME, INK, MUTED, SERIES, house_style, show
 from jaxdesc.report.tables import similarity_name
 from jaxdesc.result import Neuron
-from jaxdesc.similarity import t_vmf
+from jaxdesc.similarity import t_vmf_difference
 
 SIDE = 160  # px of a view
 BINS = 60
+CELL, PITCH, GUTTER, CAPTION, MARGIN = 0.62, 0.66, 0.3, 0.22, 0.06  # inches
 
 
 class Row(NamedTuple):
@@ -65,31 +67,31 @@ def methods(rows: Sequence[Sequence[Row]], names: Sequence[str]) -> Figure:
         names: of the methods.
     """
     count = max(len(row.views) for own in rows for row in own)
+    wide, high = count * PITCH + GUTTER, PITCH + CAPTION
+    size = (len(names) * wide - GUTTER + 2 * MARGIN, len(rows) * high + CAPTION + MARGIN)
     with house_style():
-        size = (len(names) * (0.62 * count + 0.3), 0.92 * len(rows) + 0.3)
-        drawn = Figure(figsize=size, layout="constrained")
-        blocks = drawn.subfigures(len(rows), len(names), squeeze=False, wspace=0.04)
-        for own, line in zip(rows, blocks, strict=True):
-            for row, block in zip(own, line, strict=True):
-                _draw_row(block, row, count)
-        for name, block in zip(names, blocks[0], strict=True):
-            block.axes[0].annotate(
-                name, (0, 1.5), xycoords="axes fraction", color=ACCENT, annotation_clip=False
-            )
+        drawn = Figure(figsize=size)
+        for column, name in enumerate(names):
+            at = (MARGIN + column * wide) / size[0], 1 - 0.6 * CAPTION / size[1]
+            drawn.text(*at, name, color=ACCENT, va="center")
+        for line, own in enumerate(rows):
+            top = size[1] - CAPTION - line * high
+            for column, row in enumerate(own):
+                _draw_row(drawn, row, MARGIN + column * wide, top, 13 * count)
     return drawn
 
 
-def _draw_row(block: Figure, row: Row, count: int) -> None:
-    panels = block.subplots(1, count, squeeze=False)[0]
-    for panel, view in zip(panels, row.views, strict=False):
-        show(panel, view)
-    for panel in panels[len(row.views) :]:
-        panel.set_axis_off()
+def _draw_row(drawn: Figure, row: Row, left: float, top: float, letters: int) -> None:
+    """Draw one neuron of one method with its upper left corner there, in inches."""
+    width, height = drawn.get_size_inches()
     neuron = row.neuron
     label = f" {neuron.names[0]}" if neuron.names else ""
     texts = ", ".join(text for text, _ in neuron.concepts[:3]) or ", ".join(neuron.flags)
-    head = _shortened(f"{neuron.layer}[{neuron.unit}]{label}: {texts}", 12 * count)
-    panels[0].set_title(head, loc="left", fontsize=7)
+    head = _shortened(f"{neuron.layer}[{neuron.unit}]{label}: {texts}", letters)
+    drawn.text(left / width, (top - 0.5 * CAPTION) / height, head, va="center", fontsize=7)
+    for place, view in enumerate(row.views):
+        corner = (left + place * PITCH) / width, (top - CAPTION - CELL) / height
+        show(drawn.add_axes((*corner, CELL / width, CELL / height)), view)
 
 
 def views(looks: Sequence[Look]) -> Figure:
@@ -139,7 +141,8 @@ def scores(
         panels = drawn.subplots(1, 2, sharey=True)
         for panel, own, colour in zip(panels, (0.0, kappa), SERIES[1::-1], strict=True):
             values = mean_scores(exemplars, concepts, base, own)
-            panel.hist(values, BINS, color=colour, alpha=0.85, log=True)
+            panel.hist(values, BINS, color=colour, alpha=0.85)
+            _count_logarithmically(panel)
             limit = alpha * float(values.max())
             selected = int((values > limit).sum()) if limit > 0 else 0
             if selected:
@@ -158,9 +161,13 @@ def mean_scores(
     kappa: float,
 ) -> Float32[np.ndarray, " concept"]:
     """S of one neuron and all concepts by its definition: the mean of φ(v·W) − φ(v·b)."""
-    similar = np.asarray(t_vmf(exemplars @ concepts.T, kappa))
-    usual = np.asarray(t_vmf(exemplars @ base, kappa))
-    return (similar - usual[:, None]).mean(axis=0, dtype=np.float64).astype(np.float32)
+    usual = (exemplars @ base)[:, None]
+    gained = np.asarray(
+        t_vmf_difference(
+            exemplars @ concepts.T, np.broadcast_to(usual, (len(exemplars), len(concepts))), kappa
+        )
+    )
+    return gained.mean(axis=0, dtype=np.float64).astype(np.float32)
 
 
 def activations(
@@ -188,7 +195,8 @@ def activations(
 
 
 def _draw_activations(panel: Axes, title: str, values: np.ndarray, marked: Sequence[float]) -> None:
-    panel.hist(values, BINS, color=SERIES[1], alpha=0.85, log=True)
+    panel.hist(values, BINS, color=SERIES[1], alpha=0.85)
+    _count_logarithmically(panel)
     # Below the axis, whatever the counts.
     panel.plot(
         marked, np.full(len(marked), -0.06), "|", color=ACCENT, markersize=5, clip_on=False,
@@ -196,6 +204,13 @@ def _draw_activations(panel: Axes, title: str, values: np.ndarray, marked: Seque
     )  # fmt: skip
     panel.tick_params(axis="x", pad=6)
     panel.set_title(_shortened(title, 34), loc="left")
+
+
+def _count_logarithmically(panel: Axes) -> None:
+    """Counts on a logarithmic axis, without the formulas by which matplotlib labels one."""
+    panel.set_yscale("log")
+    panel.yaxis.set_major_formatter("{x:,.0f}")
+    panel.yaxis.set_minor_formatter(NullFormatter())
 
 
 def _shortened(text: str, longest: int) -> str:

@@ -51,7 +51,7 @@ def image(tmp_path):
 
 def test_an_image_is_explained(run, networks, image, tmp_path):
     workdir = write(tmp_path / "run", networks, "layer4")
-    code, output, error = run(workdir=workdir, image=image, peers=2, neurons=4)
+    code, output, error = run(workdir=workdir, image=image, peers=2, foremost=4)
     assert not code, error
     text, last = output.rsplit("}\n", 1)
     found = json.loads(text + "}")

@@ -79,6 +79,10 @@ def test_bad_input_is_one_sentence(run, workdirs, tmp_path):
             {"workdir": workdirs / "ours", "beside": workdirs / "others"},
             r"--beside has other images \(scenes:count=7\) than --workdir \(scenes:count=6\)",
         ),
+        (
+            {"workdir": workdirs / "ours", "figures": "true", "neurons": "0,5"},
+            "--neurons has '5': expected numbers of neurons between commas, up to 4",
+        ),
     ):
         code, output, error = run(**flags)
         assert (code, output) == (2, "")

@@ -1,0 +1,92 @@
+"""The figures of a run: each has its neurons' own arrays and images."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from jaxdesc.config import Config, CropConfig
+from jaxdesc.report import drawn, plots
+from jaxdesc.report.saved import Saved
+from jaxdesc.store import Store
+from tests.plain_target import plain_target
+from tests.report.made_up import Colours, layer
+
+IMAGES, NEURONS, EXEMPLARS = 12, 5, 3
+
+
+@pytest.fixture
+def arrays(rng):
+    features = rng.normal(size=(IMAGES, 4)).astype(np.float32)
+    concepts = rng.normal(size=(9, 4)).astype(np.float32)
+    return {
+        "activate": {"activations": rng.normal(size=(IMAGES, NEURONS)).astype(np.float32)},
+        # As embed leaves them: only the exemplars' images, in order.
+        "embed": {"images": np.arange(IMAGES), "features": features},
+        "encode": {"features": concepts, "base": concepts[0]},
+    }
+
+
+@pytest.fixture
+def run(tmp_path, arrays):
+    found = {}
+    store = Store(tmp_path / "artifacts")
+    for stage, own in arrays.items():
+
+        def compute(drafts, own=own):
+            for name, values in own.items():
+                drafts["it"].write(name, values)
+
+        found[stage] = store.stages(stage, {"it": {"stage": stage}}, compute)["it"].name
+    result = replace(layer(NEURONS, IMAGES, EXEMPLARS), fingerprints=found)
+    return Saved(Config(crop=CropConfig(field=0.9)), {}, result, {})
+
+
+def test_every_figure_of_its_own_neurons(run, arrays, tmp_path, monkeypatch):
+    asked = {}
+    for name in ("methods", "views", "activations", "scores"):
+        usual = getattr(plots, name)
+
+        def listening(*given, name=name, usual=usual):
+            asked.setdefault(name, []).append(given)
+            return usual(*given)
+
+        monkeypatch.setattr(plots, name, listening)
+    source = Colours(IMAGES)
+    paths = drawn.draw(tmp_path / "f", tmp_path, [run, run], source, plain_target(), [4, 1])
+    names = {"methods", "views", "activations", "scores_fc_4", "scores_fc_1"}
+    assert {path.stem for path in paths} == names
+    assert {path.suffix for path in paths} == {".svg", ".png"}
+    assert all(path.stat().st_size for path in paths)
+
+    ((rows, methods),) = asked["methods"]
+    assert methods == ["attention view, t-vMF κ=16"] * 2
+    assert [[row.neuron.unit for row in own] for own in rows] == [[4, 4], [1, 1]]
+    for row in (row for own in rows for row in own):
+        colours = [view[80, 80].tolist() for view in row.views]
+        assert colours == [
+            list(source[e.index].image.getpixel((0, 0))) for e in row.neuron.exemplars
+        ]
+
+    ((titles, values, marked),) = asked["activations"]
+    assert titles == ["fc[4] thing 4", "fc[1] thing 1"]
+    np.testing.assert_array_equal(values, arrays["activate"]["activations"][:, [4, 1]])
+    assert marked[1] == [exemplar.activation for exemplar in run.result[1].exemplars]
+
+    for unit, (_, features, concepts, base, kappa, alpha) in zip(
+        [4, 1], asked["scores"], strict=True
+    ):
+        rows = [exemplar.index for exemplar in run.result[unit].exemplars]
+        np.testing.assert_array_equal(features, arrays["embed"]["features"][rows])
+        np.testing.assert_array_equal(concepts, arrays["encode"]["features"])
+        np.testing.assert_array_equal(base, arrays["encode"]["base"])
+        assert (kappa, alpha) == (16.0, 0.95)
+
+    ((looks,),) = asked["views"]
+    for unit, look in zip([4, 1], looks, strict=True):
+        width, height = source[run.result[unit].exemplars[0].index].image.size
+        left, top, right, bottom = look.centre
+        np.testing.assert_allclose((left + right) / 2, width / 2, atol=1.5)
+        np.testing.assert_allclose((top + bottom) / 2, height / 2, atol=1.5)
+        assert look.pixels.shape == (height, width, 3)
+        assert look.heat.shape == (height, width)

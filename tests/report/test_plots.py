@@ -1,0 +1,125 @@
+"""Figures: the numbers they show, the files they become, names of any kind."""
+
+import re
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+
+from jaxdesc.report import plots
+from jaxdesc.report.pictures import warmed
+from jaxdesc.report.plots import Look, Row
+from jaxdesc.report.style import house_style, save
+from jaxdesc.result import Neuron
+from tests.reference import scoring as reference
+
+HOSTILE = "$\\frac{1$ <b>&"
+
+
+def neuron(unit, *texts, flags=()):
+    return Neuron("fc", unit, tuple((text, 0.5) for text in texts), 0.5, 0.4, (), flags, ("star",))
+
+
+def texts_of(figure):
+    return [text.get_text() for text in figure.findobj(matplotlib.text.Text) if text.get_text()]
+
+
+def test_neurons_beside_methods():
+    view = np.zeros((plots.SIDE, plots.SIDE, 3), np.uint8)
+    rows = [
+        [Row(neuron(0, HOSTILE), [view] * 3), Row(neuron(0, flags=("dead",)), [view])],
+        [Row(neuron(1, "a" * 90), [view] * 2), Row(neuron(1, "b", "c", "d", "e"), [])],
+    ]
+    drawn = plots.methods(rows, ["ours", "WWW"])
+    assert len(drawn.axes) == 6
+    texts = texts_of(drawn)
+    assert {"ours", "WWW", "fc[0] star: dead", "fc[1] star: b, c, d"} <= set(texts)
+    assert f"fc[0] star: {HOSTILE}" in texts
+    assert max(map(len, texts)) == 3 * 13
+
+
+def test_both_views_of_an_image(rng):
+    pixels = rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)
+    look = Look(pixels, np.ones((40, 60)), (10.0, 0.0, 50.0, 40.0), (20.0, 0.0, 60.0, 40.0))
+    drawn = plots.views([look, look])
+    whole, _, centre, _, attention, _ = drawn.axes
+    (frame,) = whole.patches
+    assert frame.get_xy() == (19.5, -0.5)
+    assert (frame.get_width(), frame.get_height()) == (40, 40)
+    for panel, left in ((centre, 10), (attention, 20)):
+        small = Image.fromarray(pixels[:, left : left + 40]).resize(
+            (plots.SIDE, plots.SIDE), Image.Resampling.BICUBIC
+        )
+        shown = panel.images[0].get_array().astype(int)
+        # What lies beside a window has a part in its border.
+        np.testing.assert_allclose(shown[:, 8:-8], np.asarray(small)[:, 8:-8], atol=1)
+
+
+def test_a_map_is_enlarged_to_the_image():
+    large = plots.enlarged(np.array([[0.0, 0.5], [0.0, 0.25]]), (6, 4))
+    assert large.shape == (4, 6)
+    assert large.max() == 1
+    assert large[0, 0] == 0
+    assert large[-1, -1] == 0.5
+    assert plots.enlarged(np.zeros((2, 2)), (3, 3)).max() == 0
+
+
+def test_a_map_dims_and_warms():
+    pixels = np.full((1, 2, 3), 100, np.uint8)
+    # 0: 40 % of the picture, the rest black; 1: 78 % of it, 22 % of (255, 110, 30).
+    wanted = [[[40, 40, 40], [134, 102, 85]]]
+    np.testing.assert_array_equal(warmed(pixels, np.array([[0.0, 1.0]])), wanted)
+
+
+@pytest.mark.parametrize("kappa", [0.0, 16.0])
+def test_scores_are_those_of_the_definition(rng, kappa):
+    def unit(*shape):
+        rows = rng.normal(size=shape).astype(np.float32)
+        return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
+
+    exemplars, concepts, base = unit(5, 8), unit(30, 8), unit(8)
+    found = plots.mean_scores(exemplars, concepts, base, kappa)
+    wanted = reference.scores(exemplars, [range(5)], concepts, base, kappa)[0]
+    np.testing.assert_allclose(found, wanted, atol=1e-6)
+    drawn = plots.scores(HOSTILE, exemplars, concepts, base, 16.0, 0.95)
+    selected = [int((own > 0.95 * own.max()).sum()) for own in (
+        plots.mean_scores(exemplars, concepts, base, 0.0),
+        plots.mean_scores(exemplars, concepts, base, 16.0),
+    )]  # fmt: skip
+    assert [panel.get_title() for panel in drawn.axes] == [
+        f"cosine: {selected[0]} of 30 selected",
+        f"t-vMF κ=16: {selected[1]} of 30 selected",
+    ]
+    for panel in drawn.axes:
+        assert sum(bar.get_height() for bar in panel.patches) == 30
+
+
+def test_activations_and_their_exemplars(rng):
+    values = rng.normal(size=(50, 4))
+    values[3] = np.nan  # an image that was skipped
+    exemplars = [np.sort(own[~np.isnan(own)])[::-1][:6].tolist() for own in values.T]
+    drawn = plots.activations(["a", "b", "c", HOSTILE], values, exemplars)
+    for panel, marked in zip(drawn.axes, exemplars, strict=False):
+        assert sum(bar.get_height() for bar in panel.patches) == 49
+        np.testing.assert_array_equal(panel.lines[0].get_xdata(), marked)
+    assert drawn.axes[3].get_title(loc="left") == HOSTILE
+
+
+def test_files_are_the_same_twice_and_settings_come_back(tmp_path, rng):
+    before = dict(matplotlib.rcParams)
+    values = rng.normal(size=(50, 1))
+
+    def written(folder):
+        return save(plots.activations([HOSTILE], values, [[1.0]]), folder, "a")
+
+    first, second = written(tmp_path / "first"), written(tmp_path / "second")
+    assert [path.name for path in first] == ["a.svg", "a.png"]
+    for one, other in zip(first, second, strict=True):
+        assert one.read_bytes() == other.read_bytes()
+    svg = first[0].read_text()
+    assert "$\\frac{1$ &lt;b&gt;&amp;" in svg
+    assert not re.search(r"mathdefault|<script", svg)
+    assert dict(matplotlib.rcParams) == before
+    with house_style():
+        assert dict(matplotlib.rcParams) != before
