@@ -12,6 +12,7 @@ from jaxdesc.images.preprocess import Preprocess
 from jaxdesc.models.encoder import load_clip
 from jaxdesc.models.sentence import load_sentence_encoder
 from jaxdesc.models.target import Target, load_target
+from jaxdesc.report.notebook import write_report
 from jaxdesc.result import Neuron, Result
 
 __all__ = [
@@ -29,4 +30,5 @@ __all__ = [
     "load_sentence_encoder",
     "load_target",
     "similarity",
+    "write_report",
 ]

@@ -1,0 +1,44 @@
+"""The report of a result that is at hand, rather than in a working directory."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from jaxdesc.images.sources import Source, open_source
+from jaxdesc.models.target import Target
+from jaxdesc.report import page, pictures
+from jaxdesc.report.page import Method
+from jaxdesc.result import Result
+
+
+def write_report(
+    found: Result,
+    folder: str | Path,
+    *,
+    images: str | Source,
+    target: Target | None = None,
+    title: str = "What each neuron responds to",
+    beside: Mapping[str, Result] | None = None,
+) -> Path:
+    """Write the page of a result: every neuron with its concepts and exemplars.
+
+    Args:
+        found: what it shows.
+        folder: where to; it opens from there without a network.
+        images: the source that was described.
+        target: whose Grad-CAM is shown over the exemplars; no heatmaps where None.
+        title: of the page.
+        beside: other results of the same neurons on the same images, by their names.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: results of other neurons, or images that can't be used.
+    """
+    source = open_source(images) if isinstance(images, str) else images
+    results = {"this result": found} | dict(beside or {})
+    methods = [Method(name, own, own.metrics_dict()) for name, own in results.items()]
+    indices = {e.index for own in results.values() for neuron in own for e in neuron.exemplars}
+    looked = pictures.look(source, sorted(indices), target)
+    page.write(Path(folder), page.files(title, methods, looked))
+    return Path(folder) / "index.html"
