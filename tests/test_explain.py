@@ -101,7 +101,7 @@ def test_a_fragment_escapes_whatever_it_shows(explained):
 def test_saved_as_pictures_and_a_fragment(explained, tmp_path):
     paths = explained.save(tmp_path / "new", "a")
     assert sorted(path.name for path in paths) == ["a.html", "a.png", "a.svg"]
-    assert Image.open(tmp_path / "new" / "a.png").size == (1920, 460)
+    assert Image.open(tmp_path / "new" / "a.png").size == (1920, 420)
     svg = (tmp_path / "new" / "a.svg").read_text()
     assert "&lt;script&gt;" in svg  # text, and no formula
     again = explained.save(tmp_path / "again", "a")

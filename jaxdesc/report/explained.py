@@ -66,8 +66,12 @@ class Explanation:
     @property
     def title(self) -> str:
         """The class, and how sure the network is of it."""
+        name, (sureness,) = self._title()
+        return f"{name}: {sureness}"
+
+    def _title(self) -> tuple[str, list[str]]:
         name = ", ".join(self.names) or f"class {self.label}"
-        return f"{name}: {100 * self.probability:.1f} %, logit {self.logit:.2f}"
+        return name, [f"{100 * self.probability:.1f} %, logit {self.logit:.2f}"]
 
     def to_dict(self) -> dict[str, Any]:
         """All but the pictures, as JSON values."""
@@ -109,12 +113,12 @@ class Explanation:
 
         panels = self._panels()
         with house_style():
-            drawn = Figure(figsize=(1.6 * len(panels), 2.3), layout="constrained")
+            drawn = Figure(figsize=(1.6 * len(panels), 2.1), layout="constrained")
             for axes, (pixels, head, lines) in zip(
                 drawn.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
             ):
                 show(axes, pixels)
-                axes.set_title("\n".join([head, *map(_shortened, lines)]), fontsize=7)
+                axes.set_title("\n".join(map(_shortened, [head, *lines])), fontsize=7)
         return drawn
 
     def save(self, folder: str | Path, name: str) -> list[Path]:
@@ -128,11 +132,11 @@ class Explanation:
     def _panels(self) -> list[tuple[np.ndarray, str, Sequence[str]]]:
         """Each picture with a heading and lines below it."""
         panels: list[tuple[np.ndarray, str, Sequence[str]]] = [
-            (self.pixels, "view", [self.title]),
+            (self.pixels, *self._title()),
             (warmed(self.pixels, self.where), "sample map", ["where, of this image"]),
         ]
         if self.class_where is not None:
-            agreement = f"cosine with the sample map {self.agreement:.2f}"
+            agreement = f"to sample map: cos {self.agreement:.2f}"
             panels.append((warmed(self.pixels, self.class_where), "class map", [agreement]))
         for part in self.parts:
             texts = ", ".join(text for text, _ in part.neuron.concepts[:3])
