@@ -16,7 +16,7 @@ from jaxdesc.report.plots import Look, Row
 from jaxdesc.report.saved import Saved
 from jaxdesc.report.style import save
 from jaxdesc.result import Neuron
-from jaxdesc.store import Artifact
+from jaxdesc.store import Artifact, Place
 
 VIEWS = 5  # exemplars a neuron
 LOOKS = 6  # images of the figure of both views
@@ -100,4 +100,5 @@ def _scores(workdir: Path, run: Saved, neuron: Neuron) -> Figure:
 
 
 def _array(workdir: Path, run: Saved, stage: str, name: str) -> np.ndarray:
-    return Artifact(workdir / "artifacts" / run.result.fingerprints[stage], {}).read(name)
+    place = Place(workdir / "artifacts" / run.result.fingerprints[stage])
+    return Artifact(place, {}).read(name)
