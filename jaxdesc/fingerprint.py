@@ -26,7 +26,7 @@ def of_inputs(inputs: Mapping[str, Any]) -> str:
         16 hexadecimal digits.
     """
     text = json.dumps([_code(), inputs], sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
 
 def of_text(text: str) -> str:

@@ -102,7 +102,7 @@ def relevant_options(crop: CropConfig, source: Source) -> dict[str, Any]:
 
 def _window_seed(crop: CropConfig, source: Source) -> int:
     """Mixed with the source's name, lest every probe set's image i got the same random window."""
-    return crop.seed ^ zlib.crc32(source.spec.encode())
+    return crop.seed ^ zlib.crc32(source.spec.encode("utf-8", "backslashreplace"))
 
 
 def cut_views(

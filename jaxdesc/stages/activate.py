@@ -113,10 +113,10 @@ def _rows(
     """Wait for a batch's activations; NaN stands for an image that can't be used."""
     views, skipped = batch.views[view], np.array([bool(reason) for reason in batch.skipped])
     values = np.array(activations, np.float32)[: len(skipped)]
-    if np.isnan(values[~skipped]).any():
+    if not np.isfinite(values[~skipped]).all():
         raise InputError(
-            f"Layer {config.layer!r} of {target.name} gives NaN: its weights or its preprocessing "
-            "are broken; check the checkpoint."
+            f"Layer {config.layer!r} of {target.name} gives NaN or infinity: its weights or its "
+            "preprocessing are broken; check the checkpoint."
         )
     values[skipped] = np.nan
     return {

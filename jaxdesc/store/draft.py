@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxdesc.errors import InputError
 from jaxdesc.store.artifact import Manifest, Shard, read_records, tidy, write_record
 from jaxdesc.store.place import Place
 
@@ -49,6 +50,7 @@ class Draft:
     committed: Callable[[], None] = lambda: None
     _arrays: dict[str, Any] = field(default_factory=dict)
     _dropped: set[str] = field(default_factory=set)
+    _count: int = 0
 
     def write(self, array: str, values: np.ndarray) -> None:
         """Write one array whole."""
@@ -63,6 +65,7 @@ class Draft:
 
         Shard k belongs to process k modulo their number, so that processes need not agree on more.
         """
+        self._count = count
         done = read_records(self.place)
         return [k for k in range(self.process, count, self.processes) if k not in done]
 
@@ -101,6 +104,20 @@ class Draft:
     def drop(self, array: str) -> None:
         """Leave an array out of the finished artifact; it is deleted once that is finished."""
         self._dropped.add(array)
+
+    def check_complete(self) -> None:
+        """Look whether every shard that was asked for is there.
+
+        Raises:
+            InputError: one is not, since its process works elsewhere.
+        """
+        absent = set(range(self._count)) - set(read_records(self.place))
+        if absent:
+            raise InputError(
+                f"{self.place} lacks {len(absent)} of {self._count} shards, the first of them "
+                f"number {min(absent)}: see to it that all processes of the run write there, and "
+                "start again."
+            )
 
     def finish(self, inputs: Mapping[str, Any]) -> None:
         """Write the manifest: from here on, it is an artifact."""

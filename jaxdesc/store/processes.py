@@ -37,10 +37,10 @@ class Processes:
         return self.index == 0
 
     def sync(self, where: str) -> None:
-        """Wait until all have come here (`jax.distributed`); nothing for one process.
+        """Wait until all have come to the same place (`jax.distributed`); nothing for one process.
 
         Raises:
-            InputError: one of them has died.
+            InputError: one of them has died, or works on something else.
         """
         if self.count == 1:
             return
@@ -48,6 +48,11 @@ class Processes:
 
         try:
             multihost_utils.sync_global_devices(where)
+        except AssertionError as error:
+            raise InputError(
+                f"The processes of this run disagree at {where}: give all of them the same config, "
+                "images, weights and version of jaxdesc."
+            ) from error
         except Exception as error:  # of whatever type the transport has
             raise InputError(_lost("another process")) from error
 

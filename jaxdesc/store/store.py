@@ -94,7 +94,7 @@ class Store:
             if self.processes.leads:
                 for place in places.values():
                     self._repair(place)
-            self.processes.sync(f"{name} looked at")
+            self.processes.sync(" ".join(place.name for place in places.values()))
             missing = {key: place for key, place in places.items() if not _finished(place)}
             self.processes.sync(f"{name} begun")
             if missing:
@@ -121,6 +121,7 @@ class Store:
             self.processes.sync(f"{name} computed")
             if self.processes.leads:
                 for key, draft in drafts.items():
+                    draft.check_complete()
                     if finish:
                         finish(draft)
                     draft.finish(inputs[key])

@@ -1,4 +1,5 @@
 import json
+import re
 
 import jax.numpy as jnp
 import numpy as np
@@ -316,6 +317,24 @@ def test_a_working_directory_that_can_t_be_written(tmp_path):
     for place in (tmp_path / "file" / "artifacts", tmp_path / "file"):
         with pytest.raises(InputError, match=r"^The folder .*/file(/artifacts)? can't be made"):
             one(Store(place), "stage", {}, pytest.fail)
+
+
+def test_an_artifact_that_lacks_a_shard_is_not_finished(store):
+    """As where another process writes to another disk."""
+
+    def compute(drafts):
+        shards = Shards(5, 1)
+        assert drafts[""].missing(5) == [0, 1, 2, 3, 4]
+        for shard in (0, 2, 4):
+            drafts[""].commit(shard, {"rows": np.zeros((1, 2))}, shards)
+
+    with pytest.raises(InputError) as error:
+        store.stages("stage", {"": {}}, compute, lambda draft: None)
+    assert re.fullmatch(
+        r"/.*/stage-\w+ lacks 2 of 5 shards, the first of them number 1: see to it that all "
+        r"processes of the run write there, and start again\.",
+        str(error.value),
+    )
 
 
 def test_every_shard_is_some_process_s(store):

@@ -54,7 +54,7 @@ def programs(tmp_path_factory):
 class Together:
     """Processes of one run, and what they print."""
 
-    def __init__(self, flags, folder, workdir, count, programs, dead=None):
+    def __init__(self, flags, folder, workdir, count, programs, dead=None, each=None):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -62,7 +62,11 @@ class Together:
         self.outputs = [folder / f"{index}-of-{count}" for index in range(count)]
         self.processes = [
             begin(
-                launch, [*own, f"--processes={count}", f"--process={index}"], output, dead, programs
+                launch,
+                [*own, f"--processes={count}", f"--process={index}", *(each or {index: []})[index]],
+                output,
+                dead,
+                programs,
             )
             for index, output in enumerate(self.outputs)
         ]
@@ -192,6 +196,19 @@ def test_one_dies_and_another_number_goes_on(how, victim, flags, programs, alone
     three = Together(flags, tmp_path, workdir, 3, programs)
     assert three.codes() == [0] * 3, three.told()
     assert found(workdir) == alone
+
+
+def test_processes_that_disagree(flags, programs, tmp_path):
+    together = Together(
+        flags, tmp_path, tmp_path / "run", 2, programs, each=[[], ["--config.crop.view=centre"]]
+    )
+    assert together.codes() == [2, 2], together.told()
+    for output in together.outputs:
+        told = output.read_text()
+        assert (
+            "error: The processes of this run disagree at activate-" in told or "has died" in told
+        )
+    assert "The processes of this run disagree at activate-" in together.told()
 
 
 def test_flags_that_do_not_fit(flags, tmp_path):
