@@ -139,7 +139,7 @@ def _shares(
     alpha: float,
 ) -> Stability:
     most = np.repeat(largest, selection.counts, axis=0).astype(np.float64)
-    selected = (own > np.maximum(alpha * most, 0)).mean(axis=1)
+    selected = (own > alpha * most).mean(axis=1)  # where none is positive, none is above it
     leading = (own >= most - _ROUNDING * np.abs(most)).mean(axis=1)
     top, has = np.full(len(selection.counts), np.nan), selection.counts > 0
     top[has] = leading[(np.cumsum(selection.counts) - selection.counts)[has]]

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxdesc.evaluation.null import null, random_sets, significance
+from jaxdesc.evaluation.null import Null, null, random_sets, significance
 from jaxdesc.evaluation.planted import HUB, Recipe, plant
 from jaxdesc.evaluation.statistics import at_least, false_discovery
-from jaxdesc.scoring import discover
+from jaxdesc.scoring import Selection, discover
 from tests.reference import null as reference
 from tests.reference import scoring
 from tests.scoring.features import problem
@@ -51,6 +51,23 @@ def test_significance_equals_the_definition():
     np.testing.assert_array_equal(found.q, false_discovery(found.p))
     np.testing.assert_array_equal(found.significant, found.q <= 0.3)
     assert found.named.tolist() == [found.significant[owners == i].any() for i in range(12)]
+
+
+def test_a_set_that_just_reaches_a_z_counts():
+    given = Null(
+        np.zeros(3), np.ones(3), np.array([1.0, 2.0, 2.0, 3.0]), np.zeros(3), np.array([0])
+    )
+    selection = Selection(
+        counts=np.array([2, 0, 1]),
+        concepts=np.array([0, 2, 1], np.int32),
+        scores=np.array([2.0, 1.5, 9.0], np.float32),
+        maximum=np.array([2.0, 0.0, 9.0], np.float32),
+        threshold=np.array([1.0, 0.0, 5.0]),
+    )
+    found = significance(given, selection, level=0.61)
+    np.testing.assert_allclose(found.p, [4 / 5, 4 / 5, 1 / 5])
+    np.testing.assert_allclose(found.q, [4 / 5, 4 / 5, 3 / 5])
+    assert found.named.tolist() == [False, False, True]
 
 
 def test_sets_are_random_and_without_repeats():
