@@ -501,7 +501,7 @@ def test_nan_activations_are_an_error(layer, tmp_path, clip):
 
     target = plain_target.plain_target(trunk=trunk, name="mine")
     config = changed(CONFIG, target={"layer": layer})
-    message = f"^Layer '{layer}' of mine gives NaN: its weights or its preprocessing are broken"
+    message = f"^Layer '{layer}' of mine gives NaN or infinity: its weights or its preprocessing "
     with pytest.raises(InputError, match=message):
         run(tmp_path, config, target, clip, Album(30))
     assert not [*(tmp_path / "artifacts").glob("activate*")]

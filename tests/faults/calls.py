@@ -171,7 +171,7 @@ case(
 case(
     "describe: NaN in weights",
     asked(network=not_a_number()),
-    "Layer 'fc' of mine gives NaN: its weights or its preprocessing are broken; check "
+    "Layer 'fc' of mine gives NaN or infinity: its weights or its preprocessing are broken; check "
     "the checkpoint.",
 )
 case(
