@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -78,9 +79,14 @@ def open_run() -> tuple[Run, Place]:
     for other in config.ablation.vocabularies:
         open_vocabulary(config, other)
     precision = config.precision
-    target = load_target(config.target.source, revision=config.target.revision, precision=precision)
+    with ThreadPoolExecutor(1) as beside:  # the two are read in seconds, on cores of their own
+        own = config.clip
+        reading = beside.submit(load_clip, own.source, revision=own.revision, precision=precision)
+        target = load_target(
+            config.target.source, revision=config.target.revision, precision=precision
+        )
+        clip = reading.result()
     target = replace(target, classes=load_classes(config.target.classes) or target.classes)
-    clip = load_clip(config.clip.source, revision=config.clip.revision, precision=precision)
     inputs = Inputs(target, clip, source, vocabulary, scorer=clip)
     store = Store(workdir.at("artifacts"), together, command.stop_if_asked)
     run = Run(config, inputs, store, QUIET.value or not together.leads, began=STARTED)
