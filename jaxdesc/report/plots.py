@@ -46,7 +46,8 @@ class Look(NamedTuple):
 def cut(image: Image.Image, box: Sequence[float]) -> UInt8[np.ndarray, "side side 3"]:
     """Cut a window out of an image, for showing; the whole image where there is no box."""
     left, top, right, bottom = box or (0, 0, image.width, image.height)
-    window = (left, top, right, bottom)
+    # In single precision a window may end a hair outside.
+    window = (max(left, 0), max(top, 0), min(right, image.width), min(bottom, image.height))
     return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BICUBIC, window))
 
 

@@ -68,7 +68,7 @@ def _neuron(unit, rng, ranking, names):
         maximum=best,
         threshold=0.95 * best,
         exemplars=tuple(
-            Exemplar(f"photos/colour {index}.jpg", float(value), _box(index), index)
+            Exemplar(f"photos/colour {index}.jpg", float(value), box_of(index), index)
             for index, value in zip(ranking, activations, strict=True)
         ),
         flags=("dead", "no concept") if unit % 10 == 9 else (),
@@ -76,7 +76,7 @@ def _neuron(unit, rng, ranking, names):
     )
 
 
-def _box(index):
+def box_of(index):
     """The left or the lower part of an image, as large as its shorter side allows."""
     width, height = SIZES[index % len(SIZES)]
     side = 0.75 * min(width, height)

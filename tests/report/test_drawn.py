@@ -8,11 +8,13 @@ import pytest
 from jaxdesc.config import Config, CropConfig
 from jaxdesc.report import drawn, plots
 from jaxdesc.report.saved import Saved
+from jaxdesc.result import Result
 from jaxdesc.store import Store
 from tests.plain_target import plain_target
 from tests.report.made_up import Colours, layer
 
 IMAGES, NEURONS, EXEMPLARS = 12, 5, 3
+FIRST = 4  # images before it are nobody's exemplar; their shapes come round after four
 
 
 @pytest.fixture
@@ -22,7 +24,7 @@ def arrays(rng):
     return {
         "activate": {"activations": rng.normal(size=(IMAGES, NEURONS)).astype(np.float32)},
         # As embed leaves them: only the exemplars' images, in order.
-        "embed": {"images": np.arange(IMAGES), "features": features},
+        "embed": {"images": np.arange(IMAGES) + FIRST, "features": features},
         "encode": {"features": concepts, "base": concepts[0]},
     }
 
@@ -38,7 +40,11 @@ def run(tmp_path, arrays):
                 drafts["it"].write(name, values)
 
         found[stage] = store.stages(stage, {"it": {"stage": stage}}, compute)["it"].name
-    result = replace(layer(NEURONS, IMAGES, EXEMPLARS), fingerprints=found)
+    neurons = tuple(
+        replace(own, exemplars=tuple(replace(e, index=e.index + FIRST) for e in own.exemplars))
+        for own in layer(NEURONS, IMAGES, EXEMPLARS)
+    )
+    result = Result(neurons, fingerprints=found)
     return Saved(Config(crop=CropConfig(field=0.9)), {}, result, {})
 
 
@@ -52,7 +58,7 @@ def test_every_figure_of_its_own_neurons(run, arrays, tmp_path, monkeypatch):
             return usual(*given)
 
         monkeypatch.setattr(plots, name, listening)
-    source = Colours(IMAGES)
+    source = Colours(IMAGES + FIRST)
     paths = drawn.draw(tmp_path / "f", tmp_path, [run, run], source, plain_target(), [4, 1])
     names = {"methods", "views", "activations", "scores_fc_4", "scores_fc_1"}
     assert {path.stem for path in paths} == names
@@ -76,7 +82,7 @@ def test_every_figure_of_its_own_neurons(run, arrays, tmp_path, monkeypatch):
     for unit, (_, features, concepts, base, kappa, alpha) in zip(
         [4, 1], asked["scores"], strict=True
     ):
-        rows = [exemplar.index for exemplar in run.result[unit].exemplars]
+        rows = [exemplar.index - FIRST for exemplar in run.result[unit].exemplars]
         np.testing.assert_array_equal(features, arrays["embed"]["features"][rows])
         np.testing.assert_array_equal(concepts, arrays["encode"]["features"])
         np.testing.assert_array_equal(base, arrays["encode"]["base"])

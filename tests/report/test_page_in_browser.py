@@ -14,7 +14,7 @@ from jaxdesc.report.page import Method
 from jaxdesc.report.pictures import look
 from jaxdesc.result import Result
 from tests.plain_target import plain_target
-from tests.report.made_up import HOSTILE, Colours, colour, layer
+from tests.report.made_up import HOSTILE, Colours, box_of, colour, layer
 
 NEURONS, IMAGES, EXEMPLARS = 1000, 60, 40
 WIDE, NARROW = {"width": 1400, "height": 900}, {"width": 390, "height": 844}
@@ -33,6 +33,17 @@ def browser():
         opened.close()
 
 
+class Framed(Colours):
+    """Images of one colour within their exemplars' box, and white around it."""
+
+    def __getitem__(self, index):
+        plain = super().__getitem__(index)
+        width, height = plain.image.size
+        image = Image.new("RGB", (width, height), "white")
+        image.paste(colour(index), tuple(map(round, box_of(index))))
+        return replace(plain, image=image)
+
+
 @pytest.fixture(scope="module")
 def result():
     """1,000 neurons; number 500 has a hostile name, and the concept that is its own."""
@@ -48,7 +59,7 @@ def folder(tmp_path_factory, result):
     beside = layer(NEURONS, IMAGES, 3, seed=1, rankings=2)
     beside = Result(tuple(replace(o, names=n.names) for o, n in zip(beside, result, strict=True)))
     methods = [Method(HOSTILE, result, {}, stability, {"key": HOSTILE}), Method("WWW", beside)]
-    pictures = look(Colours(IMAGES), range(IMAGES), plain_target())
+    pictures = look(Framed(IMAGES), range(IMAGES), plain_target())
     pages.write(written, pages.files("A <b>layer</b>", methods, pictures))
     return written
 
@@ -94,6 +105,11 @@ def page(open_page):
 def listed(page):
     """Units of the rows there are."""
     return [int(text) for text in page.locator(".row .unit").all_text_contents()]
+
+
+def open_card(page, row):
+    page.locator(".row").nth(row).click()
+    page.wait_for_selector("dialog[open]")
 
 
 def search(page, text):
@@ -148,12 +164,17 @@ def test_flags_filter(page):
 def test_rows_come_as_the_reader_scrolls(page):
     assert len(listed(page)) < 200
     assert page.evaluate("document.querySelectorAll('.crop').length") < 200
-    for _ in range(60):
+    for _ in range(300):
         page.evaluate("scrollTo(0, document.body.scrollHeight)")
         page.wait_for_timeout(30)
         if page.locator(".row").count() == NEURONS:
             break
     assert listed(page) == list(range(NEURONS))
+
+
+def test_a_tall_screen_is_filled(open_page):
+    page = open_page({"width": 1400, "height": 9000})
+    page.wait_for_function("document.querySelectorAll('.row').length > 120")
 
 
 def test_by_keyboard_alone(page):
@@ -194,14 +215,13 @@ def test_a_card_by_its_address_and_back(open_page):
     assert page.locator("#next").is_disabled()
     page.click("#close")
     page.wait_for_selector("dialog[open]", state="hidden")
-    page.locator(".row").nth(2).click()
-    page.wait_for_selector("dialog[open]")
+    open_card(page, 2)
     page.go_back()
     page.wait_for_selector("dialog[open]", state="hidden")
 
 
 def test_a_card_shows_both_methods(page, result):
-    page.locator(".row").nth(1).click()
+    open_card(page, 1)
     sides = page.locator(".side")
     assert sides.locator("h3").all_text_contents() == [HOSTILE, "WWW"]
     assert [sides.nth(i).locator(".exemplar").count() for i in (0, 1)] == [EXEMPLARS, 3]
@@ -215,33 +235,45 @@ def test_hostile_names_are_text(page):
     assert listed(page) == [500]
     assert page.inner_text("h1") == "A <b>layer</b>"
     assert page.locator(".row .label").text_content() == HOSTILE
-    page.locator(".row").click()
+    open_card(page, 0)
     assert page.locator("#card-title").text_content() == HOSTILE
     assert page.locator(".scores .text").first.text_content() == f"{HOSTILE} = label"
     assert page.locator("img, main script, dialog script").count() == 0
 
 
-def colours_of(page, locator):
-    """Colour in the middle of each of some elements, as the browser draws them."""
-    shots = [Image.open(io.BytesIO(one.screenshot())) for one in locator.all()]
-    return [shot.convert("RGB").getpixel((shot.width // 2, shot.height // 2)) for shot in shots]
+def colours_of(locator, *places):
+    """Colours of some elements at (x, y) fractions of them, as the browser draws them."""
+    shots = [Image.open(io.BytesIO(one.screenshot())).convert("RGB") for one in locator.all()]
+    return [
+        [shot.getpixel((int(x * shot.width), int(y * shot.height))) for x, y in places]
+        for shot in shots
+    ]
 
 
-def test_every_exemplar_is_its_image(page, result):
-    wanted = [colour(exemplar.index) for exemplar in result[1].exemplars]
+def test_every_exemplar_is_its_image_and_every_crop_its_window(page, result):
+    wanted = np.array([colour(exemplar.index) for exemplar in result[1].exemplars])
     page.wait_for_selector(".crop")
     crops = page.locator(".row").nth(1).locator(".crop")
-    np.testing.assert_allclose(colours_of(page, crops), wanted[:6], atol=12)
-    page.locator(".row").nth(1).click()
+    corners = [(x, y) for x in (0.15, 0.85) for y in (0.15, 0.85)]
+    np.testing.assert_allclose(colours_of(crops, *corners), np.stack([wanted[:6]] * 4, 1), atol=40)
+    open_card(page, 1)
     page.uncheck("#heat")
     page.uncheck("#window")
     page.wait_for_timeout(100)
-    views = page.locator(".side").first.locator(".view")
-    np.testing.assert_allclose(colours_of(page, views), wanted, atol=12)
+    views = page.locator(".side").first.locator(".view").all()
+    for exemplar, view, own in zip(result[1].exemplars[:12], views[:12], wanted[:12], strict=True):
+        (width, height), (left, top, right, bottom) = (
+            Colours(60)[exemplar.index].image.size,
+            exemplar.box,
+        )
+        inside = (left + right) / 2 / width, (top + bottom) / 2 / height
+        shot = Image.open(io.BytesIO(view.screenshot())).convert("RGB")
+        x, y = int(inside[0] * shot.width), int(inside[1] * shot.height)
+        np.testing.assert_allclose(shot.getpixel((x, y)), own, atol=40)
 
 
 def test_windows_lie_where_the_boxes_are(page, result):
-    page.locator(".row").nth(1).click()
+    open_card(page, 1)
     views = page.locator(".side").first.locator(".view")
     for exemplar, view in zip(result[1].exemplars[:8], views.all()[:8], strict=True):
         image, window = view.bounding_box(), view.locator(".window").bounding_box()
@@ -261,7 +293,7 @@ def test_light_and_dark_wide_and_narrow(open_page, viewport, scheme, dark):
     assert (paper < ink) == dark
     overflow = "document.documentElement.scrollWidth - innerWidth"
     assert page.evaluate(overflow) <= 0
-    page.locator(".row").nth(1).click()
+    open_card(page, 1)
     assert page.evaluate(overflow) <= 0
     assert page.evaluate("card.scrollWidth - card.clientWidth") <= 0
     assert page.locator("#close").is_visible()

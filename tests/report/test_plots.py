@@ -56,6 +56,13 @@ def test_both_views_of_an_image(rng):
         np.testing.assert_allclose(shown[:, 8:-8], np.asarray(small)[:, 8:-8], atol=1)
 
 
+def test_a_window_that_ends_a_hair_outside_is_cut():
+    image = Image.new("RGB", (30, 20), (9, 8, 7))
+    found = plots.cut(image, (-1e-6, 0.0, 30.000002, 20.000001))
+    assert np.unique(found.reshape(-1, 3), axis=0).tolist() == [[9, 8, 7]]
+    assert plots.cut(image, ()).shape == (plots.SIDE, plots.SIDE, 3)
+
+
 def test_a_map_is_enlarged_to_the_image():
     large = plots.enlarged(np.array([[0.0, 0.5], [0.0, 0.25]]), (6, 4))
     assert large.shape == (4, 6)

@@ -134,10 +134,17 @@ const strips = new IntersectionObserver(
   { rootMargin: "200px" },
 );
 
+const ends = new IntersectionObserver(([entry]) => entry.isIntersecting && shown < order.length && grow(), {
+  rootMargin: "1200px",
+});
+
 function grow() {
   const more = order.slice(shown, shown + CHUNK);
   list.append(...more.map(row));
   shown += more.length;
+  // Looked at anew: on a tall screen the end may be as near as before.
+  ends.unobserve(byId("end"));
+  ends.observe(byId("end"));
 }
 
 function row(place) {
@@ -386,9 +393,6 @@ document.body.classList.toggle("unlabelled", !labelled);
 setUpTools();
 setUpCard();
 refresh();
-new IntersectionObserver(([entry]) => entry.isIntersecting && shown < order.length && grow(), {
-  rootMargin: "1200px",
-}).observe(byId("end"));
 document.addEventListener("keydown", press);
 window.addEventListener("hashchange", follow);
 follow();
