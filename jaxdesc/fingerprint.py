@@ -36,11 +36,16 @@ def of_text(text: str) -> str:
 
 @cache
 def _code() -> list[str]:
-    """Every source file of the package and the versions of what computes: any change counts."""
+    """The package's source files and the versions of what computes: any change counts.
+
+    But for what shows and times results, and computes none.
+    """
     digest = hashlib.sha256()
     root = Path(__file__).parent
     for path in sorted(root.rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+        place = path.relative_to(root)
+        if place.parts[0] not in ("report", "benchmark"):
+            digest.update(place.as_posix().encode() + path.read_bytes())
     libraries = ("jax", "jaxlib", "flax", "numpy", "pillow", "transformers", "tokenizers")
     return [digest.hexdigest(), jax.default_backend(), *(f"{n} {version(n)}" for n in libraries)]
 

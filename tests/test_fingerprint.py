@@ -164,9 +164,11 @@ def test_inputs_show_every_change():
 
 
 def test_inputs_depend_on_the_code(monkeypatch, tmp_path):
-    """Any file of the package counts, and its name."""
+    """Any file of the package counts, and its name; but for those that show and time results."""
     source = tmp_path / "jaxdesc" / "models" / "clip.py"
     source.parent.mkdir(parents=True)
+    report = tmp_path / "jaxdesc" / "report"
+    report.mkdir()
     (tmp_path / "jaxdesc" / "fingerprint.py").write_text("")
     monkeypatch.setattr(fingerprint, "__file__", str(tmp_path / "jaxdesc" / "fingerprint.py"))
     prints = []
@@ -175,13 +177,14 @@ def test_inputs_depend_on_the_code(monkeypatch, tmp_path):
         lambda: source.write_text("x = 2"),
         lambda: source.rename(source.with_name("vit.py")),
         lambda: (source.parent / "notes.txt").write_text("no code"),
+        lambda: (report / "page.py").write_text("shown = 1"),
     ):
         change()
         fingerprint._code.cache_clear()
         prints.append(fingerprint.of_inputs({}))
     fingerprint._code.cache_clear()
     assert len(set(prints)) == 3
-    assert prints[2] == prints[3]
+    assert prints[2] == prints[3] == prints[4]
 
 
 PROGRAM = """
