@@ -9,11 +9,15 @@ from collections.abc import Iterable, Mapping
 from itertools import product
 from typing import NamedTuple
 
+import numpy as np
+
 from jaxdesc.evaluation.metrics import Metrics
+from jaxdesc.evaluation.probe import Probe
 from jaxdesc.result import Exemplar, Result, build_neurons
+from jaxdesc.scoring import Selection
 from jaxdesc.stages.activate import activate, unusable
 from jaxdesc.stages.check import check
-from jaxdesc.stages.embed import embed
+from jaxdesc.stages.embed import embed, embed_all
 from jaxdesc.stages.encode import encode
 from jaxdesc.stages.evaluate import ceilings, evaluate
 from jaxdesc.stages.run import Run
@@ -63,6 +67,32 @@ def sweep(
     values = [swept.read(kind) for kind in kinds]
     each = [Metrics(dict(zip(kinds, own, strict=True))) for own in zip(*values, strict=True)]
     return dict(zip(settings, each, strict=True)), ceilings(seen.words)
+
+
+def probe_pass(run: Run) -> tuple[Probe, Selection]:
+    """What every method of naming neurons is given, of all images that can be used.
+
+    Args:
+        run: of which `describe` needs not have been called; what it did is read.
+
+    Returns:
+        The arrays, and the concepts that the run's own method selects.
+
+    Raises:
+        InputError: as `describe`.
+    """
+    seen = _run_networks(run)
+    everything = embed_all(run, seen.activated)
+    images = everything.read("images")
+    scored = score(run, seen.selected, seen.embedded, seen.encoded)
+    probe = Probe(
+        activations=seen.activated.read("activations")[images],
+        images=everything.read("features"),
+        concepts=seen.encoded.read("features"),
+        base=seen.encoded.read("base"),
+        exemplars=np.searchsorted(images, seen.selected.read("images")).astype(np.int32),
+    )
+    return probe, selection(scored)
 
 
 class _Seen(NamedTuple):

@@ -57,11 +57,14 @@ def read_config() -> Config:
     return Config.from_dict(values)
 
 
-def open_run() -> tuple[Run, Place]:
-    """Open everything that --config names, cheapest first, and make --workdir this config's.
+def open_run(config: Config | None = None) -> tuple[Run, Place]:
+    """Open everything that a config names, cheapest first, and make --workdir this config's.
 
     Of several processes (`launch.processes`) all work, but one alone tells and writes what they
     have found: what the others do goes nowhere.
+
+    Args:
+        config: that of --config if not given.
 
     Returns:
         The run, checked, and the working directory.
@@ -69,7 +72,7 @@ def open_run() -> tuple[Run, Place]:
     Raises:
         InputError: a flag is missing, or something named can't be opened or does not fit.
     """
-    config = read_config()
+    config = config or read_config()
     if not WORKDIR.value:
         raise InputError("--workdir is missing: say where artifacts and results shall go.")
     workdir, together = Place(WORKDIR.value), processes.joined()

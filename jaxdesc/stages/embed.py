@@ -1,8 +1,9 @@
-"""Embed: CLIP's features of the exemplars."""
+"""Embed: CLIP's features of the exemplars, and of all images where methods are compared."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
+from jaxtyping import Int32
 
 from jaxdesc.config import Config
 from jaxdesc.images.example import Example
@@ -18,12 +19,38 @@ def embed(run: Run, activated: Artifact, selected: Artifact) -> Artifact:
 
     Arrays: images [U] (indices, ascending), features [U, d]; `values["names"]` are the images'.
     """
+    images = np.unique(selected.read("images"))
+
+    def finish(draft: Draft) -> None:
+        draft.write("images", images)
+        # Kept, since a TFDS set has to read a record to tell its image's name.
+        draft.values["names"] = [run.inputs.source.identify(i) for i in images.tolist()]
+
+    return _embed(run, activated, images, {"select": selected.name}, finish)
+
+
+def embed_all(run: Run, activated: Artifact) -> Artifact:
+    """Encode the views of all images that can be used. Arrays: those of `embed`."""
+    images = np.flatnonzero(~activated.read("skipped")).astype(np.int32)
+
+    def finish(draft: Draft) -> None:
+        draft.write("images", images)
+
+    return _embed(run, activated, images, {"activate": activated.name}, finish)
+
+
+def _embed(
+    run: Run,
+    activated: Artifact,
+    images: Int32[np.ndarray, "image"],
+    known_by: Mapping[str, str],
+    finish: Callable[[Draft], None],
+) -> Artifact:
     clip, config = run.inputs.clip, run.config
     whole_image = _sees_image(config)
-    images = np.unique(selected.read("images"))
     shards = Shards(len(images), config.clip.batch)
     inputs = {
-        "select": selected.name,
+        **known_by,
         "clip": clip.fingerprint,
         "input": "image" if whole_image else "view",
         "batch": shards.each,
@@ -54,11 +81,6 @@ def embed(run: Run, activated: Artifact, selected: Artifact) -> Artifact:
                     own = features[start : start + shards.each]
                     draft.commit(next(each), {"features": own}, shards)
                     bar.update(len(own))
-
-    def finish(draft: Draft) -> None:
-        draft.write("images", images)
-        # Kept, since a TFDS set has to read a record to tell its image's name.
-        draft.values["names"] = [run.inputs.source.identify(i) for i in images.tolist()]
 
     return run.stages("embed", {"embed": inputs}, compute, finish)["embed"]
 

@@ -1,0 +1,194 @@
+"""Every method of naming neurons on one run's probe pass, and how certain the run's own names are.
+
+All are given the same views and the same features. The exemplar methods look at the exemplars
+alone, CLIP-Dissect and INVERT at every image, whose views are encoded for them.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxdesc.config import ScoreConfig
+from jaxdesc.errors import InputError
+from jaxdesc.evaluation import metrics
+from jaxdesc.evaluation.methods import METHODS, Method, discovered
+from jaxdesc.evaluation.metrics import Metrics
+from jaxdesc.evaluation.null import null, significance
+from jaxdesc.evaluation.probe import Probe
+from jaxdesc.evaluation.stability import stability
+from jaxdesc.evaluation.statistics import Bounds, McNemar, bootstrap, mcnemar, paired, wilson
+from jaxdesc.pipeline import probe_pass
+from jaxdesc.scoring import Selection
+from jaxdesc.stages.run import Run
+
+AGAINST = "t-vMF"  # the method that the others are compared with: the paper's
+
+
+class Line(NamedTuple):
+    """One method's line of the table.
+
+    Attributes:
+        metrics: "hit" and "f1" of each neuron.
+        bounds: of each, the mean and its 95 % interval: Wilson's, and the bootstrap over neurons.
+        differences: of each, to the paper's method over the same neurons, with its 95 % interval.
+        test: of the hits, against the paper's method.
+        seconds: that the method took once its programs were compiled.
+    """
+
+    metrics: Metrics
+    bounds: Mapping[str, Bounds]
+    differences: Mapping[str, Bounds]
+    test: McNemar
+    seconds: float
+
+
+class Known(NamedTuple):
+    """How certain it is that a neuron has one of its concepts.
+
+    Attributes:
+        unit: the neuron.
+        concept: what was selected for it.
+        stability: share of resamples of its exemplars that select the concept again.
+        z: distance of the score from the mean over random image sets, in their deviations.
+        q: smallest false discovery rate at which the pair counts as found.
+    """
+
+    unit: int
+    concept: str
+    stability: float
+    z: float
+    q: float
+
+
+class Certainty(NamedTuple):
+    """What the run's own names are worth.
+
+    Attributes:
+        rows: of each neuron and selected concept, best first.
+        unnamed: share of neurons, dead ones among them, without a concept of q ≤ 0.05.
+        hubs: concepts selected for far more random image sets than chance, and of which share.
+    """
+
+    rows: tuple[Known, ...]
+    unnamed: float
+    hubs: Mapping[str, float]
+
+
+class Comparison(NamedTuple):
+    """All of it.
+
+    Attributes:
+        kappa: of the run, whose certainty it is.
+        lines: of each method, by its name.
+        certainty: of the run's own concepts.
+    """
+
+    kappa: float
+    lines: Mapping[str, Line]
+    certainty: Certainty
+
+
+def compare(run: Run) -> Comparison:
+    """Compare all methods with the classes' names, on the images and views of a run.
+
+    Args:
+        run: one whose neurons have names. Its α holds for WWW too, its κ for t-vMF, or else the
+            default where it is 0. What it has computed already is read.
+
+    Raises:
+        InputError: neurons without names, too few images for a method, or as `describe`.
+    """
+    if not run.names:
+        raise InputError(
+            "Methods are compared by Hit Rate and F1, but the neurons of layer "
+            f"{run.config.target.layer!r} have no known names: use layer 'fc' of a target with "
+            "label_names."
+        )
+    probe, selection = probe_pass(run)
+    concepts, score = run.inputs.vocabulary.concepts, run.config.score
+    try:
+        lines = compare_methods(probe, concepts, run.names, methods_of(score))
+        certainty = certainty_of(probe, concepts, selection, score)
+    except ValueError as error:  # such as fewer images than a method looks at
+        raise InputError(f"{run.inputs.source.spec} can't be compared on: {error}") from error
+    return Comparison(score.kappa, lines, certainty)
+
+
+def methods_of(score: ScoreConfig) -> dict[str, Method]:
+    """Every method, with the config's α in those that have one, and its κ in the paper's."""
+    www = partial(discovered, kappa=0.0, alpha=score.alpha, block=score.block)
+    paper = partial(www, kappa=score.kappa or ScoreConfig.kappa)
+    return METHODS | {"WWW": www, AGAINST: paper}
+
+
+def compare_methods(
+    probe: Probe,
+    concepts: Sequence[str],
+    names: Sequence[Sequence[str]],
+    methods: Mapping[str, Method],
+) -> dict[str, Line]:
+    """Each method's line.
+
+    Args:
+        probe: what all methods are given.
+        concepts: texts of the T concepts.
+        names: of each neuron's class, at least one; case doesn't matter.
+        methods: by their names, the paper's (`AGAINST`) among them.
+
+    Raises:
+        ValueError: as the methods, such as of too few images.
+    """
+    measured, seconds = {}, {}
+    for name, method in methods.items():
+        method(probe)  # compiles
+        began = time.perf_counter()
+        answer = method(probe)
+        seconds[name] = time.perf_counter() - began
+        texts = [[concepts[index] for index in own] for own in answer.selected]
+        measured[name] = metrics.evaluate(texts, names, {})
+    other = measured[AGAINST].values
+    return {name: _line(own, other, seconds[name]) for name, own in measured.items()}
+
+
+def _line(own: Metrics, other: Mapping[str, np.ndarray], seconds: float) -> Line:
+    hit, f1 = own.values["hit"], own.values["f1"]
+    return Line(
+        own,
+        {"hit": wilson(int(hit.sum()), len(hit)), "f1": bootstrap(f1)},
+        {kind: paired(values, other[kind]) for kind, values in own.values.items()},
+        mcnemar(hit > 0, other["hit"] > 0),
+        seconds,
+    )
+
+
+def certainty_of(
+    probe: Probe, concepts: Sequence[str], selection: Selection, score: ScoreConfig
+) -> Certainty:
+    """Whether other exemplars of a neuron's own, or any images, would have given its concepts.
+
+    Args:
+        probe: the arrays.
+        concepts: texts of the T concepts.
+        selection: of the probe's neurons.
+        score: with which it was made.
+
+    Raises:
+        ValueError: as `null.null`, such as of no more images than exemplars.
+    """
+    asked = score.kappa, score.alpha
+    count = probe.exemplars.shape[1]
+    chance = null(probe.images, probe.concepts, probe.base, *asked, count, block=score.block)
+    found = significance(chance, selection)
+    arrays = probe.images, probe.exemplars, probe.concepts, probe.base
+    kept = stability(*arrays, *asked, selection, block=score.block).selected
+    units = np.repeat(np.arange(len(selection.counts)), selection.counts)
+    texts = [concepts[index] for index in selection.concepts]
+    columns = units.tolist(), texts, kept.tolist(), found.z.tolist(), found.q.tolist()
+    return Certainty(
+        rows=tuple(Known(*row) for row in zip(*columns, strict=True)),
+        unnamed=float(1 - found.named.mean()),
+        hubs={concepts[hub]: float(chance.share[hub]) for hub in chance.hubs},
+    )

@@ -1,0 +1,67 @@
+"""A comparison of methods as table and files."""
+
+from jaxdesc.comparison import AGAINST, Certainty, Comparison, Known, Line
+from jaxdesc.errors import printable
+from jaxdesc.evaluation.statistics import Bounds
+from jaxdesc.report import tables
+from jaxdesc.store import Place, write_file
+
+KINDS = ("hit", "f1")
+HUBS = 10  # that are named
+
+
+def write(workdir: Place, found: Comparison) -> None:
+    """Write compare.csv, a row a method, compare.md, and certainty.csv, a row a concept.
+
+    Raises:
+        InputError: they can't be written.
+    """
+    bounds = [
+        f"{kind}{of}{end}"
+        for kind in KINDS
+        for of in ("", "_difference")
+        for end in ("", "_low", "_high")
+    ]
+    rows = [_cells(name, line) for name, line in found.lines.items()]
+    tables.write_rows(workdir / "compare.csv", ["method", *bounds, "p", "seconds"], rows)
+    tables.write_rows(workdir / "certainty.csv", Known._fields, found.certainty.rows)
+    write_file(workdir / "compare.md", f"{markdown(found)}\n".encode())
+
+
+def _cells(name: str, line: Line) -> list[object]:
+    each = [(line.bounds[kind], line.differences[kind]) for kind in KINDS]
+    bounds = [end for pair in each for own in pair for end in own]
+    return [name, *bounds, line.test.p, round(line.seconds, 3)]
+
+
+def markdown(found: Comparison) -> str:
+    """The table, metrics × 100 with 95 % intervals, and what the run's own names are worth."""
+    head = ["method"]
+    for kind in KINDS:
+        head += [tables.TITLES[kind], f"− {AGAINST}"]
+    head += ["McNemar's p", "seconds"]
+    table = tables.markdown([head, *(_row(name, line) for name, line in found.lines.items())])
+    return f"{table}\n\n{_sentences(found.kappa, found.certainty)}"
+
+
+def _row(name: str, line: Line) -> list[str]:
+    row = [name]
+    for kind in KINDS:
+        row.append(_percent(line.bounds[kind], ""))
+        row.append("" if name == AGAINST else _percent(line.differences[kind], "+"))
+    return [*row, "" if name == AGAINST else f"{line.test.p:.2g}", f"{line.seconds:.1f}"]
+
+
+def _percent(bounds: Bounds, sign: str) -> str:
+    mean, low, high = (f"{100 * end:{sign}.1f}" for end in bounds)
+    return f"{mean} [{low}, {high}]"
+
+
+def _sentences(kappa: float, certainty: Certainty) -> str:
+    hubs = [f"{text} ({share:.0%})" for text, share in certainty.hubs.items()]
+    more = f" and {len(hubs) - HUBS} more" if len(hubs) > HUBS else ""
+    named = printable(", ".join(hubs[:HUBS])) + more if hubs else "none"
+    return (
+        f"{tables.similarity_name(kappa)}, the run's own: {certainty.unnamed:.1%} of the neurons "
+        f"have no significant concept.\nHub concepts, by the share of random image sets: {named}."
+    )
