@@ -1,0 +1,99 @@
+"""The compare script: after a run, what it leaves, and what it refuses."""
+
+import csv
+import sys
+
+import grain  # noqa: F401 - else its first import would define flags that flagsaver takes away
+import pytest
+from absl.testing import flagsaver
+
+from jaxdesc.config import Config, ImagesConfig, TargetConfig
+from jaxdesc.evaluation.methods import METHODS
+from jaxdesc.report import files
+from jaxdesc.result import Neuron, Result
+from jaxdesc.store import Place
+from launch import command, compare, describe
+
+CONFIG = """
+from ml_collections import ConfigDict
+from configs import scenes
+
+def get_config():
+    config = scenes.get_config()
+    config.ablation.probes, config.ablation.views, config.ablation.kappas = (), (), ()
+    config.images.source = "scenes:count=100"
+    config.score.exemplars = 3
+    return config
+"""
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """A script as it runs from a shell, but in this process: (exit code, stdout, stderr)."""
+
+    def run(script, flags):
+        given = [f"--{key}={value}" for key, value in flags.items()]
+        monkeypatch.setattr(sys, "argv", [script.__name__, *given])
+        with flagsaver.flagsaver(), pytest.raises(SystemExit) as ended:
+            command.run(script.main)
+        printed = capsys.readouterr()
+        return ended.value.code, printed.out, printed.err
+
+    return run
+
+
+def test_a_finished_run_is_compared(run, networks, tmp_path):
+    config, words, workdir = tmp_path / "config.py", tmp_path / "words.txt", tmp_path / "run"
+    config.write_text(CONFIG)
+    words.write_text("star\nheart\nsky\ncat\nmoon\n")
+    common = {"workdir": workdir, "quiet": "true"}
+    code, _, error = run(
+        describe,
+        common
+        | {
+            "config": config,
+            "config.target.source": networks.target,
+            "config.clip.source": networks.clip,
+            "config.evaluation.scorer": networks.clip,
+            "config.vocabulary.source": f"file:{words}",
+        },
+    )
+    assert not code, error
+    before = {path.name: path.read_bytes() for path in workdir.iterdir() if path.is_file()}
+    code, output, error = run(compare, common)
+    assert not code, error
+    assert (workdir / "compare.md").read_text(encoding="utf-8") in output
+    assert f"methods compared in {workdir}: compare.csv, compare.md, certainty.csv" in output
+    assert "activate" not in output  # it was read
+    with (workdir / "compare.csv").open(newline="") as file:
+        assert [row["method"] for row in csv.DictReader(file)] == list(METHODS)
+    with (workdir / "certainty.csv").open(newline="") as file:
+        certain = [(row["unit"], row["concept"]) for row in csv.DictReader(file)]
+    with (workdir / "concepts.csv").open(newline="") as file:
+        assert [(row["unit"], row["concept"]) for row in csv.DictReader(file)] == certain
+    # What the run had left is as it was.
+    assert before == {name: (workdir / name).read_bytes() for name in before}
+
+
+def test_bad_input_is_one_sentence(run, networks, tmp_path):
+    config = Config(
+        target=TargetConfig(source=str(networks.target), layer="layer4"),
+        images=ImagesConfig(source="scenes:count=64"),
+    )
+    config = Config.from_dict(
+        config.to_dict()
+        | {"clip": {"source": str(networks.clip)}, "vocabulary": {"source": "scenes"}}
+    )
+    neurons = (Neuron("layer4", 0, (("star", 0.5),), 0.5, 0.475, ()),)
+    files.write(Place(tmp_path / "layer4"), config, Result(neurons))
+    for flags, message in (
+        ({}, "--workdir is missing: say where results are"),
+        ({"workdir": tmp_path}, "holds no results: run launch.describe with this --workdir"),
+        ({"workdir": tmp_path / "layer4"}, "neurons of layer 'layer4' have no known names: use"),
+    ):
+        code, output, error = run(compare, flags)
+        assert (code, output) == (2, "")
+        assert error.startswith("error: ")
+        assert error.count("\n") == 1
+        assert message in error
+    assert not (tmp_path / "layer4" / "compare.csv").exists()

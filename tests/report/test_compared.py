@@ -1,0 +1,79 @@
+"""A made-up comparison, laid out and written."""
+
+import csv
+
+import numpy as np
+
+from jaxdesc.comparison import Certainty, Comparison, Known, Line
+from jaxdesc.evaluation.metrics import Metrics
+from jaxdesc.evaluation.statistics import Bounds, McNemar
+from jaxdesc.report import compared
+from jaxdesc.store import Place
+
+
+def line(hit, difference, p, seconds):
+    metrics = Metrics({"hit": np.array([1.0]), "f1": np.array([0.5])})
+    bounds = {"hit": Bounds(hit, hit - 0.125, hit + 0.0625), "f1": Bounds(0.5, 0.25, 0.75)}
+    differences = {"hit": Bounds(difference, -0.5, 0.25), "f1": Bounds(0.0, -0.25, 0.125)}
+    return Line(metrics, bounds, differences, McNemar(1, 3, p), seconds)
+
+
+LINES = {"t-vMF": line(0.875, 0.0, 1.0, 0.25), "cos": line(0.5, -0.375, 0.0234, 12.0)}
+ROWS = (Known(0, 'a "star"', 0.95, 12.5, 0.001), Known(2, "sky, blue", 0.5, 1.25, 0.4))
+
+
+def comparison(hubs):
+    return Comparison(16.0, LINES, Certainty(ROWS, 0.125, hubs))
+
+
+def test_the_table_and_its_sentences():
+    text = compared.markdown(comparison({"grass": 0.042, "\x1b[31mred": 0.02}))
+    head, _, ours, other, *rest = text.split("\n")
+    assert [cell.strip() for cell in head.strip("|").split("|")] == [
+        "method", "Hit Rate", "− t-vMF", "F1", "− t-vMF", "McNemar's p", "seconds",
+    ]  # fmt: skip
+    assert [cell.strip() for cell in ours.strip("|").split("|")] == [
+        "t-vMF", "87.5 [75.0, 93.8]", "", "50.0 [25.0, 75.0]", "", "", "0.2",
+    ]  # fmt: skip
+    assert [cell.strip() for cell in other.strip("|").split("|")] == [
+        "cos", "50.0 [37.5, 56.2]", "-37.5 [-50.0, +25.0]", "50.0 [25.0, 75.0]",
+        "+0.0 [-25.0, +12.5]", "0.023", "12.0",
+    ]  # fmt: skip
+    assert rest == [
+        "",
+        "t-vMF κ=16, the run's own: 12.5% of the neurons have no significant concept.",
+        r"Hub concepts, by the share of random image sets: grass (4%), \x1b[31mred (2%).",
+    ]
+    assert compared.markdown(comparison({})).endswith("image sets: none.")
+    many = compared.markdown(comparison({f"hub {i}": 0.01 for i in range(13)}))
+    assert many.endswith("hub 9 (1%) and 3 more.")
+
+
+def read(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.reader(file))
+
+
+def test_the_files(tmp_path):
+    found = comparison({"grass": 0.04})
+    compared.write(Place(tmp_path), found)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "compare.csv", "compare.md", "certainty.csv",
+    }  # fmt: skip
+    text = (tmp_path / "compare.md").read_text(encoding="utf-8")
+    assert text == f"{compared.markdown(found)}\n"
+    assert read(tmp_path / "certainty.csv") == [
+        ["unit", "concept", "stability", "z", "q"],
+        ["0", 'a "star"', "0.95", "12.5", "0.001"],
+        ["2", "sky, blue", "0.5", "1.25", "0.4"],
+    ]
+    head, ours, other = read(tmp_path / "compare.csv")
+    assert dict(zip(head, other, strict=True)) == {
+        "method": "cos",
+        "hit": "0.5", "hit_low": "0.375", "hit_high": "0.5625",
+        "hit_difference": "-0.375", "hit_difference_low": "-0.5", "hit_difference_high": "0.25",
+        "f1": "0.5", "f1_low": "0.25", "f1_high": "0.75",
+        "f1_difference": "0.0", "f1_difference_low": "-0.25", "f1_difference_high": "0.125",
+        "p": "0.0234", "seconds": "12.0",
+    }  # fmt: skip
+    assert ours[0] == "t-vMF"
