@@ -49,7 +49,7 @@ def _row(name: str, line: Line) -> list[str]:
     for kind in KINDS:
         row.append(_percent(line.bounds[kind], ""))
         row.append("" if name == AGAINST else _percent(line.differences[kind], "+"))
-    return [*row, "" if name == AGAINST else f"{line.test.p:.2g}", f"{line.seconds:.1f}"]
+    return [*row, "" if name == AGAINST else f"{line.test.p:.2g}", f"{line.seconds:.2f}"]
 
 
 def _percent(bounds: Bounds, sign: str) -> str:
