@@ -141,7 +141,8 @@ def test_image_features(fused, activation, networks, rng, tmp_path):
     folder = networks.clip
     if activation != "embedded world's":
         folder = tmp_path
-        small_torch_clip({"hidden_act": activation}).save_pretrained(folder)
+        text = {"vocab_size": 1000}  # as many as the tokenizer beside it has, or more
+        small_torch_clip({"hidden_act": activation}, text).save_pretrained(folder)
         for file in networks.clip.glob("tokenizer*"):
             shutil.copy(file, folder)
     ours, rival = load_clip(str(folder)), torch_networks.load_clip(folder, fused)

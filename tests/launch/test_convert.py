@@ -5,8 +5,10 @@ import sys
 import jax
 import pytest
 from absl.testing import flagsaver
+from flax import nnx
 
 import jaxdesc as jd
+from jaxdesc.models.formats import read_folded_resnet
 from jaxdesc.scenes import NETWORKS
 from launch import command, convert
 
@@ -30,7 +32,8 @@ def test_it_converts_and_tells_what(run, tmp_path):
     code, printed, error = run(f"--source={source}", f"--output={output}")
     assert not code, error
     target = jd.load_target(str(output))
-    count = sum(leaf.size for leaf in jax.tree.leaves(target.params))
+    parameters = nnx.state(read_folded_resnet(source))
+    count = sum(leaf.size for leaf in jax.tree.leaves(parameters))
     assert printed == f"{source}: a target of {count:,} parameters, now in {output}\n"
     assert target.classes == jd.load_target("scenes").classes
 

@@ -90,7 +90,7 @@ BAD_FLAGS = {
         {"config": "/none/of/it.py"},
         r"The file of --config can't be read: give the path of a Python config",
     ),
-    "config of something else": ({"config": __file__}, r"has no attribute 'get_config'"),
+    "config of something else": ({"config": __file__}, r"'get_config'"),
     "unknown variant": (
         {"config": f"{CONFIG}:wide"},
         r"get_config\(\) takes 0 positional arguments",

@@ -12,6 +12,7 @@ from jaxdesc.config import Config, ImagesConfig, TargetConfig
 from jaxdesc.images.sources import open_source
 from jaxdesc.report import files
 from jaxdesc.result import Neuron, Result
+from jaxdesc.store import Place
 from launch import command, explain
 
 NEURONS = 128  # of layer4
@@ -38,7 +39,7 @@ def write(workdir, networks, layer):
     found = tuple(
         Neuron(layer, unit, ((f"thing {unit}", 0.5),), 0.5, 0.475, ()) for unit in range(NEURONS)
     )
-    files.write(workdir, config, Result(found))
+    files.write(Place(workdir), config, Result(found))
     return workdir
 
 

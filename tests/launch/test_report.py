@@ -11,6 +11,7 @@ from absl.testing import flagsaver
 
 from jaxdesc.config import Config, CropConfig, ImagesConfig, ScoreConfig, TargetConfig
 from jaxdesc.report import files
+from jaxdesc.store import Place
 from launch import command, report
 from tests.report.made_up import layer
 
@@ -43,7 +44,7 @@ def workdirs(tmp_path, config):
     others = replace(config, images=ImagesConfig(source="scenes:count=7"))
     result = layer(5, images=6, exemplars=3)
     for name, own in (("ours", config), ("www", www), ("others", others)):
-        files.write(tmp_path / name, own, result)
+        files.write(Place(tmp_path / name), own, result)
     return tmp_path
 
 

@@ -18,6 +18,7 @@ from jaxdesc.report import page, saved
 from jaxdesc.report.page import Method
 from jaxdesc.report.pictures import look
 from jaxdesc.result import Neuron, Result
+from jaxdesc.store import Place
 from tests.plain_target import plain_target
 from tests.report.made_up import HOSTILE, Colours, layer
 
@@ -209,7 +210,7 @@ def test_numbers_that_json_has_not_are_no_page(pictures):
 
 
 def test_a_method_of_a_run(tmp_path):
-    run_files.write(tmp_path, Config(), layer(3, IMAGES, 2))
+    run_files.write(Place(tmp_path), Config(), layer(3, IMAGES, 2))
     method = Method.of(saved.read(tmp_path))
     assert method.name == "attention view, t-vMF κ=16"
     assert method.facts["score.kappa"] == "16.0"

@@ -105,7 +105,7 @@ def test_a_sheet_holds_each_thumbnail_at_its_cell():
         row, column = divmod(index, COLUMNS)
         width, height = scaled(found[index].size)
         centre = (column * CELL + width // 2, row * CELL + height // 2)
-        np.testing.assert_allclose(laid.getpixel(centre), colour(index), atol=6)
+        np.testing.assert_allclose(laid.getpixel(centre), colour(index), atol=8)
     assert Image.open(io.BytesIO(sheet([found[0].thumbnail] * 3))).size == (3 * CELL, CELL)
 
 

@@ -9,6 +9,7 @@ from jaxdesc.config import Config
 from jaxdesc.errors import InputError
 from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.report import files, saved
+from jaxdesc.store import Place
 from tests.report.made_up import HOSTILE, layer
 
 
@@ -28,8 +29,8 @@ def result():
 
 @pytest.fixture
 def workdir(tmp_path, result):
-    files.write(tmp_path, Config(), result)
-    files.write_skipped(tmp_path, result.skipped)
+    files.write(Place(tmp_path), Config(), result)
+    files.write_skipped(Place(tmp_path), result.skipped)
     return tmp_path
 
 
@@ -48,7 +49,7 @@ def test_everything_is_read_back(workdir, result):
 
 
 def test_a_layer_without_names_and_a_run_without_a_list_of_skipped(tmp_path, result):
-    files.write(tmp_path, Config(), replace(result, metrics=None, ceilings=None))
+    files.write(Place(tmp_path), Config(), replace(result, metrics=None, ceilings=None))
     found = saved.read(tmp_path)
     assert found.result.metrics is None
     assert found.summary == {}
