@@ -272,7 +272,8 @@ def unknown_key(key: str, known: list[str]) -> str:
     """Say that a config key is unknown, and which known one is nearest."""
     near = difflib.get_close_matches(key[:SHOWN], known, n=1)
     hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}."
-    return f"Unknown config key {key[:SHOWN]}{'…' if len(key) > SHOWN else ''}: {hint}"
+    told = key[:SHOWN].replace("\n", "\\n")  # elsewhere a line's end may stay in a message
+    return f"Unknown config key {told}{'…' if len(key) > SHOWN else ''}: {hint}"
 
 
 def _value(kind: Any, value: Any, where: str) -> Any:

@@ -77,6 +77,7 @@ GROUPS = st.dictionaries(
 
 
 @FUZZ
+@example({"\n": None})
 @given(VALUES | GROUPS)
 def test_any_config(values):
     try:

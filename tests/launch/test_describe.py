@@ -66,6 +66,8 @@ def run(monkeypatch, capsys):
     """The script as it runs from a shell, but in this process: (exit code, stdout, stderr)."""
 
     def run(flags, *more):
+        # A config file is loaded into the module of the one before, whose names it would find.
+        monkeypatch.delitem(sys.modules, "config_config", raising=False)
         monkeypatch.setattr(sys, "argv", ["describe", *written(flags), *more])
         with flagsaver.flagsaver(), pytest.raises(SystemExit) as ended:
             command.run(describe.main)
