@@ -21,6 +21,13 @@ class Pairs(NamedTuple):
     groups: Int32[np.ndarray, "pair"]
     reach: Float32[np.ndarray, "bound pair"]
 
+    def where(self, kept: Bool[np.ndarray, "pair"]) -> "Pairs":
+        """Some of them."""
+        if kept.all():
+            return self
+        places = np.flatnonzero(kept)
+        return Pairs(*(part.take(places, axis=-1) for part in self))
+
 
 class Look(NamedTuple):
     """What an engine makes of a block of concepts; on the device, perhaps still being computed.
@@ -56,6 +63,9 @@ class Engine(Protocol):
     def raise_floor(self, largest: Float32[np.ndarray, "bound neuron"]) -> None:
         """Take the largest reach over all concepts seen so far into account."""
 
+    def closer(self, count: int, pairs: Pairs) -> Bool[np.ndarray, "pair"]:
+        """Which pairs may still be selected for a number of exemplars, looked at one by one."""
+
 
 def candidates(problem: Problem, engine: Engine, block: int) -> "Found":
     """All pairs that an engine can't exclude; among them are each neuron's selected and its best.
@@ -73,6 +83,7 @@ def candidates(problem: Problem, engine: Engine, block: int) -> "Found":
     looks = ((first, look(problem, engine, texts, block)) for first, texts in blocks)
     for first, own in ahead(looks):
         found.add(own, first)
+    found.finish()
     return found
 
 
@@ -94,14 +105,20 @@ def padded(
 
 @dataclass
 class Found:
-    """Pairs as they are found, those that a risen floor excludes dropped now and then."""
+    """Pairs as they are found, those that a risen floor excludes dropped now and then.
+
+    Attributes:
+        engine: what looks.
+        largest: the largest reach of each neuron so far.
+    """
 
     engine: Engine
+    largest: np.ndarray = field(default_factory=lambda: np.array(-np.inf, np.float32))
     pieces: list[Pairs] = field(default_factory=list)
     size: int = 0
     least: int = 1 << 20
     looks: int = 0
-    largest: np.ndarray = field(default_factory=lambda: np.array(-np.inf, np.float32))
+    raised: int = 0
 
     def add(self, look: Look, first: int) -> None:
         """Take in a look at the concepts `first`, `first` + 1, ..."""
@@ -109,33 +126,43 @@ class Found:
         self.looks += 1
         if self.looks & (self.looks - 1) == 0:  # each time, half of the floor's rise is left
             self.engine.raise_floor(self.largest)
+            self.raised = self.looks
         neurons, columns = np.divmod(
             np.flatnonzero(look.within).astype(np.int32), look.within.shape[1]
         )
         reach = np.asarray(look.reach)[:, neurons, columns]
         groups = np.asarray(look.groups)[columns]
-        piece = self._above(Pairs(neurons, first + columns, groups, reach))
+        piece = Pairs(neurons, first + columns, groups, reach)
+        if self.looks - self.raised < 2:  # it was started before
+            piece = self._above(piece)
         self.pieces.append(piece)
         self.size += len(piece.neurons)
         if self.size > 2 * self.least:
-            kept = self._joined()
-            self.pieces, self.size = [kept], len(kept.neurons)
-            self.least = max(self.least, self.size)
+            self._join()
 
-    def of_count(self, count: int) -> tuple[np.ndarray, np.ndarray]:
-        """Neurons and concepts of the pairs that are left for a number of exemplars."""
+    def finish(self) -> None:
+        """Drop all pairs that what has been seen so far excludes."""
         self.engine.raise_floor(self.largest)
-        self.pieces = [self._joined()]
-        kept = self._reaching(self.pieces[0], self.engine.counts == count)
-        return self.pieces[0].neurons[kept], self.pieces[0].concepts[kept]
+        self._join()
 
-    def _joined(self) -> Pairs:
+    def of_count(self, count: int) -> Pairs:
+        """Those that are left for a number of exemplars, once it is finished."""
+        kept = self.reaching(count)
+        return kept.where(self.engine.closer(count, kept))
+
+    def reaching(self, count: int) -> Pairs:
+        """The same, but for a closer look."""
+        own, (pairs,) = self.engine.counts == count, self.pieces
+        return pairs if own.all() else pairs.where(self._reaching(pairs, own))
+
+    def _join(self) -> None:
         parts = zip(*self.pieces, strict=True)
-        return self._above(Pairs(*(np.concatenate(part, axis=-1) for part in parts)))
+        kept = self._above(Pairs(*(np.concatenate(part, axis=-1) for part in parts)))
+        self.pieces, self.size = [kept], len(kept.neurons)
+        self.least = max(self.least, self.size)
 
     def _above(self, pairs: Pairs) -> Pairs:
-        kept = self._reaching(pairs, np.full(len(pairs.reach), True))
-        return Pairs(*(part[..., kept] for part in pairs))
+        return pairs.where(self._reaching(pairs, np.full(len(pairs.reach), True)))
 
     def _reaching(
         self, pairs: Pairs, bounds: Bool[np.ndarray, "bound"]

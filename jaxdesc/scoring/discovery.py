@@ -9,24 +9,22 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import ArrayLike, Float, Float32, Int, Int32
 
-from jaxdesc.scoring.candidates import Engine, Found, candidates, look
+from jaxdesc.scoring import cost
+from jaxdesc.scoring.candidates import Engine, candidates
+from jaxdesc.scoring.cost import Left
 from jaxdesc.scoring.devices import Devices
 from jaxdesc.scoring.exact import exact_scores
 from jaxdesc.scoring.full import Full
-from jaxdesc.scoring.problem import Conditions, Problem, checked
+from jaxdesc.scoring.problem import Conditions, Problem, checked, sizes
 from jaxdesc.scoring.screening import Screened
 from jaxdesc.scoring.selection import Selection, joined, select
 from jaxdesc.similarity import check_kappa
 
 EngineName = Literal["auto", "full", "screened"]
 
-# What screening costs beside its product, and the product of one exemplar of a single pair, each in
-# products of one feature in the full engine's large ones. Measured on two CPU cores.
-_SCREENED_PRODUCT = 1.5
-_SINGLE_PRODUCT = 6.0
-
-# Blocks, evenly spread over the concepts, that tell how much screening excludes.
+# Blocks, evenly spread over the concepts, and neurons that tell how much screening excludes.
 _SAMPLE = 8
+_NEURONS = 64
 
 # Scores that are held before those that are not selected are dropped; bounds memory.
 _SCORES = 1 << 25
@@ -139,7 +137,7 @@ def _discover(
     return [
         selection
         for count in counts
-        for selection in _of_count(problem, each, alphas, count, *found.of_count(count))
+        for selection in _of_count(problem, each, alphas, count, *found.of_count(count)[:2])
     ]
 
 
@@ -165,28 +163,31 @@ def _checked(
 def _engine(wanted: EngineName, problem: Problem, conditions: Conditions, block: int) -> Engine:
     if wanted == "full" or (wanted == "auto" and len(problem) <= 2 * _SAMPLE * block):
         return Full(problem, conditions)
-    screened = Screened(problem, conditions, block)
-    if wanted == "screened":
-        return screened
-    left = _products_left(problem, screened, block)
-    products = len(conditions.counts) * _SCREENED_PRODUCT + _SINGLE_PRODUCT * left
-    cost = len(problem.exemplars) * products / problem.count
-    faster = cost < 1
+    if wanted == "auto" and not _screening_pays(problem, conditions, block):
+        return Full(problem, conditions)
+    return Screened(problem, conditions, block)
+
+
+def _screening_pays(problem: Problem, conditions: Conditions, block: int) -> bool:
+    """Whether a sample of neurons and concepts leaves so little that screening is faster."""
+    of_problem = sizes(problem, conditions)
+    nothing = (Left(0.0, 0.0),) * len(conditions.counts)
+    if cost.screened(of_problem, nothing) > cost.full(of_problem):
+        return False
+    small = problem.some(_NEURONS, block, _SAMPLE)
+    screened = Screened(small, conditions, block)
+    found, looked = candidates(small, screened, block), len(small) * len(small.exemplars)
+    left = []
+    for count in conditions.counts:
+        pairs = found.reaching(count)
+        kept = screened.one_by_one(count, pairs).sum()
+        left.append(Left(len(pairs.neurons) / looked, float(kept) / looked))
+    share = cost.screened(of_problem, tuple(left)) / cost.full(of_problem)
     logging.getLogger(__name__).info(
-        "Screening takes %.2g of the full engine's products: %s.",
-        *(cost, "screened" if faster else "all are scored"),
+        "Screening takes %.2g of the full engine's time, as a sample tells: %s.",
+        *(share, "screened" if share < 1 else "all are scored"),
     )
-    return screened if faster else Full(problem, conditions)
-
-
-def _products_left(problem: Problem, screened: Screened, block: int) -> float:
-    """Exemplars that a sample's pair needs, all counts together; raises the floor on the way."""
-    found, pairs = Found(screened), 0
-    for start, texts in problem.sample(block, _SAMPLE):
-        found.add(look(problem, screened, texts, block), start)
-        pairs += len(texts) * len(problem.exemplars)
-    left = [count * len(found.of_count(count)[0]) / pairs for count in screened.counts.tolist()]
-    return sum(left)
+    return share < 1
 
 
 def _of_count(

@@ -6,9 +6,6 @@ a bit. Concepts of equal features, such as the duplicates of a vocabulary, are s
 they tie.
 """
 
-from collections.abc import Iterator
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,33 +13,14 @@ from jaxtyping import Array, ArrayLike, Float32, Int, Int32
 
 from jaxdesc.ahead import ahead
 from jaxdesc.compiler import contraction
-from jaxdesc.scoring.candidates import padded
-from jaxdesc.scoring.problem import Problem
+from jaxdesc.scoring.problem import PART, Problem
+from jaxdesc.scoring.tiles import Tiles, tiles
 from jaxdesc.similarity import t_vmf_difference
 
 # Concepts in a tile, tiles that are scored at a time on each device, and exemplars at a time.
-_WIDTH = 128
+_WIDTH = 32
 _TILES = 32
 _EXEMPLARS = 8
-
-# Concepts whose features are on the device at a time: read in order, as disks like it.
-_PART = 1 << 17
-
-
-class Tiles(NamedTuple):
-    """Some tiles, and which pairs they hold.
-
-    Attributes:
-        pairs: which of the pairs.
-        neurons: of each tile.
-        concepts: of each tile, as places in the part.
-        cells: where each pair lies, its tile and its place in the tile.
-    """
-
-    pairs: slice
-    neurons: Int[np.ndarray, "tile"]
-    concepts: Int[np.ndarray, "tile concept"]
-    cells: tuple[Int[np.ndarray, "pair"], Int[np.ndarray, "pair"]]
 
 
 def exact_scores(
@@ -64,7 +42,7 @@ def exact_scores(
     Returns:
         The score of each pair under each κ.
     """
-    size = -(-len(problem) // -(-len(problem) // _PART))  # parts of one size
+    size = -(-len(problem) // -(-len(problem) // PART))  # parts of one size
     part, within = np.divmod(_originals(problem, concepts), size)
     keys = (part * len(problem.exemplars) + neurons) * size + within
     keys, place = np.unique(keys, return_inverse=True)
@@ -72,7 +50,7 @@ def exact_scores(
     part, owners = np.divmod(keys, len(problem.exemplars))
     scores = np.empty((len(kappas), len(keys)), np.float32)
     for number in np.unique(part).tolist():
-        texts = padded(problem.block(number * size, size), size)
+        texts = problem.part(number * size, size)
         own = slice(*np.searchsorted(part, (number, number + 1)))
         scores[:, own] = _of_part(problem, kappas, count, texts, owners[own], within[own])
     return scores[:, place]
@@ -82,26 +60,26 @@ def _of_part(
     problem: Problem,
     kappas: Float32[np.ndarray, "kappa"],
     count: int,
-    texts: Float32[np.ndarray, "concept feature"],
+    texts: Float32[Array, "concept feature"],
     neurons: Int[np.ndarray, "pair"],
     concepts: Int[np.ndarray, "pair"],
 ) -> Float32[np.ndarray, "kappa pair"]:
     """Scores of pairs that are sorted by neuron."""
     exemplars = _chunked(np.asarray(problem.exemplars)[:, :count])
     several = np.resize(kappas, max(2, len(kappas)))  # for one alone, XLA drops the loop
-    placed, with_base = problem.devices.whole(texts), np.asarray(problem.with_base)
+    with_base = np.asarray(problem.with_base)
 
-    def start(tiles: Tiles) -> Float32[Array, "kappa tile concept"]:
-        split, chosen = problem.devices.split, exemplars[:, tiles.neurons]
-        base = np.moveaxis(with_base[chosen], 2, 1).reshape(-1, len(tiles.neurons))
-        rows = split(chosen, axis=1), split(tiles.concepts.astype(np.int32))
-        cosines = _cosines(problem.images, placed, *rows)
+    def start(some: Tiles) -> Float32[Array, "kappa tile concept"]:
+        split, chosen = problem.devices.split, exemplars[:, some.neurons]
+        base = np.moveaxis(with_base[chosen], 2, 1).reshape(-1, len(some.neurons))
+        rows = split(chosen, axis=1), split(some.concepts)
+        cosines = _cosines(problem.images, texts, *rows)
         return _means(cosines, split(base, axis=1), several, count)
 
     scores = np.empty((len(kappas), len(neurons)), np.float32)
-    every = _tiles(neurons, concepts, _TILES * problem.devices.count)
-    for tiles, means in ahead((tiles, start(tiles)) for tiles in every):
-        scores[:, tiles.pairs] = np.asarray(means)[: len(kappas), *tiles.cells]
+    every = tiles(neurons, concepts, _WIDTH, _TILES * problem.devices.count)
+    for some, means in ahead((some, start(some)) for some in every):
+        scores[:, some.pairs] = np.asarray(means)[: len(kappas), *some.cells]
     return scores
 
 
@@ -111,22 +89,6 @@ def _chunked(
     """Exemplars a few at a time; image 0 fills up the last few."""
     rows = np.pad(exemplars, ((0, 0), (0, -exemplars.shape[1] % _EXEMPLARS)))
     return np.moveaxis(rows.reshape(len(rows), -1, _EXEMPLARS), 1, 0)
-
-
-def _tiles(
-    neurons: Int[np.ndarray, "pair"], concepts: Int[np.ndarray, "pair"], many: int
-) -> Iterator[Tiles]:
-    """Lay pairs that are sorted by neuron out, `many` tiles at a time."""
-    _, start, counts = np.unique(neurons, return_index=True, return_counts=True)
-    of_neuron = -(-counts // _WIDTH)
-    rank = np.arange(len(neurons)) - np.repeat(start, counts)
-    tile = np.repeat(np.cumsum(of_neuron) - of_neuron, counts) + rank // _WIDTH
-    for first in range(0, int(of_neuron.sum()), many):
-        pairs = slice(*np.searchsorted(tile, (first, first + many)))
-        cells = tile[pairs] - first, rank[pairs] % _WIDTH
-        owners, wanted = np.zeros(many, np.int64), np.zeros((many, _WIDTH), np.int64)
-        owners[cells[0]], wanted[cells] = neurons[pairs], concepts[pairs]
-        yield Tiles(pairs, owners, wanted, cells)
 
 
 def _originals(problem: Problem, concepts: Int32[np.ndarray, "pair"]) -> Int[np.ndarray, "pair"]:

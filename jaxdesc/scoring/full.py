@@ -13,11 +13,11 @@ from itertools import pairwise
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Float32, Float64, Int, Int32
+from jaxtyping import Array, ArrayLike, Bool, Float, Float32, Float64, Int, Int32
 
 from jaxdesc.compiler import jit, product
 from jaxdesc.scoring import rounding
-from jaxdesc.scoring.candidates import Look
+from jaxdesc.scoring.candidates import Look, Pairs
 from jaxdesc.scoring.problem import Conditions, Problem, base_terms
 from jaxdesc.scoring.selection import least_selected, rounded_down
 from jaxdesc.similarity import t_vmf_difference
@@ -50,6 +50,10 @@ class Full:
         lower = largest - self._margin(largest)
         least = least_selected(lower, self.conditions.alpha)
         self.floor = rounded_down(least - self._margin(least))[:, :, None]
+
+    def closer(self, _: int, pairs: Pairs) -> Bool[np.ndarray, "pair"]:
+        """All of them: a score can be looked at closer by the exact program alone."""
+        return np.full(len(pairs.neurons), True)
 
     def _margin(self, scores: Float[np.ndarray, "bound neuron"]) -> Float64[np.ndarray, "..."]:
         """How far such a score, or a smaller one, may lie from the exact program's.

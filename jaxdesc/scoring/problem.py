@@ -1,7 +1,7 @@
 """What is to be scored: features that have been checked, concepts read a block at a time."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -11,6 +11,7 @@ from jaxtyping import Array, ArrayLike, Float, Float32, Float64, Int, Int32
 
 from jaxdesc.compiler import product
 from jaxdesc.scoring import rounding
+from jaxdesc.scoring.cost import Sizes
 from jaxdesc.scoring.devices import ONE, Devices
 
 # How far a feature's norm may lie from 1: bfloat16 rounds each component by up to 0.4 %.
@@ -19,6 +20,9 @@ _NORM_TOLERANCE = 1e-2
 # Distinct images are padded to a multiple of this: probe passes differ in their number, and every
 # other number of rows would be another program to compile.
 _IMAGES_MULTIPLE = 512
+
+# Concepts whose features are on the device at a time: read in order, as disks like it.
+PART = 1 << 17
 
 
 class Conditions(NamedTuple):
@@ -47,6 +51,7 @@ class Problem:
         count: how many images there are without the padding.
         first: first component of each concept's features, where they have been read.
         devices: where it is computed.
+        kept: the last part of the concepts that was put on the device.
     """
 
     images: Float32[Array, "image feature"]
@@ -56,6 +61,7 @@ class Problem:
     count: int
     first: Float32[np.ndarray, "concept"]
     devices: Devices
+    kept: dict[str, Any] = field(default_factory=dict)
 
     def blocks(self, size: int) -> Iterator[tuple[int, Float32[np.ndarray, "block feature"]]]:
         """Checked features of `size` concepts at a time, and the index of their first."""
@@ -68,6 +74,32 @@ class Problem:
         rows = _unit(self.texts[start:stop], "concept_features", start)
         self.first[start:stop] = rows[:, 0]
         return rows
+
+    def part(self, start: int, size: int) -> Float32[Array, "size feature"]:
+        """Features of some concepts on the device, zero rows behind them; the last ones stay."""
+        if self.kept.get("part") != (start, size):
+            rows = self.block(start, size)
+            rows = np.pad(rows, ((0, size - len(rows)), (0, 0))) if len(rows) < size else rows
+            self.kept.update(part=(start, size), texts=self.devices.whole(rows))
+        texts: Array = self.kept["texts"]
+        return texts
+
+    def some(self, neurons: int, block: int, parts: int) -> "Problem":
+        """A small problem like this one: some neurons, and some blocks of concepts."""
+        chosen = np.unique(np.linspace(0, len(self.exemplars) - 1, neurons).astype(int))
+        rows = np.asarray(self.exemplars)[chosen]
+        used, places = np.unique(rows, return_inverse=True)
+        used = np.pad(used, (0, rows.size - len(used)))  # one shape, however many they share
+        texts = np.concatenate([texts for _, texts in self.sample(block, parts)])
+        return replace(
+            self,
+            images=self.images[used],
+            with_base=self.with_base[used],
+            exemplars=self.devices.whole(places.reshape(rows.shape).astype(np.int32)),
+            texts=texts,
+            first=np.empty(len(texts), np.float32),
+            kept={},
+        )
 
     def sample(self, block: int, parts: int) -> list[tuple[int, Float32[np.ndarray, "_ feature"]]]:
         """Some blocks, spread evenly, and the index of each one's first concept."""
@@ -132,6 +164,18 @@ def base_terms(
     with_base, rows = np.asarray(problem.with_base, np.float64), np.asarray(problem.exemplars)
     every = [psi(with_base, kappa)[rows] for kappa in conditions.kappas.astype(float)]
     return np.stack([[own[:, :count].mean(axis=1) for count in conditions.counts] for own in every])
+
+
+def sizes(problem: Problem, conditions: Conditions) -> Sizes:
+    """How much there is to score."""
+    return Sizes(
+        neurons=len(problem.exemplars),
+        images=problem.count,
+        concepts=len(problem),
+        width=problem.images.shape[1],
+        kappas=len(conditions.kappas),
+        counts=conditions.counts,
+    )
 
 
 def _rows(

@@ -25,17 +25,21 @@ maximum, hence of its τ, and solving the upper bound for τ gives the least c̄
 of the group can have: a product and a comparison for each pair, whatever κ is.
 """
 
+from functools import cached_property
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float32, Float64, Int, Int32
+from jaxtyping import Array, ArrayLike, Bool, Float32, Float64, Int, Int32
 
 from jaxdesc.compiler import jit, product
 from jaxdesc.scoring import rounding
-from jaxdesc.scoring.candidates import Look
-from jaxdesc.scoring.problem import Conditions, Problem, base_terms, psi
+from jaxdesc.scoring.candidates import Look, Pairs
+from jaxdesc.scoring.closer import Closer
+from jaxdesc.scoring.cost import closer_pays
+from jaxdesc.scoring.eigenvalue import largest_eigenvalue
+from jaxdesc.scoring.problem import Conditions, Problem, base_terms, psi, sizes
 from jaxdesc.scoring.selection import least_selected, rounded_down
 
 # How many neurons gather their exemplars' features at a time; bounds memory.
@@ -43,8 +47,10 @@ _NEURONS_AT_ONCE = 32
 
 # No cosine lies below; what bisection starts from.
 _LEAST = -1.1
-_SQUARINGS = 6
-_HALVINGS = 14  # leaves 1e-4 of it; a floor that is too low by that costs few pairs
+_STEPS = 6  # leave 1e-4 of a rise; a floor that is too low by that costs few pairs
+
+# Levels of a pair's variance, as shares of its neuron's widest group's.
+_LEVELS = 0.85 ** np.arange(24)
 
 # Shares of a sample's concepts that lie below the edges between groups: narrow where a is small,
 # since there r is large.
@@ -62,6 +68,7 @@ class Spread(NamedTuple):
         across: λ.
         least, most: of s_o.
         radius: max_o |y_o|.
+        gram: x_o · x_p.
     """
 
     mean: Float32[Array, "*count neuron feature"]
@@ -71,6 +78,19 @@ class Spread(NamedTuple):
     least: Float32[Array, "*count neuron"]
     most: Float32[Array, "*count neuron"]
     radius: Float32[Array, "*count neuron"]
+    gram: Float32[Array, "*count neuron exemplar exemplar"]
+
+
+class Extent(NamedTuple):
+    """How far the cosines of one neuron's exemplars and one group's concepts spread at most.
+
+    Attributes:
+        variance: V.
+        furthest: h, but for 1 − c̄.
+    """
+
+    variance: Float64[np.ndarray, "count neuron group"]
+    furthest: Float64[np.ndarray, "count neuron group"]
 
 
 class Screened:
@@ -78,28 +98,26 @@ class Screened:
 
     def __init__(self, problem: Problem, conditions: Conditions, block: int):
         """Summarise each neuron's exemplars."""
-        self.conditions, self.counts = conditions, np.array(conditions.counts)
+        self.problem, self.conditions = problem, conditions
+        self.counts = np.array(conditions.counts)
         (neurons, exemplars), width = problem.exemplars.shape, problem.images.shape[1]
         self.cosine_error = rounding.of_cosine(width + exemplars)
         self.mean_error = rounding.of_mean(exemplars)
-        sample = np.concatenate([texts for _, texts in problem.sample(block, _SAMPLE)])
-        self.direction = _direction(sample)
-        self.edges = np.quantile(sample @ self.direction, _SHARES).astype(np.float32)
+        self.sample = np.concatenate([texts for _, texts in problem.sample(block, _SAMPLE)])
+        self.direction = _direction(self.sample)
+        self.edges = np.quantile(self.sample @ self.direction, _SHARES).astype(np.float32)
         parts = [
             _spread(problem.images, problem.exemplars[:, :count], self.direction)
             for count in conditions.counts
         ]
         self.means = jnp.stack([part.mean for part in parts])
-        self.variance, self.furthest = self._of_groups(parts)
+        self.extent = self._of_groups(parts)
+        self.grams = [part.gram for part in parts]
         self.base = base_terms(problem, conditions)
         self.floor = np.full((len(parts), neurons, len(_SHARES) + 1), -np.inf, np.float32)
 
-    def _of_groups(
-        self, parts: list[Spread]
-    ) -> tuple[
-        Float64[np.ndarray, "count neuron group"], Float64[np.ndarray, "count neuron group"]
-    ]:
-        """V and h, but for 1 − c̄, of each group; with room for the rounding of the summary."""
+    def _of_groups(self, parts: list[Spread]) -> Extent:
+        """Of each group, with room for the rounding of the summary."""
         ends = np.array([-1, *self.edges, 1], np.float64)
         low, high = ends[:-1] - self.cosine_error, ends[1:] + self.cosine_error
         a = np.maximum(np.abs(low), np.abs(high))
@@ -107,32 +125,86 @@ class Screened:
         r = np.sqrt(1 + 3 * rounding.NORM - nearest**2)
         _, along, mixed, across, least, most, radius = (
             np.stack([np.asarray(part[i], np.float64) for part in parts])[..., None]
-            for i in range(len(Spread._fields))
+            for i in range(len(Spread._fields) - 1)
         )
         variance = a**2 * along + 2 * a * r * mixed + r**2 * across
-        variance = 1.001 * variance + 1e-7
         furthest = np.maximum(high * most, high * least)
         furthest = np.maximum(furthest, np.maximum(low * most, low * least)) + r * radius
-        others = self.counts[:, None, None] - 1
+        return self._extent(variance, furthest, self.counts)
+
+    def _extent(
+        self,
+        variance: Float64[np.ndarray, "count neuron group"],
+        furthest: Float64[np.ndarray, "count neuron _"],
+        counts: Int[np.ndarray, "count"],
+    ) -> Extent:
+        """With room for rounding, and by Samuelson's inequality."""
+        variance = 1.001 * variance + 1e-7
+        others = counts[:, None, None] - 1
         furthest = np.minimum(1.001 * furthest + 1e-6, np.sqrt(others * variance))
-        return variance, np.maximum(furthest, 1e-6)
+        return Extent(variance, np.maximum(furthest, 1e-6))
 
     def look(self, texts: Float32[Array, "block feature"], count: int) -> Look:
         """Mean cosines of the concepts, a bound for each number of exemplars."""
         return _look(self.means, self.direction, self.edges, texts, self.floor, count)
 
     def raise_floor(self, largest: Float32[np.ndarray, "count neuron"]) -> None:
-        """The least mean cosine that lets a concept be selected, by bisection; never too high."""
-        most = largest.astype(np.float64)
-        wanted = least_selected(self.lower(most), self.conditions.alpha)[..., None]
-        shape = (len(self.conditions.kappas), *self.floor.shape)
-        below = np.broadcast_to(np.maximum(self.floor, _LEAST), shape).astype(np.float64)
-        above = np.broadcast_to(np.maximum(most[..., None], below), shape)
-        for _ in range(_HALVINGS):
-            middle = (below + above) / 2
-            short = self.upper(middle) < wanted
-            below, above = np.where(short, middle, below), np.where(short, above, middle)
-        self.floor = np.maximum(self.floor, rounded_down(below.min(axis=0)))
+        """The least mean cosine that lets a concept be selected, never too high."""
+        self.most = largest.astype(np.float64)
+        self.wanted = least_selected(self.lower(self.most), self.conditions.alpha)
+        below = np.maximum(self.floor, _LEAST).astype(np.float64)
+        self.floor = np.maximum(self.floor, self._least(self.extent, below))
+
+    def closer(self, count: int, pairs: Pairs) -> Bool[np.ndarray, "pair"]:
+        """All of them, where they are so few that each may as well be scored."""
+        if not closer_pays(sizes(self.problem, self.conditions), count, len(pairs.neurons)):
+            return np.full(len(pairs.neurons), True)
+        return self.one_by_one(count, pairs)
+
+    def one_by_one(self, count: int, pairs: Pairs) -> Bool[np.ndarray, "pair"]:
+        """By each pair's own variance, rounded up to one of a few levels of its neuron."""
+        (place,) = np.flatnonzero(self.counts == count)
+        own, grams = slice(place, place + 1), self.grams[place]
+        variance = self.single.variances(count, grams, pairs.neurons, pairs.concepts)
+        widest = Extent(*(part[own].max(axis=2, keepdims=True) for part in self.extent))
+        extent = self._extent(widest.variance * _LEVELS, widest.furthest, self.counts[own])
+        below = np.repeat(self.floor[own].min(axis=2, keepdims=True), len(_LEVELS), axis=2)
+        least = self._least(extent, below.astype(np.float64), own)[0]
+        share = variance / widest.variance[0, pairs.neurons, 0]
+        level = np.minimum(np.searchsorted(-_LEVELS, -share, "right") - 1, len(_LEVELS) - 1)
+        return pairs.reach[place] >= least[pairs.neurons, np.maximum(level, 0)]
+
+    @cached_property
+    def single(self) -> Closer:
+        """What looks at single pairs."""
+        return Closer(self.problem, self.sample)
+
+    def _least(
+        self,
+        extent: Extent,
+        below: Float64[np.ndarray, "count neuron group"],
+        own: slice = slice(None),
+    ) -> Float32[np.ndarray, "count neuron group"]:
+        """The least c̄ whose upper bound is wanted under any κ; it, or a bit less.
+
+        The bound is almost convex, so that a chord's root, from below, comes close in a few steps;
+        where one end stays, its value is halved (the Illinois method). Only what was found to lie
+        too low is returned.
+        """
+        wanted = self.wanted[:, own, :, None]
+        shape = (len(wanted), *below.shape)
+        low = np.broadcast_to(below, shape)
+        high = np.broadcast_to(np.maximum(self.most[own, :, None], below), shape)
+        at_low, at_high = (self.upper(c, extent, own) - wanted for c in (low, high))
+        for _ in range(_STEPS):
+            share = at_low / np.minimum(at_low - at_high, -1e-30)
+            middle = low + np.clip(share, 0.01, 0.99) * (high - low)
+            value = self.upper(middle, extent, own) - wanted
+            short = value < 0
+            low, high = np.where(short, middle, low), np.where(short, high, middle)
+            at_low = np.where(short, value, at_low / 2)
+            at_high = np.where(short, at_high / 2, value)
+        return rounded_down(low.min(axis=0))
 
     def lower(
         self, cosine: Float64[np.ndarray, "count neuron"]
@@ -143,17 +215,20 @@ class Screened:
         return least - self.base - self.mean_error * (np.abs(least) + self.base)
 
     def upper(
-        self, cosine: Float64[np.ndarray, "kappa count neuron group"]
+        self,
+        cosine: Float64[np.ndarray, "kappa count neuron group"],
+        extent: Extent,
+        own: slice = slice(None),
     ) -> Float64[np.ndarray, "kappa count neuron group"]:
-        """Of the scores of each group's concepts with these mean cosines."""
+        """Of the scores of concepts with these mean cosines, for some numbers of exemplars."""
         kappas = self.conditions.kappas.astype(np.float64)[:, None, None, None]
-        base = self.base[..., None]
+        base = self.base[:, own, :, None]
         centre = np.minimum(cosine + self.cosine_error, 1)
         # The same h stands in p, M and x₀.
-        h = np.maximum(np.minimum(self.furthest, 1 - centre), 1e-9)
+        h = np.maximum(np.minimum(extent.furthest, 1 - centre), 1e-9)
         high = psi(centre + h, kappas)
-        low = psi(centre - self.variance / h, kappas)
-        most = (self.variance * high + h**2 * low) / (self.variance + h**2)
+        low = psi(centre - extent.variance / h, kappas)
+        most = (extent.variance * high + h**2 * low) / (extent.variance + h**2)
         return most - base + self.mean_error * (np.abs(most) + base)
 
 
@@ -178,30 +253,19 @@ def _spread(
         apart = images[rows] - mean[None]
         along = product(apart, direction)
         across = apart - along[:, None] * direction[None]
+        gram = product(across, across.T)
         return Spread(
             mean=mean,
             along=(along**2).mean(),
             mixed=jnp.linalg.norm(product(along, across) / len(rows)),
-            across=_largest_eigenvalue(product(across, across.T) / len(rows)),
+            across=largest_eigenvalue(gram / len(rows)),
             least=along.min(),
             most=along.max(),
             radius=jnp.linalg.norm(across, axis=1).max(),
+            gram=gram + along[:, None] * along[None],
         )
 
     return jax.lax.map(one, exemplars, batch_size=_NEURONS_AT_ONCE)
-
-
-def _largest_eigenvalue(gram: Float32[Array, "exemplar exemplar"]) -> Float32[Array, ""]:
-    """At least it, and at most n^(1/128) times it: the Frobenius norm of a high power, rooted.
-
-    A Gram matrix has the eigenvalues of the covariance, but as many as exemplars, not as features.
-    """
-    root = jnp.float32(1)
-    for squarings in range(_SQUARINGS):
-        norm = jnp.maximum(jnp.linalg.norm(gram), 1e-12)  # of copies of one image it is 0
-        root *= norm ** (0.5**squarings)
-        gram = product(gram / norm, gram / norm)
-    return root * jnp.linalg.norm(gram) ** (0.5**_SQUARINGS)
 
 
 @jit

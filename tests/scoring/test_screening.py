@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from jaxdesc.scoring import discover, screening
+from jaxdesc.scoring import closer, discover, screening
 from jaxdesc.scoring.candidates import candidates
 from jaxdesc.scoring.problem import Conditions, checked
 from tests.reference import scoring as reference
@@ -22,6 +22,42 @@ def test_screening_selects_what_the_full_engine_selects(kind, kappa):
         for alpha in (0.3, 0.95):
             expected = discover(*arrays, kappa, alpha, block=BLOCK, engine="full")
             same(discover(*arrays, kappa, alpha, block=BLOCK, engine="screened"), expected)
+
+
+@pytest.mark.parametrize("kappa", EVERY_KAPPA)
+@pytest.mark.parametrize("kind", MAKERS)
+def test_a_closer_look_changes_nothing(kind, kappa, monkeypatch):
+    looks, one_by_one = [], screening.Screened.one_by_one
+    monkeypatch.setattr(screening, "closer_pays", lambda *_: True)
+    monkeypatch.setattr(
+        screening.Screened, "one_by_one", lambda *a: looks.append(1) or one_by_one(*a)
+    )
+    for seed in range(2):
+        arrays = MAKERS[kind](seed)
+        for alpha in (0.3, 0.95):
+            expected = discover(*arrays, kappa, alpha, block=BLOCK, engine="full")
+            same(discover(*arrays, kappa, alpha, block=BLOCK, engine="screened"), expected)
+    assert len(looks) == 4
+
+
+@pytest.mark.parametrize("part", [100, 1 << 17])
+@pytest.mark.parametrize("kind", MAKERS)
+def test_a_closer_look_bounds_the_variance_of_every_pair(kind, part, monkeypatch):
+    monkeypatch.setattr(closer, "PART", part)
+    views, rows, texts, base = MAKERS[kind](0)
+    fewer = max(1, rows.shape[1] // 2)
+    counts = tuple(sorted({fewer, rows.shape[1]}))
+    _, engine = engine_for((views, rows, texts, base), 16.0, counts)
+    neurons, concepts = np.indices((len(rows), len(texts)), np.int32).reshape(2, -1)
+    order = np.random.default_rng(0).permutation(neurons.size)
+    for place, count in enumerate(counts):
+        cosines = double(views)[rows[:, :count]] @ double(texts).T
+        expected = cosines.var(axis=1).ravel()[order]
+        found = engine.single.variances(count, engine.grams[place], neurons[order], concepts[order])
+        assert (found >= expected).all()
+        widest = engine.extent.variance[place].max(axis=1)[neurons[order]]
+        if count > 1 and kind in ("classes", "cone"):
+            assert np.median(found / widest) < 0.9
 
 
 def engine_for(arrays, kappa, counts=(), alpha=0.95):
@@ -53,7 +89,9 @@ def test_bounds_hold_for_every_pair(kind, kappa):
             cosine = np.stack([means[:, concept]] * len(counts))
             assert (engine.lower(cosine)[0, place] <= expected).all()
             every = np.broadcast_to(cosine[None, ..., None], (1, *engine.floor.shape))
-            assert (engine.upper(every)[0, place, :, groups[concept]] >= expected).all()
+            assert (
+                engine.upper(every, engine.extent)[0, place, :, groups[concept]] >= expected
+            ).all()
 
 
 def test_bounds_rise_with_the_mean_cosine():
@@ -62,7 +100,7 @@ def test_bounds_rise_with_the_mean_cosine():
         shape = engine.floor.shape
         cosines = np.linspace(-1, 1, 201)
         lower = np.stack([engine.lower(np.full(shape[:2], c)) for c in cosines])
-        upper = np.stack([engine.upper(np.full((1, *shape), c)) for c in cosines])
+        upper = np.stack([engine.upper(np.full((1, *shape), c), engine.extent) for c in cosines])
         for values in (lower, upper):
             assert (np.diff(values, axis=0) >= -1e-12).all()
 
@@ -87,8 +125,8 @@ def test_concepts_without_a_mean_have_a_direction_too():
 def left(arrays, kappa):
     """Share of the pairs that screening leaves."""
     problem, engine = engine_for(arrays, kappa)
-    neurons, _ = candidates(problem, engine, 512).of_count(arrays[1].shape[1])
-    return len(neurons) / len(arrays[1]) / len(arrays[2])
+    pairs = candidates(problem, engine, 512).of_count(arrays[1].shape[1])
+    return len(pairs.neurons) / len(arrays[1]) / len(arrays[2])
 
 
 def test_screening_leaves_few_where_exemplars_are_alike():

@@ -1,0 +1,41 @@
+"""Pairs of a neuron and a concept, laid out for products of one neuron with several concepts."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int, Int32
+
+
+class Tiles(NamedTuple):
+    """Some tiles, and which pairs they hold.
+
+    Attributes:
+        pairs: which of the pairs.
+        neurons: of each tile.
+        concepts: of each tile, as places in what its features are read from.
+        cells: where each pair lies, its tile and its place in the tile.
+    """
+
+    pairs: slice
+    neurons: Int32[np.ndarray, "tile"]
+    concepts: Int32[np.ndarray, "tile concept"]
+    cells: tuple[Int[np.ndarray, "pair"], Int[np.ndarray, "pair"]]
+
+
+def tiles(
+    neurons: Int[np.ndarray, "pair"], concepts: Int[np.ndarray, "pair"], width: int, many: int
+) -> Iterator[Tiles]:
+    """Lay pairs that are sorted by neuron out, `many` tiles of `width` concepts at a time."""
+    starts = np.flatnonzero(np.diff(neurons, prepend=-1))
+    counts = np.diff(starts, append=len(neurons))
+    of_neuron = -(-counts // width)
+    rank = np.arange(len(neurons)) - np.repeat(starts, counts)
+    tile = np.repeat(np.cumsum(of_neuron) - of_neuron, counts) + rank // width
+    place = rank % width
+    for first in range(0, int(of_neuron.sum()), many):
+        pairs = slice(*np.searchsorted(tile, (first, first + many)))
+        cells = tile[pairs] - first, place[pairs]
+        owners, wanted = np.zeros(many, np.int32), np.zeros((many, width), np.int32)
+        owners[cells[0]], wanted[cells] = neurons[pairs], concepts[pairs]
+        yield Tiles(pairs, owners, wanted, cells)
