@@ -16,7 +16,7 @@ from jax.sharding import Mesh, PartitionSpec
 from jaxdesc import scoring
 from jaxdesc.scoring import full, screening
 from jaxdesc.mesh import local_mesh
-from tests.scoring.features import MAKERS
+from tests.scoring.features import MAKERS, same
 
 jax.config.update("jax_num_cpu_devices", 8)
 mesh = Mesh(np.array(jax.devices()).reshape(4, 2), ("host", "chip"))
@@ -28,14 +28,20 @@ for module in (full, screening):
         seen.append(found.reach.sharding)
         return found
     module._look = spied
-for kind in ("classes", "mixed", "cone"):
+one_by_one, closer = screening.Screened.one_by_one, []
+screening.closer_pays = lambda *_: True
+screening.Screened.one_by_one = lambda *a: closer.append(1) or one_by_one(*a)
+for kind in MAKERS:
     views, rows, texts, base = MAKERS[kind](0)
+    counts = sorted({max(1, rows.shape[1] // 2), rows.shape[1]})
+    by_engine = []
     for engine in ("full", "screened"):
-        options = {"kappas": [0.0, 16.0], "alphas": [0.9], "counts": [2, 5], "engine": engine}
+        options = {"kappas": [0.0, 16.0, 1e5], "alphas": [0.9], "counts": counts, "engine": engine}
         one = scoring.sweep(views, rows, texts, base, block=30, **options)
         assert all(len(sharding.device_set) == 1 for sharding in seen)
         seen.clear()
         eight = scoring.sweep(views, rows, texts, base, block=30, mesh=mesh, **options)
+        by_engine.append(eight)
         for sharding in seen:
             assert len(sharding.device_set) == 8
             assert not sharding.is_fully_replicated
@@ -48,6 +54,10 @@ for kind in ("classes", "mixed", "cone"):
             np.testing.assert_allclose(
                 one[key].scores, eight[key].scores, rtol=1e-6, atol=1e-6 * scale
             )
+    assert len(closer) == 2 * len(counts)
+    closer.clear()
+    for key in eight:
+        same(*(found[key] for found in by_engine))
 assert local_mesh().devices.tolist() == jax.devices()
 print("same")
 """

@@ -158,7 +158,7 @@ def test_the_faster_engine_is_taken(monkeypatch):
             "look",
             lambda self, *a, look=kind.look: taken.append(type(self)) or look(self, *a),
         )
-    alike = classes(0, concepts=2000, width=64, neurons=6, n=20, spread=0.1)
+    alike = classes(0, concepts=8000, width=64, neurons=6, n=20, spread=0.1)
     apart = problem(0, images=60, neurons=9, n=7, concepts=2000, width=33)
     last = {}
     for name, arrays in {"alike": alike, "apart": apart}.items():

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from jaxdesc.scoring import candidates, discover, sweep
-from tests.scoring.features import MAKERS, classes, problem, same
+from jaxdesc.scoring import candidates, discover, screening, sweep
+from tests.scoring.features import EVERY_KAPPA, MAKERS, classes, problem, same
 
 
 @pytest.mark.parametrize("kind", ["classes", "mixed", "adversarial", "cone"])
@@ -17,6 +17,23 @@ def test_a_sweep_selects_what_separate_runs_select(kind, engine):
     for (kappa, alpha, count), found in swept.items():
         same(found, discover(views, rows[:, :count], texts, base, kappa, alpha, block=128))
     assert list(sweep(views, rows, texts, base, [4.0], [0.9])) == [(4.0, 0.9, rows.shape[1])]
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_a_sweep_that_looks_closer_selects_the_same(kind, monkeypatch):
+    views, rows, texts, base = MAKERS[kind](4)
+    counts = tuple(sorted({1, -(-rows.shape[1] // 2), rows.shape[1]}))
+    options = {"kappas": EVERY_KAPPA, "alphas": (0.3, 0.95), "counts": counts, "block": 128}
+    expected = sweep(views, rows, texts, base, **options, engine="full")
+    monkeypatch.setattr(screening, "closer_pays", lambda *_: True)
+    looks, one_by_one = [], screening.Screened.one_by_one
+    monkeypatch.setattr(
+        screening.Screened, "one_by_one", lambda *a: looks.append(a[1]) or one_by_one(*a)
+    )
+    swept = sweep(views, rows, texts, base, **options, engine="screened")
+    assert tuple(looks) == counts
+    for key, found in swept.items():
+        same(found, expected[key])
 
 
 def test_more_exemplars_than_are_taken_at_a_time():
