@@ -124,7 +124,7 @@ class Found:
         """Take in a look at the concepts `first`, `first` + 1, ..."""
         self.largest = np.maximum(self.largest, np.asarray(look.largest))
         self.looks += 1
-        if self.looks & (self.looks - 1) == 0:  # each time, half of the floor's rise is left
+        if self.looks >= 4 * self.raised:  # the more has been seen, the less it still rises
             self.engine.raise_floor(self.largest)
             self.raised = self.looks
         neurons, columns = np.divmod(
