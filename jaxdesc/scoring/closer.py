@@ -53,7 +53,7 @@ class Apart(NamedTuple):
 
 def directions(texts: Float32[np.ndarray, "some feature"]) -> Float32[np.ndarray, "feature _"]:
     """B, from a sample of the concepts, by subspace iteration: close to the best is enough."""
-    moment = (texts.T @ texts).astype(np.float64)
+    moment = np.asarray(_moment(texts), np.float64)
     width = len(moment)
     found = np.eye(width, -(-width // _SHARE))
     for _ in range(_ITERATIONS):
@@ -150,6 +150,7 @@ def _short(neurons: Int32[np.ndarray, "pair"]) -> Integer[np.ndarray, "pair"]:
     return neurons.astype(np.uint16) if neurons.max(initial=0) < 1 << 16 else neurons
 
 
+_moment = jit(lambda rows: product(jnp.transpose(rows), rows))
 _within = jit(lambda rows, basis: product(rows, jnp.asarray(basis)))
 
 

@@ -63,12 +63,11 @@ def test_a_closer_look_bounds_the_variance_of_every_pair(kind, part, monkeypatch
 def test_directions_are_orthonormal_or_nothing():
     rng = np.random.default_rng(0)
     for texts in (classes(0)[2], np.repeat(classes(0)[2][:5], 20, axis=0), rng.normal(size=(9, 3))):
-        found = double(closer.directions(texts.astype(np.float32)).T).T
-        found = np.nan_to_num(found)  # a direction that is missing is zero
+        found = closer.directions(texts.astype(np.float32)).astype(np.float64)
         gram = found.T @ found
         np.testing.assert_allclose(gram, np.diag(np.diag(gram)), atol=1e-6)
         assert set(np.diag(gram).round(6)) <= {0.0, 1.0}
-        assert np.diag(gram).sum() >= min(5, found.shape[1])
+        assert np.diag(gram).sum().round(6) >= min(5, found.shape[1])
 
 
 def engine_for(arrays, kappa, counts=(), alpha=0.95):
