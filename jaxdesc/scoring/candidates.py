@@ -116,7 +116,7 @@ class Found:
     largest: np.ndarray = field(default_factory=lambda: np.array(-np.inf, np.float32))
     pieces: list[Pairs] = field(default_factory=list)
     size: int = 0
-    least: int = 1 << 20
+    least: int = 1 << 22  # so many are no burden: 100 MB with three bounds
     looks: int = 0
     raised: int = 0
 
@@ -168,7 +168,8 @@ class Found:
         self, pairs: Pairs, bounds: Bool[np.ndarray, "bound"]
     ) -> Bool[np.ndarray, "pair"]:
         """Which pairs reach the floor of one of some bounds."""
-        kept = np.zeros(len(pairs.neurons), bool)
+        kept, floor = np.zeros(len(pairs.neurons), bool), self.engine.floor
+        places = pairs.neurons * floor.shape[2] + pairs.groups
         for bound in np.flatnonzero(bounds):
-            kept |= pairs.reach[bound] >= self.engine.floor[bound][pairs.neurons, pairs.groups]
+            kept |= pairs.reach[bound] >= floor[bound].ravel().take(places)
         return kept

@@ -30,8 +30,10 @@ def tiles(
     starts = np.flatnonzero(np.diff(neurons, prepend=-1))
     counts = np.diff(starts, append=len(neurons))
     of_neuron = -(-counts // width)
-    rank = np.arange(len(neurons)) - np.repeat(starts, counts)
-    tile = np.repeat(np.cumsum(of_neuron) - of_neuron, counts) + rank // width
+    rank = np.arange(len(neurons), dtype=np.int32)
+    rank -= np.repeat(starts.astype(np.int32), counts)
+    before = (np.cumsum(of_neuron) - of_neuron).astype(np.int32)
+    tile = np.repeat(before, counts) + rank // width
     place = rank % width
     for first in range(0, int(of_neuron.sum()), many):
         pairs = slice(*np.searchsorted(tile, (first, first + many)))
