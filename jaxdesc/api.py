@@ -35,6 +35,7 @@ def describe(
     concepts: str | Sequence[str],
     layer: str | None = None,
     view: str | None = None,
+    cam: str | None = None,
     kappa: float | None = None,
     alpha: float | None = None,
     exemplars: int | None = None,
@@ -53,6 +54,8 @@ def describe(
         concepts: a list, "imagenet", "wordnet", `broden:PATH`, `file:PATH`, or "scenes".
         layer: "fc" (default) or a tap of the target's trunk.
         view: "attention" (the paper; default), "centre" (WWW), "random", "box" or "full".
+        cam: around whose peak the attention view is cut: "grad_cam" (default), "cam",
+            "grad_cam_pp", "layer_cam" or "score_cam".
         kappa: concentration κ ≥ 0, 16 by default; 0 is the cosine (WWW).
         alpha: concept sensitivity α in (0, 1], 0.95 by default.
         exemplars: most activating views a neuron, 40 by default.
@@ -79,7 +82,7 @@ def describe(
         clip=replace(base.clip, source=clip.name, revision=""),
         images=replace(base.images, source=source.spec),
         vocabulary=replace(base.vocabulary, source=vocabulary.name),
-        crop=_changed(base.crop, view=view),
+        crop=_changed(base.crop, view=view, cam=cam),
         score=_changed(base.score, kappa=kappa, alpha=alpha, exemplars=exemplars),
         evaluation=EvaluationConfig(
             scorer=(scorer or clip).name, sentence=getattr(sentence_encoder, "name", "")

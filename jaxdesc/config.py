@@ -11,6 +11,7 @@ from jaxdesc.attention import WINDOWS
 from jaxdesc.errors import SHOWN, InputError, is_text, shown
 from jaxdesc.models.precision import PRECISIONS
 from jaxdesc.models.target import LOGITS, POOLINGS
+from jaxdesc.saliency import DEFAULT, METHODS
 from jaxdesc.vocabulary import TEMPLATE
 
 LARGEST_KAPPA = 1e6  # float32 holds the scores up to there
@@ -126,13 +127,17 @@ class CropConfig:
         view: "attention" (the paper), "centre" (WWW), or a control: "random", "box", "full".
         field: side of the window as a share of the image's shorter side; 224/256 changes only where
             the window lies, not how much it shows.
-        cam_input: what Grad-CAM looks at: "whole", the image squashed to a square, or "centre".
-        cam_class: class of Grad-CAM: "predicted" or "label".
+        cam: the map of attention around whose peak the attention window is cut: "grad_cam", "cam"
+            (for a mean over positions and one linear layer), "grad_cam_pp", "layer_cam" or
+            "score_cam" (a forward pass for every channel of the feature maps).
+        cam_input: what it looks at: "whole", the image squashed to a square, or "centre".
+        cam_class: the class that it is of: "predicted" or "label".
         seed: of the random windows.
     """
 
     view: str = "attention"
     field: float = 224 / 256
+    cam: str = DEFAULT
     cam_input: str = "whole"
     cam_class: str = "predicted"
     seed: int = 0
@@ -141,6 +146,7 @@ class CropConfig:
         _require(self.view in WINDOWS, "crop.view", self.view, f"one of {WINDOWS}")
         _require(0 < self.field <= 1, "crop.field", self.field, "a share in (0, 1]")
         _require(0 <= self.seed < 2**32, "crop.seed", self.seed, "an integer in [0, 2**32)")
+        _require(self.cam in METHODS, "crop.cam", self.cam, f"one of {METHODS}")
         inputs, classes = ("whole", "centre"), ("predicted", "label")
         _require(self.cam_input in inputs, "crop.cam_input", self.cam_input, f"one of {inputs}")
         _require(self.cam_class in classes, "crop.cam_class", self.cam_class, f"one of {classes}")

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Float32, Int
 
-from jaxdesc.attention import Head, SplitNetwork, cam_of_maps
+from jaxdesc.attention import Head, SplitNetwork, cam_of_maps, cams_and_logits
 from jaxdesc.compiler import jit, product
 
 # From a head, feature maps and classes to maps of attention.
@@ -77,6 +77,50 @@ def saliency(
     return _of_maps(_OF_MAPS[method], target.head, target.params, maps, labels)
 
 
+def maps_and_logits(
+    method: str,
+    trunk: Callable[..., Any],
+    head: Callable[..., Any],
+    params: Any,
+    pixels: Float[Array, "batch height width 3"],
+    classes: Int[ArrayLike, "batch"] | None,
+) -> tuple[Float32[Array, "batch row column"], Float[Array, "batch class"]]:
+    """Maps as `saliency` gives them, and the logits, for a program of the caller's own.
+
+    Args:
+        method: one of `METHODS`; for "cam" the head must pass `check_linear`.
+        trunk: from (params, pixels) to (feature maps, anything else).
+        head: from (params, feature maps) to logits.
+        params: the parameters of both.
+        pixels: normalised images.
+        classes: the class that each image is explained by, not checked; the predicted one where
+            None.
+    """
+    if method == "grad_cam":
+        return cams_and_logits(trunk, head, params, pixels, classes)
+    feature_maps, _ = trunk(params, pixels)
+    logits = head(params, feature_maps)
+    labels = logits.argmax(axis=1) if classes is None else jnp.asarray(classes)
+    maps = feature_maps.astype(jnp.float32)
+    if method == "score_cam":
+        return _score_cam(trunk, head, params, pixels, maps, labels), logits
+    return _of_maps(_OF_MAPS[method], head, params, maps, labels), logits
+
+
+def check_linear(target: SplitNetwork, shape: tuple[int, int, int]) -> None:
+    """Find out whether a head is what CAM needs, on two made-up feature maps.
+
+    Args:
+        target: the network, whose trunk isn't run.
+        shape: rows, columns and channels of its feature maps.
+
+    Raises:
+        ValueError: the head isn't a mean over positions and one linear layer.
+    """
+    maps = jnp.asarray(np.random.default_rng(0).exponential(size=(2, *shape)), jnp.float32)
+    _check_linear(target, maps, target.head(target.params, maps))
+
+
 def cam(head: Head, feature_map: Array, label: Array) -> Float32[Array, "row column"]:
     """Σ_k W[c, k] A_k of one image (eq. 2 of Zhou et al.), negative cells cut off.
 
@@ -117,7 +161,16 @@ _OF_MAPS = {
     "grad_cam_pp": grad_cam_pp,
     "layer_cam": layer_cam,
 }
-METHODS = (*_OF_MAPS, "score_cam")
+# How reports call them.
+TITLES = {
+    "cam": "CAM",
+    "grad_cam": "Grad-CAM",
+    "grad_cam_pp": "Grad-CAM++",
+    "layer_cam": "LayerCAM",
+    "score_cam": "Score-CAM",
+}
+METHODS = tuple(TITLES)
+DEFAULT = "grad_cam"
 
 
 def _gradient(head: Head, feature_map: Array, label: Array) -> Float32[Array, "row column channel"]:

@@ -1,8 +1,8 @@
 """Views: the part of each probe image that the target sees, and then CLIP.
 
-WWW's view is the centre window; the paper's lies where Grad-CAM is highest. The others are
-controls. All windows of a run are of one size, so that only where they lie differs; "full" is no
-window, but the whole image.
+WWW's view is the centre window; the paper's lies where Grad-CAM, or another map of attention, is
+highest. The others are controls. All windows of a run are of one size, so that only where they lie
+differs; "full" is no window, but the whole image.
 """
 
 import zlib
@@ -73,7 +73,7 @@ class _Window(NamedTuple):
 
 
 class _Attended(NamedTuple):
-    """What Grad-CAM looks at, where that lies in the image, and what the window is cut from."""
+    """What attention looks at, where that lies in the image, and what the window is cut from."""
 
     pixels: np.ndarray
     box: Box
@@ -83,7 +83,7 @@ class _Attended(NamedTuple):
 
 
 class _Prepared(NamedTuple):
-    """What is kept of an image: its windows but for Grad-CAM's, and what that one needs."""
+    """What is kept of an image: its windows but for attention's, and what that one needs."""
 
     windows: dict[str, _Window]
     attended: _Attended | None
@@ -94,7 +94,11 @@ def relevant_options(crop: CropConfig, source: Source) -> dict[str, Any]:
     """What a view depends on beside its image; a random seed does not name a centre view."""
     relevant: dict[str, Any] = {"view": crop.view, "field": crop.field}
     if crop.view == "attention":
-        relevant |= {"cam_input": crop.cam_input, "cam_class": crop.cam_class}
+        relevant |= {
+            "cam": crop.cam,
+            "cam_input": crop.cam_input,
+            "cam_class": crop.cam_class,
+        }
     if crop.view == "random":
         relevant["seed"] = _window_seed(crop, source)
     return relevant
@@ -116,11 +120,11 @@ def cut_views(
 ) -> Iterator[Batch]:
     """Cut some views of some images, in order; each image is decoded once.
 
-    While the windows of one batch are cut, the device has Grad-CAM of the next to do, and threads
+    While the windows of one batch are cut, the device has the maps of the next to do, and threads
     decode those that follow.
 
     Args:
-        target: where Grad-CAM looks, and whose preprocessing the views are for.
+        target: where it looks, and whose preprocessing the views are for.
         source: the images; with boxes for the view "box", labels for cam_class "label".
         crop: all about the windows but which views.
         views: names of the views.
@@ -132,7 +136,7 @@ def cut_views(
         Batches of views.
 
     Raises:
-        InputError: a label that is no class of the target.
+        InputError: a label that is no class of the target, or a map that its head does not allow.
     """
     prepare = partial(_prepare, target.preprocess, crop, views, _window_seed(crop, source))
 
@@ -217,7 +221,7 @@ def _centre(view: str, field: float, seed: int, index: int, example: Example) ->
 def _attend(
     target: Target, crop: CropConfig, chunk: list[_Prepared], batch: int
 ) -> Float[Array, "padded row column"] | None:
-    """Start Grad-CAM of a batch, without waiting for it."""
+    """Start the maps of attention of a batch, without waiting for it."""
     attended = [prepared.attended for prepared in chunk if prepared.attended]
     if not attended:
         return None
@@ -225,7 +229,7 @@ def _attend(
     classes = None
     if crop.cam_class == "label":
         classes = padded(_labels(target, [one.label for one in attended]), batch)
-    return target.view_cams(pixels, classes)
+    return target.view_cams(pixels, classes, crop.cam)
 
 
 def _labels(target: Target, labels: Sequence[int | None]) -> np.ndarray:
@@ -241,14 +245,14 @@ def _labels(target: Target, labels: Sequence[int | None]) -> np.ndarray:
 def _cut_attended(
     preprocess: Preprocess, field: float, attended: _Attended, peak: tuple[np.ndarray, np.bool_]
 ) -> _Window:
-    """Cut the window around a peak of Grad-CAM, or the centre where there is none."""
+    """Cut the window around a peak of attention, or the centre where there is none."""
     within, found = peak
-    centre = _in_image(within, attended.box, attended.size) if found else MIDDLE
+    centre = in_image(within, attended.box, attended.size) if found else MIDDLE
     cut = preprocess.cut(attended.shrunk, centre, field, attended.size)
     return _Window(*cut, centre, bool(found))
 
 
-def _in_image(peak: np.ndarray, box: Box, size: tuple[int, int]) -> Centre:
+def in_image(peak: np.ndarray, box: Box, size: tuple[int, int]) -> Centre:
     """From fractions of a box to fractions of its image."""
     (y, x), (left, top, right, bottom) = peak.tolist(), box
     down, across = top + y * (bottom - top), left + x * (right - left)

@@ -28,7 +28,7 @@ SHOWN = 6  # neurons of the figures
 _BESIDE = flags.DEFINE_list("beside", [], "Working directories shown beside it, e.g. WWW's.")
 _FIGURES = flags.DEFINE_bool("figures", False, "Draw figures too.")
 _NEURONS = flags.DEFINE_list("neurons", None, "The neurons of the figures; the first six if not.")
-_HEATMAPS = flags.DEFINE_bool("heatmaps", True, "Show where the target's Grad-CAM looks.")
+_HEATMAPS = flags.DEFINE_bool("heatmaps", True, "Show where the target looks.")
 
 
 def main() -> None:

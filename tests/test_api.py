@@ -90,6 +90,16 @@ def test_a_working_directory_answers(ask, tmp_path):
     )
 
 
+def test_the_map_of_attention_is_a_choice(ask):
+    named = ask(cam="layer_cam")
+    config = replace(SMALL_BATCHES, crop=CropConfig(cam="layer_cam"))
+    assert named.fingerprints == ask(config=config).fingerprints
+    assert named.fingerprints["activate"] != ask().fingerprints["activate"]
+    assert ask(cam="grad_cam").fingerprints == ask().fingerprints
+    with pytest.raises(jd.InputError, match=r"^config\.crop\.cam is 'gradcam': expected one of \("):
+        ask(cam="gradcam")
+
+
 def test_other_choices_come_from_the_config(ask):
     config = replace(
         SMALL_BATCHES,

@@ -22,6 +22,7 @@ OTHER = {
     "crop": {
         "view": "random",
         "field": 0.5,
+        "cam": "layer_cam",
         "cam_input": "centre",
         "cam_class": "label",
         "seed": 7,
@@ -95,6 +96,7 @@ def test_an_unknown_key_names_the_nearest(values, message):
         Config.from_dict(values)
 
 
+CAMS = "('cam', 'grad_cam', 'grad_cam_pp', 'layer_cam', 'score_cam')"
 VIEWS = "('centre', 'attention', 'random', 'box', 'full')"
 
 
@@ -114,6 +116,7 @@ VIEWS = "('centre', 'attention', 'random', 'box', 'full')"
         ("crop.field", 1.01, "a share in (0, 1]"),
         ("crop.field", math.nan, "a share in (0, 1]"),
         ("clip.input", "full", "one of ('view', 'image', 'method')"),
+        ("crop.cam", "gradcam", f"one of {CAMS}"),
         ("crop.cam_input", "full", "one of ('whole', 'centre')"),
         ("crop.cam_class", "true", "one of ('predicted', 'label')"),
         ("crop.seed", -1, "an integer in [0, 2**32)"),

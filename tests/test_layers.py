@@ -35,7 +35,10 @@ LAYERS = {
     "vocabulary": (set(), ("errors", "imagenet", "wordnet", "scenes.captions")),
     "models": (
         ARITHMETIC | {"flax", "huggingface_hub", "safetensors", "transformers"},
-        ("models", "images", "attention", "compiler", "mesh", "fingerprint", "errors", "scenes"),
+        (
+            *("models", "images", "attention", "saliency", "compiler", "mesh", "fingerprint"),
+            *("errors", "scenes"),
+        ),
     ),
 }
 # Where a layer's rule is wider for one module.

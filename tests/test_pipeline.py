@@ -18,6 +18,7 @@ from jaxdesc.models import encoder
 from jaxdesc.models.clip import CLIP
 from jaxdesc.models.encoder import ClipEncoder
 from jaxdesc.pipeline import describe
+from jaxdesc.saliency import METHODS
 from jaxdesc.scenes import captions
 from jaxdesc.scenes.world import CLASSES
 from jaxdesc.stages.run import Inputs, Run
@@ -192,6 +193,19 @@ def test_equals_the_oracle(case, tmp_path, target, clip, album, networks_one_by_
     assert (result.metrics is None) == (not names)
 
 
+@pytest.mark.parametrize("cam", METHODS)
+def test_windows_lie_at_the_peaks_of_the_chosen_map(cam, tmp_path, plain, clip, album, towers):
+    config = changed(CONFIG, crop={"cam": cam, "field": 0.4}, score={"exemplars": 1})
+    result, _ = run(tmp_path, config, plain, clip, album, CONCEPTS[:5])
+    boxes = artifact(tmp_path, result, "activate").read("boxes")
+    networks = one_by_one(plain, towers)
+    for index in range(len(album)):
+        example = album[index]
+        centre, found = reference._centre(config, networks, album, example, index)
+        _, box = reference._cut(config, plain.preprocess, example.image, centre)
+        np.testing.assert_allclose(boxes[index], box, rtol=1e-6, err_msg=f"{index}, {found}")
+
+
 def test_scenes_too(tmp_path, clip, towers):
     """As configured from the command line, with labels and boxes of the scenes themselves."""
     source = open_source(f"scenes:count={IMAGES - 7}")
@@ -264,6 +278,7 @@ CHANGES = {
     "clip input": ({"clip": {"input": "image"}}, {"embed", "score", "evaluate"}),
     "view": ({"crop": {"view": "centre"}}, EVERYTHING - {"encode", "words"}),
     "field": ({"crop": {"field": 0.5}}, EVERYTHING - {"encode", "words"}),
+    "cam": ({"crop": {"cam": "layer_cam"}}, EVERYTHING - {"encode", "words"}),
     "cam input": ({"crop": {"cam_input": "centre"}}, EVERYTHING - {"encode", "words"}),
     "layer": ({"target": {"layer": "patches"}}, {"activate", "select", "embed", "score"}),
     "batches": (
@@ -580,6 +595,17 @@ def test_labels_must_be_classes(tmp_path, clip):
     with pytest.raises(InputError, match="labelled 6, and target has classes 0 to 5: choose"):
         run(tmp_path, changed(CONFIG, crop={"cam_class": "label"}),
             plain_target.plain_target(), clip, Album(12))  # fmt: skip
+
+
+def test_cam_needs_a_linear_head(tmp_path, clip):
+    def head(params, maps):
+        return jax.nn.relu(plain_target.head(params, maps))
+
+    bent, config = plain_target.plain_target(head=head), changed(CONFIG, crop={"cam": "cam"})
+    with pytest.raises(InputError, match=r"^target: CAM needs a head that takes the mean over"):
+        run(tmp_path, config, bent, clip, Album(12))
+    assert not (tmp_path / "artifacts").exists()
+    run(tmp_path, changed(config, crop={"view": "centre"}), bent, clip, Album(12))
 
 
 # Tables of several runs.

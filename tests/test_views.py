@@ -11,6 +11,7 @@ from jaxdesc.config import Config, CropConfig
 from jaxdesc.errors import InputError, UnusableImage
 from jaxdesc.images.sources import Example
 from jaxdesc.models.target import Target
+from jaxdesc.saliency import METHODS
 from jaxdesc.views import cut_views, relevant_options
 from tests import plain_target
 from tests.album import Album
@@ -83,6 +84,7 @@ CROPS = {
     "small windows": CropConfig(field=0.3, seed=3),
     "Grad-CAM on the centre": CropConfig(cam_input="centre", field=0.6),
     "one pixel to spare": CropConfig(field=32 / 33),
+    **{cam: CropConfig(cam=cam, field=0.4) for cam in METHODS},
 }
 
 
@@ -109,6 +111,17 @@ def test_every_view_is_the_oracle_s_pixel_for_pixel(name, target):
             np.testing.assert_allclose(centres[index], centre, rtol=1e-12)
             assert fallback[index] == (not ok)
     assert len({own[0].tobytes() for own in found.values()}) == len(WINDOWS)
+
+
+def test_maps_of_attention_choose_other_windows(target):
+    """But for CAM, which is Grad-CAM behind a mean and one linear layer."""
+    places = {
+        cam: collect(target, Album(40), CropConfig(cam=cam, field=0.4), ["attention"], batch=40)
+        for cam in METHODS
+    }
+    boxes = {cam: found["attention"][1].tobytes() for cam, (found, _) in places.items()}
+    assert boxes["cam"] == boxes["grad_cam"]
+    assert len(set(boxes.values())) == len(METHODS) - 1
 
 
 @pytest.mark.parametrize("view", WINDOWS)
@@ -209,12 +222,13 @@ def test_what_a_view_depends_on():
     album = Album(3)
     for view in WINDOWS:
         crop = CropConfig(view=view)
-        changed = {"seed": 1, "cam_input": "centre", "cam_class": "label", "field": 0.5}
+        attention = {"cam": "layer_cam", "cam_input": "centre", "cam_class": "label"}
+        changed = {"seed": 1, "field": 0.5} | attention
         counts = {
             key
             for key, value in changed.items()
             if relevant_options(crop, album)
             != relevant_options(replace(crop, **{key: value}), album)
         }
-        own = {"attention": {"cam_input", "cam_class"}, "random": {"seed"}}.get(view, set())
+        own = {"attention": set(attention), "random": {"seed"}}.get(view, set())
         assert counts == own | {"field"}

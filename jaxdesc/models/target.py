@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Float32, Int, UInt8
 
 from jaxdesc import fingerprint
-from jaxdesc.attention import cam_of_maps, cams_and_logits
+from jaxdesc.attention import cam_of_maps
 from jaxdesc.compiler import in_pieces, jit
 from jaxdesc.errors import InputError, printable, shown
 from jaxdesc.images.preprocess import Preprocess
@@ -25,6 +25,7 @@ from jaxdesc.models.precision import cast, check_precision
 from jaxdesc.models.preprocessor import convnext_preprocess
 from jaxdesc.models.resnet import with_winograd
 from jaxdesc.models.source import locate
+from jaxdesc.saliency import DEFAULT, METHODS, check_linear, maps_and_logits
 
 LOGITS = "fc"
 POOLINGS = ("mean", "max")
@@ -72,7 +73,11 @@ class Target:
         return f"{fingerprint.of_weights(self.params)} {program} {self.preprocess}"
 
     def _everything(self, params: Any, pixels: Array) -> Any:
-        """All that the method computes with a target, Grad-CAM's gradient included."""
+        """All that the method computes with a target, Grad-CAM's gradient included.
+
+        The other maps of attention are made of the same gradient, or of the logits. What they do
+        with them is this package's code, and which one it was is an option of the crop.
+        """
         feature_maps, taps, logits = self._forward(params, pixels)
         head, classes = partial(self.head, params), jnp.zeros(len(pixels), jnp.int32)
         return taps, logits, cam_of_maps(head, feature_maps, classes)
@@ -147,16 +152,40 @@ class Target:
         self,
         views: UInt8[np.ndarray, "batch size size 3"],
         classes: Int[np.ndarray, " batch"] | None = None,
+        method: str = DEFAULT,
     ) -> Float32[Array, "batch row column"]:
-        """Return `attention.grad_cam` of views as they were cut, not yet normalised: one program.
+        """Return `saliency.saliency` of views as they were cut, not yet normalised: one program.
 
         Args:
             views: as `preprocess` cuts them.
             classes: the class whose logit each is explained by, one of the network's; the predicted
                 one by default.
+            method: one of `saliency.METHODS`.
+
+        Raises:
+            InputError: as `check_cam`.
         """
+        self.check_cam(method)
         network = self.trunk, self.head, self.preprocess, self.mesh
-        return _view_cams(*network, self.params, views, classes)
+        return _view_cams(*network, method, self.params, views, classes)
+
+    def check_cam(self, method: str) -> None:
+        """Raise `InputError` for a map of attention that does not exist, or not of its head."""
+        if method not in METHODS:
+            raise InputError(
+                f"Unknown map of attention {method!r}: expected one of {', '.join(METHODS)}."
+            )
+        if method == "cam" and self._bent:
+            raise InputError(f"{self.name}: {self._bent}")
+
+    @cached_property
+    def _bent(self) -> str:
+        """Why its head allows no CAM; empty where it does."""
+        try:
+            check_linear(self, self._shapes[0].shape[1:])
+        except ValueError as error:
+            return str(error)
+        return ""
 
     def _activations(
         self, preprocess: Preprocess | None, pixels: Any, layer: str, pooling: str
@@ -198,19 +227,21 @@ def _activations(
     return shared_out(partial(in_pieces, activate), mesh, params, pixels)
 
 
-@partial(jit, static=("trunk", "head", "preprocess", "mesh"))
+@partial(jit, static=("trunk", "head", "preprocess", "mesh", "method"))
 def _view_cams(
     trunk: Trunk,
     head: Head,
     preprocess: Preprocess,
     mesh: Mesh | None,
+    method: str,
     params: Any,
     views: Any,
     classes: Any,
 ) -> Array:
     def attend(params: Any, rows: Any) -> Array:
         views, classes = rows
-        return cams_and_logits(trunk, head, params, preprocess.normalise(views), classes)[0]
+        pixels = preprocess.normalise(views)
+        return maps_and_logits(method, trunk, head, params, pixels, classes)[0]
 
     return shared_out(partial(in_pieces, attend), mesh, params, (views, classes))
 

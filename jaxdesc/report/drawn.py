@@ -4,19 +4,23 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from jaxdesc.attention import peaks
 from jaxdesc.config import ScoreConfig
-from jaxdesc.images.example import Source
+from jaxdesc.images.example import Box, Source
 from jaxdesc.models.target import Target
 from jaxdesc.report import plots
 from jaxdesc.report.page import Method
+from jaxdesc.report.pictures import attended, attention_maps
 from jaxdesc.report.plots import Look, Row
 from jaxdesc.report.saved import Saved
 from jaxdesc.report.style import save
 from jaxdesc.result import Neuron
+from jaxdesc.saliency import TITLES
 from jaxdesc.store import Artifact, Place
+from jaxdesc.views import MIDDLE, in_image
 
 VIEWS = 5  # exemplars a neuron
 LOOKS = 6  # images of the figure of both views
@@ -37,7 +41,7 @@ def draw(
         workdir: of the first run, whose artifacts are read.
         runs: the methods side by side.
         source: of their images.
-        target: where its Grad-CAM looks.
+        target: where it looks.
         units: the neurons shown, each with an exemplar.
 
     Returns:
@@ -48,7 +52,8 @@ def draw(
     rows = [[_row(run.result[unit], source) for run in runs] for unit in units]
     names = [Method.of(run).name for run in runs]
     paths = save(plots.methods(rows, names), folder, "methods")
-    paths += save(plots.views(_looks(runs[0], shown, source, target)), folder, "views")
+    looks, map_name = _looks(runs[0], shown, source, target), TITLES[runs[0].config.crop.cam]
+    paths += save(plots.views(looks, map_name), folder, "views")
     marked = [[exemplar.activation for exemplar in neuron.exemplars] for neuron in shown]
     values = _array(workdir, runs[0], "activate", "activations")[:, list(units)]
     titles = [_title(neuron) for neuron in shown]
@@ -71,16 +76,28 @@ def _row(neuron: Neuron, source: Source) -> Row:
 
 def _looks(run: Saved, neurons: Sequence[Neuron], source: Source, target: Target) -> list[Look]:
     """The best exemplar of each neuron, as the centre and as attention see it."""
-    field, found = run.config.crop.field, []
+    crop, found = run.config.crop, []
     for neuron in neurons[:LOOKS]:
-        image = source[neuron.exemplars[0].index].image
-        cam = np.asarray(target.view_cams(target.preprocess.squash(image)[None]))[0]
-        (peak,), _ = peaks(cam[None])
-        _, centre = target.preprocess.cut(image, (0.5, 0.5), field)
-        _, attention = target.preprocess.cut(image, (float(peak[0]), float(peak[1])), field)
-        heat = plots.enlarged(np.nan_to_num(cam), image.size)
+        example = source[neuron.exemplars[0].index]
+        image = example.image
+        pixels, area = attended(target, crop, image)
+        cams = attention_maps(target, crop, pixels[None], [example.label])
+        (peak,), _ = peaks(cams)
+        _, centre = target.preprocess.cut(image, MIDDLE, crop.field)
+        _, attention = target.preprocess.cut(image, in_image(peak, area, image.size), crop.field)
+        heat = _over(np.nan_to_num(cams[0]), area, image.size)
         found.append(Look(np.asarray(image), heat, centre, attention))
     return found
+
+
+def _over(
+    cam: Float[np.ndarray, "row column"], area: Box, size: tuple[int, int]
+) -> Float[np.ndarray, "height width"]:
+    """A map enlarged to the part of an image that it covers; elsewhere it is 0."""
+    left, top, right, bottom = (round(edge) for edge in area)
+    heat = np.zeros(size[::-1], np.float32)
+    heat[top:bottom, left:right] = plots.enlarged(cam, (right - left, bottom - top))
+    return heat
 
 
 def _scores(workdir: Path, run: Saved, neuron: Neuron) -> Figure:

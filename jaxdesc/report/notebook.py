@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from jaxdesc.config import CropConfig
 from jaxdesc.images.sources import Source, open_source
 from jaxdesc.models.target import Target
 from jaxdesc.report import page, pictures
@@ -18,6 +19,7 @@ def write_report(
     target: Target | None = None,
     title: str = "What each neuron responds to",
     beside: Mapping[str, Result] | None = None,
+    crop: CropConfig | None = None,
 ) -> Path:
     """Write the page of a result: every neuron with its concepts and exemplars.
 
@@ -25,9 +27,10 @@ def write_report(
         found: what it shows.
         folder: where to; it opens from there without a network.
         images: the source that was described.
-        target: whose Grad-CAM is shown over the exemplars; no heatmaps where None.
+        target: whose map of attention is shown over the exemplars; no heatmaps where None.
         title: of the page.
         beside: other results of the same neurons on the same images, by their names.
+        crop: which map of attention the result's windows were cut around; Grad-CAM where None.
 
     Returns:
         The path of the page.
@@ -39,6 +42,6 @@ def write_report(
     results = {"this result": found} | dict(beside or {})
     methods = [Method(name, own, own.metrics_dict()) for name, own in results.items()]
     indices = {e.index for own in results.values() for neuron in own for e in neuron.exemplars}
-    looked = pictures.look(source, sorted(indices), target)
+    looked = pictures.look(source, sorted(indices), target, crop)
     page.write(Path(folder), page.files(title, methods, looked))
     return Path(folder) / "index.html"

@@ -56,13 +56,13 @@ def look(
     batch: int = 64,
     seen: Callable[[int], object] | None = None,
 ) -> dict[int, Picture]:
-    """Read each image once: its thumbnail and, with a target, where its Grad-CAM looks.
+    """Read each image once: its thumbnail and, with a target, where it looks.
 
     Args:
         source: of the images.
         indices: which of them.
-        target: whose Grad-CAM is shown.
-        crop: `cam_input` and `cam_class`, as the run had them; the defaults where None.
+        target: whose map of attention is shown.
+        crop: `cam`, `cam_input` and `cam_class`, as the run had them; the defaults where None.
         batch: images at once.
         seen: called with the number of images of each batch that is done.
 
@@ -87,10 +87,30 @@ def _prepare(target: Target | None, crop: CropConfig, index: int, example: Examp
     image = example.image
     pixels, area = None, (0.0, 0.0, float(image.width), float(image.height))
     if target:
-        pixels = target.preprocess.squash(image)
-        if crop.cam_input == "centre":
-            pixels, area = target.preprocess.cut(image, (0.5, 0.5), crop.field)
+        pixels, area = attended(target, crop, image)
     return _Prepared(_thumbnail(image), image.size, pixels, area, example.label)
+
+
+def attended(
+    target: Target, crop: CropConfig, image: Image.Image
+) -> tuple[UInt8[np.ndarray, "size size 3"], Box]:
+    """What a run's map of attention looks at, and where in the image that lies, in pixels."""
+    if crop.cam_input == "centre":
+        return target.preprocess.cut(image, (0.5, 0.5), crop.field)
+    return target.preprocess.squash(image), (0.0, 0.0, float(image.width), float(image.height))
+
+
+def attention_maps(
+    target: Target,
+    crop: CropConfig,
+    pixels: UInt8[np.ndarray, "padded size size 3"],
+    labels: Sequence[int | None],
+) -> Float[np.ndarray, "image row column"]:
+    """A run's maps of what `attended` gave, an image a label; the rows after them are padding."""
+    classes = None
+    if crop.cam_class == "label" and None not in labels:
+        classes = padded(np.array(labels, np.int32), len(pixels))
+    return np.asarray(target.view_cams(pixels, classes, crop.cam))[: len(labels)]
 
 
 def _thumbnail(image: Image.Image) -> bytes:
@@ -109,11 +129,7 @@ def scaled(size: tuple[int, int]) -> tuple[int, int]:
 
 def _heats(target: Target, crop: CropConfig, chunk: Sequence[_Prepared], batch: int) -> list[str]:
     pixels = padded(np.stack([own.pixels for own in chunk if own.pixels is not None]), batch)
-    labels = [own.label for own in chunk]
-    classes = None
-    if crop.cam_class == "label" and None not in labels:
-        classes = padded(np.array(labels, np.int32), batch)
-    cams = np.asarray(target.view_cams(pixels, classes))[: len(chunk)]
+    cams = attention_maps(target, crop, pixels, [own.label for own in chunk])
     return [encode(cam) for cam in cams]
 
 

@@ -95,10 +95,14 @@ def _draw_row(drawn: Figure, row: Row, left: float, top: float, letters: int) ->
         show(drawn.add_axes((*corner, CELL / width, CELL / height)), view)
 
 
-def views(looks: Sequence[Look]) -> Figure:
+def views(looks: Sequence[Look], map_name: str = "Grad-CAM") -> Figure:
     """Draw a column an image: it with its map and both windows, then the centre's and attention's.
 
     The paper's figure 4. The attention window is framed in full, the centre window in dashes.
+
+    Args:
+        looks: the images.
+        map_name: of the map of attention.
     """
     with house_style():
         drawn = Figure(figsize=(1.25 * len(looks) + 0.4, 3.7), layout="constrained")
@@ -111,7 +115,7 @@ def views(looks: Sequence[Look]) -> Figure:
             left, top, right, under = look.centre
             across, down = [left, right, right, left, left], [top, top, under, under, top]
             whole.plot(across, down, color="white", linewidth=0.9, linestyle=(0, (3, 2)))
-        for panel, name in zip(grid[:, 0], ("Grad-CAM", "centre", "attention"), strict=True):
+        for panel, name in zip(grid[:, 0], (map_name, "centre", "attention"), strict=True):
             panel.annotate(
                 name, (-0.04, 0.5), xycoords="axes fraction", rotation=90, ha="right", va="center",
                 annotation_clip=False, color=FRAME if name == "attention" else INK,

@@ -23,6 +23,8 @@ def check(run: Run) -> None:
         )
     for view in run.views:
         _check_view(replace(config.crop, view=view), source)
+    if "attention" in run.views:
+        run.inputs.target.check_cam(config.crop.cam)
     if config.ablation.views and config.ablation.kappas and not run.names:
         raise InputError(
             f"config.ablation asks for a table, but the neurons of layer {config.target.layer!r} "

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxdesc.config import Config
-from tests.reference import attention, exemplars, metrics, scoring
+from tests.reference import attention, exemplars, metrics, saliency, scoring
 
 
 class Networks(NamedTuple):
@@ -137,13 +137,33 @@ def _centre(
         )
     else:
         pixels, (left, top, right, bottom) = networks.preprocess.cut(image, (0.5, 0.5), crop.field)
-    maps, _, logits = networks.target(_normalised(networks.preprocess, pixels))
+    seen = _normalised(networks.preprocess, pixels)
+    maps, _, logits = networks.target(seen)
     class_ = example.label if crop.cam_class == "label" else int(np.argmax(logits))
-    cam = attention.grad_cam_linear(networks.weight, networks.bias, maps, class_)
-    (y, x), found = attention.peak(cam)
+    (y, x), found = attention.peak(_map(crop.cam, networks, seen, maps, class_))
     if not found:
         return (0.5, 0.5), False
     return ((top + y * (bottom - top)) / height, (left + x * (right - left)) / width), True
+
+
+def _map(
+    cam: str, networks: Networks, pixels: np.ndarray, maps: np.ndarray, class_: int
+) -> np.ndarray:
+    """The map of attention whose peak the window lies around; method: Grad-CAM."""
+
+    def head(maps: np.ndarray) -> np.ndarray:
+        return networks.weight @ maps.mean(axis=(0, 1)) + networks.bias
+
+    if cam == "grad_cam":
+        return attention.grad_cam_linear(networks.weight, networks.bias, maps, class_)
+    if cam == "cam":
+        return np.maximum(attention.cam(networks.weight, maps, class_), 0)
+    if cam == "score_cam":
+        whole = lambda pixels: networks.target(pixels.astype(np.float32))[2]  # noqa: E731
+        return saliency.score_cam(whole, pixels, maps, class_)
+    return {"grad_cam_pp": saliency.grad_cam_pp, "layer_cam": saliency.layer_cam}[cam](
+        head, maps, class_
+    )
 
 
 def _cut(

@@ -9,7 +9,9 @@ from jaxdesc.config import Config, CropConfig
 from jaxdesc.report import drawn, plots
 from jaxdesc.report.saved import Saved
 from jaxdesc.result import Result
+from jaxdesc.saliency import saliency
 from jaxdesc.store import Store
+from tests.album import Album
 from tests.plain_target import plain_target
 from tests.report.made_up import Colours, layer
 
@@ -46,6 +48,42 @@ def run(tmp_path, arrays):
     )
     result = Result(neurons, fingerprints=found)
     return Saved(Config(crop=CropConfig(field=0.9)), {}, result, {})
+
+
+class Pictures(Colours):
+    """Images of the same shapes with something to see in them."""
+
+    def __getitem__(self, index):
+        example = super().__getitem__(index)
+        return replace(example, image=Album(self.count)[index].image.resize(example.image.size))
+
+
+@pytest.mark.parametrize("cam_input", ["whole", "centre"])
+def test_the_map_that_the_run_used(cam_input, run, tmp_path, monkeypatch):
+    """Over the part of the image that it looked at, with the window around its peak."""
+    asked, usual = [], plots.views
+    monkeypatch.setattr(plots, "views", lambda *given: asked.append(given) or usual(*given))
+    crop = CropConfig(field=0.5, cam="layer_cam", cam_input=cam_input)
+    run, target = replace(run, config=Config(crop=crop)), plain_target()
+    source = Pictures(IMAGES + FIRST)
+    drawn.draw(tmp_path / "f", tmp_path, [run], source, target, [2])
+    (((look,), name),) = asked
+    assert name == "LayerCAM"
+    image = source[run.result[2].exemplars[0].index].image
+    area, pixels = (0, 0, *image.size), target.preprocess.squash(image)
+    if cam_input == "centre":
+        pixels, area = target.preprocess.cut(image, (0.5, 0.5), 0.5)
+        area = [round(edge) for edge in area]
+    (cam,) = np.asarray(saliency("layer_cam", target, target.preprocess.normalise(pixels[None])))
+    left, top, right, bottom = area
+    expected = np.zeros(image.size[::-1])
+    expected[top:bottom, left:right] = plots.enlarged(cam, (right - left, bottom - top))
+    np.testing.assert_allclose(look.heat, expected, atol=1e-5)
+    row, column = np.unravel_index(cam.argmax(), cam.shape)
+    y = (top + (row + 0.5) / 4 * (bottom - top)) / image.height
+    x = (left + (column + 0.5) / 4 * (right - left)) / image.width
+    _, window = target.preprocess.cut(image, (y, x), 0.5)
+    np.testing.assert_allclose(look.attention, window, atol=1)
 
 
 def test_every_figure_of_its_own_neurons(run, arrays, tmp_path, monkeypatch):
@@ -88,7 +126,8 @@ def test_every_figure_of_its_own_neurons(run, arrays, tmp_path, monkeypatch):
         np.testing.assert_array_equal(base, arrays["encode"]["base"])
         assert (kappa, alpha) == (16.0, 0.95)
 
-    ((looks,),) = asked["views"]
+    ((looks, map_name),) = asked["views"]
+    assert map_name == "Grad-CAM"
     for unit, look in zip([4, 1], looks, strict=True):
         width, height = source[run.result[unit].exemplars[0].index].image.size
         left, top, right, bottom = look.centre

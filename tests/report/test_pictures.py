@@ -18,6 +18,7 @@ from jaxdesc.report.pictures import (
     scaled,
     sheet,
 )
+from jaxdesc.saliency import saliency
 from tests.plain_target import plain_target
 from tests.report.made_up import SIZES, Colours, colour
 
@@ -58,6 +59,11 @@ def test_an_image_that_is_gone_is_a_sentence():
     [
         (CropConfig(), lambda width, height: (0.0, 0.0, width, height)),
         (CropConfig(cam_class="label"), lambda width, height: (0.0, 0.0, width, height)),
+        (CropConfig(cam="layer_cam"), lambda width, height: (0.0, 0.0, width, height)),
+        (
+            CropConfig(cam="grad_cam_pp", cam_class="label"),
+            lambda width, height: (0.0, 0.0, width, height),
+        ),
         (
             CropConfig(cam_input="centre", field=1.0),
             lambda width, height: (
@@ -69,7 +75,7 @@ def test_an_image_that_is_gone_is_a_sentence():
         ),
     ],
 )
-def test_a_heatmap_is_the_runs_own_grad_cam(crop, area):
+def test_a_heatmap_is_the_runs_own_map(crop, area):
     target, source = plain_target(), Colours(7)
     found = look(source, range(7), target, crop, batch=3)
     for index, picture in found.items():
@@ -78,7 +84,8 @@ def test_a_heatmap_is_the_runs_own_grad_cam(crop, area):
         if crop.cam_input == "centre":
             pixels, _ = target.preprocess.cut(example.image, (0.5, 0.5), crop.field)
         classes = np.array([example.label], np.int32) if crop.cam_class == "label" else None
-        cam = np.asarray(target.view_cams(pixels[None], classes))[0].astype(np.float64)
+        seen = target.preprocess.normalise(pixels[None])
+        cam = np.asarray(saliency(crop.cam, target, seen, classes))[0].astype(np.float64)
         if cam.max() > 0:
             wanted = 63 * cam / cam.max()
             np.testing.assert_allclose(decoded(picture.heat), wanted, atol=0.5 + 1e-6)
