@@ -55,16 +55,18 @@ def locate(source: str, what: str, revision: str | None = None) -> Located:
     """Find a network's files, downloading those of a Hugging Face id that are not cached.
 
     Args:
-        source: an existing local path; or "scenes"; or a Hugging Face id, `owner/name` or
-            `owner/name@revision`.
-        what: "target", "clip" …: which network of the embedded world, and the word in errors.
+        source: an existing local path; or "scenes", or `scenes:NAME` for another network of the
+            embedded world; or a Hugging Face id, `owner/name` or `owner/name@revision`.
+        what: "target", "clip" …: the embedded world's network that "scenes" alone means, and the
+            word in errors.
         revision: branch, tag or commit of a Hugging Face id; its main branch where None or empty.
 
     Raises:
         InputError: nothing is there, it can't be downloaded, or a revision is given for a local
             path or twice.
     """
-    path = NETWORKS / what if source == "scenes" else Path(os.path.expanduser(source))
+    own = re.fullmatch(r"scenes(?::(\w+))?", source)
+    path = NETWORKS / (own[1] or what) if own else Path(os.path.expanduser(source))
     if source and os.path.exists(path):
         if revision:
             raise InputError(
@@ -76,7 +78,8 @@ def locate(source: str, what: str, revision: str | None = None) -> Located:
     if not found:
         raise InputError(
             f"The {what} folder {shown(source)} does not exist: give {_layout(what)}, a Hugging "
-            "Face id such as owner/name, or 'scenes' for the embedded world's own network."
+            "Face id such as owner/name, or 'scenes' or scenes:NAME for a network of the embedded "
+            f"world, NAME one of {', '.join(sorted(p.name for p in NETWORKS.iterdir()))}."
         )
     return _downloaded(found["id"], what, _single(source, found["revision"], revision))
 

@@ -266,7 +266,9 @@ def _true_box(scene: Scene) -> tuple[float, float, float, float]:
     return (x, y, x + side, y + side)
 
 
-def build(schedule: Schedule, scenes: int, held_out: int, output: Path, checkpoints: Path) -> float:
+def build(
+    schedule: Schedule, scenes: int, held_out: int, output: Path, checkpoints: Path
+) -> dict[str, float]:
     """Train the CLIP, write its Hugging Face folder and return its zero-shot accuracy."""
     tokenizer = build_tokenizer()
     clip = train(render_split("train", scenes), tokenizer, schedule, checkpoints)
@@ -278,4 +280,4 @@ def build(schedule: Schedule, scenes: int, held_out: int, output: Path, checkpoi
     CLIPImageProcessorPil(
         size={"shortest_edge": SIZE}, crop_size={"height": SIZE, "width": SIZE}
     ).save_pretrained(output)
-    return gate
+    return {"accuracy": gate}

@@ -15,17 +15,17 @@ from jaxdesc.images.preprocess import Preprocess
 from jaxdesc.models.formats import save_resnet
 from jaxdesc.models.resnet import ResNet, ResNetConfig
 from jaxdesc.scenes.training import Batch, Schedule, cut, fit, render_split
-from jaxdesc.scenes.world import CLASSES, HEIGHT, WIDTH, Scene
+from jaxdesc.scenes.world import CLASSES, HEIGHT, WIDTH, Box, Scene
 
 SIZE = 112  # px: layer4 is 4 × 4
 PREPROCESS = Preprocess(SIZE, 0.875, "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-WHOLE = (0, 0, WIDTH, HEIGHT)
+WHOLE: Box = (0, 0, WIDTH, HEIGHT)
 MODEL_ARGS = {
     "layers": [1, 1, 1, 1],
     "channels": [16, 32, 64, 128],
     "stem_width": 16,
 }
-CONFIG = {
+CONFIG: dict[str, Any] = {
     "architecture": "resnet18",
     "num_classes": len(CLASSES),
     "model_args": MODEL_ARGS,
@@ -68,17 +68,24 @@ def train(scenes: Sequence[Scene], schedule: Schedule, directory: Path) -> ResNe
 
 
 def _augmented(scene: Scene, rng: np.random.Generator) -> np.ndarray:
-    """A whole scene, or half the time a random rectangle around the object."""
+    return cut(scene, window(scene, rng), SIZE, Image.Resampling.BILINEAR)
+
+
+def window(scene: Scene, rng: np.random.Generator) -> Box:
+    """Draw a window: the whole scene, or half the time a random rectangle around the object.
+
+    Returns:
+        Its (left, top, right, bottom) in pixels.
+    """
     if rng.random() < 0.5:
-        return cut(scene, WHOLE, SIZE, Image.Resampling.BILINEAR)
+        return WHOLE
     left, top, right, bottom = scene.box
-    window = (
+    return (
         rng.uniform(0, left),
         rng.uniform(0, top),
         rng.uniform(right, WIDTH),
         rng.uniform(bottom, HEIGHT),
     )
-    return cut(scene, window, SIZE, Image.Resampling.BILINEAR)
 
 
 def _loss(model: Any, batch: Any, progress: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -101,9 +108,11 @@ def accuracy(model: ResNet, scenes: Sequence[Scene], batch: int = 200) -> float:
     return float(np.mean(np.concatenate(right)))
 
 
-def build(schedule: Schedule, scenes: int, held_out: int, output: Path, checkpoints: Path) -> float:
+def build(
+    schedule: Schedule, scenes: int, held_out: int, output: Path, checkpoints: Path
+) -> dict[str, float]:
     """Train the target, write its folder and return its accuracy on validation scenes."""
     model = train(render_split("train", scenes), schedule, checkpoints)
     gate = accuracy(model, render_split("validation", held_out))
     save_resnet(model, output, CONFIG)
-    return gate
+    return {"accuracy": gate}

@@ -20,7 +20,7 @@ HEIGHT, WIDTH = 96, 128  # px
 # and turned by up to 12 degrees: the boxes of 640 objects measured 0.28 to 0.69.
 OBJECT_SIDE = (0.3, 0.6)
 CONTEXT_SIDE = (0.2, 0.45)
-SPLITS = ("train", "validation", "probe")
+SPLITS = ("train", "validation", "probe", "pairs")
 
 # Each class by its shape, with the names people give it: the truth for Hit Rate and F1.
 CLASSES: dict[str, tuple[str, str]] = {
@@ -107,15 +107,39 @@ class Scene:
     contexts: tuple[tuple[int, Box], ...]
 
 
-def render(split: str, seed: int, index: int, correlation: float = 0.0) -> Scene:
+@dataclass(frozen=True)
+class Fixed:
+    """Attributes that a scene shall have instead of those that it draws; None leaves them alone.
+
+    Attributes:
+        kind, colour, pattern, background: indices as in `Scene`.
+        contexts: context things, the foremost first, which none of the others hides. A scene has as
+            many as it draws, one to three: what stands for more of them is not used.
+    """
+
+    kind: int | None = None
+    colour: int | None = None
+    pattern: int | None = None
+    background: int | None = None
+    contexts: tuple[int, ...] = ()
+
+
+FREE = Fixed()
+
+
+def render(
+    split: str, seed: int, index: int, correlation: float = 0.0, fixed: Fixed = FREE
+) -> Scene:
     """Render scene `index` of a split; the same arguments give the same scene, pixel for pixel.
 
     Args:
-        split: "train", "validation" or "probe"; their random streams are disjoint.
+        split: "train", "validation", "probe" or "pairs"; their random streams are disjoint.
         seed: world of that split.
         index: scene; its class is `index` modulo the number of classes, so a split is balanced.
         correlation: probability that background and first context thing are the class's own
             instead of drawn at random.
+        fixed: what the scene shall have instead. It is set after everything was drawn, so all else
+            stays as it was: places, sizes (of another shape, as far as it allows) and noise.
 
     Returns:
         The scene.
@@ -131,21 +155,29 @@ def render(split: str, seed: int, index: int, correlation: float = 0.0) -> Scene
     kind = index % len(CLASSES)
     correlated = rng.random() < correlation
     background = kind % len(BACKGROUNDS) if correlated else int(rng.integers(len(BACKGROUNDS)))
+    background = _or(fixed.background, background)
     canvas = _background(background, rng)
-    contexts = []
-    for position in range(rng.integers(1, 4)):
-        own = correlated and position == 0
+    contexts: list[tuple[int, Box]] = []
+    for behind in range(int(rng.integers(1, 4)) - 1, -1, -1):
+        own = correlated and not contexts
         thing = kind % len(CONTEXTS) if own else int(rng.integers(len(CONTEXTS)))
+        thing = fixed.contexts[behind] if behind < len(fixed.contexts) else thing
         name = _CONTEXT_SHAPES[thing]
         paint = np.asarray(CONTEXTS[name], np.float32)
         contexts.append((thing, _paste(canvas, name, CONTEXT_SIDE, paint, 0, rng)))
     colour = int(rng.integers(len(COLOURS)))
     pattern = 0 if rng.random() < 0.8 else int(rng.integers(1, len(PATTERNS)))
+    kind, colour = _or(fixed.kind, kind), _or(fixed.colour, colour)
+    pattern = _or(fixed.pattern, pattern)
     paint = np.asarray(tuple(COLOURS.values())[colour], np.float32)
     box = _paste(canvas, _CLASS_SHAPES[kind], OBJECT_SIDE, paint, pattern, rng)
     canvas += rng.standard_normal(canvas.shape, np.float32) * 4
     pixels = np.clip(canvas, 0, 255).astype(np.uint8)
     return Scene(pixels, kind, colour, pattern, background, box, tuple(contexts))
+
+
+def _or(fixed: int | None, drawn: int) -> int:
+    return drawn if fixed is None else fixed
 
 
 def _paste(

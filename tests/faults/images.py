@@ -25,7 +25,7 @@ SOURCES = (
 )
 OPTIONS = (
     " can't be read: expected scenes:split=probe,seed=0,count=1600,correlation=0, with "
-    "split one of train, validation, probe, seed at least 0 and below 2**32, count at "
+    "split one of train, validation, probe, pairs, seed at least 0 and below 2**32, count at "
     "least 1 and at most 1000000000 and correlation in [0, 1]."
 )
 
