@@ -37,6 +37,11 @@ class Watch:
         jax.block_until_ready(outputs)
         self._free = time.perf_counter()
 
+    def so_far(self) -> float:
+        """The idle share of the time until the last program that has ended."""
+        free, idle = self._free, self._idle
+        return min(1.0, idle / (free - self._began)) if free > self._began else 0.0
+
     def share(self) -> float:
         """Wait for what is queued, end the measurement, and return the idle share of its time."""
         self._waiter.shutdown()

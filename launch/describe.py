@@ -22,6 +22,8 @@ def main() -> None:
         files.write(workdir, run.config, result)
         figures.exemplar_sheet(result[:6], run.inputs.source, workdir / "exemplars.png")
         cells = inputs.measure(run, workdir)
+        if run.listener:
+            run.listener.measured(result.metrics_dict())
     for vocabulary in dict.fromkeys(cell.vocabulary for cell in cells):
         own = [cell for cell in cells if cell.vocabulary == vocabulary]
         print(f"\nconcepts: {vocabulary}\n{tables.ablation(own)}\n\n{tables.differences(own)}\n")

@@ -1,7 +1,8 @@
 """From flags to a run: its config, networks, images and vocabulary, opened and checked."""
 
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
@@ -20,7 +21,9 @@ from jaxdesc.images.sources import open_source
 from jaxdesc.models.encoder import ClipEncoder, load_clip
 from jaxdesc.models.sentence import load_sentence_encoder
 from jaxdesc.models.target import load_target
+from jaxdesc.progress import Bar, Display, Lines, State
 from jaxdesc.report import files, tables
+from jaxdesc.report.scalars import Scalars
 from jaxdesc.stages.check import check
 from jaxdesc.stages.run import Inputs, Run
 from jaxdesc.store import Place, Store
@@ -35,7 +38,10 @@ WORKDIR = flags.DEFINE_string("workdir", None, "Where artifacts and results go."
 OVERWRITE = flags.DEFINE_bool(
     "overwrite", False, "Drop what a run with another config has found in --workdir."
 )
-QUIET = flags.DEFINE_bool("quiet", False, "No progress bars.")
+QUIET = flags.DEFINE_bool("quiet", False, "No progress, neither bars nor lines.")
+TENSORBOARD = flags.DEFINE_bool(
+    "tensorboard", False, "Write the run's course as TensorBoard's scalars to WORKDIR/tensorboard."
+)
 
 
 def read_config() -> Config:
@@ -76,6 +82,7 @@ def open_run(config: Config | None = None) -> tuple[Run, Place]:
     if not WORKDIR.value:
         raise InputError("--workdir is missing: say where artifacts and results shall go.")
     workdir, together = Place(WORKDIR.value), processes.joined()
+    listener = _listener(workdir) if together.leads else None
     keep_programs(workdir)
     source = open_source(config.images.source)
     vocabulary = open_vocabulary(config, config.vocabulary.source)
@@ -92,7 +99,8 @@ def open_run(config: Config | None = None) -> tuple[Run, Place]:
     target = replace(target, classes=load_classes(config.target.classes) or target.classes)
     inputs = Inputs(target, clip, source, vocabulary, scorer=clip)
     store = Store(workdir.at("artifacts"), together, command.stop_if_asked)
-    run = Run(config, inputs, store, QUIET.value or not together.leads, began=STARTED)
+    quiet = QUIET.value or not together.leads
+    run = Run(config, inputs, store, quiet, _in_a_log(), listener, began=STARTED)
     check(run)
     if run.names:
         run = replace(run, inputs=replace(inputs, **_judges(config, clip)))
@@ -102,6 +110,27 @@ def open_run(config: Config | None = None) -> tuple[Run, Place]:
     for name in files.claim(workdir, run.config, OVERWRITE.value):
         print(f"dropped: {name}")
     return run, workdir
+
+
+def _listener(workdir: Place) -> Scalars | None:
+    """What writes TensorBoard's scalars, where they are asked for."""
+    if not TENSORBOARD.value:
+        return None
+    if workdir.local is None:
+        raise InputError(
+            f"--tensorboard writes to this machine alone, but --workdir is {workdir}: give a local "
+            "path, or leave the flag out."
+        )
+    return Scalars(workdir.local / "tensorboard")
+
+
+def displays() -> list[Callable[[State], Display]]:
+    """How progress is shown: not at all, by a bar on a terminal, and elsewhere by lines."""
+    return [] if QUIET.value else [Lines if _in_a_log() else Bar]
+
+
+def _in_a_log() -> bool:
+    return not sys.stderr.isatty()
 
 
 def keep_programs(workdir: Place) -> None:
@@ -166,6 +195,8 @@ def working(run: Run, workdir: Place) -> Iterator[None]:
         try:
             yield
         finally:
+            if run.listener:
+                run.listener.close()
             files.write_skipped(workdir, run.skipped)
         store.processes.sync("the end")
     if run.skipped:

@@ -24,6 +24,7 @@ ARITHMETIC = {"jax", "numpy", "jaxtyping"}
 LAYERS = {
     **dict.fromkeys(CORE, (ARITHMETIC, CORE)),
     "errors": (set(), ()),
+    "progress": ({"tqdm"}, ()),
     "fingerprint": (ARITHMETIC, ()),
     "store": ({"jax", "numpy", "tensorstore"}, ("store", "errors", "fingerprint")),
     "images": (
@@ -188,15 +189,20 @@ def test_only_figures_draw_with_matplotlib_and_leave_its_global_state_alone():
         assert not [name for name, what in taken if "pyplot" in (name, what) or ".pyplot" in name]
 
 
-def test_only_results_and_reports_write_parquet_and_pages():
-    for package, name in (("pyarrow", "result"), ("jinja2", "report.page")):
+def test_only_results_and_reports_write_parquet_pages_and_scalars():
+    for package, name in (
+        ("pyarrow", "result"),
+        ("jinja2", "report.page"),
+        ("tensorboardX", "report.scalars"),
+    ):
         using = [module for module in MODULES if package in outside(module)]
         assert using == [f"jaxdesc.{name}"]
 
 
 def test_what_is_imported_is_declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    declared = project["dependencies"] + project["optional-dependencies"]["torch"]
+    optional = project["optional-dependencies"]
+    declared = project["dependencies"] + optional["torch"] + optional["tensorboard"]
     names = {re.match(r"[\w-]+", requirement)[0] for requirement in declared}
     used = {name for module in MODULES for name in outside(module)}
     assert {DISTRIBUTIONS.get(name, name) for name in used} <= names
@@ -241,7 +247,7 @@ def test_importing_the_package_does_nothing_else():
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     heavy = {"torch", "tensorflow", "transformers", "ml_collections", "grain", "orbax"}
-    heavy |= {"tensorflow_datasets", "array_record", "matplotlib", "pyarrow"}
+    heavy |= {"tensorflow_datasets", "array_record", "matplotlib", "pyarrow", "tensorboardX"}
     assert not heavy & set(found["packages"])
     assert found["config"] == {}
     assert found["environment"] == []

@@ -88,6 +88,7 @@ def _pass(run: Run, shards: Shards, drafts: Mapping[str, Draft]) -> None:
                 view: _rows(target, config.target, batch, view, activations[view])
                 for view in drafts
             }
+            run.idle["activate"] = watch.so_far()
             run.first_batch = run.first_batch or time.perf_counter() - run.began
             for start in range(0, len(batch.images), shards.each):
                 own = slice(start, start + shards.each)

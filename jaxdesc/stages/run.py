@@ -3,10 +3,8 @@
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
-
-from tqdm import tqdm
+from functools import cached_property, partial
+from typing import Any, Protocol, runtime_checkable
 
 from jaxdesc import memory
 from jaxdesc.config import Config
@@ -14,6 +12,7 @@ from jaxdesc.evaluation import metrics
 from jaxdesc.images.example import Source
 from jaxdesc.models.encoder import ClipEncoder
 from jaxdesc.models.target import LOGITS, Target
+from jaxdesc.progress import Bar, Display, Lines, Progress, State
 from jaxdesc.result import Skipped
 from jaxdesc.store import Artifact, Draft, Store
 from jaxdesc.vocabulary import Vocabulary
@@ -40,6 +39,23 @@ class Inputs:
     sentence: metrics.Encoder | None = None
 
 
+@runtime_checkable
+class Listener(Protocol):
+    """Whoever keeps a record of a run while it goes on."""
+
+    def display(self, run: "Run", state: State) -> Display:
+        """Follow the progress of a stage that begins in this state."""
+
+    def computed(self, run: "Run", stage: str) -> None:
+        """A stage was computed; what it took is noted in the run."""
+
+    def measured(self, values: Mapping[str, Mapping[str, float]]) -> None:
+        """These are the metrics, as `Result.metrics_dict` gives them."""
+
+    def close(self) -> None:
+        """The run is over."""
+
+
 @dataclass
 class Run:
     """One pass of the pipeline: its config, inputs and store, and what it notes on its way.
@@ -48,7 +64,9 @@ class Run:
         config: every choice.
         inputs: networks, images, vocabulary.
         store: of the artifacts.
-        quiet: no progress bars.
+        quiet: no progress is shown.
+        lines: progress is shown as plain lines rather than bars.
+        listener: is told of progress and of stages that were computed.
         seconds: how long each stage took to compute.
         memory: most bytes that were resident while each stage was computed.
         idle: share of the time of `activate` in which the device had nothing queued.
@@ -61,6 +79,8 @@ class Run:
     inputs: Inputs
     store: Store
     quiet: bool = False
+    lines: bool = False
+    listener: Listener | None = None
     seconds: dict[str, float] = field(default_factory=dict)
     memory: dict[str, int] = field(default_factory=dict)
     idle: dict[str, float] = field(default_factory=dict)
@@ -88,12 +108,18 @@ class Run:
         if any(artifact.computed for artifact in artifacts.values()):
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - began
             self.memory[name] = max(self.memory.get(name, 0), memory.peak())
+            if self.listener:
+                self.listener.computed(self, name)
         return artifacts
 
-    def bar(self, total: int, stage: str, unit: str = "img", delay: float = 0) -> tqdm:
-        """A progress bar, over images if not said otherwise, shown after `delay` seconds."""
-        look = {"unit": unit, "disable": self.quiet, "mininterval": 0.5, "delay": delay}
-        return tqdm(total=total, desc=stage, **look)
+    def bar(self, total: int, stage: str, unit: str = "img", delay: float = 0) -> Progress:
+        """Progress, over images if not said otherwise, shown if it takes `delay` seconds."""
+        displays: list[Callable[[State], Display]] = []
+        if not self.quiet:
+            displays.append(partial(Lines if self.lines else Bar, delay=delay))
+        if self.listener:
+            displays.append(partial(self.listener.display, self))
+        return Progress(total, stage, displays, unit)
 
     @cached_property
     def names(self) -> tuple[tuple[str, ...], ...]:

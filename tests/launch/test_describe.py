@@ -97,6 +97,10 @@ BAD_FLAGS = {
         {"config": f"{CONFIG}:wide"},
         r"get_config\(\) takes 0 positional arguments",
     ),
+    "scalars in a bucket": (
+        {"workdir": "gs://none/run", "tensorboard": "true"},
+        r"--tensorboard writes to this machine alone, but --workdir is gs://none/run: give a local",
+    ),
     "no workdir": ({"workdir": None}, r"--workdir is missing: say where"),
     "unknown flag": (
         {"wrkdir": "x"},
@@ -355,10 +359,17 @@ def test_broken_images_are_listed_and_nothing_is_lost(run, good, tmp_path):
 
 
 def test_a_run_and_what_it_refuses_afterwards(run, good):
-    code, output, error = run(good)
+    code, output, error = run(good | {"quiet": "false", "tensorboard": "true"})
     assert not code, error
     assert "results in" in output
+    # In a log, progress is lines, the last of which tells how long it took.
+    assert "\r" not in error
+    for stage in ("activate attention", "embed"):
+        assert re.search(rf"^{stage}: (\d)/\1 img in \d+\.\d s, [\d.]+ img/s$", error, re.M), error
     workdir = good["workdir"]
+    (events,) = (workdir / "tensorboard").glob("*/events.out.tfevents.*")
+    for tag in ("throughput/activate", "idle_share/activate", "memory_GiB/score", "metrics/hit"):
+        assert tag.encode() in events.read_bytes()
     outputs = ["concepts.csv", "concepts.jsonl", "metrics.json"]
     first = {name: (workdir / name).read_bytes() for name in outputs}
     lines = [json.loads(line) for line in first["concepts.jsonl"].splitlines()]
