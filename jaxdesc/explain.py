@@ -1,6 +1,7 @@
 """What, where and why, for one image."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,14 @@ from jaxdesc.contribution import (
     image_map,
     neuron_map,
 )
-from jaxdesc.errors import InputError
-from jaxdesc.images.example import decode
+from jaxdesc.errors import InputError, UnusableImage
+from jaxdesc.images.example import Source, decode
 from jaxdesc.models.target import LOGITS, Target
 from jaxdesc.report.explained import Explanation, Part
 from jaxdesc.result import Result
 
 SHOWN = 3  # neurons
+PEERS = 50  # other images of the class
 
 
 def explain(
@@ -85,6 +87,45 @@ def explain(
         class_where=class_where,
         agreement=float("nan") if class_where is None else cosine(where, class_where),
     )
+
+
+def explain_among(
+    target: Target,
+    image: Image.Image | str | Path,
+    found: Result,
+    source: Source,
+    *,
+    peers: int = PEERS,
+    neurons: int = SHOWN,
+) -> Explanation:
+    """Explain a prediction as `explain` does, with peers out of a source, where it has labels.
+
+    Args:
+        target: the network.
+        image: to explain, or the path of one.
+        found: what the neurons respond to.
+        source: whose first images of the predicted class give the class map.
+        peers: how many of them at most.
+        neurons: how many to show.
+
+    Raises:
+        InputError: as `explain`.
+    """
+    alone = explain(target, image, found, neurons=neurons)
+    if not (source.has_labels and peers):
+        return alone
+    others = islice(_of_class(source, alone.label), peers)
+    return explain(target, image, found, peers=others, neurons=neurons)
+
+
+def _of_class(source: Source, label: int) -> Iterator[Image.Image]:
+    for index in range(len(source)):
+        try:
+            example = source[index]
+        except UnusableImage:
+            continue
+        if example.label == label:
+            yield example.image
 
 
 def _layer(target: Target, found: Result) -> str:

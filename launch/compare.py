@@ -9,10 +9,8 @@ certainty.csv: how certain the run's own concepts are.
 """
 
 import time
-from pathlib import Path
 
 from jaxdesc.comparison import compare
-from jaxdesc.errors import InputError
 from jaxdesc.report import compared, saved
 from launch import command, inputs
 
@@ -20,9 +18,7 @@ from launch import command, inputs
 def main() -> None:
     """Read the run, compare the methods, write and print the table."""
     began = time.perf_counter()
-    if not inputs.WORKDIR.value:
-        raise InputError("--workdir is missing: say where results are.")
-    run, workdir = inputs.open_run(saved.read(Path(inputs.WORKDIR.value)).config)
+    run, workdir = inputs.open_run(saved.read(inputs.results()).config)
     ready = time.perf_counter()
     with inputs.working(run, workdir):
         found = compare(run)

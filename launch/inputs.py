@@ -63,6 +63,17 @@ def read_config() -> Config:
     return Config.from_dict(values)
 
 
+def results() -> Path:
+    """The working directory of a finished run, --workdir.
+
+    Raises:
+        InputError: it is missing.
+    """
+    if not WORKDIR.value:
+        raise InputError("--workdir is missing: say where results are.")
+    return Path(WORKDIR.value)
+
+
 def open_run(config: Config | None = None) -> tuple[Run, Place]:
     """Open everything that a config names, cheapest first, and make --workdir this config's.
 

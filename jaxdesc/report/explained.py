@@ -2,6 +2,7 @@
 
 import base64
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -122,9 +123,13 @@ class Explanation:
         return drawn
 
     def save(self, folder: str | Path, name: str) -> list[Path]:
-        """Write it as PNG, SVG and a fragment of HTML."""
+        """Write it as PNG, SVG and a fragment of HTML.
+
+        Any character may stand in an image's name, but not in all file systems': others become "_".
+        """
         from jaxdesc.report.style import save
 
+        name = re.sub(r"[^\w.-]", "_", name)
         page = Path(folder) / f"{name}.html"
         write_whole(page, lambda file: print(self.to_html(), file=file))
         return [*save(self.figure(), Path(folder), name), page]

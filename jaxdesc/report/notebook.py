@@ -41,7 +41,7 @@ def write_report(
     source = open_source(images) if isinstance(images, str) else images
     results = {"this result": found} | dict(beside or {})
     methods = [Method(name, own, own.metrics_dict()) for name, own in results.items()]
-    indices = {e.index for own in results.values() for neuron in own for e in neuron.exemplars}
-    looked = pictures.look(source, sorted(indices), target, crop)
+    shown = pictures.of_exemplars(list(results.values()))
+    looked = pictures.look(source, shown, target, crop)
     page.write(Path(folder), page.files(title, methods, looked))
     return Path(folder) / "index.html"

@@ -14,6 +14,7 @@ from jaxdesc.config import CropConfig
 from jaxdesc.images.example import Box, Example, Source
 from jaxdesc.images.loader import batches, padded
 from jaxdesc.models.target import Target
+from jaxdesc.result import Result
 
 CELL = 112  # px, the longer side of a thumbnail
 COLUMNS = 8  # of a sheet
@@ -46,6 +47,11 @@ class _Prepared(NamedTuple):
     pixels: np.ndarray | None
     area: Box
     label: int | None
+
+
+def of_exemplars(results: Sequence[Result]) -> list[int]:
+    """The indices of all images that are an exemplar in any of the results, ascending."""
+    return sorted({e.index for found in results for neuron in found for e in neuron.exemplars})
 
 
 def look(

@@ -1,0 +1,45 @@
+r"""Is it true? Everything that docs/evidence.md says, measured anew.
+
+    python -m launch.evidence --workdir=out/evidence
+
+About a quarter of an hour on two CPU cores; started again, it reads what is done. Writes
+evidence.json, all the numbers, and evidence.md, the page; `--output=docs` puts both there too.
+"""
+
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+from absl import flags
+
+from jaxdesc.errors import InputError
+from jaxdesc.evidence import crops, page, similarity, truth
+from jaxdesc.store import Place, write_file
+from launch import command, inputs
+
+_OUTPUT = flags.DEFINE_string("output", None, "A folder for the page too, such as docs.")
+STUDIES = {"crops": crops, "similarity": similarity, "truth": truth}
+
+
+def main() -> None:
+    """Run every study, write the numbers and the page, and print the page."""
+    if not inputs.WORKDIR.value:
+        raise InputError("--workdir is missing: say where artifacts and results shall go.")
+    workdir = Path(inputs.WORKDIR.value)
+    inputs.keep_programs(Place(workdir))
+    tables, seconds = [], {}
+    for name, study in STUDIES.items():
+        began = time.perf_counter()
+        tables += study.tables(workdir)
+        seconds[name] = round(time.perf_counter() - began)
+    facts = {"seconds": seconds, "device": jax.devices()[0].device_kind, "jax": version("jax")}
+    text = page.render(tables, facts)
+    for folder in filter(None, (workdir, _OUTPUT.value)):
+        write_file(Path(folder) / "evidence.json", page.dump(tables, facts).encode())
+        write_file(Path(folder) / "evidence.md", text.encode())
+    print(text)
+
+
+if __name__ == "__main__":
+    command.run(main)
