@@ -6,7 +6,7 @@ from itertools import product
 
 from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.images.sources import Source
-from jaxdesc.pipeline import describe
+from jaxdesc.pipeline import measure
 from jaxdesc.stages.run import Run
 from jaxdesc.vocabulary import Vocabulary
 
@@ -28,7 +28,7 @@ def ablate(
     open_probe: Callable[[str], Source],
     open_vocabulary: Callable[[str], Vocabulary],
 ) -> Iterator[Cell]:
-    """Describe the same neurons for everything that `config.ablation` lists.
+    """Measure the same neurons for everything that `config.ablation` lists.
 
     Args:
         run: whose config, inputs and store are used; its times are added up in `run.seconds`, and
@@ -60,7 +60,5 @@ def ablate(
                     crop=replace(run.config.crop, view=view),
                     score=replace(run.config.score, kappa=kappa),
                 )
-                result = describe(replace(run, config=config, inputs=inputs))
-                assert result.metrics is not None  # check has seen that the neurons have names
-                assert result.ceilings is not None
-                yield Cell(words, images, view, kappa, result.metrics, result.ceilings)
+                metrics, ceilings = measure(replace(run, config=config, inputs=inputs))
+                yield Cell(words, images, view, kappa, metrics, ceilings)

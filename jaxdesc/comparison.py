@@ -16,12 +16,10 @@ from jaxdesc.errors import InputError
 from jaxdesc.evaluation import metrics
 from jaxdesc.evaluation.methods import METHODS, Method, discovered
 from jaxdesc.evaluation.metrics import Metrics
-from jaxdesc.evaluation.null import null, significance
 from jaxdesc.evaluation.probe import Probe
-from jaxdesc.evaluation.stability import stability
 from jaxdesc.evaluation.statistics import Bounds, McNemar, bootstrap, mcnemar, paired, wilson
-from jaxdesc.pipeline import probe_pass
-from jaxdesc.scoring import Selection
+from jaxdesc.pipeline import describe, probe_pass
+from jaxdesc.result import CERTAINTY, Result
 from jaxdesc.stages.run import Run
 
 AGAINST = "t-vMF"  # the method that the others are compared with: the paper's
@@ -52,15 +50,16 @@ class Known(NamedTuple):
         unit: the neuron.
         concept: what was selected for it.
         stability: share of resamples of its exemplars that select the concept again.
-        z: distance of the score from the mean over random image sets, in their deviations.
-        q: smallest false discovery rate at which the pair counts as found.
+        z: distance of the score from the mean over random sets of exemplar views, in their
+            deviations; None where there is no set but one.
+        q: smallest false discovery rate at which the pair counts as found; None as z.
     """
 
     unit: int
     concept: str
-    stability: float
-    z: float
-    q: float
+    stability: float | None
+    z: float | None
+    q: float | None
 
 
 class Certainty(NamedTuple):
@@ -68,12 +67,12 @@ class Certainty(NamedTuple):
 
     Attributes:
         rows: of each neuron and selected concept, best first.
-        unnamed: share of neurons, dead ones among them, without a concept of q ≤ 0.05.
-        hubs: concepts selected for far more random image sets than chance, and of which share.
+        unnamed: as `Result.unnamed`.
+        hubs: as `Result.hubs`.
     """
 
     rows: tuple[Known, ...]
-    unnamed: float
+    unnamed: float | None
     hubs: Mapping[str, float]
 
 
@@ -107,14 +106,13 @@ def compare(run: Run) -> Comparison:
             f"{run.config.target.layer!r} have no known names: use layer 'fc' of a target with "
             "label_names."
         )
-    probe, selection = probe_pass(run)
+    result, (probe, _) = describe(run), probe_pass(run)
     concepts, score = run.inputs.vocabulary.concepts, run.config.score
     try:
         lines = compare_methods(probe, concepts, run.names, methods_of(score))
-        certainty = certainty_of(probe, concepts, selection, score)
     except ValueError as error:  # such as fewer images than a method looks at
         raise InputError(f"{run.inputs.source.spec} can't be compared on: {error}") from error
-    return Comparison(score.kappa, lines, certainty)
+    return Comparison(score.kappa, lines, certainty_of(result))
 
 
 def methods_of(score: ScoreConfig) -> dict[str, Method]:
@@ -164,31 +162,11 @@ def _line(own: Metrics, other: Mapping[str, np.ndarray], seconds: float) -> Line
     )
 
 
-def certainty_of(
-    probe: Probe, concepts: Sequence[str], selection: Selection, score: ScoreConfig
-) -> Certainty:
-    """Whether other exemplars of a neuron's own, or any images, would have given its concepts.
-
-    Args:
-        probe: the arrays.
-        concepts: texts of the T concepts.
-        selection: of the probe's neurons.
-        score: with which it was made.
-
-    Raises:
-        ValueError: as `null.null`, such as of no more images than exemplars.
-    """
-    asked = score.kappa, score.alpha
-    count = probe.exemplars.shape[1]
-    chance = null(probe.images, probe.concepts, probe.base, *asked, count, block=score.block)
-    found = significance(chance, selection)
-    arrays = probe.images, probe.exemplars, probe.concepts, probe.base
-    kept = stability(*arrays, *asked, selection, block=score.block).selected
-    units = np.repeat(np.arange(len(selection.counts)), selection.counts)
-    texts = [concepts[index] for index in selection.concepts]
-    columns = units.tolist(), texts, kept.tolist(), found.z.tolist(), found.q.tolist()
-    return Certainty(
-        rows=tuple(Known(*row) for row in zip(*columns, strict=True)),
-        unnamed=float(1 - found.named.mean()),
-        hubs={concepts[hub]: float(chance.share[hub]) for hub in chance.hubs},
-    )
+def certainty_of(found: Result) -> Certainty:
+    """What a run's result says of its own concepts."""
+    rows = [
+        Known(neuron.unit, text, *(neuron.certainty(rank).get(name) for name in CERTAINTY))
+        for neuron in found
+        for rank, (text, _) in enumerate(neuron.concepts)
+    ]
+    return Certainty(tuple(rows), found.unnamed, found.hubs)

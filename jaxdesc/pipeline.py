@@ -1,4 +1,4 @@
-"""The five stages in order, activate → select → embed → score → evaluate, and nothing else.
+"""The stages in order, activate → select → embed → score → certainty → evaluate, and nothing else.
 
 Each stage, a module of `stages`, is a function from artifacts to an artifact; its inputs, listed
 beside it, name it. κ and α enter no stage before `score`, so `sweep`, which scores and evaluates
@@ -13,9 +13,10 @@ import numpy as np
 
 from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.evaluation.probe import Probe
-from jaxdesc.result import Exemplar, Result, build_neurons
+from jaxdesc.result import CERTAINTY, Exemplar, Result, build_neurons
 from jaxdesc.scoring import Selection
 from jaxdesc.stages.activate import activate, unusable
+from jaxdesc.stages.certainty import certainty, hubs
 from jaxdesc.stages.check import check
 from jaxdesc.stages.embed import embed, embed_all
 from jaxdesc.stages.encode import encode
@@ -35,10 +36,27 @@ def describe(run: Run) -> Result:
         InputError: a config that does not fit its inputs, or an image that can't be decoded.
     """
     seen = _run_networks(run)
-    scored = score(run, seen.selected, seen.embedded, seen.encoded)
+    arrays = seen.selected, seen.embedded, seen.encoded
+    scored = score(run, *arrays)
+    certain = certainty(run, scored, *arrays)
     evaluated = evaluate(run, scored, seen.words) if seen.words else None
-    stages = filter(None, (*seen, scored, evaluated))
+    stages = filter(None, (*seen, scored, certain, evaluated))
     return _result(run, {stage.stage: stage for stage in stages})
+
+
+def measure(run: Run) -> tuple[Metrics, Metrics]:
+    """Run the stages that metrics need, for a layer whose neurons have names.
+
+    Returns:
+        The neurons' metrics, and their ceilings.
+
+    Raises:
+        InputError: as `describe`.
+    """
+    seen = _run_networks(run)
+    assert seen.words is not None  # check has seen that the neurons have names
+    scored = score(run, seen.selected, seen.embedded, seen.encoded)
+    return _metrics(evaluate(run, scored, seen.words), seen.words), ceilings(seen.words)
 
 
 def sweep(
@@ -123,8 +141,7 @@ def _result(run: Run, stages: Mapping[str, Artifact]) -> Result:
     ranked = zip(selected.read("images").tolist(), selected.read("values").tolist(), strict=True)
     measured, best = None, None
     if "evaluate" in stages:
-        kinds, best = stages["words"].values["metrics"], ceilings(stages["words"])
-        measured = Metrics({name: stages["evaluate"].read(name) for name in kinds})
+        measured, best = _metrics(stages["evaluate"], stages["words"]), ceilings(stages["words"])
     return Result(
         neurons=build_neurons(
             layer=run.config.target.layer,
@@ -140,6 +157,7 @@ def _result(run: Run, stages: Mapping[str, Artifact]) -> Result:
                 for images, values in ranked
             ],
             names=run.names,
+            certainty=_certainty(stages["certainty"], found),
         ),
         metrics=measured,
         ceilings=best,
@@ -148,4 +166,20 @@ def _result(run: Run, stages: Mapping[str, Artifact]) -> Result:
         seconds=dict(run.seconds),
         memory=dict(run.memory),
         fingerprints={name: stage.name for name, stage in stages.items()},
+        hubs=hubs(run, stages["certainty"]),
     )
+
+
+def _metrics(evaluated: Artifact, words: Artifact) -> Metrics:
+    return Metrics({name: evaluated.read(name) for name in words.values["metrics"]})
+
+
+def _certainty(certain: Artifact, found: Selection) -> dict[str, list[list[float]]]:
+    """Of each neuron's concepts, but for what is not known of any."""
+    every = {name: certain.read(name) for name in CERTAINTY}
+    ends = np.cumsum(found.counts)[:-1]
+    return {
+        name: [own.tolist() for own in np.split(values, ends)]
+        for name, values in every.items()
+        if not np.isnan(values).any()
+    }

@@ -1,4 +1,4 @@
-"""What a run found: each neuron with its concepts, scores, exemplars and flags."""
+"""What a run found: each neuron with its concepts, how sure they are, exemplars and flags."""
 
 import csv
 import io
@@ -12,9 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxdesc.evaluation.metrics import Metrics
+from jaxdesc.evaluation.null import LEVEL
 from jaxdesc.store import write_file
 
-COLUMNS = ("layer", "unit", "rank", "concept", "score")
+COLUMNS = ("layer", "unit", "rank", "concept", "score", "stability", "z", "q")
+CERTAINTY = COLUMNS[-3:]  # of each concept, where it was measured
+UNSURE = "no significant concept"
 SHOWN = 20  # neurons of a notebook's display
 
 
@@ -61,8 +64,15 @@ class Neuron:
         threshold: α × maximum; concepts score above it.
         exemplars: best first.
         flags: "dead" (constant activation), "no concept" (its best score is not positive,
-            it is dead, or α = 1).
+            it is dead, or α = 1), "no significant concept" (it has some, but q > 0.05 for each).
         names: of its class, where it is a class's logit.
+        stability: of each concept, the share of resamples of the exemplars that select it again.
+        z: of each concept, the distance of its score from the mean over random sets of exemplar
+            views, in their standard deviations.
+        q: of each concept, the smallest false discovery rate at which it counts as found.
+
+    The last three are empty where they were not measured; z and q also where all neurons share
+    their exemplars, so that there is no random set but one.
     """
 
     layer: str
@@ -73,13 +83,24 @@ class Neuron:
     exemplars: tuple[Exemplar, ...]
     flags: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
+    stability: tuple[float, ...] = ()
+    z: tuple[float, ...] = ()
+    q: tuple[float, ...] = ()
+
+    def certainty(self, rank: int) -> dict[str, float]:
+        """What was measured of one of its concepts, the best being 0."""
+        every = {name: getattr(self, name) for name in CERTAINTY}
+        return {name: values[rank] for name, values in every.items() if values}
 
     def to_dict(self) -> dict[str, Any]:
         """Build the neuron's line of `concepts.jsonl`."""
         line: dict[str, Any] = {
             "layer": self.layer,
             "unit": self.unit,
-            "concepts": [{"text": text, "score": score} for text, score in self.concepts],
+            "concepts": [
+                {"text": text, "score": score} | self.certainty(rank)
+                for rank, (text, score) in enumerate(self.concepts)
+            ],
             "max": self.maximum,
             "threshold": self.threshold,
             "exemplars": [
@@ -110,6 +131,8 @@ class Result(Sequence[Neuron]):
         seconds: of each stage that this run computed; a stage found done is absent.
         memory: most bytes that were resident while each of them ran.
         fingerprints: of each stage's artifact.
+        hubs: concepts selected for far more random sets of exemplar views than chance, and for
+            which share of them, most often first.
     """
 
     neurons: tuple[Neuron, ...]
@@ -120,6 +143,7 @@ class Result(Sequence[Neuron]):
     seconds: Mapping[str, float] = field(default_factory=dict)
     memory: Mapping[str, int] = field(default_factory=dict)
     fingerprints: Mapping[str, str] = field(default_factory=dict)
+    hubs: Mapping[str, float] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.neurons)
@@ -130,6 +154,16 @@ class Result(Sequence[Neuron]):
 
     def __iter__(self) -> Iterator[Neuron]:
         return iter(self.neurons)
+
+    @property
+    def unnamed(self) -> float | None:
+        """Share of neurons, dead ones among them, without a significant concept (q ≤ 0.05).
+
+        None where it is not known of any concept.
+        """
+        if not any(neuron.q for neuron in self):
+            return None
+        return sum(min(neuron.q, default=1.0) > LEVEL for neuron in self) / len(self)
 
     def where(self, concept: str) -> tuple[Neuron, ...]:
         """Find the neurons that a concept was selected for, best score first; case is ignored."""
@@ -144,22 +178,25 @@ class Result(Sequence[Neuron]):
         return tuple(dict.fromkeys(neuron for _, neuron in best))
 
     def columns(self) -> dict[str, list[Any]]:
-        """Lay the concepts out as columns, a row a concept, as `pandas.DataFrame` takes them."""
+        """Lay the concepts out as columns, a row a concept, as `pandas.DataFrame` takes them.
+
+        What was not measured is None.
+        """
         rows = [
-            (neuron.layer, neuron.unit, rank, text, score)
+            (neuron.layer, neuron.unit, rank + 1, text, score, *_row(neuron.certainty(rank)))
             for neuron in self
-            for rank, (text, score) in enumerate(neuron.concepts, 1)
+            for rank, (text, score) in enumerate(neuron.concepts)
         ]
         return {name: [row[i] for row in rows] for i, name in enumerate(COLUMNS)}
 
     def to_csv(self, path: str | Path) -> None:
-        """Write one row a concept: layer, unit, rank, concept, score."""
+        """Write `columns`, one row a concept; what was not measured is left empty."""
 
         def rows(file: io.TextIOBase) -> None:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(COLUMNS)
-            for *where, score in zip(*self.columns().values(), strict=True):
-                writer.writerow([*where, f"{score:.6g}"])
+            for row in zip(*self.columns().values(), strict=True):
+                writer.writerow(f"{v:.6g}" if isinstance(v, float) else v for v in row)
 
         write_whole(path, rows)
 
@@ -168,8 +205,9 @@ class Result(Sequence[Neuron]):
         import pyarrow  # a quarter of a second: for those who write such a file
         from pyarrow import parquet
 
-        types = (pyarrow.string(), pyarrow.int64(), pyarrow.int64(), pyarrow.string())
-        schema = pyarrow.schema(zip(COLUMNS, (*types, pyarrow.float64()), strict=True))
+        texts, whole, real = pyarrow.string(), pyarrow.int64(), pyarrow.float64()
+        types = (texts, whole, whole, texts, *(real,) * 4)
+        schema = pyarrow.schema(zip(COLUMNS, types, strict=True))
         content = io.BytesIO()
         parquet.write_table(pyarrow.table(self.columns(), schema), content)
         write_file(path, content.getvalue())
@@ -216,12 +254,20 @@ class Result(Sequence[Neuron]):
         }
 
 
+def _row(measured: Mapping[str, float]) -> list[float | None]:
+    return [measured.get(name) for name in CERTAINTY]
+
+
 def _html_row(neuron: Neuron) -> str:
-    concepts = ", ".join(f"{text} ({score:.3f})" for text, score in neuron.concepts)
+    kept = [f", stability {share:.2f}" for share in neuron.stability] or [""] * len(neuron.concepts)
+    concepts = ", ".join(
+        f"{text} ({score:.3f}{own})"
+        for (text, score), own in zip(neuron.concepts, kept, strict=True)
+    )
     cells = (
         f"{neuron.layer}[{neuron.unit}]",
         ", ".join(neuron.names),
-        concepts or ", ".join(neuron.flags),
+        "; ".join(filter(None, (concepts, ", ".join(neuron.flags)))),
     )
     return f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
 
@@ -246,11 +292,15 @@ def build_neurons(
     dead: np.ndarray,
     exemplars: Sequence[Sequence[Exemplar]],
     names: Sequence[tuple[str, ...]] = (),
+    certainty: Mapping[str, Sequence[Sequence[float]]] | None = None,
 ) -> tuple[Neuron, ...]:
-    """Assemble neurons from per-neuron sequences."""
+    """Assemble neurons from per-neuron sequences; of `certainty` for each name in CERTAINTY."""
     neurons = []
     for unit, found in enumerate(concepts):
-        flags = [flag for flag, holds in (("dead", dead[unit]), ("no concept", not found)) if holds]
+        measured = {name: tuple(each[unit]) for name, each in (certainty or {}).items()}
+        unsure = min(measured.get("q", ()), default=0.0) > LEVEL
+        all_flags = {"dead": dead[unit], "no concept": not found, UNSURE: unsure}
+        flags = [flag for flag, holds in all_flags.items() if holds]
         neurons.append(
             Neuron(
                 layer=layer,
@@ -261,6 +311,7 @@ def build_neurons(
                 exemplars=tuple(exemplars[unit]),
                 flags=tuple(flags),
                 names=names[unit] if names else (),
+                **measured,
             )
         )
     return tuple(neurons)

@@ -9,6 +9,7 @@ import time
 
 from jaxdesc.pipeline import describe
 from jaxdesc.report import figures, files, tables
+from jaxdesc.result import Neuron
 from launch import command, inputs
 
 
@@ -31,11 +32,21 @@ def main() -> None:
         numbers = f"{value['mean']:.3f} ± {value['standard_error']:.3f}"
         print(f"{tables.TITLES[name]}: {numbers} (ceiling {value['ceiling']:.3f})")
     for neuron in result[:8]:
-        texts = ", ".join(f"{text} {score:.3f}" for text, score in neuron.concepts[:4])
-        print(f"  {neuron.layer}[{neuron.unit}] {'/'.join(neuron.names)}: {texts or neuron.flags}")
+        print(f"  {_line(neuron)}")
+    print(tables.certainty(result.unnamed, result.hubs))
     print(f"views that fell back to the centre: {result.fallbacks}")
     inputs.print_stages(run, ready - began, time.perf_counter() - ready)
     print(f"results in {workdir}: concepts.csv, concepts.jsonl, metrics.json, exemplars.png")
+
+
+def _line(neuron: Neuron) -> str:
+    """A neuron's best concepts with their scores and stability, and its flags."""
+    texts = [
+        f"{text} {score:.3f} ({neuron.stability[rank]:.0%} stable)"
+        for rank, (text, score) in enumerate(neuron.concepts[:4])
+    ]
+    found = "; ".join(filter(None, (", ".join(texts), ", ".join(neuron.flags))))
+    return f"{neuron.layer}[{neuron.unit}] {'/'.join(neuron.names)}: {found}"
 
 
 if __name__ == "__main__":

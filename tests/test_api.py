@@ -84,7 +84,7 @@ def test_a_working_directory_answers(ask, tmp_path):
     assert second.seconds == {}
     assert second.neurons == first.neurons
     assert second.metrics_dict() == first.metrics_dict()
-    assert set(ask(workdir=tmp_path, kappa=2.0).seconds) == {"score", "evaluate"}
+    assert set(ask(workdir=tmp_path, kappa=2.0).seconds) == {"score", "certainty", "evaluate"}
     assert {path.name for path in (tmp_path / "artifacts").iterdir()} > set(
         first.fingerprints.values()
     )
@@ -318,7 +318,9 @@ def test_csv_reads_back(result, tmp_path):
     result.to_csv(path)
     with path.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["layer", "unit", "rank", "concept", "score"]
+    measured = ("stability", "z", "q")  # which bare activations lack
+    assert list(rows[0]) == ["layer", "unit", "rank", "concept", "score", *measured]
+    assert {row[name] for row in rows for name in measured} == {""}
     read = [
         (r["layer"], int(r["unit"]), int(r["rank"]), r["concept"], float(r["score"])) for r in rows
     ]

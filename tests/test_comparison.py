@@ -135,7 +135,8 @@ def test_the_certainty_is_that_of_the_runs_own_concepts(done):
     ]
     assert not [row for row in rows if row.unit == 2]
     arrays = probe.images, probe.exemplars, probe.concepts, probe.base
-    chance = null(probe.images, probe.concepts, probe.base, 4.0, 0.6, 5)
+    pool = np.unique(probe.exemplars)  # the run's own distinct exemplar views
+    chance = null(probe.images[pool], probe.concepts, probe.base, 4.0, 0.6, 5)
     judged = significance(chance, selection)
     kept = stability(*arrays, 4.0, 0.6, selection).selected
     np.testing.assert_allclose([row.z for row in rows], judged.z, rtol=1e-4)

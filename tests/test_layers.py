@@ -151,7 +151,17 @@ def test_nothing_goes_in_circles():
         assert module not in reached(module), module
 
 
-STAGES = ("activate", "select", "embed", "encode", "score", "words", "evaluate", "sweep")
+STAGES = (
+    "activate",
+    "select",
+    "embed",
+    "encode",
+    "score",
+    "certainty",
+    "words",
+    "evaluate",
+    "sweep",
+)
 
 
 def test_a_module_a_stage_and_only_the_pipeline_knows_their_order():

@@ -1,13 +1,14 @@
 """What a notebook asks of a result: where a concept is, columns, Parquet, a display."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from pyarrow import parquet
 
 from jaxdesc.evaluation.metrics import Metrics
-from jaxdesc.result import COLUMNS, SHOWN, Neuron, Result
+from jaxdesc.result import CERTAINTY, COLUMNS, SHOWN, UNSURE, Neuron, Result, build_neurons
 
 HOSTILE = "<img src=x onerror=\"alert(1)\"> & 'co'"
 
@@ -45,7 +46,7 @@ def test_columns_are_the_csv_and_the_parquet(result, tmp_path):
     with (tmp_path / "a.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert {name: [row[name] for row in rows] for name in COLUMNS} == {
-        name: [str(value) for value in values] for name, values in columns.items()
+        name: ["" if v is None else str(v) for v in values] for name, values in columns.items()
     }
     result.to_parquet(tmp_path / "new" / "a.parquet")
     assert parquet.read_table(tmp_path / "new" / "a.parquet").to_pydict() == columns
@@ -66,6 +67,37 @@ def test_a_display_escapes_whatever_it_shows(result):
     assert "<p>3 neurons; × 100: hit 33.3 ± 27.2</p>" in html
     assert "<td>fc[0]</td><td>zebra</td><td>Striped (0.250), zebra (0.125)</td>" in html
     assert "<td>fc[1]</td><td></td><td>dead, no concept</td>" in html
+
+
+def test_what_was_measured_of_each_concept_is_in_every_form(result, tmp_path):
+    first = replace(
+        result[0], stability=(0.75, 0.5), z=(3.0, 1.5), q=(0.0625, 0.25), flags=(UNSURE,)
+    )
+    found = Result((first, result[1]))
+    columns = found.columns()
+    assert [columns[name] for name in CERTAINTY] == [[0.75, 0.5], [3.0, 1.5], [0.0625, 0.25]]
+    found.to_csv(tmp_path / "a.csv")
+    assert (tmp_path / "a.csv").read_text().splitlines()[1] == "fc,0,1,Striped,0.25,0.75,3,0.0625"
+    found.to_parquet(tmp_path / "a.parquet")
+    assert parquet.read_table(tmp_path / "a.parquet").to_pydict() == columns
+    assert first.to_dict()["concepts"][1] == {
+        "text": "zebra", "score": 0.125, "stability": 0.5, "z": 1.5, "q": 0.25,
+    }  # fmt: skip
+    wanted = "<td>Striped (0.250, stability 0.75), zebra (0.125, stability 0.50); no significant"
+    assert wanted in found._repr_html_()
+    assert found.unnamed == 1
+    assert Result((replace(first, q=(0.05, 0.25)), result[1])).unnamed == 0.5
+    assert result.unnamed is None
+
+
+def test_a_neuron_none_of_whose_concepts_is_significant_is_flagged():
+    given = {"layer": "fc", "maximum": np.ones(3), "threshold": np.ones(3), "dead": np.zeros(3)}
+    concepts = [[("a", 1.0), ("b", 0.9)], [("a", 1.0)], []]
+    for q, flagged in (([[0.06, 0.2], [0.05], []], (True, False)), (None, (False, False))):
+        certainty = None if q is None else {"q": q}
+        found = build_neurons(**given, concepts=concepts, exemplars=[()] * 3, certainty=certainty)
+        assert tuple(UNSURE in neuron.flags for neuron in found[:2]) == flagged
+        assert found[2].flags == ("no concept",)
 
 
 def test_a_display_is_cut_short():

@@ -150,7 +150,7 @@ def test_every_cell_is_a_run_of_its_own(swept, tmp_path, target, clip):
         # What the networks gave is shared with a run of the config's own; scores are of this run.
         shared = begin(folder, target, clip, source, config)
         embedded = describe(shared).fingerprints["embed"]
-        assert set(shared.seconds) == {"score", "evaluate"}
+        assert set(shared.seconds) == {"score", "certainty", "evaluate"}
         (artifact,) = (a for i, a in artifacts_of(folder, "sweep") if i["embed"] == embedded)
         chosen = selections(artifact, settings)
         for setting in settings:

@@ -26,6 +26,8 @@ from jaxdesc.scoring.candidates import padded
 from jaxdesc.scoring.problem import checked
 from jaxdesc.similarity import check_kappa, t_vmf_difference
 
+LEVEL = 0.05  # false discovery rate up to which a concept is significant
+
 # Images' rows that are added in one pass over the sums.
 _ROWS_AT_ONCE = 4
 
@@ -76,7 +78,7 @@ def null(
     sets: int = 1000,
     seed: int = 0,
     block: int = 512,
-    level: float = 0.05,
+    level: float = LEVEL,
     least_share: float = 0.01,
 ) -> Null:
     """Score random image sets.
@@ -103,12 +105,12 @@ def null(
         raise ValueError(f"block is {block}, but at least 1 concept must be scored at a time.")
     chosen = random_sets(len(np.asarray(image_features)), exemplars, sets, seed)
     problem = checked(image_features, chosen, concept_features, base_feature)
-    images, with_base = problem.images[: problem.count], problem.with_base[: problem.count]
-    largest, moments = jnp.full(sets, -jnp.inf), []
+    known = problem.images, problem.with_base, problem.count, problem.exemplars
+    largest, moments = jnp.full(sets, -jnp.inf, jnp.float32), []
     size = min(block, len(problem))
     for _, texts in problem.blocks(size):
         look = jnp.asarray(padded(texts, size)), kappa, len(texts), largest
-        mean, deviation, largest = _of_block(images, with_base, problem.exemplars, *look)
+        mean, deviation, largest = _of_block(*known, *look)
         moments.append(np.stack([mean, deviation])[:, : len(texts)])
     mean, deviation = np.concatenate(moments, axis=1).astype(np.float64)
     found = discover(image_features, chosen, concept_features, base_feature, kappa, alpha, block)
@@ -122,7 +124,7 @@ def null(
     )
 
 
-def significance(null: Null, selection: Selection, level: float = 0.05) -> Significance:
+def significance(null: Null, selection: Selection, level: float = LEVEL) -> Significance:
     """How far each selected concept is from what random sets reach.
 
     Args:
@@ -174,17 +176,22 @@ def _hubs(
 def _of_block(
     images: Float32[Array, "image feature"],
     with_base: Float32[Array, "image"],
+    pool: Int[ArrayLike, ""],
     chosen: Int32[Array, "set exemplar"],
     texts: Float32[Array, "block feature"],
     kappa: ArrayLike,
     count: Int[ArrayLike, ""],
     largest: Float32[Array, "set"],
 ) -> tuple[Float32[Array, "block"], Float32[Array, "block"], Float32[Array, "set"]]:
-    """Mean and deviation of a set's score, and each set's largest z so far."""
+    """Mean and deviation of a set's score, and each set's largest z so far.
+
+    Images behind the first `pool` are padding, so that pools of any size are one program.
+    """
     cosines = jnp.minimum(product(images, texts.T), 1)
     rows = t_vmf_difference(cosines, with_base[:, None], kappa)
-    mean, (pool, size) = rows.mean(axis=0), (len(images), chosen.shape[1])
-    variance = ((rows - mean[None]) ** 2).mean(axis=0)
+    there, size = (jnp.arange(len(rows)) < pool)[:, None], chosen.shape[1]
+    mean = jnp.where(there, rows, 0).sum(axis=0) / pool
+    variance = jnp.where(there, (rows - mean[None]) ** 2, 0).sum(axis=0) / pool
     deviation = jnp.sqrt(variance / size * ((pool - size) / (pool - 1)))
 
     def add(total: Array, own: Array) -> tuple[Array, None]:

@@ -1,9 +1,11 @@
 """How surely a neuron has its concepts: would other exemplars of its own have given them too?
 
 A neuron's n exemplars are drawn n times with replacement (Efron and Tibshirani, "An Introduction to
-the Bootstrap", 1993), and its concepts are selected anew. Nothing is approximate, as every concept
-takes part: a neuron's resampled scores are a product of how often each exemplar was drawn with the
-exemplars' own scores, of which a pass over the vocabulary keeps the largest.
+the Bootstrap", 1993), and its concepts are selected anew. A neuron's resampled scores are a product
+of how often each exemplar was drawn with the exemplars' own scores. That product with a whole
+vocabulary would cost more than everything else in a run, so only the concepts that are best over
+all exemplars take part: others seldom become a resample's best. Where as many are asked for as
+there are, nothing is approximate.
 
 A sure concept need not be a right one: one near to all images is selected whatever is drawn.
 """
@@ -18,11 +20,14 @@ from jaxtyping import Array, ArrayLike, Float, Float32, Float64, Int, Int32
 from jaxdesc.compiler import contraction, jit, product
 from jaxdesc.scoring import Selection
 from jaxdesc.scoring.candidates import padded
-from jaxdesc.scoring.problem import Problem, checked
+from jaxdesc.scoring.problem import PART, Problem, checked
 from jaxdesc.similarity import check_kappa, t_vmf_difference
 
 # Pairs of neuron and concept whose resampled scores are computed at a time.
 _PAIRS = 128
+
+# Exemplars' rows that are added in one pass over the sums.
+_ROWS_AT_ONCE = 8
 
 # The same score by two programs: a concept that lies this near to the largest ties with it.
 _ROUNDING = 1e-5
@@ -51,8 +56,13 @@ def stability(
     resamples: int = 100,
     seed: int = 0,
     block: int = 512,
+    best: int = 256,
 ) -> Stability:
     """In which share of resamples of its exemplars each neuron keeps its concepts.
+
+    In each resample a concept is compared with the neuron's `best` concepts by their score over all
+    exemplars, not with the whole vocabulary where that is larger. A share is therefore never below
+    the exact one: it is above it by the resamples that another concept would have won.
 
     Args:
         image_features: as in `scoring.discover`.
@@ -65,14 +75,17 @@ def stability(
         resamples: how often each neuron's exemplars are drawn anew.
         seed: of the draws.
         block: concepts at a time.
+        best: how many of a neuron's concepts are resampled; exact from the vocabulary's size on.
 
     Raises:
-        ValueError: as `scoring.discover`, `resamples` or `block` is below 1, or the selection is of
-            another number of neurons.
+        ValueError: as `scoring.discover`, `resamples`, `block` or `best` is below 1, or the
+            selection is of another number of neurons.
     """
     check_kappa(kappa)
-    if block < 1:
-        raise ValueError(f"block is {block}, but at least 1 concept must be scored at a time.")
+    if min(block, best) < 1:
+        raise ValueError(
+            f"block is {block} and best is {best}, but at least 1 concept must be scored at a time."
+        )
     problem = checked(image_features, exemplars, concept_features, base_feature)
     if len(selection.counts) != len(problem.exemplars):
         raise ValueError(
@@ -81,15 +94,13 @@ def stability(
         )
     neurons, each = problem.exemplars.shape
     weights = draws(neurons, each, resamples, seed) / each
-    known = problem.images, problem.with_base, problem.exemplars
-    drawn = jnp.asarray(weights, jnp.float32)
-    largest = jnp.full((neurons, resamples), -jnp.inf)
-    size = min(block, len(problem))
-    for _, texts in problem.blocks(size):
-        look = jnp.asarray(padded(texts, size)), kappa, len(texts)
-        largest = _largest(*known, drawn, *look, largest)
+    drawn, size = jnp.asarray(weights, jnp.float32), min(block, len(problem))
+    if best < len(problem):
+        largest = _largest_of_best(problem, drawn, kappa, _best(problem, kappa, best, size))
+    else:
+        largest = _largest_of_all(problem, drawn, kappa, size)
     own = _of_pairs(problem, drawn, kappa, selection)
-    return _shares(own, np.asarray(largest), selection, alpha)
+    return _shares(own, largest, selection, alpha)
 
 
 def draws(
@@ -109,6 +120,45 @@ def draws(
             for neuron in range(neurons)
         ]
     )
+
+
+def _largest_of_all(
+    problem: Problem, drawn: Float32[Array, "neuron resample exemplar"], kappa: float, size: int
+) -> Float32[np.ndarray, "neuron resample"]:
+    """Each resample's largest score over the whole vocabulary."""
+    known = problem.images, problem.with_base, problem.exemplars
+    largest = jnp.full(drawn.shape[:2], -jnp.inf, jnp.float32)
+    for _, texts in problem.blocks(size):
+        look = jnp.asarray(padded(texts, size)), kappa, len(texts)
+        largest = _largest(*known, drawn, *look, largest)
+    return np.asarray(largest)
+
+
+def _largest_of_best(
+    problem: Problem,
+    drawn: Float32[Array, "neuron resample exemplar"],
+    kappa: float,
+    concepts: Int32[Array, "neuron best"],
+) -> Float32[np.ndarray, "neuron resample"]:
+    """Each resample's largest score over some concepts of each neuron."""
+    known = problem.images, problem.with_base, problem.exemplars
+    largest = jnp.full(drawn.shape[:2], -jnp.inf, jnp.float32)
+    size = -(-len(problem) // -(-len(problem) // PART))  # parts of one size
+    for start in range(0, len(problem), size):
+        texts = problem.part(start, size)
+        largest = _largest_among(*known, drawn, concepts - start, texts, kappa, largest)
+    return np.asarray(largest)
+
+
+def _best(problem: Problem, kappa: float, best: int, size: int) -> Int32[Array, "neuron best"]:
+    """Each neuron's best concepts by their score over all exemplars."""
+    known = problem.images, problem.with_base, problem.exemplars
+    scores = jnp.full((len(problem.exemplars), best), -jnp.inf, jnp.float32)
+    concepts = jnp.zeros(scores.shape, jnp.int32)
+    for first, texts in problem.blocks(size):
+        look = jnp.asarray(padded(texts, size)), kappa, (first, len(texts))
+        scores, concepts = _better(*known, *look, scores, concepts)
+    return concepts
 
 
 def _of_pairs(
@@ -140,7 +190,9 @@ def _shares(
 ) -> Stability:
     most = np.repeat(largest, selection.counts, axis=0).astype(np.float64)
     selected = (own > alpha * most).mean(axis=1)  # where none is positive, none is above it
-    leading = (own >= most - _ROUNDING * np.abs(most)).mean(axis=1)
+    # Scores are differences: a resample's may be next to 0, but its rounding is that of the others.
+    rounding = _ROUNDING * np.abs(most).max(axis=1, keepdims=True)
+    leading = (own >= most - rounding).mean(axis=1)
     top, has = np.full(len(selection.counts), np.nan), selection.counts > 0
     top[has] = leading[(np.cumsum(selection.counts) - selection.counts)[has]]
     return Stability(top, selected)
@@ -168,6 +220,61 @@ def _largest(
         return jnp.where(seen, scores, -jnp.inf).max(axis=1)
 
     return jnp.maximum(jax.lax.map(of_neuron, (exemplars, drawn)), before)
+
+
+@jit
+def _better(
+    images: Float32[Array, "image feature"],
+    with_base: Float32[Array, "image"],
+    exemplars: Int32[Array, "neuron exemplar"],
+    texts: Float32[Array, "block feature"],
+    kappa: ArrayLike,
+    where: tuple[ArrayLike, ArrayLike],
+    scores: Float32[Array, "neuron best"],
+    concepts: Int32[Array, "neuron best"],
+) -> tuple[Float32[Array, "neuron best"], Int32[Array, "neuron best"]]:
+    """The best of this block's concepts and of those before, by the sum over exemplars.
+
+    `where` is the index of the block's first concept, and how many are no padding.
+    """
+    first, count = where
+    cosines = jnp.minimum(product(images, texts.T), 1)
+    rows = t_vmf_difference(cosines, with_base[:, None], kappa)
+
+    def add(total: Array, own: Array) -> tuple[Array, None]:
+        return total + rows.at[own].get(mode="promise_in_bounds"), None
+
+    nothing = jnp.zeros((len(exemplars), len(texts)), rows.dtype)
+    sums, _ = jax.lax.scan(add, nothing, exemplars.T, unroll=_ROWS_AT_ONCE)
+    places = jnp.arange(len(texts))
+    sums = jnp.where((places < count)[None], sums, -jnp.inf)
+    here = jnp.broadcast_to((jnp.asarray(first) + places)[None], sums.shape)
+    kept, chosen = jax.lax.top_k(jnp.concatenate([scores, sums], axis=1), scores.shape[1])
+    return kept, jnp.take_along_axis(jnp.concatenate([concepts, here], axis=1), chosen, axis=1)
+
+
+@jit
+def _largest_among(
+    images: Float32[Array, "image feature"],
+    with_base: Float32[Array, "image"],
+    exemplars: Int32[Array, "neuron exemplar"],
+    drawn: Float32[Array, "neuron resample exemplar"],
+    concepts: Int32[Array, "neuron best"],
+    texts: Float32[Array, "part feature"],
+    kappa: ArrayLike,
+    before: Float32[Array, "neuron resample"],
+) -> Float32[Array, "neuron resample"]:
+    """Each resample's largest score, over those of a neuron's concepts that lie in this part."""
+
+    def of_neuron(own: tuple[Array, Array, Array]) -> Float32[Array, "resample"]:
+        chosen, weights, places = own
+        here = (places >= 0) & (places < len(texts))
+        some = texts.at[jnp.where(here, places, 0)].get(mode="promise_in_bounds")
+        cosines = jnp.minimum(product(images[chosen], some.T), 1)
+        rows = t_vmf_difference(cosines, with_base[chosen][:, None], kappa)
+        return jnp.where(here[None], product(weights, rows), -jnp.inf).max(axis=1)
+
+    return jnp.maximum(jax.lax.map(of_neuron, (exemplars, drawn, concepts)), before)
 
 
 @jit

@@ -1,13 +1,11 @@
 """A comparison of methods as table and files."""
 
-from jaxdesc.comparison import AGAINST, Certainty, Comparison, Known, Line
-from jaxdesc.errors import printable
+from jaxdesc.comparison import AGAINST, Comparison, Known, Line
 from jaxdesc.evaluation.statistics import Bounds
 from jaxdesc.report import tables
 from jaxdesc.store import Place, write_file
 
 KINDS = ("hit", "f1")
-HUBS = 10  # that are named
 
 
 def write(workdir: Place, found: Comparison) -> None:
@@ -41,7 +39,7 @@ def markdown(found: Comparison) -> str:
         head += [tables.TITLES[kind], f"− {AGAINST}"]
     head += ["McNemar's p", "seconds"]
     table = tables.markdown([head, *(_row(name, line) for name, line in found.lines.items())])
-    return f"{table}\n\n{_sentences(found.kappa, found.certainty)}"
+    return f"{table}\n\n{_sentences(found)}"
 
 
 def _row(name: str, line: Line) -> list[str]:
@@ -57,11 +55,7 @@ def _percent(bounds: Bounds, sign: str) -> str:
     return f"{mean} [{low}, {high}]"
 
 
-def _sentences(kappa: float, certainty: Certainty) -> str:
-    hubs = [f"{text} ({share:.0%})" for text, share in certainty.hubs.items()]
-    more = f" and {len(hubs) - HUBS} more" if len(hubs) > HUBS else ""
-    named = printable(", ".join(hubs[:HUBS])) + more if hubs else "none"
-    return (
-        f"{tables.similarity_name(kappa)}, the run's own: {certainty.unnamed:.1%} of the neurons "
-        f"have no significant concept.\nHub concepts, by the share of random image sets: {named}."
-    )
+def _sentences(found: Comparison) -> str:
+    """What the run's own names are worth."""
+    certain, own = found.certainty, tables.similarity_name(found.kappa)
+    return f"{own}, the run's own: {tables.certainty(certain.unnamed, certain.hubs)}"

@@ -24,7 +24,7 @@ from jaxdesc.report.saved import Saved
 from jaxdesc.report.tables import TITLES, similarity_name
 from jaxdesc.result import Neuron, Result
 
-UNSTABLE = 0.5  # below it a neuron's concepts are flagged
+UNSTABLE = 0.5  # below it a neuron's best concept is flagged
 TEMPLATES = "templates"
 
 # All that could end a script element or an attribute, and what JavaScript once took for a new line.
@@ -39,14 +39,12 @@ class Method:
         name: for its heading.
         result: what it found.
         summary: of each metric its mean, standard error and ceiling, as `Result.metrics_dict`.
-        stability: of each neuron's concepts, in [0, 1]; empty where none was measured.
         facts: whatever else is worth knowing of it: its config, versions, fingerprints.
     """
 
     name: str
     result: Result
     summary: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    stability: Sequence[float] = ()
     facts: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
@@ -56,7 +54,13 @@ class Method:
         name = f"{config.crop.view} view, {similarity_name(config.score.kappa)}"
         about = config.to_dict() | {"version": saved.versions}
         facts = _flat(about | {"fingerprint": saved.result.fingerprints})
-        return cls(name, saved.result, saved.summary, saved.stability, facts)
+        return cls(name, saved.result, saved.summary, facts)
+
+    @property
+    def stability(self) -> list[float | None]:
+        """Of each neuron's best concept, None where it has none; empty where none was measured."""
+        found = [next(iter(neuron.stability), None) for neuron in self.result]
+        return found if any(neuron.stability for neuron in self.result) else []
 
 
 def files(
@@ -109,7 +113,8 @@ def content(
 ) -> dict[str, Any]:
     """Collect what the page's script shows, as compact as JSON allows.
 
-    A concept is [text, score], an exemplar [place among images, activation, box in thousandths].
+    A concept is [text, score], or [text, score, stability, q] as far as these were measured, an
+    exemplar [place among images, activation, box in thousandths].
 
     Args:
         methods: of the same neurons.
@@ -138,7 +143,7 @@ def content(
                 "neurons": [_neuron(own, places, pictures, sheets) for own in method.result],
                 "flags": [_flags(method, place) for place in range(len(method.result))],
                 "measures": _measures(method.result),
-                "stability": [_short(value) for value in method.stability],
+                "stability": [v if v is None else _short(v) for v in method.stability],
             }
             for method in methods
         ],
@@ -159,7 +164,10 @@ def _neuron(
     sheets: Mapping[tuple[int, ...], int],
 ) -> dict[str, Any]:
     return {
-        "concepts": [[text, _short(score)] for text, score in neuron.concepts],
+        "concepts": [
+            [text, *map(_short, (score, *neuron.stability[place:][:1], *neuron.q[place:][:1]))]
+            for place, (text, score) in enumerate(neuron.concepts)
+        ],
         "maximum": _short(neuron.maximum),
         "threshold": _short(neuron.threshold),
         "sheet": sheets.get(_ranking(neuron)),
@@ -175,7 +183,7 @@ def _flags(method: Method, place: int) -> list[str]:
     neuron = method.result[place]
     texts = [text for text, _ in neuron.concepts]
     disagree = bool(texts and neuron.names) and not hit(texts, neuron.names)
-    unstable = bool(method.stability) and method.stability[place] < UNSTABLE
+    unstable = next(iter(neuron.stability), 1.0) < UNSTABLE
     added = {"disagree": disagree, "unstable": unstable}
     return [*neuron.flags, *(flag for flag, holds in added.items() if holds)]
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxdesc.config import Config
 from jaxdesc.errors import InputError
 from jaxdesc.evaluation.metrics import Metrics
-from jaxdesc.result import Exemplar, Neuron, Result, Skipped
+from jaxdesc.result import CERTAINTY, Exemplar, Neuron, Result, Skipped
 
 
 @dataclass(frozen=True)
@@ -24,14 +24,12 @@ class Saved:
         versions: of the libraries that computed.
         result: its neurons, with each one's own metrics, skipped images and fingerprints.
         summary: of each metric its mean, standard error, neurons and ceiling.
-        stability: of each neuron's concepts, in [0, 1]; empty where none was measured.
     """
 
     config: Config
     versions: Mapping[str, str]
     result: Result
     summary: Mapping[str, Mapping[str, float]]
-    stability: tuple[float, ...] = ()
 
 
 def read(workdir: Path) -> Saved:
@@ -73,7 +71,6 @@ def _read(workdir: Path) -> Saved:
             fingerprints=dict(about["fingerprints"]),
         ),
         summary=dict(json.loads((workdir / "metrics.json").read_text(encoding="utf-8"))),
-        stability=tuple(float(line["stability"]) for line in lines if "stability" in line),
     )
 
 
@@ -90,6 +87,10 @@ def _neuron(line: Mapping[str, Any]) -> Neuron:
         ),
         flags=tuple(line["flags"]),
         names=tuple(line.get("names", ())),
+        **{
+            name: tuple(float(own[name]) for own in line["concepts"] if name in own)
+            for name in CERTAINTY
+        },
     )
 
 

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
@@ -10,7 +10,7 @@ import numpy as np
 from tabulate import tabulate
 
 from jaxdesc.ablation import Cell
-from jaxdesc.errors import InputError
+from jaxdesc.errors import InputError, printable
 from jaxdesc.evaluation.metrics import Estimate, Metrics
 from jaxdesc.evaluation.statistics import interval, over_probes
 from jaxdesc.result import write_whole
@@ -22,6 +22,27 @@ TITLES = {
     "clip_cos": "CLIP cos",
     "sentence_cos": "sentence cos",
 }
+
+
+HUBS = 10  # that are named
+
+
+def certainty(unnamed: float | None, hubs: Mapping[str, float]) -> str:
+    """Tell what a run's names are worth.
+
+    Args:
+        unnamed: as `Result.unnamed`.
+        hubs: as `Result.hubs`.
+    """
+    if unnamed is None:
+        return "no concept was compared with chance."
+    texts = [f"{text} ({share:.0%})" for text, share in hubs.items()]
+    more = f" and {len(texts) - HUBS} more" if len(texts) > HUBS else ""
+    named = printable(", ".join(texts[:HUBS])) + more if texts else "none"
+    return (
+        f"{unnamed:.1%} of the neurons have no significant concept.\n"
+        f"Hub concepts, by the share of random image sets: {named}."
+    )
 
 
 def similarity_name(kappa: float) -> str:

@@ -3,10 +3,12 @@
 import numpy as np
 import pytest
 
+from jaxdesc.benchmark.features import concepts, made_up
 from jaxdesc.evaluation import stability as module
 from jaxdesc.evaluation.planted import Recipe, plant
 from jaxdesc.evaluation.stability import draws, stability
 from jaxdesc.scoring import discover
+from tests.reference import scoring
 from tests.reference import stability as reference
 from tests.scoring.features import problem, unit
 
@@ -98,7 +100,43 @@ def test_errors():
     fewer = arrays[0], arrays[1][:3], *arrays[2:]
     with pytest.raises(ValueError, match="the selection is of 5 neurons, but exemplars are of 3"):
         stability(*fewer, 0.0, 0.9, selection)
-    with pytest.raises(ValueError, match="block is 0, but at least 1 concept"):
+    with pytest.raises(ValueError, match="block is 0 and best is 256, but at least 1"):
         stability(*arrays, 0.0, 0.9, selection, block=0)
     with pytest.raises(ValueError, match="kappa is -1"):
         stability(*arrays, -1.0, 0.9, selection)
+
+
+@pytest.mark.parametrize("part", [7, 1 << 17])
+def test_a_neurons_best_concepts_alone_are_resampled(part, monkeypatch):
+    """As if the vocabulary were but these: the oracle on each neuron's own best ones."""
+    monkeypatch.setattr(module, "PART", part)
+    views, rows, texts, base = problem(3, images=20, neurons=6, n=5, concepts=19)
+    selection, counts = discover(views, rows, texts, base, 4.0, 0.8), draws(6, 5, 13, 0)
+    scores = scoring.scores(views, rows, texts, base, 4.0)
+    for block in (4, 19):
+        found = stability(
+            *(views, rows, texts, base, 4.0, 0.8, selection),
+            *(13, 0),
+            block=block,
+            best=5,
+        )
+        starts = np.cumsum(selection.counts) - selection.counts
+        for neuron in range(6):
+            best = np.argsort(-scores[neuron])[:5]
+            own = views, rows[neuron : neuron + 1], texts[best], base
+            ((top, shares),) = reference.stability(*own, 4.0, 0.8, counts[neuron : neuron + 1])
+            assert found.top[neuron] == pytest.approx(top, nan_ok=True)
+            for rank, (concept, _) in enumerate(selection.of(neuron)):
+                if concept in best:
+                    place = best.tolist().index(concept)
+                    assert found.selected[starts[neuron] + rank] == pytest.approx(shares[place])
+
+
+@pytest.mark.parametrize("kind", ["narrow", "mixed", "wide"])
+def test_on_realistic_features_the_best_concepts_are_enough(kind):
+    arrays = made_up(kind, *concepts(1500, 128), neurons=24, exemplars=20, images=300)
+    selection = discover(*arrays, 16.0, 0.95)
+    found = stability(*arrays, 16.0, 0.95, selection, best=64)
+    exact = stability(*arrays, 16.0, 0.95, selection, best=1500)
+    np.testing.assert_array_equal(found.selected, exact.selected)
+    assert (exact.selected < 1).any()

@@ -1,11 +1,13 @@
 """Results and images that no network saw, for the page: any number of neurons, a hostile name."""
 
+from dataclasses import replace
+
 import numpy as np
 from PIL import Image
 
 from jaxdesc.errors import UnusableImage
 from jaxdesc.images.example import Example
-from jaxdesc.result import Exemplar, Neuron, Result, Skipped
+from jaxdesc.result import UNSURE, Exemplar, Neuron, Result, Skipped
 
 HOSTILE = "</script><img src=x onerror=\"alert('co')\"><!-- & {{ 7 * 7 }} \u2028\u2029"
 SIZES = [(160, 90), (90, 160), (64, 64), (300, 20)]
@@ -54,6 +56,18 @@ def layer(neurons, images, exemplars, seed=0, names=True, rankings=None):
         tuple(_neuron(unit, rng, ranked[unit % len(ranked)], names) for unit in range(neurons)),
         skipped=(Skipped("broken.jpg", HOSTILE, "colours"),),
     )
+
+
+def sure(result, stability):
+    """The result with this stability of each best concept, half of it of others; 4 is not sure."""
+    return replace(result, neurons=tuple(map(_sure, result, stability)))
+
+
+def _sure(neuron, stability):
+    count, q = len(neuron.concepts), 0.5 if neuron.unit == 4 else 0.01
+    flags = neuron.flags + ((UNSURE,) if neuron.unit == 4 else ())
+    shares = (stability, *(stability / 2,) * (count - 1))[:count]
+    return replace(neuron, stability=shares, z=(2.5,) * count, q=(q,) * count, flags=flags)
 
 
 def _neuron(unit, rng, ranking, names):

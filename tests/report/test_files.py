@@ -107,9 +107,9 @@ def test_concepts_csv(workdir):
     with (workdir / "concepts.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))
     assert rows == [
-        ["layer", "unit", "rank", "concept", "score"],
-        ["fc", "0", "1", NASTY, "0.125"],
-        ["fc", "0", "2", "b|c", "0.123457"],
+        ["layer", "unit", "rank", "concept", "score", "stability", "z", "q"],
+        ["fc", "0", "1", NASTY, "0.125", "", "", ""],
+        ["fc", "0", "2", "b|c", "0.123457", "", "", ""],
     ]
 
 

@@ -17,10 +17,10 @@ from jaxdesc.report import files as run_files
 from jaxdesc.report import page, saved
 from jaxdesc.report.page import Method
 from jaxdesc.report.pictures import look
-from jaxdesc.result import Neuron, Result
+from jaxdesc.result import UNSURE, Neuron, Result
 from jaxdesc.store import Place
 from tests.plain_target import plain_target
-from tests.report.made_up import HOSTILE, Colours, layer
+from tests.report.made_up import HOSTILE, Colours, layer, sure
 
 IMAGES = 12
 
@@ -91,14 +91,19 @@ def test_the_data_is_the_result(pictures):
 
 
 def test_flags_are_the_results_and_what_label_and_stability_say(pictures):
-    result = layer(20, IMAGES, exemplars=3)
     stability = np.linspace(0, 1, 20).tolist()
-    (method,) = page.content([Method("a", result, {}, stability)], pictures, {})["methods"]
-    assert method["stability"] == pytest.approx(stability, abs=1e-4)
+    result = sure(layer(20, IMAGES, exemplars=3), stability)
+    (method,) = page.content([Method("a", result)], pictures, {})["methods"]
+    expected = [None if unit % 10 == 9 else stability[unit] for unit in range(20)]
+    assert method["stability"] == pytest.approx(expected, abs=1e-4)
+    assert method["neurons"][4]["concepts"][1][2:] == pytest.approx(
+        [stability[4] / 2, 0.5], abs=1e-4
+    )
     for unit, flags in enumerate(method["flags"]):
         assert ("dead" in flags) == ("no concept" in flags) == (unit % 10 == 9)
         assert ("disagree" in flags) == (unit % 7 == 3)
-        assert ("unstable" in flags) == (unit / 19 < 0.5)
+        assert ("unstable" in flags) == (unit / 19 < 0.5 and unit % 10 != 9)
+        assert (UNSURE in flags) == (unit == 4)
 
 
 def test_what_is_absent_is_not_in_the_data(pictures):
@@ -134,11 +139,11 @@ def hostile_methods(result):
     )
     rest = tuple(replace(neuron, layer=HOSTILE) for neuron in result.neurons[1:])
     facts = {HOSTILE: HOSTILE, "b": "c"}
-    return [Method(HOSTILE, replace(result, neurons=(own, *rest)), {}, (), facts)]
+    return [Method(HOSTILE, replace(result, neurons=(own, *rest)), {}, facts)]
 
 
 def test_whatever_comes_from_outside_stays_text(pictures):
-    plain = made([Method("a", layer(5, IMAGES, 3), {}, (), {"a": "b", "b": "c"})], pictures)
+    plain = made([Method("a", layer(5, IMAGES, 3), {}, {"a": "b", "b": "c"})], pictures)
     hostile = hostile_methods(layer(5, IMAGES, 3))
     html = made(hostile, pictures | {IMAGES: pictures[0]}, HOSTILE)["index.html"].decode()
     parsed, usual = Parsed(html), Parsed(plain["index.html"].decode())
@@ -183,7 +188,7 @@ def test_methods_beside_each_other(pictures):
     ours, theirs = layer(6, IMAGES, 3), layer(6, IMAGES, 2, seed=1)
     facts = {"view": "attention", "n": "3"}, {"view": "centre", "n": "3", "more": "x"}
     files = made(
-        [Method("ours", ours, {}, (), facts[0]), Method("WWW", theirs, {}, (), facts[1])], pictures
+        [Method("ours", ours, {}, facts[0]), Method("WWW", theirs, {}, facts[1])], pictures
     )
     data = data_of(files["index.html"].decode())
     assert [method["name"] for method in data["methods"]] == ["ours", "WWW"]

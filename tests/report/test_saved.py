@@ -10,7 +10,7 @@ from jaxdesc.errors import InputError
 from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.report import files, saved
 from jaxdesc.store import Place
-from tests.report.made_up import HOSTILE, layer
+from tests.report.made_up import HOSTILE, layer, sure
 
 
 @pytest.fixture
@@ -45,7 +45,13 @@ def test_everything_is_read_back(workdir, result):
         np.testing.assert_array_equal(found.result.metrics.values[kind], values)
     assert found.summary == result.metrics_dict()
     assert set(found.versions) == set(files.LIBRARIES)
-    assert found.stability == ()
+
+
+def test_certainty_is_read_back(tmp_path, result):
+    own = sure(result, [0.5] * len(result))
+    files.write(Place(tmp_path), Config(), own)
+    assert saved.read(tmp_path).result.neurons == own.neurons
+    assert saved.read(tmp_path).result[4].q == (0.5, 0.5)
 
 
 def test_a_layer_without_names_and_a_run_without_a_list_of_skipped(tmp_path, result):

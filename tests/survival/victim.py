@@ -41,7 +41,7 @@ CONFIG = Config.from_dict(
         "score": {"exemplars": 5, "alpha": 0.5, "block": 16},
     }
 )
-STAGES = ("encode", "words", "activate", "select", "embed", "score", "evaluate")
+STAGES = ("encode", "words", "activate", "select", "embed", "score", "certainty", "evaluate")
 
 
 class Life(NamedTuple):

@@ -57,7 +57,7 @@ function agreement(place) {
 const SORTS = [
   ["neuron", (place) => -place, true],
   ["score", score, true],
-  ["stability", (place) => main.stability[place], main.stability.length > 0],
+  ["stability", (place) => main.stability[place] ?? -1, main.stability.length > 0],
   ["agreement with the label", agreement, Object.keys(main.measures).length > 0],
 ].filter(([, , known]) => known);
 
@@ -183,7 +183,7 @@ function marks(place) {
 }
 
 const mark = (name, value) =>
-  make("span", "measure", make("span", "muted small", name), make("span", "value", value.toFixed(2)));
+  make("span", "measure", make("span", "muted small", name), make("span", "value", value === null ? "–" : value.toFixed(2)));
 
 function fillStrip(strip, place) {
   const neuron = main.neurons[place];
@@ -306,11 +306,15 @@ function conceptTable(method, place) {
   if (found.length === 0) return make("p", "muted", method.flags[place].join(", ") || "no concept");
   const own = new Set(data.labels[place].map((name) => name.toLowerCase()));
   const table = make("ol", "scores");
-  for (const [text, value] of found) {
+  for (const [text, value, stability, q] of found) {
     const fill = make("span", "fill");
     fill.style.width = `${(100 * value) / maximum}%`;
     const name = make("span", "text", text);
     if (own.has(text.toLowerCase())) name.append(make("span", "own", " = label"));
+    const sure = [];
+    if (stability !== undefined) sure.push(`stability ${stability.toFixed(2)}`);
+    if (q !== undefined) sure.push(`q ${number(q)}`);
+    if (sure.length) name.append(make("span", "muted small sure", sure.join(" · ")));
     table.append(make("li", "", name, make("span", "track", fill), make("span", "value", number(value))));
   }
   return table;
@@ -319,7 +323,6 @@ function conceptTable(method, place) {
 function facts(method, place) {
   const { threshold } = method.neurons[place];
   const texts = [`threshold ${number(threshold)}`];
-  if (method.stability.length) texts.push(`stability ${method.stability[place].toFixed(2)}`);
   for (const [name, values] of Object.entries(method.measures)) texts.push(`${name} ${values[place].toFixed(2)}`);
   const line = make("p", "muted small facts-line", texts.join(" · "));
   for (const flag of method.flags[place]) line.append(" ", make("span", "mark", flag));
