@@ -191,6 +191,7 @@ def measure(run: Run, workdir: Place) -> list[Cell]:
     for cell in ablate(run, open_source, partial(open_vocabulary, run.config)):
         cells.append(cell)
         tables.write_ablation(workdir / "ablation.csv", cells)
+        tables.write_neurons(workdir / "ablation_neurons.csv", cells)
     return cells
 
 

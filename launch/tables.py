@@ -5,7 +5,8 @@ r"""The paper's tables 1 and 2, measured beside printed.
     python -m launch.tables --workdir=out/paper
 
 With a config it measures what is not measured yet; without one it prints what the working directory
-holds so far. `tables/` in it then has each table as Markdown, LaTeX and CSV.
+holds so far. `tables/` in it then has each table as Markdown, LaTeX and CSV, and differences.csv:
+what attention windows, t-vMF and both change, by the paired bootstrap over neurons.
 """
 
 import time
@@ -26,6 +27,10 @@ def main() -> None:
     for table in paper.tables(tables.read_ablation(workdir / "ablation.csv")):
         table.write(workdir.at("tables"))
         print(f"\n{table.title} (× 100)\n{table.markdown()}")
+    cells = tables.read_neurons(workdir / "ablation_neurons.csv")
+    tables.write_differences(workdir.at("tables") / "differences.csv", cells)
+    for words, own in tables.by_vocabulary(cells).items():
+        print(f"\nDifferences, concepts: {words} (× 100)\n{tables.differences(own)}")
     print(f"\ntables in {workdir / 'tables'}")
 
 

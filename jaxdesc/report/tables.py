@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
 
@@ -12,7 +13,7 @@ from tabulate import tabulate
 from jaxdesc.ablation import Cell
 from jaxdesc.errors import InputError, printable
 from jaxdesc.evaluation.metrics import Estimate, Metrics
-from jaxdesc.evaluation.statistics import interval, over_probes
+from jaxdesc.evaluation.statistics import Bounds, interval, mcnemar, over_probes, paired
 from jaxdesc.result import write_whole
 from jaxdesc.store import read_file
 
@@ -69,35 +70,171 @@ def ablation(cells: Sequence[Cell]) -> str:
     return markdown(rows)
 
 
-def differences(cells: Sequence[Cell]) -> str:
-    """Compare views pairwise and t-vMF with the cosine, on the same neurons and probe sets.
+class Gap(NamedTuple):
+    """A difference of two conditions.
+
+    Attributes:
+        what: is compared.
+        at: what both have in common.
+        bounds: of each metric the mean difference, and its 95 % interval by the paired bootstrap
+            over neurons, each neuron's metric averaged over the probe sets first.
+        p: McNemar's exact p of the hits on the first probe set; None where hits aren't measured.
+    """
+
+    what: str
+    at: str
+    bounds: Mapping[str, Bounds]
+    p: float | None
+
+
+def gaps(cells: Sequence[Cell]) -> list[Gap]:
+    """Compare views pairwise, t-vMF with the cosine, and both together with neither.
 
     Args:
         cells: of one vocabulary and all probe sets.
-
-    Returns:
-        Markdown: each metric's difference ×100 and its 95 % interval over probe sets, marked where
-        the interval excludes zero.
     """
-    kinds = list(cells[0].metrics.values)
+    known, found = set(_conditions(cells)), []
+    for what, at, ours, theirs in _wanted(cells):
+        if ours in known and theirs in known:
+            found.append(Gap(what, at, *_gap(_of(cells, *ours), _of(cells, *theirs))))
+    return found
+
+
+_Condition = tuple[str, float]
+
+
+def _wanted(cells: Sequence[Cell]) -> Iterator[tuple[str, str, _Condition, _Condition]]:
+    """What is compared, at what, and the two conditions."""
     views = list(dict.fromkeys(c.view for c in cells))
     kappas = list(dict.fromkeys(c.kappa for c in cells))
-    wanted = [("attention", "centre"), ("attention", "random"), ("box", "centre"),
-              ("box", "random"), ("attention", "box")]  # fmt: skip
-    rows = [["difference", "at", *(TITLES[kind] for kind in kinds)]]
-    for ours, theirs in wanted:
-        if ours in views and theirs in views:
-            for kappa in kappas:
-                pair = _of(cells, ours, kappa), _of(cells, theirs, kappa)
-                label = [f"{ours} − {theirs}", similarity_name(kappa)]
-                rows.append([*label, *(_difference(*pair, kind) for kind in kinds)])
-    for kappa in kappas:
-        if kappa and 0.0 in kappas:
-            for view in views:
-                pair = _of(cells, view, kappa), _of(cells, view, 0.0)
-                label = [f"{similarity_name(kappa)} − cosine", view]
-                rows.append([*label, *(_difference(*pair, kind) for kind in kinds)])
+    pairs = [("attention", "centre"), ("attention", "random"), ("box", "centre"),
+             ("box", "random"), ("attention", "box")]  # fmt: skip
+    for ours, theirs in pairs:
+        for kappa in kappas:
+            yield f"{ours} − {theirs}", similarity_name(kappa), (ours, kappa), (theirs, kappa)
+    for kappa in filter(None, kappas):
+        name = similarity_name(kappa)
+        for view in views:
+            yield f"{name} − cosine", view, (view, kappa), (view, 0.0)
+        both = f"attention, {name} − centre, cosine"
+        yield both, "", ("attention", kappa), ("centre", 0.0)
+
+
+def _gap(ours: list[Cell], theirs: list[Cell]) -> tuple[dict[str, Bounds], float | None]:
+    """The same neurons on the same probe sets, the first of which comes first."""
+    pairs = [(a.metrics.values, b.metrics.values) for a, b in zip(ours, theirs, strict=True)]
+    bounds = {
+        kind: paired(
+            *(np.mean([own[kind] for own in side], axis=0) for side in zip(*pairs, strict=True))
+        )
+        for kind in ours[0].metrics.values
+    }
+    first, second = pairs[0]
+    p = mcnemar(first["hit"] > 0, second["hit"] > 0).p if "hit" in bounds else None
+    return bounds, p
+
+
+def differences(cells: Sequence[Cell]) -> str:
+    """Lay out `gaps` as Markdown, × 100, marked where the interval excludes zero.
+
+    Args:
+        cells: as in `gaps`.
+    """
+    kinds = list(cells[0].metrics.values)
+    rows = [["difference", "at", *(TITLES[kind] for kind in kinds), "McNemar's p"]]
+    for gap in gaps(cells):
+        texts = [difference(gap.bounds[kind]) for kind in kinds]
+        rows.append([gap.what, gap.at, *texts, "" if gap.p is None else f"{gap.p:.2g}"])
     return markdown(rows)
+
+
+def difference(bounds: Bounds) -> str:
+    """A difference × 100 and its interval, marked where that excludes zero."""
+    mean, low, high = (f"{100 * end:+.1f}" for end in bounds)
+    sign = " *" if bounds.low > 0 or bounds.high < 0 else ""
+    return f"{mean} [{low}, {high}]{sign}"
+
+
+def write_differences(path: str | Path, cells: Sequence[Cell]) -> None:
+    """Write `gaps` of each vocabulary, one CSV row for every metric."""
+    names = ("vocabulary", "difference", "at", "metric", "mean", "low", "high", "mcnemar_p")
+    write_rows(
+        path,
+        names,
+        (
+            (words, gap.what, gap.at, kind, *map(_short, own), gap.p if kind == "hit" else None)
+            for words, some in by_vocabulary(cells).items()
+            for gap in gaps(some)
+            for kind, own in gap.bounds.items()
+        ),
+    )
+
+
+def by_vocabulary(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
+    """Cells of each vocabulary, in the order in which they come."""
+    words = dict.fromkeys(cell.vocabulary for cell in cells)
+    return {own: [cell for cell in cells if cell.vocabulary == own] for own in words}
+
+
+def write_neurons(path: str | Path, cells: Sequence[Cell]) -> None:
+    """Write every neuron's own metrics, one CSV row a cell and neuron, for `read_neurons`."""
+    kinds = list(cells[0].metrics.values)
+    rows = (
+        (*_where(cell), unit, *map(_short, values))
+        for cell in cells
+        for unit, values in enumerate(zip(*cell.metrics.values.values(), strict=True))
+    )
+    write_rows(path, [*_WHERE, "unit", *kinds], rows)
+
+
+def read_neurons(path: str | Path) -> list[Cell]:
+    """Read the cells that `write_neurons` wrote, without their ceilings.
+
+    Of a measurement that was stopped, probe sets that not all conditions have are left out.
+
+    Raises:
+        InputError: the file is missing or holds something else.
+    """
+    content = read_file(path)
+    if content is None:
+        raise InputError(
+            f"{path} does not exist, which holds each neuron's own metrics since this version: "
+            "give --config to measure anew."
+        )
+    found: dict[tuple[str, ...], list[list[float]]] = {}
+    try:
+        head, *lines = csv.reader(content.decode().splitlines())
+        for line in lines:
+            where, (_, *values) = tuple(line[: len(_WHERE)]), line[len(_WHERE) :]
+            found.setdefault(where, []).append([float(value) for value in values])
+        kinds = head[len(_WHERE) + 1 :]
+        cells = [
+            Cell(words, probe, view, float(kappa), _metrics(kinds, rows), Metrics({}))
+            for (words, probe, view, kappa), rows in found.items()
+        ]
+    except (LookupError, TypeError, ValueError, csv.Error) as error:
+        raise InputError(
+            f"{path} holds no metrics of neurons ({error}): measure anew in another working "
+            "directory."
+        ) from error
+    return [cell for own in by_vocabulary(cells).values() for cell in _complete(own)]
+
+
+def _metrics(kinds: Sequence[str], rows: Sequence[Sequence[float]]) -> Metrics:
+    return Metrics(dict(zip(kinds, np.array(rows).T, strict=True)))
+
+
+def _complete(cells: Sequence[Cell]) -> list[Cell]:
+    whole = len(_conditions(cells))
+    times = Counter(cell.probe for cell in cells)
+    return [cell for cell in cells if times[cell.probe] == whole]
+
+
+_WHERE = ("vocabulary", "probe", "view", "kappa")
+
+
+def _where(cell: Cell) -> tuple[str, str, str, float]:
+    return cell.vocabulary, cell.probe, cell.view, cell.kappa
 
 
 def write_ablation(path: str | Path, cells: Sequence[Cell]) -> None:
@@ -131,8 +268,7 @@ class Row(NamedTuple):
 
 
 def _rows_of(cell: Cell) -> list[Row]:
-    where = cell.vocabulary, cell.probe, cell.view, cell.kappa
-    return [Row._make((*where, *own)) for own in estimates(cell.metrics, cell.ceilings)]
+    return [Row._make((*_where(cell), *own)) for own in estimates(cell.metrics, cell.ceilings)]
 
 
 def estimates(measured: Metrics, ceilings: Metrics) -> list[tuple[str, float, float, float, int]]:
@@ -178,7 +314,7 @@ def _conditions(cells: Sequence[Cell]) -> list[tuple[str, float]]:
 
 
 def _of(cells: Sequence[Cell], view: str, kappa: float) -> list[Cell]:
-    """One condition's cells, a probe set each, in the order by which conditions are paired."""
+    """One condition's cells, a probe set each, by which conditions are paired; the first first."""
     here = [c for c in cells if (c.view, c.kappa) == (view, kappa)]
     return sorted(here, key=lambda c: c.probe)
 
@@ -204,19 +340,6 @@ def summary(measured: Sequence[Metrics], kind: str) -> tuple[Estimate, tuple[flo
     """
     values = [own.values[kind] for own in measured]
     return over_probes(values), interval([float(np.mean(own)) for own in values])
-
-
-def _difference(ours: list[Cell], theirs: list[Cell], kind: str) -> str:
-    gaps = [
-        float(np.mean(a.metrics.values[kind] - b.metrics.values[kind]))
-        for a, b in zip(ours, theirs, strict=True)
-    ]
-    ends = interval(gaps)
-    text = f"{100 * np.mean(gaps):+.1f}"
-    if ends is None:
-        return text
-    sign = " *" if ends[0] > 0 or ends[1] < 0 else ""
-    return f"{text} [{100 * ends[0]:+.1f}, {100 * ends[1]:+.1f}]{sign}"
 
 
 def markdown(rows: list[list[str]]) -> str:

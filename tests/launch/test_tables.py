@@ -62,15 +62,25 @@ def test_both_methods_are_measured_and_printed(run, flags, tmp_path):
     assert re.search(r"\| WWW +\| cosine +\| imagenet +\| — ", output)
     assert re.search(r"activate \d+\.\d s \d+\.\d\d GiB", output)
     written = {path.name for path in (tmp_path / "run" / "tables").iterdir()}
-    assert written == {f"table{n}.{kind}" for n in (1, 2) for kind in ("md", "csv", "tex")}
+    assert written == {
+        *(f"table{n}.{kind}" for n in (1, 2) for kind in ("md", "csv", "tex")),
+        "differences.csv",
+    }
+    assert re.search(r"\| attention, t-vMF κ=16 − centre, cosine \| +\| [+-]\d", output)
     rows = (tmp_path / "run" / "ablation.csv").read_text().splitlines()
     assert len(rows) == 1 + 2 * 2 * 2 * 3  # vocabularies, views, κ, metrics
 
     # A part of it is printed as far as it goes, without a config.
     (tmp_path / "run" / "ablation.csv").write_text("\n".join(rows[:4]) + "\n")
+    own = tmp_path / "run" / "ablation_neurons.csv"
+    own.write_text("\n".join(own.read_text().splitlines()[:33]) + "\n")
     code, partial, error = run({"workdir": tmp_path / "run"})
     assert not code, error
     assert "words.txt" not in partial
+    own.unlink()
+    code, _, error = run({"workdir": tmp_path / "run"})
+    assert (code, error.count("\n")) == (2, 1)
+    assert "ablation_neurons.csv does not exist, which holds each neuron's own metrics" in error
     assert partial.splitlines()[-1] == f"tables in {tmp_path / 'run' / 'tables'}"
 
 

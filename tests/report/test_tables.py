@@ -59,27 +59,58 @@ def test_ablation_of_two_probe_sets():
     assert len(rows) == 5
 
 
-def test_differences_of_one_probe_set():
-    assert parsed(tables.differences(ONE_PROBE)) == [
-        ["difference", "at", "Hit Rate", "CLIP cos"],
-        ["attention − centre", "cosine", "+50.0", "+0.0"],
-        ["attention − centre", "t-vMF κ=16", "+50.0", "+0.0"],
-        ["t-vMF κ=16 − cosine", "centre", "+25.0", "+0.0"],
-        ["t-vMF κ=16 − cosine", "attention", "+25.0", "+0.0"],
-    ]
+def test_differences_are_paired_over_neurons_each_averaged_over_the_probe_sets():
+    for cells in (CELLS, ONE_PROBE):
+        head, *rows = parsed(tables.differences(cells))
+        assert head == ["difference", "at", "Hit Rate", "CLIP cos", "McNemar's p"]
+        found = {(what, at): texts for what, at, *texts in rows}
+        assert list(found) == [
+            ("attention − centre", "cosine"),
+            ("attention − centre", "t-vMF κ=16"),
+            ("t-vMF κ=16 − cosine", "centre"),
+            ("t-vMF κ=16 − cosine", "attention"),
+            ("attention, t-vMF κ=16 − centre, cosine", ""),
+        ]
+    # Of two probe sets the neurons' gaps are 1 and (0 + 0.25) / 2; with both drawn alike the
+    # interval's ends are the neurons themselves.
+    assert found["attention − centre", "cosine"][0] == "+50.0 [+0.0, +100.0]"  # of one
+    both = {(what, at): texts for what, at, *texts in parsed(tables.differences(CELLS))[1:]}
+    assert both["attention − centre", "cosine"][0] == "+56.2 [+12.5, +100.0] *"
+    # And not an interval over probe sets: of centre windows only one neuron gains.
+    assert both["t-vMF κ=16 − cosine", "centre"][0] == "+43.8 [+25.0, +62.5] *"
+    assert both["t-vMF κ=16 − cosine", "attention"][1] == "+0.0 [+0.0, +0.0]"
 
 
-def test_differences_of_two_probe_sets():
-    rows = parsed(tables.differences(CELLS))
-    # Gaps 0.75 − 0.25 and 0.75 − 0.125: 0.5625 ± 12.706 · 0.0625.
-    assert rows[1][2] == "+56.2 [-23.2, +135.7]"
-    # Attention, 16 against 0: 0.25 both times, so no spread, and the interval excludes zero.
-    assert rows[4] == [
-        "t-vMF κ=16 − cosine",
-        "attention",
-        "+25.0 [+25.0, +25.0] *",
-        "+0.0 [+0.0, +0.0]",
+def test_mcnemars_p_is_of_the_first_probe_set():
+    ours, theirs = [(1.0,) * 6, (0.0,) * 6], (0.0,) * 6
+    flat = (0.5,) * 6
+    cells = [
+        cell(view, 0.0, probe, hit, flat)
+        for probe, own in zip("ab", ours, strict=True)
+        for view, hit in (("centre", theirs), ("attention", own))
     ]
+    (gap,) = tables.gaps(cells)
+    assert gap.p == 2 / 2**6
+    assert gap.bounds["hit"] == (0.5, 0.5, 0.5)
+
+
+def test_neurons_are_read_back_but_for_what_is_incomplete(tmp_path):
+    path = tmp_path / "ablation_neurons.csv"
+    tables.write_neurons(path, CELLS)
+    found = tables.read_neurons(path)
+    assert [(c.vocabulary, c.probe, c.view, c.kappa) for c in found] == [
+        (c.vocabulary, c.probe, c.view, c.kappa) for c in CELLS
+    ]
+    assert tables.differences(found) == tables.differences(CELLS)
+    tables.write_neurons(path, CELLS[:-1])
+    assert tables.differences(tables.read_neurons(path)) == tables.differences(ONE_PROBE)
+    tables.write_differences(tmp_path / "differences.csv", CELLS)
+    lines = (tmp_path / "differences.csv").read_text().splitlines()
+    assert len(lines) == 1 + 5 * 2
+    assert lines[1] == "words,attention − centre,cosine,hit,0.5625,0.125,1.0,1.0"
+    path.write_text(path.read_text().replace("0.5", "much"))
+    with pytest.raises(InputError, match=r"holds no metrics of neurons .*: measure anew"):
+        tables.read_neurons(path)
 
 
 def test_probe_sets_are_paired_by_name_in_any_order():
@@ -108,10 +139,11 @@ def test_comparisons_that_are_shown():
         "box − random",
         "attention − box",
         "t-vMF κ=4 − cosine",
+        "attention, t-vMF κ=4 − centre, cosine",
     ]
-    assert len(labels) == 5 * 2 + 4
+    assert len(labels) == 5 * 2 + 4 + 1
     alone = tables.differences([cell("centre", 4.0, "a", (0.0, 1.0))])
-    assert parsed(alone) == [["difference", "at", "Hit Rate", "CLIP cos"]]
+    assert parsed(alone) == [["difference", "at", "Hit Rate", "CLIP cos", "McNemar's p"]]
 
 
 ROWS = [
