@@ -1,0 +1,129 @@
+"""The tables of similarity, tiny: their cells against the methods called directly."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from jaxdesc.evaluation.accuracy import accuracy
+from jaxdesc.evaluation.methods import discovered
+from jaxdesc.evaluation.planted import Recipe, plant
+from jaxdesc.evaluation.statistics import bootstrap, mcnemar, paired, wilson
+from jaxdesc.evidence.similarity import Study, open_run, tables
+from jaxdesc.images.sources import open_source
+from jaxdesc.models.encoder import load_clip
+from jaxdesc.pipeline import describe
+from jaxdesc.scenes.world import CLASSES
+from tests import plain_target
+
+PROBES = tuple(f"scenes:split=probe,seed={seed},count=110" for seed in (7, 8))
+STUDY = Study(
+    probes=PROBES,
+    kappas=(0.0, 16.0),
+    exemplars=(2, 4),
+    recipe=Recipe(images=120, neurons=12, shown=20, synonyms=4, hubs=2, distractors=20, width=24),
+    planted=(3, 5),
+    impurities=(0.4,),
+    seeds=2,
+    sets=60,
+)
+
+
+@pytest.fixture(scope="module")
+def networks():
+    return plain_target.plain_target(classes=tuple(CLASSES.values())[:6]), load_clip("scenes")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("evidence")
+
+
+@pytest.fixture(scope="module")
+def found(folder, networks):
+    return {table.name: table for table in tables(folder, STUDY, *networks)}
+
+
+def described(folder, networks, view, kappa, count):
+    """Each probe set's metrics, by runs of their own."""
+    run = open_run(folder, STUDY, *networks)
+    for images in PROBES:
+        config = replace(
+            run.config,
+            images=replace(run.config.images, source=images),
+            crop=replace(run.config.crop, view=view),
+            score=replace(run.config.score, kappa=kappa, exemplars=count),
+        )
+        inputs = replace(run.inputs, source=open_source(images))
+        yield describe(replace(run, config=config, inputs=inputs)).metrics.values
+
+
+def test_kappa_and_the_number_of_exemplars(found, folder, networks):
+    table, view = found["kappa"], "centre"
+    assert len(table.rows) == 2 * 2 * 2
+    own, cosine, most = (
+        list(described(folder, networks, view, *asked))
+        for asked in ((16.0, 2), (0.0, 2), (16.0, 4))
+    )
+    where = {"view": view, "kappa": 16.0, "exemplars": 2}
+    for kind, name in (("hit", "Hit Rate"), ("f1", "F1")):
+        mean, other, largest = (
+            np.mean([values[kind] for values in side], axis=0) for side in (own, cosine, most)
+        )
+        assert table.at(name, **where) == pytest.approx(bootstrap(mean))
+        assert table.at(f"{name} − cosine", **where) == pytest.approx(paired(mean, other))
+        found_most = table.at(f"{name} − most exemplars", **where)
+        assert found_most == pytest.approx(paired(mean, largest))
+    p = mcnemar(own[0]["hit"] > 0, cosine[0]["hit"] > 0).p
+    assert table.at("p, cosine", **where) == p
+    assert table.at("F1 − cosine", view=view, kappa=0.0, exemplars=2) is None
+    assert table.at("F1 − most exemplars", view=view, kappa=0.0, exemplars=4) is None
+
+
+def test_planted_truth(found):
+    layers = [plant(replace(STUDY.recipe, impurity=0.4, exemplars=5), seed) for seed in (0, 1)]
+    judged = {}
+    for kappa in (0.0, 16.0):
+        each = [
+            accuracy(
+                discovered(
+                    own.probe._replace(exemplars=own.probe.exemplars[:, :3]), kappa
+                ).selected,
+                own.truth,
+            )
+            for own in layers
+        ]
+        judged[kappa] = np.concatenate([own.top for own in each])
+        top = found["planted"].at("top-1", impurity=0.4, exemplars=3, kappa=kappa)
+        assert top == wilson(int(judged[kappa].sum()), 24)
+    gap = found["planted"].at("top-1 − cosine", impurity=0.4, exemplars=3, kappa=16.0)
+    assert gap == paired(judged[16.0], judged[0.0])
+    rivals = found["planted rivals"]
+    assert len(rivals.rows) == 8
+    assert rivals.at("p", method="t-vMF") is None
+    whole = found["planted"].at("F1", impurity=0.4, exemplars=5, kappa=0.0)
+    assert rivals.at("F1", method="WWW") == whole
+
+
+def test_certainty_and_false_discoveries(found):
+    certain, nothing = found["certainty"], found["false discoveries"]
+    kinds = ("planted", "classes, centre", "classes, attention")
+    for kind in kinds:
+        pairs = {row[1]: row[2] for row in certain.rows if row[0] == kind}
+        names = [name for name in pairs if name.startswith("stability")]
+        assert sum(pairs[name] for name in names) == pairs["q ≤ 0.05"] + pairs["q > 0.05"] > 0
+        for what in ("shuffled", "taken out"):
+            where = {"kind": kind, "exemplars or concepts": what}
+            assert nothing.at("neurons", **where) == (24 if kind == "planted" else 12)
+            assert nothing.at("layers", **where) == 2
+    assert len(nothing.rows) == 6
+
+
+def test_rivals_are_compared_with_the_papers_method(found):
+    table = found["rivals"]
+    assert len(table.rows) == 8
+    assert table.at("F1 − t-vMF", method="t-vMF") is None
+    ours, kappa = table.at("F1", method="t-vMF"), found["kappa"]
+    assert ours.mean == pytest.approx(
+        kappa.at("F1", view="attention", kappa=16.0, exemplars=4).mean, abs=1e-6
+    )
