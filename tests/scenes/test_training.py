@@ -123,30 +123,36 @@ def test_contrastive_gradient_is_finite_where_all_else_is_true(rng):
 # Each network's loss falls on a batch that it sees again and again.
 
 
-def descend(model, loss, batch, progress, steps=12):
-    """Train on one batch; the loss and its parts before each step, and the first gradient."""
-    graph, params, rest = nnx.split(model, nnx.Param, ...)
+def descent(model, loss, batch):
+    """A function that trains on one batch from the model's weights, at a given progress.
+
+    It returns the loss and its parts before each step, and the first gradient.
+    """
+    graph, start, rest = nnx.split(model, nnx.Param, ...)
     batch = jax.tree.map(jnp.asarray, batch)
     optimiser = optax.adam(1e-3)
-    state, parts, gradients = optimiser.init(params), [], []
 
-    def value(params):
+    def value(params, progress):
         own = jax.tree.map(jnp.asarray, rest)  # BatchNorm writes into it
         total, metrics = loss(nnx.merge(graph, params, own), batch, progress)
         return total, {"loss": total, **metrics}
 
     # Compiled without optimising: nearly all the time goes into compiling.
     @partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-    def step(params, state):
-        (_, metrics), slope = jax.value_and_grad(value, has_aux=True)(params)
+    def step(params, state, progress):
+        (_, metrics), slope = jax.value_and_grad(value, has_aux=True)(params, progress)
         updates, state = optimiser.update(slope, state)
         return optax.apply_updates(params, updates), state, metrics, slope
 
-    for _ in range(steps):
-        params, state, metrics, slope = step(params, state)
-        parts.append({name: float(number) for name, number in metrics.items()})
-        gradients.append(slope)
-    return parts, nnx.to_pure_dict(gradients[0])
+    def descend(progress, steps=12):
+        params, state, parts, gradients = start, optimiser.init(start), [], []
+        for _ in range(steps):
+            params, state, metrics, slope = step(params, state, jnp.float32(progress))
+            parts.append({name: float(number) for name, number in metrics.items()})
+            gradients.append(slope)
+        return parts, nnx.to_pure_dict(gradients[0])
+
+    return descend
 
 
 def test_the_targets_loss_falls():
@@ -158,7 +164,7 @@ def test_the_targets_loss_falls():
     }
     model = ResNet(ResNetConfig.from_timm(target.CONFIG), rngs=nnx.Rngs(0))
     model.train()
-    parts, _ = descend(model, target._loss, batch, jnp.float32(0))
+    parts, _ = descent(model, target._loss, batch)(0)
     assert parts[-1]["loss"] < 0.3 * parts[0]["loss"]
     assert parts[-1]["accuracy"] == 1
 
@@ -178,11 +184,12 @@ def test_clips_losses_fall_in_both_phases(tokenizer, clip_batch):
     """Before the end of the warm-up the heads alone are trained, and no word of a caption."""
     config = CLIPConfig.from_huggingface(clip.config(tokenizer))
     model = clip.SupervisedCLIP(config, nnx.Rngs(0))
-    warming, of_heads = descend(model, clip._loss, clip_batch, jnp.float32(0.99 * clip.WARM_UP))
+    descend = descent(model, clip._loss, clip_batch)
+    warming, of_heads = descend(0.99 * clip.WARM_UP)
     assert warming[-1]["loss"] < 0.6 * warming[0]["loss"]
     assert moves(of_heads["heads"])
     assert not moves(of_heads["clip"]["text"])
-    parts, of_all = descend(model, clip._loss, clip_batch, jnp.float32(clip.WARM_UP))
+    parts, of_all = descend(clip.WARM_UP)
     assert parts[0]["loss"] == pytest.approx(warming[0]["loss"] + parts[0]["contrastive"])
     assert parts[-1]["contrastive"] < 0.6 * parts[0]["contrastive"]
     assert moves(of_all["heads"])
