@@ -18,7 +18,7 @@ from typing import NamedTuple
 import grain  # noqa: F401 - each life needs it
 import jax
 import tqdm  # noqa: F401
-import transformers  # noqa: F401
+from transformers import CLIPTokenizer  # noqa: F401 - transformers alone imports none
 
 from jaxdesc.config import Config
 from jaxdesc.errors import InputError
@@ -31,6 +31,7 @@ from jaxdesc.store import Draft, Place, Store, lock, processes
 from jaxdesc.vocabulary import load_vocabulary
 from launch import command
 from launch import describe as launch_describe
+from tests.plain_target import plain_target
 
 IMAGES = 20
 CONCEPTS = ["star", "heart", "red", "a red star", "a heart on grass", "cat", "moon", "none"]
@@ -69,8 +70,6 @@ def live(life):
     _count_writes(life, note)
     _tell_shards(note)
     place, clip = Place(life.folder / "run"), load_clip(str(life.clip))
-    from tests.plain_target import plain_target
-
     names = tuple((name,) for name in CONCEPTS[:6])
     inputs = Inputs(
         plain_target(classes=names),
