@@ -1,5 +1,6 @@
 """One quick training of both networks, shared by every test that wants networks in folders."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -17,11 +18,21 @@ ROOT = Path(__file__).parents[2]
 def quick_networks(folder: Path) -> Path:
     """Run the launch script as a user would; returns the folder with `target` and `clip`.
 
-    In processes of their own, since absl flags belong to a process, and both at once. XLA compiles
+    Once for all workers: whoever comes second waits. In processes of their own, since absl flags belong to a process, and both at once. XLA compiles
     without optimising, which halves the time of a training that is all compilation.
     """
+    shared = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    workdir = shared / "quick_networks"
+    with (shared / "quick_networks.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (workdir / "done").exists():
+            _train(workdir)
+            (workdir / "done").touch()
+    return workdir / "quick"
+
+
+def _train(workdir: Path) -> None:
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
-    workdir = folder / "quick_networks"
     command = [sys.executable, "-m", "launch.train_scenes", f"--workdir={workdir}", "--quick"]
     environment = os.environ | {"XLA_FLAGS": flags.strip(), "JAX_PLATFORMS": "cpu"}
     with ThreadPoolExecutor() as threads:
@@ -39,7 +50,6 @@ def quick_networks(folder: Path) -> Path:
         ]
     for training in trainings:
         assert training.result().returncode == 0, training.result().stderr
-    return workdir / "quick"
 
 
 @cache
