@@ -18,8 +18,9 @@ ROOT = Path(__file__).parents[2]
 def quick_networks(folder: Path) -> Path:
     """Run the launch script as a user would; returns the folder with `target` and `clip`.
 
-    Once for all workers: whoever comes second waits. In processes of their own, since absl flags belong to a process, and both at once. XLA compiles
-    without optimising, which halves the time of a training that is all compilation.
+    Once for all workers: whoever comes second waits. In processes of their own, since absl flags
+    belong to a process, and both at once. XLA compiles without optimising, which halves the time of
+    a training that is all compilation.
     """
     shared = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
     workdir = shared / "quick_networks"
