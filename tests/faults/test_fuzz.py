@@ -229,6 +229,7 @@ def test_any_bytes_are_no_image(content):
     one_sentence(refused.value)
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @FUZZ
 @given(
     st.integers(0, 2**31 - 1), st.integers(0, 2**31 - 1), st.sampled_from([1, 8, 16]),
@@ -263,6 +264,7 @@ def test_pictures_of_every_mode_are_right():
 # Bounds.
 
 
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 @pytest.mark.parametrize(
     "content",
     [png(13_000, 13_000), png(60_000, 60_000), bytes(10_000)],
