@@ -12,8 +12,8 @@ test: .venv/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	@# A file a worker: what its tests share is made once.
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	@# A file a worker: what its tests share is made once. conftest.py has the slowest files first.
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .venv/.demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

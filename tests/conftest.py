@@ -21,6 +21,25 @@ install_import_hook("jaxdesc", "tests.typechecker.check")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 ROOT = Path(__file__).parents[1]
+# The longest files, which start first: one that starts last keeps a single worker busy.
+SLOWEST = [
+    "test_pipeline.py",
+    "survival/test_processes.py",
+    "survival/test_faults.py",
+    "scoring/test_memory.py",
+    "models/test_clip.py",
+    "survival/test_kills.py",
+    "scenes/test_training.py",
+    "launch/test_benchmark.py",
+    "test_full_size.py",
+    "test_api.py",
+    "launch/test_describe.py",
+    "scoring/test_devices.py",
+    "scenes/test_networks.py",
+    "models/test_sentence.py",
+    "models/test_resnet.py",
+    "launch/test_inputs.py",
+]
 PHOTOS = ROOT.parent / "shared" / "data" / "imagenet_sample"
 SIZES = [
     (500, 375),
@@ -32,6 +51,12 @@ SIZES = [
     (31, 47),
     (224, 225),
 ]
+
+
+def pytest_collection_modifyitems(items):
+    """The slowest files first; `make test` keeps xdist from another order."""
+    places = {ROOT / "tests" / name: place for place, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 class Networks(NamedTuple):
