@@ -6,6 +6,7 @@ About a quarter of an hour on two CPU cores; started again, it reads what is don
 evidence.json, all the numbers, and evidence.md, the page; `--output=docs` puts both there too.
 """
 
+import os
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +15,8 @@ import jax
 from absl import flags
 
 from jaxdesc.errors import InputError
-from jaxdesc.evidence import crops, page, similarity, truth
+from jaxdesc.evidence import crops, similarity, truth
+from jaxdesc.report import evidence
 from jaxdesc.store import Place, write_file
 from launch import command, inputs
 
@@ -33,10 +35,15 @@ def main() -> None:
         began = time.perf_counter()
         tables += study.tables(workdir)
         seconds[name] = round(time.perf_counter() - began)
-    facts = {"seconds": seconds, "device": jax.devices()[0].device_kind, "jax": version("jax")}
-    text = page.render(tables, facts)
+    facts = {
+        "seconds": seconds,
+        "device": jax.devices()[0].device_kind,
+        "cores": os.cpu_count(),
+        "jax": version("jax"),
+    }
+    text = evidence.render(tables, facts)
     for folder in filter(None, (workdir, _OUTPUT.value)):
-        write_file(Path(folder) / "evidence.json", page.dump(tables, facts).encode())
+        write_file(Path(folder) / "evidence.json", evidence.dump(tables, facts).encode())
         write_file(Path(folder) / "evidence.md", text.encode())
     print(text)
 
