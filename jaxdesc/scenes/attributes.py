@@ -17,9 +17,9 @@ from jaxtyping import Bool, Float32
 from PIL import Image
 
 from jaxdesc.evaluation.ranks import auc
-from jaxdesc.models.formats import save_resnet
+from jaxdesc.models.formats import load_resnet, save_resnet
 from jaxdesc.models.resnet import ResNet, ResNetConfig
-from jaxdesc.scenes import target
+from jaxdesc.scenes import NETWORKS, target
 from jaxdesc.scenes.target import PREPROCESS, SIZE, WHOLE
 from jaxdesc.scenes.training import Batch, Schedule, cut, fit, render_split
 from jaxdesc.scenes.world import BACKGROUNDS, CLASSES, COLOURS, CONTEXTS, PATTERNS, Box, Scene
@@ -39,7 +39,7 @@ CONFIG = target.CONFIG | {
     "pretrained_cfg": target.CONFIG["pretrained_cfg"]
     | {"label_names": [", ".join(names) for names in NAMES]},
 }
-FULL = Schedule(steps=1000, batch=128, learning_rate=3e-3, save_every=200)
+FULL = Schedule(steps=700, batch=128, learning_rate=3e-3, save_every=100)
 QUICK = Schedule(steps=4, batch=16, learning_rate=3e-3)
 
 
@@ -54,7 +54,7 @@ def train(scenes: Sequence[Scene], schedule: Schedule, directory: Path) -> ResNe
     Returns:
         The trained network.
     """
-    model = ResNet(ResNetConfig.from_timm(CONFIG), rngs=nnx.Rngs(0))
+    model = _started()
     model.train()
 
     def batch_of(step: int) -> Batch:
@@ -63,6 +63,18 @@ def train(scenes: Sequence[Scene], schedule: Schedule, directory: Path) -> ResNe
 
     fit(model, _loss, batch_of, schedule, directory)
     model.eval()
+    return model
+
+
+def _started() -> ResNet:
+    """The classifier's trunk, and a head that has learnt nothing.
+
+    From nothing at all, a thousand steps taught it colours, patterns and backgrounds (mean AUC at
+    least 0.99), but not classes (0.81) and context (0.82): a class is there in one scene of 32.
+    """
+    model = load_resnet(NETWORKS / "target")
+    model.config = ResNetConfig.from_timm(CONFIG)
+    model.fc = ResNet(model.config, rngs=nnx.Rngs(0)).fc
     return model
 
 

@@ -30,7 +30,8 @@ CONFIG = (
     "; expected the config of a checkpoint; download the checkpoint again, or correct its path."
 )
 OR_AN_ID = (
-    ", a Hugging Face id such as owner/name, or 'scenes' for the embedded world's own network."
+    ", a Hugging Face id such as owner/name, or 'scenes' or scenes:NAME for a network of the "
+    "embedded world, NAME one of attributes, clip, target."
 )
 TOKENIZER = ": download tokenizer.json, or vocab.json and merges.txt, again."
 

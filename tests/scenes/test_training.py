@@ -16,9 +16,9 @@ from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel, CLIPToken
 
 from jaxdesc.models.clip import CLIPConfig
 from jaxdesc.models.resnet import ResNet, ResNetConfig
-from jaxdesc.scenes import captions, clip, target
+from jaxdesc.scenes import attributes, captions, clip, target
 from jaxdesc.scenes.training import Schedule, cut, fit, render_split
-from jaxdesc.scenes.world import CLASSES, render
+from jaxdesc.scenes.world import CLASSES, HEIGHT, WIDTH, render
 from tests.scenes.quick import quick_clip, quick_target
 
 ODD_TEXTS = ["", "Zürich 日本 🙂 \x00\x7f", "ÅÉ ﬁ", "a photo of a white cat near a post", "x" * 9]
@@ -167,6 +167,56 @@ def test_the_targets_loss_falls():
     parts, _ = descent(model, target._loss, batch)(0)
     assert parts[-1]["loss"] < 0.3 * parts[0]["loss"]
     assert parts[-1]["accuracy"] == 1
+
+
+def test_the_attributes_loss_equals_its_definition(rng):
+    logits, present = rng.normal(size=(3, 60)), rng.random((3, 60)) < 0.3
+    chances = 1 / (1 + np.exp(-logits))
+    expected = -np.log(np.where(present, chances, 1 - chances)).mean()
+    pixels = np.zeros((3, 4, 4, 3), np.uint8)
+    batch = {"pixels": pixels, "present": jnp.asarray(present)}
+    loss, metrics = attributes._loss(lambda _: jnp.float32(logits), batch, jnp.float32(0))
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    assert metrics["right"] == pytest.approx(np.mean((logits > 0) == present))
+
+
+def test_every_logit_has_the_names_of_its_attribute():
+    """What is present is what the phrases say that is true, read by each logit's names."""
+    assert len(attributes.NAMES) == len(attributes.KINDS) == 60
+    assert len({name for names in attributes.NAMES for name in names}) == 32 + 60
+    places = {text: index for index, text in enumerate(captions.vocabulary())}
+    scenes = [render("train", 0, index) for index in range(64)]
+    whole = captions.seen_through(scenes, np.tile([0, 0, WIDTH], (len(scenes), 1)))[0]
+    squares = [[0, 8 * (index % 5), HEIGHT] for index in range(len(scenes))]
+    for visible, windows in (
+        (whole, [target.WHOLE] * len(scenes)),
+        (
+            captions.seen_through(scenes, np.array(squares))[0],
+            [(x, 0, x + s, s) for _, x, s in squares],
+        ),
+    ):
+        true = captions.truth(visible)
+        shows = visible.kind >= 0  # a window that the attributes are told of holds the object
+        for logit, names in enumerate(attributes.NAMES):
+            present = [
+                attributes.present(*pair)[logit] for pair in zip(scenes, windows, strict=True)
+            ]
+            plain = names == ("plain",)
+            expected = visible.pattern == 0 if plain else true[:, places[names[-1]]]
+            np.testing.assert_array_equal(np.array(present)[shows], expected[shows])
+
+
+def test_attributes_are_learnt_from_whole_scenes_and_from_windows():
+    scenes = [render("train", 0, index) for index in range(64)]
+    batch = attributes._batch(scenes, np.random.default_rng(0))
+    whole = [cut(s, target.WHOLE, target.SIZE, Image.Resampling.BILINEAR) for s in scenes]
+    seen = (batch["pixels"] == np.stack(whole)).all(axis=(1, 2, 3))
+    assert 0.3 < seen.mean() < 0.7
+    of_whole = np.stack([attributes.present(scene) for scene in scenes])
+    np.testing.assert_array_equal(batch["present"][seen], of_whole[seen])
+    fewer = (batch["present"] != of_whole)[:, attributes.KINDS == "context"]
+    assert fewer[~seen].any()  # a window leaves context out
+    assert not (batch["present"] & ~of_whole).any()
 
 
 @pytest.fixture(scope="module")
