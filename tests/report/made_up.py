@@ -8,6 +8,7 @@ from PIL import Image
 from jaxdesc.errors import UnusableImage
 from jaxdesc.images.example import Example
 from jaxdesc.result import UNSURE, Exemplar, Neuron, Result, Skipped
+from tests.album import Album
 
 HOSTILE = "</script><img src=x onerror=\"alert('co')\"><!-- & {{ 7 * 7 }} \u2028\u2029"
 SIZES = [(160, 90), (90, 160), (64, 64), (300, 20)]
@@ -36,6 +37,14 @@ class Colours:
 
     def fingerprint(self):
         return f"{self.count}"
+
+
+class Pictures(Colours):
+    """Images of the same shapes with something to see in them."""
+
+    def __getitem__(self, index):
+        example = super().__getitem__(index)
+        return replace(example, image=Album(self.count)[index].image.resize(example.image.size))
 
 
 def colour(index):

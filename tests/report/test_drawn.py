@@ -11,9 +11,8 @@ from jaxdesc.report.saved import Saved
 from jaxdesc.result import Result
 from jaxdesc.saliency import saliency
 from jaxdesc.store import Store
-from tests.album import Album
 from tests.plain_target import plain_target
-from tests.report.made_up import Colours, layer
+from tests.report.made_up import Colours, Pictures, layer
 
 IMAGES, NEURONS, EXEMPLARS = 12, 5, 3
 FIRST = 4  # images before it are nobody's exemplar; their shapes come round after four
@@ -48,14 +47,6 @@ def run(tmp_path, arrays):
     )
     result = Result(neurons, fingerprints=found)
     return Saved(Config(crop=CropConfig(field=0.9)), {}, result, {})
-
-
-class Pictures(Colours):
-    """Images of the same shapes with something to see in them."""
-
-    def __getitem__(self, index):
-        example = super().__getitem__(index)
-        return replace(example, image=Album(self.count)[index].image.resize(example.image.size))
 
 
 @pytest.mark.parametrize("cam_input", ["whole", "centre"])

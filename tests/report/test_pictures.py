@@ -20,7 +20,7 @@ from jaxdesc.report.pictures import (
 )
 from jaxdesc.saliency import saliency
 from tests.plain_target import plain_target
-from tests.report.made_up import SIZES, Colours, colour
+from tests.report.made_up import SIZES, Colours, Pictures, colour
 
 
 def decoded(text):
@@ -76,7 +76,7 @@ def test_an_image_that_is_gone_is_a_sentence():
     ],
 )
 def test_a_heatmap_is_the_runs_own_map(crop, area):
-    target, source = plain_target(), Colours(7)
+    target, source = plain_target(), Pictures(7)
     found = look(source, range(7), target, crop, batch=3)
     for index, picture in found.items():
         example = source[index]
