@@ -6,7 +6,10 @@ BIN := .venv/bin
 
 demo: .venv/.demo
 	$(BIN)/python -m launch.describe --config=configs/scenes.py --workdir=out/scenes
-	$(BIN)/python -m launch.report --workdir=out/scenes
+	@# WWW's method on the same scenes: the centre view, the cosine.
+	$(BIN)/python -m launch.describe --config=configs/scenes.py --workdir=out/www \
+	    --config.crop.view=centre --config.score.kappa=0 --config.ablation.views='()'
+	$(BIN)/python -m launch.report --workdir=out/scenes --beside=out/www --figures
 
 test: .venv/.test
 	$(BIN)/ruff format --check .

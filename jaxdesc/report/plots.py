@@ -89,7 +89,8 @@ def _draw_row(drawn: Figure, row: Row, left: float, top: float, letters: int) ->
     label = f" {neuron.names[0]}" if neuron.names else ""
     texts = ", ".join(text for text, _ in neuron.concepts[:3]) or ", ".join(neuron.flags)
     head = _shortened(f"{neuron.layer}[{neuron.unit}]{label}: {texts}", letters)
-    drawn.text(left / width, (top - 0.5 * CAPTION) / height, head, va="center", fontsize=7)
+    at, colour = (left / width, (top - 0.5 * CAPTION) / height), INK if neuron.concepts else MUTED
+    drawn.text(*at, head, va="center", fontsize=7, color=colour)
     for place, view in enumerate(row.views):
         corner = (left + place * PITCH) / width, (top - CAPTION - CELL) / height
         show(drawn.add_axes((*corner, CELL / width, CELL / height)), view)
@@ -105,8 +106,13 @@ def views(looks: Sequence[Look], map_name: str = "Grad-CAM") -> Figure:
         map_name: of the map of attention.
     """
     with house_style():
-        drawn = Figure(figsize=(1.25 * len(looks) + 0.4, 3.7), layout="constrained")
-        grid = drawn.subplots(3, len(looks), squeeze=False)
+        # As high as the widest of the whole images is, beside two square views.
+        whole_height = min(1.5, max(look.pixels.shape[0] / look.pixels.shape[1] for look in looks))
+        drawn = Figure(
+            figsize=(1.25 * len(looks) + 0.3, 1.22 * (2 + whole_height)), layout="constrained"
+        )
+        ratios = [whole_height, 1, 1]
+        grid = drawn.subplots(3, len(looks), squeeze=False, height_ratios=ratios)
         for look, (whole, middle, bottom) in zip(looks, grid.T, strict=True):
             image = Image.fromarray(look.pixels)
             show(whole, warmed(look.pixels, look.heat), look.attention)
@@ -155,7 +161,8 @@ def scores(
             panel.set_title(f"{similarity_name(own)}: {selected} of {len(values):,} selected")
             panel.set_xlabel("score")
         panels[0].set_ylabel("concepts")
-        drawn.suptitle(_shortened(title, 70), fontsize=8, color=MUTED)
+        limit_name = f"dashes: {alpha:g} × the largest score"
+        drawn.suptitle(f"{_shortened(title, 60)}   ({limit_name})", fontsize=8, color=MUTED)
     return drawn
 
 
@@ -196,6 +203,9 @@ def activations(
             _draw_activations(panel, title, own[~np.isnan(own)], marked)
         for panel in panels[len(titles) :]:
             panel.set_axis_off()
+        for panel in panels[: len(titles) : columns]:
+            panel.set_ylabel("images")
+        drawn.supxlabel("activation (below the axes: the exemplars)", fontsize=8, color=ACCENT)
     return drawn
 
 

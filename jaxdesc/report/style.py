@@ -1,5 +1,6 @@
 """The house style of every figure."""
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,14 +48,22 @@ def house_style() -> Iterator[None]:
         yield
 
 
+def rendered(figure: Figure) -> dict[str, bytes]:
+    """A figure as the contents of an SVG and a PNG file; the same one always gives the same."""
+    vector, pixels = io.BytesIO(), io.BytesIO()
+    with house_style():
+        figure.savefig(vector, format="svg", metadata={"Date": None})
+        figure.savefig(pixels, format="png", dpi=DPI)
+    return {"svg": vector.getvalue(), "png": pixels.getvalue()}
+
+
 def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     """Write a figure as SVG and as PNG."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{name}.svg", folder / f"{name}.png"]
-    with house_style():
-        figure.savefig(paths[0], metadata={"Date": None})
-        figure.savefig(paths[1], dpi=DPI)
-    return paths
+    contents = rendered(figure)
+    for kind, content in contents.items():
+        (folder / f"{name}.{kind}").write_bytes(content)
+    return [folder / f"{name}.{kind}" for kind in contents]
 
 
 def show(panel: Axes, pixels: np.ndarray, box: tuple[float, ...] = ()) -> None:

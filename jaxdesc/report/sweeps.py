@@ -1,22 +1,26 @@
 """A sweep as a file, a table and a picture: each metric over κ, for every α and exemplar count."""
 
-import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from jaxdesc.evaluation.metrics import Metrics
+from jaxdesc.evaluation.statistics import interval
+from jaxdesc.report.style import MUTED, SERIES, house_style, rendered
 from jaxdesc.report.tables import TITLES, estimates, markdown, percent, summary, write_rows
-from jaxdesc.store import Place, write_file
+from jaxdesc.store import Place
 from jaxdesc.sweep import Cell
 
 SHOWN = 10  # rows of a table that is cut short
-PANEL = 3.4, 2.5  # inches
+PANEL = 2.3, 1.6  # inches, where there are few columns
+WIDEST = 14.0  # inches of all columns, as far as they stay
+NARROWEST = 1.3  # inches
 MARKERS = "osD^vP"
 
 
@@ -73,13 +77,8 @@ def table(cells: Sequence[Cell]) -> str:
 
 def draw(folder: Place, cells: Sequence[Cell]) -> None:
     """Write `figure` as sweep.png and sweep.svg."""
-    drawn, vector, pixels = figure(cells), io.BytesIO(), io.BytesIO()
-    # Neither a date nor random names: the same sweep gives the same file.
-    with matplotlib.rc_context({"svg.hashsalt": "sweep"}):
-        drawn.savefig(vector, format="svg", metadata={"Date": None})
-    drawn.savefig(pixels, format="png", dpi=150)
-    write_file(folder / "sweep.svg", vector.getvalue())
-    write_file(folder / "sweep.png", pixels.getvalue())
+    for kind, content in rendered(figure(cells)).items():
+        folder.write(f"sweep.{kind}", content)
 
 
 def figure(cells: Sequence[Cell]) -> Figure:
@@ -89,34 +88,37 @@ def figure(cells: Sequence[Cell]) -> Figure:
         cells: of all probe sets.
 
     Returns:
-        The figure, of which pyplot knows nothing. Bands are the 95 % interval over probe sets where
-        there are several, and else one standard error over neurons.
+        The figure, of which pyplot knows nothing. Bands are 95 % intervals of the mean: over probe
+        sets where there are several, and else over neurons; its legend tells which.
     """
     kinds, columns = list(cells[0].metrics.values), _columns(cells)
-    width, height = PANEL
-    size = (width * len(columns) + 0.6, height * len(kinds) + 0.9)
-    drawn = Figure(figsize=size, layout="constrained")
-    grid = drawn.subplots(len(kinds), len(columns), sharex=True, squeeze=False)
-    for kind, axes in zip(kinds, grid, strict=True):
-        _share_scale(columns, axes)
-        for column, panel in zip(columns, axes, strict=True):
-            _draw_panel(panel, cells, column, kind)
-        ceiling = 100 * cells[0].ceilings.estimates[kind].mean
-        axes[0].set_ylabel(f"{TITLES[kind]} × 100\n(ceiling {ceiling:.1f})")
-    for column, top, bottom in zip(columns, grid[0], grid[-1], strict=True):
-        top.set_title(f"{column.view}, α = {column.alpha:g}", fontsize="medium")
-        bottom.set_xlabel("κ (0 is the cosine)")
-    handles = grid[0, 0].get_legend_handles_labels()
-    legend = drawn.legend(
-        *handles,
-        title=f"exemplars a neuron\nbetween dashes: {_band_name(cells)}",
-        title_fontproperties={"size": "small"},
-        loc="outside upper center",
-        ncols=3 * len(columns),
-        frameon=False,
-    )
-    legend.get_title().set_multialignment("center")
+    width = max(NARROWEST, min(PANEL[0], WIDEST / len(columns)))
+    size = (width * len(columns) + 0.6, PANEL[1] * len(kinds) + 0.8)
+    with house_style():
+        drawn = Figure(figsize=size, layout="constrained")
+        grid = drawn.subplots(len(kinds), len(columns), sharex=True, squeeze=False)
+        for kind, axes in zip(kinds, grid, strict=True):
+            _share_scale(columns, axes)
+            for column, panel in zip(columns, axes, strict=True):
+                _draw_panel(panel, cells, column, kind)
+            ceiling = 100 * cells[0].ceilings.estimates[kind].mean
+            axes[0].set_ylabel(f"{TITLES[kind]} × 100\n(ceiling {ceiling:.1f})")
+        for column, top, bottom in zip(columns, grid[0], grid[-1], strict=True):
+            top.set_title(f"{column.view}, α = {column.alpha:g}")
+            bottom.set_xlabel("κ (0 is the cosine)")
+        _draw_legend(drawn, grid[0, 0], _band_name(cells))
     return drawn
+
+
+def _draw_legend(drawn: Figure, panel: Axes, bands: str) -> None:
+    legend = drawn.legend(
+        *panel.get_legend_handles_labels(),
+        title=f"exemplars a neuron\nbands: {bands}",
+        title_fontproperties={"size": 7},
+        loc="outside upper center",
+        ncols=8,
+    )
+    legend.get_title().set(color=MUTED, multialignment="center")
 
 
 class _Column(NamedTuple):
@@ -131,23 +133,38 @@ def _columns(cells: Sequence[Cell]) -> list[_Column]:
 def _draw_panel(panel: Axes, cells: Sequence[Cell], column: _Column, kind: str) -> None:
     kappas = sorted({cell.kappa for cell in cells})
     counts = sorted({cell.exemplars for cell in cells})
-    colours = matplotlib.colormaps["plasma"](np.linspace(0.8, 0.05, len(counts)))
-    for place, (count, colour) in enumerate(zip(counts, colours, strict=True)):
+    for place, (count, colour) in enumerate(zip(counts, _colours(len(counts)), strict=True)):
         points = [
             _point(_measured(cells, column.view, kappa, column.alpha, count), kind)
             for kappa in kappas
         ]
         low, middle, high = np.transpose(points)
         marker = MARKERS[place % len(MARKERS)]
-        panel.plot(kappas, middle, color=colour, marker=marker, markersize=4, label=f"{count}")
-        panel.fill_between(kappas, low, high, color=colour, alpha=0.1, linewidth=0)
+        panel.plot(
+            kappas,
+            middle,
+            color=colour,
+            marker=marker,
+            markersize=3,
+            linewidth=1.1,
+            label=f"{count}",
+        )
+        panel.fill_between(kappas, low, high, color=colour, alpha=0.09, linewidth=0)
         for edge in (low, high):  # of bands that overlap, which is which
-            panel.plot(kappas, edge, color=colour, linewidth=0.7, linestyle=(place, (4, 2)))
+            panel.plot(kappas, edge, color=colour, linewidth=0.5, linestyle=(place, (4, 2)))
     positive = [kappa for kappa in kappas if kappa > 0]
     panel.set_xscale("symlog", linthresh=min(positive, default=1.0), linscale=0.5)
     panel.set_xticks(kappas, [f"{kappa:g}" for kappa in kappas])
     panel.minorticks_off()
-    panel.grid(alpha=0.25)
+    panel.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+    panel.grid(color=MUTED, alpha=0.18, linewidth=0.4)
+
+
+def _colours(count: int) -> Sequence[Any]:
+    """A colour a line; where there are more than the style has, from light to dark."""
+    if count <= len(SERIES):
+        return SERIES[:count]
+    return list(matplotlib.colormaps["plasma"](np.linspace(0.8, 0.05, count)))
 
 
 def _share_scale(columns: Sequence[_Column], axes: Iterable[Axes]) -> None:
@@ -162,9 +179,11 @@ def _share_scale(columns: Sequence[_Column], axes: Iterable[Axes]) -> None:
 
 
 def _point(measured: Sequence[Metrics], kind: str) -> tuple[float, float, float]:
-    """Lower end, middle and upper end of a band, × 100."""
+    """Lower end, middle and upper end of a band, × 100; of one neuron the band has no width."""
     value, ends = summary(measured, kind)
-    low, high = ends or (value.mean - value.error, value.mean + value.error)
+    if len(measured) == 1:
+        ends = interval([float(own) for own in measured[0].values[kind]])
+    low, high = ends or (value.mean, value.mean)
     return 100 * low, 100 * value.mean, 100 * high
 
 
@@ -173,7 +192,7 @@ def _band_name(cells: Sequence[Cell]) -> str:
     if probes > 1:
         return f"95 % interval over {probes} probe sets"
     (count,) = {value.count for value in cells[0].metrics.estimates.values()}
-    return f"one standard error over {count} neurons"
+    return f"95 % interval over {count} neurons of one probe set"
 
 
 def _condition(cell: Cell) -> tuple[str, float, float, int]:

@@ -1,6 +1,7 @@
 import csv
 from itertools import product
 
+import matplotlib
 import numpy as np
 import pytest
 from PIL import Image
@@ -97,8 +98,10 @@ def test_the_figure(probes):
     assert [label.get_text() for label in below.get_xticklabels()] == ["0", "4", "16"]
     (legend,) = drawn.legends
     assert [text.get_text() for text in legend.get_texts()] == ["2", "8"]
-    over = "95 % interval over 2 probe sets" if len(probes) > 1 else "one standard error over 2 neu"
-    assert legend.get_title().get_text().startswith(f"exemplars a neuron\nbetween dashes: {over}")
+    over = (
+        "95 % interval over 2 probe sets" if len(probes) > 1 else "95 % interval over 2 neurons of"
+    )
+    assert legend.get_title().get_text().startswith(f"exemplars a neuron\nbands: {over}")
 
 
 @pytest.mark.parametrize("probes", [("a",), ("a", "b")])
@@ -111,10 +114,21 @@ def test_what_is_drawn_is_what_was_measured(probes):
             own = np.array([kappa / 100 for kappa in (0, 4, 16)]) + count / 50 + alpha / 10 + 0.1
             np.testing.assert_allclose(points[:, 0], (0, 4, 16))
             np.testing.assert_allclose(points[:, 1], 100 * (own + 0.025 * (len(probes) - 1)))
-        # Of one probe set 0.1/√2 around the mean; of two, 12.706 · 0.025, t's 0.975 with 1 degree.
-        reach = 100 * (0.1 / np.sqrt(2) if len(probes) == 1 else 12.7062 * 0.025)
+        # t's 0.975 with 1 degree times the standard error: of two neurons 0.2 apart, or of two
+        # probe sets 0.05 apart.
+        reach = 100 * 12.7062 * (0.1 if len(probes) == 1 else 0.025)
         middle, low, high = (line.get_ydata() for line in panel.lines[:3])
         np.testing.assert_allclose([middle - low, high - middle], reach, rtol=1e-4)
+
+
+def test_many_cells_stay_readable():
+    views, alphas = ("centre", "attention", "random", "box"), (0.8, 0.9, 0.95, 0.99)
+    grid = product(("a",), views, (0.0, 4.0), alphas, range(1, 7))
+    drawn = sweeps.figure([cell(*where) for where in grid])
+    assert drawn.get_figwidth() == pytest.approx(16 * sweeps.NARROWEST + 0.6)
+    lines = [line for line in drawn.axes[0].lines if not line.get_label().startswith("_")]
+    assert len({matplotlib.colors.to_hex(line.get_color()) for line in lines}) == 6
+    assert len({line.get_marker() for line in lines}) == 6
 
 
 def test_all_of_it_is_visible():
