@@ -16,6 +16,7 @@ from absl import flags
 
 from jaxdesc.errors import InputError
 from jaxdesc.evidence import crops, similarity, truth
+from jaxdesc.evidence.table import Table
 from jaxdesc.report import evidence
 from jaxdesc.store import Place, write_file
 from launch import command, inputs
@@ -30,7 +31,8 @@ def main() -> None:
         raise InputError("--workdir is missing: say where artifacts and results shall go.")
     workdir = Path(inputs.WORKDIR.value)
     inputs.keep_programs(Place(workdir))
-    tables, seconds = [], {}
+    tables: list[Table] = []
+    seconds = {}
     for name, study in STUDIES.items():
         began = time.perf_counter()
         tables += study.tables(workdir)
@@ -42,9 +44,9 @@ def main() -> None:
         "jax": version("jax"),
     }
     text = evidence.render(tables, facts)
-    for folder in filter(None, (workdir, _OUTPUT.value)):
-        write_file(Path(folder) / "evidence.json", evidence.dump(tables, facts).encode())
-        write_file(Path(folder) / "evidence.md", text.encode())
+    for folder in {workdir, Path(_OUTPUT.value or workdir)}:
+        write_file(folder / "evidence.json", evidence.dump(tables, facts).encode())
+        write_file(folder / "evidence.md", text.encode())
     print(text)
 
 

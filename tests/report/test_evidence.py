@@ -1,0 +1,101 @@
+"""The page of evidence: its text says what its numbers say, and its numbers can be measured."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from absl import flags
+
+from jaxdesc.evaluation.statistics import Bounds
+from jaxdesc.evidence import similarity
+from jaxdesc.evidence.table import Table
+from jaxdesc.report import evidence
+from launch import evidence as script
+
+DOCS = Path(__file__).parents[2] / "docs"
+TABLES, FACTS = evidence.load((DOCS / "evidence.json").read_text(encoding="utf-8"))
+BY_NAME = {table.name: table for table in TABLES}
+
+
+def test_the_page_is_what_its_numbers_say():
+    assert evidence.render(TABLES, FACTS) == (DOCS / "evidence.md").read_text(encoding="utf-8")
+
+
+def test_another_number_is_another_page():
+    table = BY_NAME["rivals"]
+    gap = table.columns.index("Hit Rate − t-vMF")
+    first = list(table.rows[0])
+    first[gap] = Bounds(-0.5, -0.6, -0.4)
+    changed = replace(table, rows=(tuple(first), *table.rows[1:]))
+    others = [changed if own.name == "rivals" else own for own in TABLES]
+    page = evidence.render(others, FACTS)
+    assert "−50.0 [−60.0, −40.0]" in page
+    assert re.search(rf"Hit Rate against t-vMF: .*worse for {first[0]}", page)
+
+
+def test_planted_numbers_are_measured_again():
+    study = similarity.Study(planted=(20,), impurities=(0.4,), kappas=(0.0, 16.0))
+    found, _ = similarity.planted_tables(study, similarity._plant(study))
+    for row in found.rows:
+        where = dict(zip(found.columns[:3], row[:3], strict=True))
+        for name in ("top-1", "F1"):
+            told = BY_NAME["planted"].at(name, **where)
+            # One neuron of 192 may fall on the other side of a threshold on another machine.
+            np.testing.assert_allclose(found.at(name, **where), told, atol=0.006)
+
+
+def test_what_an_interval_says():
+    assert evidence.verdict(Bounds(0.1, 0.01, 0.2)) == "better"
+    assert evidence.verdict(Bounds(-0.1, -0.2, -0.01)) == "worse"
+    assert evidence.verdict(Bounds(0.1, 0.0, 0.2)) == "no difference can be told"
+    assert evidence.verdict(Bounds(-0.1, -0.2, 0.0)) == "no difference can be told"
+
+
+def test_verdicts_stand_together():
+    up, down = Bounds(1, 1, 1), Bounds(-1, -1, -1)
+    rows = ("a", 0.5, up), ("a", 1.0, down), ("b", 2.0, up), ("a", 4.0, up), ("a", 8.0, None)
+    table = Table("t", ("view", "kappa", "gap"), rows)
+    assert evidence.summary(table, "gap", "kappa", view="a") == "better for 0.5, 4; worse for 1"
+
+
+def test_cells():
+    row = ("x", 640, 0.25, 0.25, Bounds(0.5, -0.25, 0.75), Bounds(0.5, 0.25, 0.75), None)
+    names = ("kind", "neurons", "share", "p", "Hit Rate − cosine", "AUC, named", "SMD")
+    line = evidence.markdown(Table("t", names, (row,))).splitlines()[-1]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[:4] == ["x", "640", "25.0", "0.25"]
+    assert cells[4:] == ["+50.0 [−25.0, +75.0]", "0.50 [0.25, 0.75]", ""]
+
+
+def test_a_table_that_is_missing():
+    with pytest.raises(ValueError, match="the page asks for table 'windows', but there are rivals"):
+        evidence.render([BY_NAME["rivals"]], FACTS)
+
+
+@pytest.fixture
+def flagged(tmp_path):
+    values = flags.FLAGS
+    values(["evidence", f"--workdir={tmp_path / 'work'}", f"--output={tmp_path / 'docs'}"])
+    yield tmp_path
+    values.unparse_flags()
+
+
+def test_the_script_writes_numbers_and_page(flagged, monkeypatch, capsys):
+    class Study:
+        def __init__(self, tables):
+            self.tables = lambda workdir: tables
+
+    half = len(TABLES) // 2
+    studies = {"one": Study(TABLES[:half]), "other": Study(TABLES[half:])}
+    monkeypatch.setattr(script, "STUDIES", studies)
+    monkeypatch.setattr(script.inputs, "keep_programs", lambda workdir: None)
+    script.main()
+    for folder in ("work", "docs"):
+        tables, facts = evidence.load((flagged / folder / "evidence.json").read_text())
+        assert tables == TABLES
+        assert facts["seconds"].keys() == studies.keys()
+        page = evidence.render(tables, facts)
+        assert (flagged / folder / "evidence.md").read_text() == page
+    assert page in capsys.readouterr().out
