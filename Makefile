@@ -6,9 +6,10 @@ BIN := .venv/bin
 
 demo: .venv/.demo
 	$(BIN)/python -m launch.describe --config=configs/scenes.py --workdir=out/scenes
-	@# WWW's method on the same scenes: the centre view, the cosine.
+	@# WWW's method on the same scenes: the centre view, the cosine, CLIP on the whole image.
 	$(BIN)/python -m launch.describe --config=configs/scenes.py --workdir=out/www \
-	    --config.crop.view=centre --config.score.kappa=0 --config.ablation.views='()'
+	    --config.crop.view=centre --config.score.kappa=0 --config.clip.input=image \
+	    --config.ablation.views='()'
 	$(BIN)/python -m launch.report --workdir=out/scenes --beside=out/www --figures
 
 test: .venv/.test
