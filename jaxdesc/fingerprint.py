@@ -44,7 +44,7 @@ def _code() -> list[str]:
     root = Path(__file__).parent
     for path in sorted(root.rglob("*.py")):
         place = path.relative_to(root)
-        if place.parts[0] not in ("report", "benchmark"):
+        if place.parts[0] not in ("report", "benchmark", "evidence"):
             digest.update(place.as_posix().encode() + path.read_bytes())
     libraries = ("jax", "jaxlib", "flax", "numpy", "pillow", "transformers", "tokenizers")
     return [digest.hexdigest(), jax.default_backend(), *(f"{n} {version(n)}" for n in libraries)]
