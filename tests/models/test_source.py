@@ -192,6 +192,17 @@ def test_a_local_folder_has_no_revision(load):
         load("scenes", revision="main")
 
 
+def test_another_network_of_the_embedded_world():
+    target = jd.load_target("scenes:attributes")
+    assert (target.name, target.logit_count) == ("scenes:attributes", 60)
+    expected = (
+        r"scenes:NAME for a network of the embedded world, NAME one of attributes, clip, targ"
+    )
+    for unknown in ("scenes:other", "scenes:../target", "scenes:"):
+        with pytest.raises(jd.InputError, match=expected):
+            jd.load_target(unknown)
+
+
 def test_a_local_folder_comes_before_an_id(cache, tmp_path, monkeypatch, target_files):
     add(cache, "o/n", NEW, target_files)
     shutil.copytree(NETWORKS / "target", tmp_path / "o" / "n")

@@ -2,7 +2,7 @@
 
 import jaxdesc as jd
 from jaxdesc.models.formats import load_clip_model, load_resnet
-from jaxdesc.scenes import NETWORKS, clip, target
+from jaxdesc.scenes import NETWORKS, attributes, clip, target
 from jaxdesc.scenes.training import render_split
 from tests.parity import clip_errors, resnet_error, scene_views, trained_torch_target
 
@@ -22,6 +22,12 @@ def test_the_clip_passes_its_gate():
     scenes, tokenizer = render_split("validation", 320), jd.load_clip("scenes").tokenizer
     model = load_clip_model(NETWORKS / "clip")
     assert clip.zero_shot_accuracy(model, tokenizer, scenes) >= GATE
+
+
+def test_the_attributes_pass_their_gate():
+    areas = attributes.areas(load_resnet(NETWORKS / "attributes"), render_split("validation", 320))
+    assert min(areas.values()) >= GATE
+    assert jd.load_target("scenes:attributes").classes == attributes.NAMES
 
 
 def test_the_target_equals_torch():
