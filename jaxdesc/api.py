@@ -13,13 +13,14 @@ from jaxdesc import exemplars as exemplar_search
 from jaxdesc import scoring
 from jaxdesc.config import Config, CropConfig, EvaluationConfig, ScoreConfig, TargetConfig
 from jaxdesc.errors import InputError
+from jaxdesc.evaluation.certainty import certainty
 from jaxdesc.evaluation.metrics import Encoder
 from jaxdesc.images.sources import Source, open_source
 from jaxdesc.models.encoder import ClipEncoder
 from jaxdesc.models.target import Target
 from jaxdesc.pipeline import describe as run_stages
 from jaxdesc.report.files import write_skipped
-from jaxdesc.result import Exemplar, Result, build_neurons
+from jaxdesc.result import CERTAINTY, Exemplar, Result, build_neurons
 from jaxdesc.stages.run import Inputs, Run
 from jaxdesc.store import Place, Store
 from jaxdesc.vocabulary import load_vocabulary
@@ -164,6 +165,9 @@ def describe_activations(
         raise InputError(str(error)) from error
     dead = np.asarray(exemplar_search.dead(state))
     found = found.without(dead)
+    seen, rows = np.unique(np.asarray(state.images), return_inverse=True)
+    rows = rows.reshape(np.shape(state.images)).astype(np.int32)
+    certain = certainty(views[seen], rows, texts, base, kappa, alpha, found)
     ranked = zip(np.asarray(state.images).tolist(), np.asarray(state.values).tolist(), strict=True)
     shown = [
         [
@@ -182,7 +186,9 @@ def describe_activations(
             threshold=found.threshold,
             dead=dead,
             exemplars=shown,
-        )
+            certainty={name: getattr(certain, name) for name in CERTAINTY},
+        ),
+        hubs={concepts[hub]: share for hub, share in certain.hubs},
     )
 
 

@@ -157,7 +157,7 @@ def _result(run: Run, stages: Mapping[str, Artifact]) -> Result:
                 for images, values in ranked
             ],
             names=run.names,
-            certainty=_certainty(stages["certainty"], found),
+            certainty={name: stages["certainty"].read(name) for name in CERTAINTY},
         ),
         metrics=measured,
         ceilings=best,
@@ -172,14 +172,3 @@ def _result(run: Run, stages: Mapping[str, Artifact]) -> Result:
 
 def _metrics(evaluated: Artifact, words: Artifact) -> Metrics:
     return Metrics({name: evaluated.read(name) for name in words.values["metrics"]})
-
-
-def _certainty(certain: Artifact, found: Selection) -> dict[str, list[list[float]]]:
-    """Of each neuron's concepts, but for what is not known of any."""
-    every = {name: certain.read(name) for name in CERTAINTY}
-    ends = np.cumsum(found.counts)[:-1]
-    return {
-        name: [own.tolist() for own in np.split(values, ends)]
-        for name, values in every.items()
-        if not np.isnan(values).any()
-    }

@@ -292,12 +292,22 @@ def build_neurons(
     dead: np.ndarray,
     exemplars: Sequence[Sequence[Exemplar]],
     names: Sequence[tuple[str, ...]] = (),
-    certainty: Mapping[str, Sequence[Sequence[float]]] | None = None,
+    certainty: Mapping[str, np.ndarray],
 ) -> tuple[Neuron, ...]:
-    """Assemble neurons from per-neuron sequences; of `certainty` for each name in CERTAINTY."""
+    """Assemble neurons from per-neuron sequences.
+
+    `certainty` has, for each name in CERTAINTY, a value for every concept of the first neuron, then
+    of the second, and so on; NaN where it is not known of any.
+    """
+    ends = np.cumsum([len(found) for found in concepts])[:-1]
+    split = {
+        name: [own.tolist() for own in np.split(values, ends)]
+        for name, values in certainty.items()
+        if not np.isnan(values).any()
+    }
     neurons = []
     for unit, found in enumerate(concepts):
-        measured = {name: tuple(each[unit]) for name, each in (certainty or {}).items()}
+        measured = {name: tuple(each[unit]) for name, each in split.items()}
         unsure = min(measured.get("q", ()), default=0.0) > LEVEL
         all_flags = {"dead": dead[unit], "no concept": not found, UNSURE: unsure}
         flags = [flag for flag, holds in all_flags.items() if holds]

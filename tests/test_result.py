@@ -93,8 +93,8 @@ def test_what_was_measured_of_each_concept_is_in_every_form(result, tmp_path):
 def test_a_neuron_none_of_whose_concepts_is_significant_is_flagged():
     given = {"layer": "fc", "maximum": np.ones(3), "threshold": np.ones(3), "dead": np.zeros(3)}
     concepts = [[("a", 1.0), ("b", 0.9)], [("a", 1.0)], []]
-    for q, flagged in (([[0.06, 0.2], [0.05], []], (True, False)), (None, (False, False))):
-        certainty = None if q is None else {"q": q}
+    for q, flagged in (([0.06, 0.2, 0.05], (True, False)), ([np.nan] * 3, (False, False))):
+        certainty = {"q": np.array(q)}
         found = build_neurons(**given, concepts=concepts, exemplars=[()] * 3, certainty=certainty)
         assert tuple(UNSURE in neuron.flags for neuron in found[:2]) == flagged
         assert found[2].flags == ("no concept",)

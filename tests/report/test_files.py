@@ -31,6 +31,7 @@ def result():
             [],
         ],
         names=[("star", "pentagram"), ("heart",), ("moon",)],
+        certainty={},
     )
     hit, cosine = np.array([1.0, 0.0, 0.0, 1.0]), np.array([0.5, 0.5, 0.25, 0.75])
     return Result(
