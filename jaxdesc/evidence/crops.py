@@ -15,34 +15,23 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from jaxdesc.ablation import ablate
-from jaxdesc.config import (
-    AblationConfig,
-    ClipConfig,
-    Config,
-    CropConfig,
-    EvaluationConfig,
-    ImagesConfig,
-    ScoreConfig,
-    TargetConfig,
-    VocabularyConfig,
-)
+from jaxdesc.config import AblationConfig, Config
 from jaxdesc.evaluation.localisation import localisation
 from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.evaluation.statistics import Bounds, bootstrap, mcnemar, paired
 from jaxdesc.evidence.table import Cell, Table
+from jaxdesc.evidence.world import PROBES, SCENES, SETTING, open_run
 from jaxdesc.images.loader import batches, padded
 from jaxdesc.images.sources import Example, Source, open_source
 from jaxdesc.models.encoder import ClipEncoder, load_clip
 from jaxdesc.models.target import Target, load_target
 from jaxdesc.pipeline import describe
 from jaxdesc.saliency import DEFAULT, METHODS
-from jaxdesc.stages.run import Inputs, Run
-from jaxdesc.store import Artifact, Draft, Place, Store
+from jaxdesc.stages.run import Run
+from jaxdesc.store import Artifact, Draft
 from jaxdesc.views import ATTENTION
 from jaxdesc.vocabulary import load_vocabulary
 
-SCENES = "scenes"
-PROBES = tuple(f"scenes:split=probe,seed={seed},count=640" for seed in range(5))
 FIELDS = (0.35, 0.5, 0.65, 0.8, 224 / 256, 1.0)
 VIEWS = ("centre", ATTENTION, "random", "box")
 WHOLE = "full"
@@ -128,24 +117,20 @@ def tables(
         InputError: as `pipeline.describe`.
     """
     study = study or Study()
-    run = open_run(Path(workdir), study, target or load_target(SCENES), clip or load_clip(SCENES))
+    networks = target or load_target(SCENES), clip or load_clip(SCENES)
+    run = open_run(workdir, setting(study), *networks)
     with run.store.held():
         return (*window_tables(run, study), *map_tables(run, study))
 
 
-def open_run(workdir: Path, study: Study, target: Target, clip: ClipEncoder) -> Run:
-    """A run of the embedded world, as configs/scenes.py has it, on the first probe set."""
-    config = Config(
-        target=TargetConfig(source=SCENES),
-        clip=ClipConfig(source=SCENES),
-        images=ImagesConfig(source=study.probes[0]),
-        vocabulary=VocabularyConfig(source=SCENES),
-        crop=CropConfig(field=study.field),
-        score=ScoreConfig(exemplars=study.exemplars),
-        evaluation=EvaluationConfig(scorer=SCENES, sentence=""),
+def setting(study: Study) -> Config:
+    """The choices of the run that a study is made of, on the first probe set."""
+    return replace(
+        SETTING,
+        images=replace(SETTING.images, source=study.probes[0]),
+        crop=replace(SETTING.crop, field=study.field),
+        score=replace(SETTING.score, exemplars=study.exemplars),
     )
-    inputs = Inputs(target, clip, open_source(study.probes[0]), load_vocabulary(SCENES), clip)
-    return Run(config, inputs, Store(Place(workdir).at("artifacts")), quiet=True)
 
 
 def window_tables(run: Run, study: Study) -> tuple[Table, Table]:

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int32
 
 from jaxdesc import scoring
 from jaxdesc.comparison import AGAINST, methods_of
-from jaxdesc.config import Config
+from jaxdesc.config import AblationConfig, Config
 from jaxdesc.evaluation import metrics
 from jaxdesc.evaluation.accuracy import Accuracy, accuracy
 from jaxdesc.evaluation.methods import METHODS, discovered
@@ -26,18 +26,15 @@ from jaxdesc.evaluation.probe import Probe
 from jaxdesc.evaluation.stability import stability
 from jaxdesc.evaluation.statistics import bootstrap, clopper_pearson, mcnemar, paired, wilson
 from jaxdesc.evidence.table import Cell, Table
+from jaxdesc.evidence.world import PROBES, SCENES, SETTING, open_run
 from jaxdesc.images.sources import open_source
 from jaxdesc.models.encoder import ClipEncoder, load_clip
 from jaxdesc.models.target import Target, load_target
 from jaxdesc.pipeline import probe_pass
 from jaxdesc.scoring import Selection
-from jaxdesc.stages.run import Inputs, Run
-from jaxdesc.store import Store
+from jaxdesc.stages.run import Run
 from jaxdesc.sweep import Grid, sweep_probes
-from jaxdesc.vocabulary import load_vocabulary
 
-SCENES = "scenes"
-PROBES = tuple(f"scenes:split=probe,seed={seed},count=640" for seed in range(5))
 NAMES = {"hit": "Hit Rate", "f1": "F1"}
 
 
@@ -95,7 +92,8 @@ def tables(
         InputError: as `pipeline.describe`.
     """
     study = study or Study()
-    run = open_run(Path(workdir), study, target or load_target(SCENES), clip or load_clip(SCENES))
+    networks = target or load_target(SCENES), clip or load_clip(SCENES)
+    run = open_run(workdir, setting(study), *networks)
     planted = _plant(study)
     with run.store.held():
         passes = {view: list(_passes(run, study, view)) for view in study.views}
@@ -108,26 +106,18 @@ def tables(
         )
 
 
-def open_run(workdir: Path, study: Study, target: Target, clip: ClipEncoder) -> Run:
-    """A run of the embedded world, as configs/scenes.py has it, on the first probe set."""
-    config = Config.from_dict(
-        {
-            "target": {"source": SCENES},
-            "clip": {"source": SCENES},
-            "images": {"source": study.probes[0]},
-            "vocabulary": {"source": SCENES},
-            "crop": {"field": study.window, "view": study.views[0]},
-            "score": {
-                "kappa": study.kappa,
-                "alpha": study.alpha,
-                "exemplars": max(study.exemplars),
-            },
-            "ablation": {"probes": study.probes, "views": study.views, "kappas": study.kappas},
-        }
+def setting(study: Study) -> Config:
+    """The choices of the run that a study is made of."""
+    score = replace(
+        SETTING.score, kappa=study.kappa, alpha=study.alpha, exemplars=max(study.exemplars)
     )
-    vocabulary, source = load_vocabulary(SCENES), open_source(study.probes[0])
-    inputs = Inputs(target, clip, source, vocabulary, scorer=clip)
-    return Run(config, inputs, Store(workdir / "artifacts"), quiet=True)
+    return replace(
+        SETTING,
+        images=replace(SETTING.images, source=study.probes[0]),
+        crop=replace(SETTING.crop, field=study.window, view=study.views[0]),
+        score=score,
+        ablation=AblationConfig(study.views, study.kappas, study.probes),
+    )
 
 
 # κ and the number of exemplars on scenes.

@@ -23,6 +23,7 @@ from jaxdesc.evaluation.contrast import contrast
 from jaxdesc.evaluation.ranks import auc
 from jaxdesc.evaluation.statistics import Bounds, bootstrap, mcnemar, paired, wilson
 from jaxdesc.evidence.table import Cell, Table
+from jaxdesc.evidence.world import PROBES, SETTING, open_run
 from jaxdesc.images.sources import Scenes, open_source
 from jaxdesc.models.encoder import ClipEncoder, load_clip
 from jaxdesc.models.target import LOGITS, Target, load_target
@@ -32,21 +33,10 @@ from jaxdesc.scenes import captions
 from jaxdesc.scenes.attributes import ATTRIBUTES, KINDS
 from jaxdesc.scenes.pairs import pairs
 from jaxdesc.scenes.world import WIDTH, Scene, render
-from jaxdesc.stages.run import Inputs, Run
+from jaxdesc.stages.run import Run
 from jaxdesc.store import Place, Store
 from jaxdesc.vocabulary import load_vocabulary
 
-# The setting "hard" of configs/scenes.py; a test holds them together.
-SETTING = Config.from_dict(
-    {
-        "clip": {"source": "scenes"},
-        "vocabulary": {"source": "scenes"},
-        "crop": {"field": 0.65},
-        "score": {"exemplars": 16},
-        "evaluation": {"scorer": "scenes", "sentence": ""},
-    }
-)
-PROBES = tuple(f"scenes:split=probe,seed={seed},count=640" for seed in range(5))
 VIEWS = ("centre", "attention", "random", "box", "full")
 KAPPAS = (0.0, 16.0)
 DIFFERENCES = (("attention", "centre"), ("attention", "full"))
@@ -85,19 +75,19 @@ def tables(
     Raises:
         InputError: a config that does not fit its inputs.
     """
-    bench = _Bench(config, load_clip(config.clip.source), Store(Place(workdir).at("artifacts")))
-    with bench.store.held():
+    bench = _Bench(workdir, config, load_clip(config.clip.source))
+    with Store(Place(workdir).at("artifacts")).held():
         of_attributes = attributes(bench, probes)
         return (*of_attributes, *hidden(bench, probes[0], layers, count, random_concepts))
 
 
 @dataclass(frozen=True)
 class _Bench:
-    """What all runs share: their choices, CLIP and store."""
+    """What all runs share: their folder, choices and CLIP."""
 
+    workdir: str | Path
     config: Config
     clip: ClipEncoder
-    store: Store
 
     def run(
         self, target: Target, images: str, layer: str, view: str, ablation: AblationConfig
@@ -109,9 +99,7 @@ class _Bench:
             crop=replace(self.config.crop, view=view),
             ablation=ablation,
         )
-        words = load_vocabulary(config.vocabulary.source)
-        inputs = Inputs(target, self.clip, open_source(images), words, scorer=self.clip)
-        return Run(config, inputs, self.store, quiet=True)
+        return open_run(self.workdir, config, target, self.clip)
 
 
 # Neurons that were trained to mean something.

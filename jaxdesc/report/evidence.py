@@ -106,7 +106,8 @@ def _rows(table: Table, **where: Cell) -> list[tuple[Cell, ...]]:
 def points(bounds: Bounds, sign: bool = False) -> str:
     """A share × 100 with its interval, of a difference with its sign."""
     plus = "+" if sign else ""
-    mean, low, high = (f"{100 * end:{plus}.1f}" for end in bounds)
+    # The sum makes the zero that a small negative number is rounded to a plain one.
+    mean, low, high = (f"{round(100 * end, 1) + 0.0:{plus}.1f}" for end in bounds)
     return f"{mean} [{low}, {high}]".replace("-", "−")
 
 

@@ -10,7 +10,8 @@ from configs.scenes import get_config
 from jaxdesc.config import AblationConfig, Config
 from jaxdesc.evaluation.statistics import Bounds, bootstrap, mcnemar, paired
 from jaxdesc.evidence import crops
-from jaxdesc.evidence.crops import PROBES, Study, tables
+from jaxdesc.evidence.crops import Study, tables
+from jaxdesc.evidence.world import PROBES, SETTING, open_run
 from jaxdesc.images.sources import open_source
 from jaxdesc.models.encoder import load_clip
 from jaxdesc.models.target import load_target
@@ -60,7 +61,7 @@ def plain(tmp_path_factory, clip):
 
 
 def _measured(workdir, target, clip):
-    run = crops.open_run(workdir, STUDY, target, clip)
+    run = open_run(workdir, crops.setting(STUDY), target, clip)
 
     @cache
     def metrics(probe, kappa, **crop):
@@ -81,10 +82,9 @@ def each(metrics, kind, kappa, probes=STUDY.probes, **crop):
     return np.mean([metrics(probe, kappa, **crop)[kind] for probe in probes], axis=0)
 
 
-def test_the_run_is_the_demos(tmp_path, clip):
-    run = crops.open_run(tmp_path, Study(), plain_target.plain_target(), clip)
+def test_the_run_is_the_demos():
     demo = Config.from_dict(get_config().to_dict())
-    assert run.config == replace(demo, ablation=AblationConfig())
+    assert crops.setting(Study()) == replace(demo, ablation=AblationConfig()) == SETTING
     assert demo.ablation.probes == PROBES
     assert demo.ablation.kappas == Study().kappas
     assert set(demo.ablation.views) == set(crops.VIEWS)

@@ -9,7 +9,8 @@ from jaxdesc.evaluation.accuracy import accuracy
 from jaxdesc.evaluation.methods import discovered
 from jaxdesc.evaluation.planted import Recipe, plant
 from jaxdesc.evaluation.statistics import bootstrap, mcnemar, paired, wilson
-from jaxdesc.evidence.similarity import Study, open_run, tables
+from jaxdesc.evidence.similarity import Study, setting, tables
+from jaxdesc.evidence.world import open_run
 from jaxdesc.images.sources import open_source
 from jaxdesc.models.encoder import load_clip
 from jaxdesc.pipeline import describe
@@ -46,7 +47,7 @@ def found(folder, networks):
 
 def described(folder, networks, view, kappa, count):
     """Each probe set's metrics, by runs of their own."""
-    run = open_run(folder, STUDY, *networks)
+    run = open_run(folder, setting(STUDY), *networks)
     for images in PROBES:
         config = replace(
             run.config,

@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 
 import jaxdesc as jd
-from configs.scenes import get_config
-from jaxdesc.config import AblationConfig, Config
 from jaxdesc.evaluation.ranks import auc
 from jaxdesc.evaluation.statistics import Bounds
 from jaxdesc.evidence import truth
@@ -25,20 +23,11 @@ def workdir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tables(workdir):
-    config = replace(truth.SETTING, score=replace(truth.SETTING.score, exemplars=2))
+    config = replace(SETTING, score=replace(SETTING.score, exemplars=2))
     found = truth.tables(
         workdir, probes=PROBES, layers=LAYERS, count=8, random_concepts=3, config=config
     )
     return {table.name: table for table in found}
-
-
-def test_the_setting_is_the_config_s():
-    own = Config.from_dict(get_config().to_dict())
-    probes = own.ablation.probes
-    shown = {"images": replace(own.images, source=""), "ablation": AblationConfig()}
-    target = replace(own.target, source=truth.SETTING.target.source)
-    assert replace(own, target=target, **shown) == truth.SETTING
-    assert probes == truth.PROBES
 
 
 def test_tables_go_through_json(tables):
@@ -50,7 +39,7 @@ def test_attributes_are_named_as_the_method_names_them(tables, workdir):
     """One cell again, by the notebook's function and a count of names."""
     target, clip = jd.load_target("scenes:attributes"), jd.load_clip("scenes")
     assert target.classes == NAMES
-    config = replace(truth.SETTING, score=replace(truth.SETTING.score, exemplars=2))
+    config = replace(SETTING, score=replace(SETTING.score, exemplars=2))
     right = np.zeros(len(NAMES))
     for probe in PROBES:
         options = {
