@@ -109,8 +109,12 @@ def explain_among(
         neurons: how many to show.
 
     Raises:
-        InputError: as `explain`.
+        InputError: `peers` is negative, or as `explain`.
     """
+    if peers < 0:
+        raise InputError(
+            f"{peers} peers are asked for: expected a number of images, or 0 for none."
+        )
     alone = explain(target, image, found, neurons=neurons)
     if not (source.has_labels and peers):
         return alone

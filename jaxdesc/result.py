@@ -159,9 +159,9 @@ class Result(Sequence[Neuron]):
     def unnamed(self) -> float | None:
         """Share of neurons, dead ones among them, without a significant concept (q ≤ 0.05).
 
-        None where it is not known of any concept.
+        None where it is not known of some concept.
         """
-        if not any(neuron.q for neuron in self):
+        if any(neuron.concepts and not neuron.q for neuron in self):
             return None
         return sum(min(neuron.q, default=1.0) > LEVEL for neuron in self) / len(self)
 

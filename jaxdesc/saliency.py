@@ -25,9 +25,6 @@ from jaxtyping import Array, ArrayLike, Float, Float32, Int
 from jaxdesc.attention import Head, SplitNetwork, cam_of_maps, cams_and_logits
 from jaxdesc.compiler import jit, product
 
-# From a head, feature maps and classes to maps of attention.
-OfMaps = Callable[[Head, Array, Array], Array]
-
 # How far logits may be from those of a linear head, relative to the largest.
 _LINEAR = 1e-3
 

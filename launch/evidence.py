@@ -2,8 +2,8 @@ r"""Is it true? Everything that docs/evidence.md says, measured anew.
 
     python -m launch.evidence --workdir=out/evidence
 
-About a quarter of an hour on two CPU cores; started again, it reads what is done. Writes
-evidence.json, all the numbers, and evidence.md, the page; `--output=docs` puts both there too.
+About ten minutes on two CPU cores; started again, it reads what is done. Writes
+evidence.json, all the numbers, and evidence.md, the page; `--docs=docs` puts both there too.
 """
 
 import os
@@ -14,22 +14,19 @@ from pathlib import Path
 import jax
 from absl import flags
 
-from jaxdesc.errors import InputError
 from jaxdesc.evidence import crops, similarity, truth
 from jaxdesc.evidence.table import Table
 from jaxdesc.report import evidence
 from jaxdesc.store import Place, write_file
 from launch import command, inputs
 
-_OUTPUT = flags.DEFINE_string("output", None, "A folder for the page too, such as docs.")
+_DOCS = flags.DEFINE_string("docs", None, "A second folder for numbers and page, such as docs.")
 STUDIES = {"crops": crops, "similarity": similarity, "truth": truth}
 
 
 def main() -> None:
     """Run every study, write the numbers and the page, and print the page."""
-    if not inputs.WORKDIR.value:
-        raise InputError("--workdir is missing: say where artifacts and results shall go.")
-    workdir = Path(inputs.WORKDIR.value)
+    workdir = inputs.results()
     inputs.keep_programs(Place(workdir))
     tables: list[Table] = []
     seconds = {}
@@ -44,7 +41,7 @@ def main() -> None:
         "jax": version("jax"),
     }
     text = evidence.render(tables, facts)
-    for folder in {workdir, Path(_OUTPUT.value or workdir)}:
+    for folder in {workdir, Path(_DOCS.value or workdir)}:
         write_file(folder / "evidence.json", evidence.dump(tables, facts).encode())
         write_file(folder / "evidence.md", text.encode())
     print(text)

@@ -67,10 +67,15 @@ def results() -> Path:
     """The working directory of a finished run, --workdir.
 
     Raises:
-        InputError: it is missing.
+        InputError: it is missing, or a bucket.
     """
     if not WORKDIR.value:
         raise InputError("--workdir is missing: say where results are.")
+    if "://" in WORKDIR.value:
+        raise InputError(
+            f"--workdir is {WORKDIR.value}, but this script reads and writes a local folder: copy "
+            "the results, and give their folder."
+        )
     return Path(WORKDIR.value)
 
 

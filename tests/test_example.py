@@ -1,6 +1,7 @@
 """The example notebook runs from top to bottom, on fewer scenes and concepts than it shows."""
 
 import json
+import re
 from pathlib import Path
 
 import pyarrow.parquet as parquet
@@ -35,4 +36,4 @@ def test_the_notebook_is_light_and_tells_no_path():
     assert len(content) < LARGEST
     outputs = [cell.get("outputs", []) for cell in json.loads(content)["cells"]]
     assert sum(map(len, outputs)) >= 6
-    assert not any(word in content for word in (b"/home/", b"/work/", b"/tmp/"))
+    assert not re.search(rb"[\"' (]/[a-z]+/", content)

@@ -256,7 +256,7 @@ def load_target(source: str, *, revision: str | None = None, precision: str = "f
             a state dict of torchvision's, such as `resnet50-11ad3fa6.pth`;
             a Hugging Face id, such as timm/resnet50.tv_in1k (torchvision's V1 weights) or
             timm/resnet50.tv2_in1k (V2);
-            "scenes", the embedded world's own.
+            "scenes", the embedded world's own, or "scenes:attributes", its network of attributes.
         revision: branch, tag or commit of a Hugging Face id; its main branch by default. The
             target's name tells the commit.
         precision: "float32", or "bfloat16" for weights and feature maps; logits, pooled activations

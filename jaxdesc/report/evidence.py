@@ -18,13 +18,16 @@ from jaxdesc.report.page import TEMPLATES
 # Columns that are no shares, and so stand as they are and not × 100.
 PLAIN = ("AUC", "SMD", "p", "kappa", "field", "impurity")
 
+# An end of an interval that lies so near to zero is zero, summed in some order.
+_ROUNDING = 1e-9
+
 
 def render(tables: Iterable[Table], facts: Mapping[str, Any]) -> str:
     """The page, as Markdown.
 
     Args:
         tables: all that the template asks for.
-        facts: what it says of the run: "seconds", "versions", "device".
+        facts: what it says of the run: "seconds" of each study, "device", "cores", "jax".
 
     Raises:
         ValueError: a table, column or row that the template asks for isn't there.
@@ -113,9 +116,9 @@ def points(bounds: Bounds, sign: bool = False) -> str:
 
 def verdict(difference: Bounds, more: str = "better", less: str = "worse") -> str:
     """What an interval of a difference says: that it excludes zero, on which side, or neither."""
-    if difference.low > 0:
+    if difference.low > _ROUNDING:
         return more
-    if difference.high < 0:
+    if difference.high < -_ROUNDING:
         return less
     return "no difference can be told"
 
@@ -123,7 +126,8 @@ def verdict(difference: Bounds, more: str = "better", less: str = "worse") -> st
 def number(value: Any) -> str:
     """A number or an interval as it is, in three digits."""
     if isinstance(value, Bounds):
-        return f"{value.mean:.2f} [{value.low:.2f}, {value.high:.2f}]".replace("-", "−")
+        mean, low, high = (f"{round(end, 2) + 0.0:.2f}" for end in value)
+        return f"{mean} [{low}, {high}]".replace("-", "−")
     return f"{value:.3g}".replace("-", "−") if isinstance(value, float) else str(value)
 
 

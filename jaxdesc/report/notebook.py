@@ -9,6 +9,7 @@ from jaxdesc.models.target import Target
 from jaxdesc.report import page, pictures
 from jaxdesc.report.page import Method
 from jaxdesc.result import Result
+from jaxdesc.saliency import DEFAULT
 
 
 def write_report(
@@ -19,7 +20,7 @@ def write_report(
     target: Target | None = None,
     title: str = "What each neuron responds to",
     beside: Mapping[str, Result] | None = None,
-    crop: CropConfig | None = None,
+    cam: str = DEFAULT,
 ) -> Path:
     """Write the page of a result: every neuron with its concepts and exemplars.
 
@@ -30,7 +31,7 @@ def write_report(
         target: whose map of attention is shown over the exemplars; no heatmaps where None.
         title: of the page.
         beside: other results of the same neurons on the same images, by their names.
-        crop: which map of attention the result's windows were cut around; Grad-CAM where None.
+        cam: that map, as `describe` was given it.
 
     Returns:
         The path of the page.
@@ -42,6 +43,6 @@ def write_report(
     results = {"this result": found} | dict(beside or {})
     methods = [Method(name, own, own.metrics_dict()) for name, own in results.items()]
     shown = pictures.of_exemplars(list(results.values()))
-    looked = pictures.look(source, shown, target, crop)
+    looked = pictures.look(source, shown, target, CropConfig(cam=cam))
     page.write(Path(folder), page.files(title, methods, looked))
     return Path(folder) / "index.html"

@@ -74,7 +74,8 @@ class Scalars:
 
     def close(self) -> None:
         """Write what is left."""
-        self._open().close()
+        if self._open.cache_info().currsize:
+            self._open().close()
 
     def _write(self, kind: str, name: str, value: Any, step: int) -> None:
         self._open().add_scalar(f"{kind}/{name}", float(value), step)

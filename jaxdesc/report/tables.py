@@ -315,8 +315,9 @@ def _conditions(cells: Sequence[Cell]) -> list[tuple[str, float]]:
 
 def _of(cells: Sequence[Cell], view: str, kappa: float) -> list[Cell]:
     """One condition's cells, a probe set each, by which conditions are paired; the first first."""
+    order = list(dict.fromkeys(c.probe for c in cells))
     here = [c for c in cells if (c.view, c.kappa) == (view, kappa)]
-    return sorted(here, key=lambda c: c.probe)
+    return sorted(here, key=lambda c: order.index(c.probe))
 
 
 def percent(measured: Sequence[Metrics], kind: str) -> str:

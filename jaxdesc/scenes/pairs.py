@@ -49,7 +49,7 @@ def pairs(phrase: Phrase, count: int, seed: int = 0) -> list[Pair]:
     tells a phrase from what the world shows else, not which part of the phrase it goes by.
 
     A class is one of those of a hypernym. A context thing is the foremost; those behind it are
-    others than the phrase's in both scenes.
+    others than the phrase's in both scenes. The object, drawn last, may hide a part of it.
 
     Args:
         phrase: one of `captions.phrases()`.
@@ -58,7 +58,12 @@ def pairs(phrase: Phrase, count: int, seed: int = 0) -> list[Pair]:
 
     Returns:
         The pairs.
+
+    Raises:
+        ValueError: more pairs than a phrase has scenes for.
     """
+    if count > _EACH:
+        raise ValueError(f"{count} pairs of {phrase.text!r} are asked for: there are {_EACH}.")
     first = phrases().index(phrase) * _EACH
     return [_pair(phrase, seed, first + index) for index in range(count)]
 

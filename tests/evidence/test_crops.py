@@ -9,7 +9,7 @@ import pytest
 from configs.scenes import get_config
 from jaxdesc.config import AblationConfig, Config
 from jaxdesc.evaluation.statistics import Bounds, bootstrap, mcnemar, paired
-from jaxdesc.evidence import crops
+from jaxdesc.evidence import crops, world
 from jaxdesc.evidence.crops import Study, tables
 from jaxdesc.evidence.world import PROBES, SETTING, open_run
 from jaxdesc.images.sources import open_source
@@ -42,7 +42,8 @@ def clip():
 @pytest.fixture(scope="module", autouse=True)
 def _few_words():
     patch = pytest.MonkeyPatch()
-    patch.setattr(crops, "load_vocabulary", lambda _: load_vocabulary(WORDS))
+    for module in (crops, world):
+        patch.setattr(module, "load_vocabulary", lambda _: load_vocabulary(WORDS))
     yield
     patch.undo()
 

@@ -9,6 +9,7 @@ from jaxdesc.evaluation.statistics import Bounds
 from jaxdesc.evidence import truth
 from jaxdesc.evidence.table import Table
 from jaxdesc.evidence.truth import LOGITS, NAMED, NONE, RANDOM, _Trial, _Tried
+from jaxdesc.evidence.world import SETTING
 from jaxdesc.scenes import captions
 from jaxdesc.scenes.attributes import KINDS, NAMES
 

@@ -69,6 +69,10 @@ def test_an_image_is_explained(run, networks, image, tmp_path):
     code, output, error = run(workdir=workdir, image=image, peers=0)
     assert not code, error
     assert '"agreement": null' in output
+    code, output, error = run(workdir=workdir, image=image, peers=-1)
+    assert (code, error) == (
+        2, "error: -1 peers are asked for: expected a number of images, or 0 for none.\n"
+    )  # fmt: skip
 
 
 def test_bad_input_is_one_sentence(run, networks, image, tmp_path):

@@ -75,6 +75,7 @@ def test_a_page_of_two_runs_and_one_of_one(run, workdirs):
 def test_bad_input_is_one_sentence(run, workdirs, tmp_path):
     for flags, message in (
         ({}, "--workdir is missing: say where results are"),
+        ({"workdir": "gs://bucket/run"}, "--workdir is gs://bucket/run, but this script reads and"),
         ({"workdir": tmp_path / "none"}, "holds no results: run launch.describe"),
         (
             {"workdir": workdirs / "ours", "beside": workdirs / "others"},

@@ -96,7 +96,9 @@ def test_a_sweep_and_what_a_second_start_finds(run, flags):
     # The working directory is the config's, whatever was swept: its own run shares the networks'.
     code, output, error = run(flags, describe)
     assert not code, error
-    assert re.search(r"\(score \d+\.\d s [^,]*, evaluate \d+\.\d s [^,]*\)", output)
+    assert re.search(
+        r"\(score \d+\.\d s [^,]*, certainty \d+\.\d s [^,]*, evaluate \d+\.\d s [^,]*\)", output
+    )
     code, output, error = run(flags | LISTS | {"config.crop.field": 0.5})
     assert (code, output) == (2, "")
     assert "holds a run with another config (crop.field: 0.65 -> 0.5)" in error

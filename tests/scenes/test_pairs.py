@@ -87,6 +87,11 @@ def test_pairs_are_of_other_scenes_than_all_else():
         assert (scene.pixels != render(split, 0, 0).pixels).any()
 
 
+def test_a_phrase_has_scenes_for_so_many_pairs():
+    with pytest.raises(ValueError, match=r"^32769 pairs of 'star' are asked for: there are 32768\.$"):
+        pairs(captions.phrases()[0], 32769)
+
+
 def test_pairs_are_always_the_same():
     again = [pairs(PHRASES["red cat"], count)[1] for count in (2, 3)]
     for one, other in zip(*again, strict=True):

@@ -144,7 +144,7 @@ def test_one_trace_for_all_blocks_and_kappas(monkeypatch):
             module, "t_vmf_difference", lambda *a: traces.append(1) or difference(*a)
         )
     # Shapes that no other test has, so that nothing is cached.
-    arrays = problem(0, images=23, n=9, concepts=41)
+    arrays = problem(0, images=61, n=57, concepts=41)
     for kappa in (0, 1.5, np.float32(16)):
         discover(*arrays, kappa, 0.95, block=9)
     assert len(traces) == 2  # all blocks' scores, and the candidates'
