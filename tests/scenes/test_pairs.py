@@ -88,7 +88,9 @@ def test_pairs_are_of_other_scenes_than_all_else():
 
 
 def test_a_phrase_has_scenes_for_so_many_pairs():
-    with pytest.raises(ValueError, match=r"^32769 pairs of 'star' are asked for: there are 32768\.$"):
+    with pytest.raises(
+        ValueError, match=r"^32769 pairs of 'star' are asked for: there are 32768\.$"
+    ):
         pairs(captions.phrases()[0], 32769)
 
 
