@@ -19,6 +19,7 @@ from jaxdesc.comparison import AGAINST, methods_of
 from jaxdesc.config import AblationConfig, Config
 from jaxdesc.evaluation import metrics
 from jaxdesc.evaluation.accuracy import Accuracy, accuracy
+from jaxdesc.evaluation.faithfulness import by_similarity, by_truth
 from jaxdesc.evaluation.methods import METHODS, discovered
 from jaxdesc.evaluation.null import LEVEL, null, random_sets, significance
 from jaxdesc.evaluation.planted import Planted, Recipe, plant
@@ -26,11 +27,12 @@ from jaxdesc.evaluation.probe import Probe
 from jaxdesc.evaluation.stability import stability
 from jaxdesc.evaluation.statistics import bootstrap, clopper_pearson, mcnemar, paired, wilson
 from jaxdesc.evidence.table import Cell, Table
-from jaxdesc.evidence.world import PROBES, SCENES, SETTING, open_run
+from jaxdesc.evidence.world import PROBES, SCENES, SETTING, open_run, scenes_of, shown
 from jaxdesc.images.sources import open_source
 from jaxdesc.models.encoder import ClipEncoder, load_clip
 from jaxdesc.models.target import Target, load_target
 from jaxdesc.pipeline import probe_pass
+from jaxdesc.scenes import captions
 from jaxdesc.scoring import Selection
 from jaxdesc.stages.run import Run
 from jaxdesc.sweep import Grid, sweep_probes
@@ -86,7 +88,8 @@ def tables(
         clip: compares views with concepts, and judges them; the embedded world's where None.
 
     Returns:
-        "kappa", "planted", "planted rivals", "certainty", "false discoveries" and "rivals".
+        "kappa", "planted", "planted rivals", "certainty", "false discoveries", "rivals" and
+        "faithfulness".
 
     Raises:
         InputError: as `pipeline.describe`.
@@ -97,12 +100,14 @@ def tables(
     planted = _plant(study)
     with run.store.held():
         passes = {view: list(_passes(run, study, view)) for view in study.views}
+        probes = [own for own, _ in passes[study.views[-1]]]
         known = [*_planted_layers(study, planted), *_class_layers(run, passes)]
         return (
             kappa_table(run, study),
             *planted_tables(study, planted),
             *certainty_tables(study, known),
-            rivals_table(run, [own for own, _ in passes[study.views[-1]]]),
+            rivals_table(run, probes),
+            faithfulness_table(run, study, probes),
         )
 
 
@@ -388,3 +393,30 @@ def rivals_table(run: Run, probes: Sequence[Probe]) -> Table:
     rows = [(name, *_means(own), *_gap(own, found[AGAINST])) for name, own in found.items()]
     gaps = (f"{name} − {AGAINST}" for name in NAMES.values())
     return Table("rivals", ("method", *NAMES.values(), *gaps, "p"), tuple(rows))
+
+
+def faithfulness_table(run: Run, study: Study, probes: Sequence[Probe]) -> Table:
+    """How well each method's best concept explains the activation over all images of a probe set.
+
+    By truth, what is true of a whole scene; and by CLIP, as where no truth is known. A neuron
+    without a concept is not explained: 0.
+    """
+    places = {text: place for place, text in enumerate(captions.vocabulary())}
+    columns = [places[text] for text in run.inputs.vocabulary.concepts]
+    present = [shown(scenes_of(images))[:, columns] for images in study.probes]
+    found: dict[str, list[np.ndarray]] = {}
+    for name, method in methods_of(run.config.score).items():
+        each = []
+        for probe, true in zip(probes, present, strict=True):
+            concepts = method(probe).concepts
+            by = by_truth(probe, concepts, true), by_similarity(probe, concepts)
+            each.append([values for one in by for values in (one.auprc, one.pearson)])
+        found[name] = list(np.nan_to_num(np.array(each)).mean(axis=0))
+    rows: list[tuple[Cell, ...]] = []
+    for name, own in found.items():
+        against = zip(own[:2], found[AGAINST], strict=False)
+        gaps = [None if name == AGAINST else paired(*pair) for pair in against]
+        rows.append((name, *map(bootstrap, own), *gaps))
+    measures = [f"{what}, {by}" for by in ("truth", "CLIP") for what in ("AUPRC", "correlation")]
+    compared_by = [f"{measure} − {AGAINST}" for measure in measures[:2]]
+    return Table("faithfulness", ("method", *measures, *compared_by), tuple(rows))

@@ -23,8 +23,8 @@ from jaxdesc.evaluation.contrast import contrast
 from jaxdesc.evaluation.ranks import auc
 from jaxdesc.evaluation.statistics import Bounds, bootstrap, mcnemar, paired, wilson
 from jaxdesc.evidence.table import Cell, Table
-from jaxdesc.evidence.world import PROBES, SETTING, open_run
-from jaxdesc.images.sources import Scenes, open_source
+from jaxdesc.evidence.world import PROBES, SETTING, open_run, scenes_of, shown
+from jaxdesc.images.sources import open_source
 from jaxdesc.models.encoder import ClipEncoder, load_clip
 from jaxdesc.models.target import LOGITS, Target, load_target
 from jaxdesc.pipeline import describe
@@ -32,7 +32,7 @@ from jaxdesc.result import Result
 from jaxdesc.scenes import captions
 from jaxdesc.scenes.attributes import ATTRIBUTES, KINDS
 from jaxdesc.scenes.pairs import pairs
-from jaxdesc.scenes.world import WIDTH, Scene, render
+from jaxdesc.scenes.world import Scene
 from jaxdesc.stages.run import Run
 from jaxdesc.store import Place, Store
 from jaxdesc.vocabulary import load_vocabulary
@@ -274,9 +274,8 @@ class _Trial:
         fresh: Mapping[tuple[str, int], Float[np.ndarray, "2 pair neuron_"]],
     ) -> _Tried:
         """Try each neuron of a layer on its label."""
-        scenes = self._scenes()
-        windows = np.tile([0, 0, WIDTH], (len(scenes), 1))
-        true = captions.truth(captions.seen_through(scenes, windows)[0])
+        scenes = scenes_of(self.probe)
+        true = shown(scenes)
         values = _activations(target, _squashed(target, scenes), layer)
         measured = np.full((4, len(label)), np.nan)
         for neuron, phrase in enumerate(label.tolist()):
@@ -288,12 +287,6 @@ class _Trial:
             others = auc(values[kept][:, [neuron]], true[kept][:, [phrase]])
             measured[:, neuron] = own.auc[0], own.auc_low[0], own.smd[0], others[0, 0]
         return _Tried(label, *measured)
-
-    def _scenes(self) -> list[Scene]:
-        source = open_source(self.probe)
-        assert isinstance(source, Scenes)
-        of_world = source.split, source.seed
-        return [render(*of_world, i, source.correlation) for i in range(len(source))]
 
 
 def _squashed(target: Target, scenes: Sequence[Scene]) -> UInt8[np.ndarray, "scene size size 3"]:

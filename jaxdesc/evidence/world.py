@@ -1,11 +1,17 @@
 """What the studies describe: the embedded world, as `configs/scenes.py` has it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+from jaxtyping import Bool
+
 from jaxdesc.config import Config
-from jaxdesc.images.sources import open_source
+from jaxdesc.images.sources import Scenes, open_source
 from jaxdesc.models.encoder import ClipEncoder
 from jaxdesc.models.target import Target
+from jaxdesc.scenes import captions
+from jaxdesc.scenes.world import WIDTH, Scene, render
 from jaxdesc.stages.run import Inputs, Run
 from jaxdesc.store import Place, Store
 from jaxdesc.vocabulary import load_vocabulary
@@ -25,6 +31,20 @@ SETTING = Config.from_dict(
         "evaluation": {"scorer": SCENES, "sentence": ""},
     }
 )
+
+
+def scenes_of(images: str) -> list[Scene]:
+    """All scenes of an image source "scenes:…"."""
+    source = open_source(images)
+    assert isinstance(source, Scenes)
+    of_world = source.split, source.seed
+    return [render(*of_world, i, source.correlation) for i in range(len(source))]
+
+
+def shown(scenes: Sequence[Scene]) -> Bool[np.ndarray, "scene phrase"]:
+    """Which of the vocabulary's phrases are true of each whole scene."""
+    windows = np.tile([0, 0, WIDTH], (len(scenes), 1))
+    return captions.truth(captions.seen_through(scenes, windows)[0])
 
 
 def open_run(workdir: str | Path, config: Config, target: Target, clip: ClipEncoder) -> Run:

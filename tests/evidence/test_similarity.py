@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 
 from jaxdesc.evaluation.accuracy import accuracy
-from jaxdesc.evaluation.methods import discovered
+from jaxdesc.evaluation.faithfulness import auprc
+from jaxdesc.evaluation.methods import METHODS, discovered
 from jaxdesc.evaluation.planted import Recipe, plant
 from jaxdesc.evaluation.statistics import bootstrap, mcnemar, paired, wilson
 from jaxdesc.evidence.similarity import Study, setting, tables
-from jaxdesc.evidence.world import open_run
+from jaxdesc.evidence.world import open_run, scenes_of, shown
 from jaxdesc.images.sources import open_source
 from jaxdesc.models.encoder import load_clip
-from jaxdesc.pipeline import describe
+from jaxdesc.pipeline import describe, probe_pass
+from jaxdesc.scenes import captions
 from jaxdesc.scenes.world import CLASSES
 from tests import plain_target
 
@@ -128,3 +130,29 @@ def test_rivals_are_compared_with_the_papers_method(found):
     assert ours.mean == pytest.approx(
         kappa.at("F1", view="attention", kappa=16.0, exemplars=4).mean, abs=1e-6
     )
+
+
+def test_faithfulness_is_that_of_each_scene_s_truth(found, folder, networks):
+    """One method's cells by loops: from the activations and from what each scene shows."""
+    table, run = found["faithfulness"], open_run(folder, setting(STUDY), *networks)
+    each = []
+    for images in PROBES:
+        config = replace(
+            run.config,
+            images=replace(run.config.images, source=images),
+            crop=replace(run.config.crop, view="attention"),
+        )
+        own = replace(run, config=config, inputs=replace(run.inputs, source=open_source(images)))
+        probe, _ = probe_pass(own)
+        texts = [phrase.text for phrase in captions.phrases()]
+        true = shown(scenes_of(images))
+        for neuron, concept in enumerate(METHODS["cos_cubed"](probe).concepts.tolist()):
+            activations = probe.activations[:, neuron]
+            present = true[:, texts.index(run.inputs.vocabulary.concepts[concept])]
+            alone = present.any() and len(set(activations.tolist())) > 1
+            each.append((neuron, auprc(activations, present) if alone else 0))
+    neurons = max(neuron for neuron, _ in each) + 1
+    wanted = [np.mean([value for own, value in each if own == n]) for n in range(neurons)]
+    cell = table.at("AUPRC, truth", method="cos_cubed")
+    np.testing.assert_allclose(cell.mean, np.mean(wanted), atol=1e-9)
+    assert table.at("AUPRC, truth − t-vMF", method="t-vMF") is None
