@@ -17,8 +17,7 @@ test: .venv/.test
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	@# A file a worker: what its tests share is made once. conftest.py has the slowest files first.
-	@# Three workers on two cores: many tests wait for processes of their own.
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .venv/.demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

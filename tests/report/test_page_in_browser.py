@@ -18,6 +18,7 @@ from tests.report.made_up import HOSTILE, Colours, box_of, colour, layer, sure
 
 NEURONS, IMAGES, EXEMPLARS = 1000, 60, 40
 WIDE, NARROW = {"width": 1400, "height": 900}, {"width": 390, "height": 844}
+expect.set_options(timeout=60_000)  # ms; a busy machine draws a tall page slowly
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
