@@ -143,32 +143,16 @@ def describe_activations(
         np.asarray(a, np.float32) for a in (activations, image_features, concept_features)
     )
     _check_shapes(matrix, views, texts, concepts, images)
-    if exemplars > len(matrix):
-        raise InputError(
-            f"{exemplars} exemplars are asked for, but there are {len(matrix)} images: ask for at "
-            "most as many."
-        )
-    state = exemplar_search.exemplars(matrix, exemplars)
-    if np.asarray(state.nan).any():
-        raise InputError(
-            f"Activations of neuron {int(np.argmax(state.nan))} hold NaN: expected numbers."
-        )
-    if np.isinf(matrix).any():
-        raise InputError(
-            f"Activations of neuron {int(np.isinf(matrix).any(axis=0).argmax())} hold infinity: "
-            "expected finite numbers."
-        )
+    state = _exemplars(matrix, exemplars)
+    chosen, dead = np.asarray(state.images), np.asarray(exemplar_search.dead(state))
     base = np.asarray(base_feature, np.float32)
+    seen, rows = exemplar_search.distinct(chosen)
     try:
-        found = scoring.discover(views, np.asarray(state.images), texts, base, kappa, alpha)
+        found = scoring.discover(views, chosen, texts, base, kappa, alpha).without(dead)
     except ValueError as error:  # features of another width or length
         raise InputError(str(error)) from error
-    dead = np.asarray(exemplar_search.dead(state))
-    found = found.without(dead)
-    seen, rows = np.unique(np.asarray(state.images), return_inverse=True)
-    rows = rows.reshape(np.shape(state.images)).astype(np.int32)
     certain = certainty(views[seen], rows, texts, base, kappa, alpha, found)
-    ranked = zip(np.asarray(state.images).tolist(), np.asarray(state.values).tolist(), strict=True)
+    ranked = zip(chosen.tolist(), np.asarray(state.values).tolist(), strict=True)
     shown = [
         [
             Exemplar(images[i] if images else str(i), v, index=i)
@@ -190,6 +174,26 @@ def describe_activations(
         ),
         hubs={concepts[hub]: share for hub, share in certain.hubs},
     )
+
+
+def _exemplars(matrix: np.ndarray, count: int) -> exemplar_search.Exemplars:
+    """The most activating images of each column, or `InputError` where it can't be ranked."""
+    if count > len(matrix):
+        raise InputError(
+            f"{count} exemplars are asked for, but there are {len(matrix)} images: ask for at "
+            "most as many."
+        )
+    state = exemplar_search.exemplars(matrix, count)
+    if np.asarray(state.nan).any():
+        raise InputError(
+            f"Activations of neuron {int(np.argmax(state.nan))} hold NaN: expected numbers."
+        )
+    if np.isinf(matrix).any():
+        raise InputError(
+            f"Activations of neuron {int(np.isinf(matrix).any(axis=0).argmax())} hold infinity: "
+            "expected finite numbers."
+        )
+    return state
 
 
 def _check_shapes(

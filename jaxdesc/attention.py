@@ -67,7 +67,7 @@ def grad_cam(
     """
     cams, logits = _grad_cam(target.trunk, target.head, target.params, pixels, classes)
     if classes is not None:
-        _check_classes(np.asarray(classes), logits.shape[1])
+        check_classes(np.asarray(classes), logits.shape[1])
     return cams
 
 
@@ -229,7 +229,8 @@ def _cam_of_one(
     return jax.nn.relu(weighted)
 
 
-def _check_classes(classes: np.ndarray, count: int) -> None:
+def check_classes(classes: np.ndarray, count: int) -> None:
+    """Raise `ValueError` where a class isn't one of a network's."""
     if classes.size and (classes.min() < 0 or classes.max() >= count):
         raise ValueError(
             f"classes run from {classes.min()} to {classes.max()}, but the network has "

@@ -106,7 +106,7 @@ def compare(run: Run) -> Comparison:
             f"{run.config.target.layer!r} have no known names: use layer 'fc' of a target with "
             "label_names."
         )
-    result, (probe, _) = describe(run), probe_pass(run)
+    result, probe = describe(run), probe_pass(run)
     concepts, score = run.inputs.vocabulary.concepts, run.config.score
     try:
         lines = compare_methods(probe, concepts, run.names, methods_of(score))

@@ -133,6 +133,14 @@ def exemplars(
     return state
 
 
+def distinct(
+    images: Int[ArrayLike, "neuron exemplar"],
+) -> tuple[Int[np.ndarray, "view"], Int32[np.ndarray, "neuron exemplar"]]:
+    """The images that are any neuron's exemplar, ascending, and the exemplars as rows of them."""
+    found, rows = np.unique(np.asarray(images), return_inverse=True)
+    return found, rows.reshape(np.shape(images)).astype(np.int32)
+
+
 def _best(values: Array, images: Array, n: int) -> tuple[Array, Array]:
     """The first n of each row by (value descending, image ascending), empty slots last."""
     order = jnp.where(images < 0, _LAST, images)

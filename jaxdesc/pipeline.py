@@ -14,7 +14,6 @@ import numpy as np
 from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.evaluation.probe import Probe
 from jaxdesc.result import CERTAINTY, Exemplar, Result, build_neurons
-from jaxdesc.scoring import Selection
 from jaxdesc.stages.activate import activate, unusable
 from jaxdesc.stages.certainty import certainty, hubs
 from jaxdesc.stages.check import check
@@ -87,14 +86,11 @@ def sweep(
     return dict(zip(settings, each, strict=True)), ceilings(seen.words)
 
 
-def probe_pass(run: Run) -> tuple[Probe, Selection]:
+def probe_pass(run: Run) -> Probe:
     """What every method of naming neurons is given, of all images that can be used.
 
     Args:
         run: of which `describe` needs not have been called; what it did is read.
-
-    Returns:
-        The arrays, and the concepts that the run's own method selects.
 
     Raises:
         InputError: as `describe`.
@@ -102,15 +98,13 @@ def probe_pass(run: Run) -> tuple[Probe, Selection]:
     seen = _run_networks(run)
     everything = embed_all(run, seen.activated)
     images = everything.read("images")
-    scored = score(run, seen.selected, seen.embedded, seen.encoded)
-    probe = Probe(
+    return Probe(
         activations=seen.activated.read("activations")[images],
         images=everything.read("features"),
         concepts=seen.encoded.read("features"),
         base=seen.encoded.read("base"),
         exemplars=np.searchsorted(images, seen.selected.read("images")).astype(np.int32),
     )
-    return probe, selection(scored)
 
 
 class _Seen(NamedTuple):

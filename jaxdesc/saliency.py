@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Float32, Int
 
-from jaxdesc.attention import Head, SplitNetwork, cam_of_maps, cams_and_logits
+from jaxdesc.attention import Head, SplitNetwork, cam_of_maps, cams_and_logits, check_classes
 from jaxdesc.compiler import jit, product
 
 # How far logits may be from those of a linear head, relative to the largest.
@@ -55,23 +55,15 @@ def saliency(
     """
     if method not in METHODS:
         raise ValueError(f"{method!r} is no map of attention: choose one of {', '.join(METHODS)}.")
+    network = target.trunk, target.head, target.params
     pixels = jnp.asarray(pixels, jnp.float32)
-    maps, logits = _forward(target.trunk, target.head, target.params, pixels)
-    if classes is None:
-        classes = np.asarray(logits).argmax(axis=1)
-    elif len(classes := np.asarray(classes)) and not (
-        classes.min() >= 0 and classes.max() < logits.shape[1]
-    ):
-        raise ValueError(
-            f"classes run from {classes.min()} to {classes.max()}, but the network has classes 0 "
-            f"to {logits.shape[1] - 1}."
-        )
     if method == "cam":
-        _check_linear(target, maps, logits)
-    labels = jnp.asarray(classes, jnp.int32)
-    if method == "score_cam":
-        return _score_cam(target.trunk, target.head, target.params, pixels, maps, labels)
-    return _of_maps(_OF_MAPS[method], target.head, target.params, maps, labels)
+        maps, _ = jax.eval_shape(target.trunk, target.params, pixels)
+        check_linear(target, maps.shape[1:])
+    found, logits = _maps_and_logits(method, *network, pixels, classes)
+    if classes is not None:
+        check_classes(np.asarray(classes), logits.shape[1])
+    return found
 
 
 def maps_and_logits(
@@ -102,6 +94,9 @@ def maps_and_logits(
     if method == "score_cam":
         return _score_cam(trunk, head, params, pixels, maps, labels), logits
     return _of_maps(_OF_MAPS[method], head, params, maps, labels), logits
+
+
+_maps_and_logits = jit(maps_and_logits, static=("method", "trunk", "head"))
 
 
 def check_linear(target: SplitNetwork, shape: tuple[int, int, int]) -> None:
@@ -175,17 +170,6 @@ def _gradient(head: Head, feature_map: Array, label: Array) -> Float32[Array, "r
         return head(feature_map[None])[0, label]
 
     return jax.grad(logit)(feature_map).astype(jnp.float32)
-
-
-@partial(jit, static=("trunk", "head"))
-def _forward(
-    trunk: Callable[..., Any],
-    head: Callable[..., Any],
-    params: Any,
-    pixels: Float32[Array, "batch height width 3"],
-) -> tuple[Float32[Array, "batch row column channel"], Float[Array, "batch class"]]:
-    maps, _ = trunk(params, pixels)
-    return maps.astype(jnp.float32), head(params, maps)
 
 
 @partial(jit, static=("method", "head"))

@@ -17,6 +17,7 @@ from jaxdesc.models.target import Target
 from jaxdesc.pipeline import describe, probe_pass
 from jaxdesc.scenes import captions
 from jaxdesc.scenes.world import CLASSES
+from jaxdesc.scoring import discover
 from jaxdesc.stages.run import Inputs, Run
 from jaxdesc.store import Store
 from jaxdesc.views import cut_view
@@ -71,7 +72,7 @@ def done(tmp_path_factory, clip):
 
 
 def test_every_image_that_can_be_used_is_encoded_and_nothing_else_is_computed(done, clip):
-    run, described, (probe, _), _ = done
+    run, described, probe, _ = done
     assert set(run.seconds) == {"embed"}
     assert len(probe.images) == len(probe.activations) == IMAGES - 1
     kept = [index for index in range(IMAGES) if index != BROKEN]
@@ -84,7 +85,7 @@ def test_every_image_that_can_be_used_is_encoded_and_nothing_else_is_computed(do
 
 
 def test_each_row_is_its_own_view(done, clip):
-    run, _, (probe, _), _ = done
+    run, _, probe, _ = done
     (folder,) = run.store.root.local.glob("activate-*")
     centres = run.store.root.at(folder.name)
     centres = centres.get(centres.open("centres"))
@@ -98,7 +99,7 @@ def test_each_row_is_its_own_view(done, clip):
 
 
 def test_a_line_is_the_method_called_directly(done):
-    _, _, (probe, _), found = done
+    _, _, probe, found = done
     direct = METHODS | {
         "WWW": lambda own: discovered(own, 0.0, 0.6),
         "t-vMF": lambda own: discovered(own, 4.0, 0.6),
@@ -128,13 +129,14 @@ def test_a_line_is_the_method_called_directly(done):
 
 
 def test_the_certainty_is_that_of_the_runs_own_concepts(done):
-    _, described, (probe, selection), found = done
+    _, described, probe, found = done
     rows = found.certainty.rows
     assert [(row.unit, row.concept) for row in rows] == [
         (neuron.unit, text) for neuron in described for text, _ in neuron.concepts
     ]
     assert not [row for row in rows if row.unit == 2]
     arrays = probe.images, probe.exemplars, probe.concepts, probe.base
+    selection = discover(*arrays, 4.0, 0.6).without(probe.dead)
     pool = np.unique(probe.exemplars)  # the run's own distinct exemplar views
     chance = null(probe.images[pool], probe.concepts, probe.base, 4.0, 0.6, 5)
     judged = significance(chance, selection)
@@ -151,7 +153,7 @@ def test_the_certainty_is_that_of_the_runs_own_concepts(done):
 
 
 def test_of_a_run_with_the_cosine_the_papers_method_has_the_usual_kappa(done):
-    _, _, (probe, _), _ = done
+    _, _, probe, _ = done
     methods = methods_of(ScoreConfig(kappa=0.0, alpha=0.6, exemplars=5))
     for name, kappa in (("WWW", 0.0), (AGAINST, 16.0)):
         own, expected = methods[name](probe), discovered(probe, kappa, 0.6)

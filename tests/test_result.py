@@ -88,6 +88,8 @@ def test_what_was_measured_of_each_concept_is_in_every_form(result, tmp_path):
     assert found.unnamed == 1
     assert Result((replace(first, q=(0.05, 0.25)), result[1])).unnamed == 0.5
     assert result.unnamed is None
+    nothing = replace(first, concepts=(), stability=(), z=(), q=())
+    assert Result((nothing, nothing)).unnamed == 1
 
 
 def test_a_neuron_none_of_whose_concepts_is_significant_is_flagged():

@@ -13,6 +13,7 @@ from jaxdesc.evaluation.accuracy import NONE, single
 from jaxdesc.evaluation.blocks import Look, best
 from jaxdesc.evaluation.invert import auc
 from jaxdesc.evaluation.probe import Probe
+from jaxdesc.exemplars import distinct
 
 
 class Answer(NamedTuple):
@@ -41,9 +42,8 @@ def discovered(probe: Probe, kappa: float, alpha: float = 0.95, block: int = 512
         alpha: concept sensitivity α.
         block: concepts at a time.
     """
-    rows, places = np.unique(probe.exemplars, return_inverse=True)
-    exemplars = places.reshape(probe.exemplars.shape)
-    arrays = probe.images[rows], exemplars, probe.concepts, probe.base
+    views, rows = distinct(probe.exemplars)
+    arrays = probe.images[views], rows, probe.concepts, probe.base
     found = scoring.discover(*arrays, kappa, alpha, block).without(probe.dead)
     selected = np.split(found.concepts.astype(np.int64), np.cumsum(found.counts)[:-1])
     first = np.array([own[0] if len(own) else NONE for own in selected], np.int64)

@@ -138,6 +138,19 @@ def paired(
     return bootstrap(differences, confidence, resamples, seed)
 
 
+def paired_over_probes(first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> Bounds:
+    """`paired`, each neuron averaged over the probe sets first.
+
+    Args:
+        first: one method's metric, an array [N] a probe set.
+        second: the other method's, of the same neurons on the same probe sets.
+
+    Raises:
+        ValueError: as `paired`.
+    """
+    return paired(np.mean(first, axis=0), np.mean(second, axis=0))
+
+
 def mcnemar(first: Bool[np.ndarray, "neuron"], second: Bool[np.ndarray, "neuron_"]) -> McNemar:
     """McNemar's exact test of two methods' hits on the same neurons (McNemar 1947).
 

@@ -17,8 +17,8 @@ from jaxtyping import Float, Float64
 from jaxdesc.ablation import ablate
 from jaxdesc.config import AblationConfig, Config
 from jaxdesc.evaluation.localisation import localisation
-from jaxdesc.evaluation.metrics import Metrics
-from jaxdesc.evaluation.statistics import Bounds, bootstrap, mcnemar, paired
+from jaxdesc.evaluation.statistics import Bounds, bootstrap, paired
+from jaxdesc.evidence.measured import NAMES, Measured, differences, means
 from jaxdesc.evidence.table import Cell, Table
 from jaxdesc.evidence.world import PROBES, SCENES, SETTING, open_run
 from jaxdesc.images.loader import batches, padded
@@ -36,7 +36,6 @@ FIELDS = (0.35, 0.5, 0.65, 0.8, 224 / 256, 1.0)
 VIEWS = ("centre", ATTENTION, "random", "box")
 WHOLE = "full"
 AGAINST = ("centre", "random", "box", WHOLE)  # what attention's windows are compared with
-METRICS = {"hit": "Hit Rate", "f1": "F1"}
 
 
 @dataclass(frozen=True)
@@ -69,22 +68,6 @@ class Study:
     def images_of(self, cam: str, source: Source) -> int:
         """How many of a probe set's images have their maps of attention compared with the boxes."""
         return min(len(source), self.slow[1]) if cam == "score_cam" else len(source)
-
-
-class _Found(NamedTuple):
-    """One metric of each neuron on each probe set."""
-
-    hit: list[np.ndarray]
-    f1: list[np.ndarray]
-
-    def mean(self, metric: str) -> Float64[np.ndarray, " neuron"]:
-        """Of each neuron, over the probe sets."""
-        mean: np.ndarray = np.mean(getattr(self, metric), axis=0)
-        return mean
-
-    def first(self, count: int) -> "_Found":
-        """On the first probe sets alone."""
-        return _Found(self.hit[:count], self.f1[:count])
 
 
 class _Looks(NamedTuple):
@@ -135,7 +118,7 @@ def setting(study: Study) -> Config:
 
 def window_tables(run: Run, study: Study) -> tuple[Table, Table]:
     """Windows of each size and place; attention's beside the others of its size."""
-    found: dict[tuple[float | None, str, float], _Found] = {
+    found: dict[tuple[float | None, str, float], Measured] = {
         (field, view, kappa): own
         for field in study.fields
         for (view, kappa), own in _measured(run, study.probes, VIEWS, field, study).items()
@@ -144,22 +127,22 @@ def window_tables(run: Run, study: Study) -> tuple[Table, Table]:
     whole = _measured(run, study.probes, (WHOLE,), study.field, study)
     found |= {(None, view, kappa): own for (view, kappa), own in whole.items()}
     rows: list[tuple[Cell, ...]] = [
-        (field, view, kappa, *_means(own), len(study.probes))
+        (field, view, kappa, *means(own), len(study.probes))
         for (field, view, kappa), own in found.items()
     ]
-    differences: list[tuple[Cell, ...]] = []
+    gaps: list[tuple[Cell, ...]] = []
     for field, other, kappa in product(study.fields, AGAINST, study.kappas):
         against = found[None if other == WHOLE else field, other, kappa]
-        compared = _compared(found[field, ATTENTION, kappa], against)
-        differences.append((field, other, kappa, *compared, len(study.probes)))
-    names = tuple(METRICS.values())
+        compared = differences(found[field, ATTENTION, kappa], against)
+        gaps.append((field, other, kappa, *compared, len(study.probes)))
+    names = tuple(NAMES.values())
     compared_by = tuple(f"{name}, attention − view" for name in names)
     return (
         Table("windows", ("field", "view", "kappa", *names, "probe sets"), tuple(rows)),
         Table(
             "window differences",
             ("field", "view", "kappa", *compared_by, "p", "probe sets"),
-            tuple(differences),
+            tuple(gaps),
         ),
     )
 
@@ -170,25 +153,25 @@ def map_tables(run: Run, study: Study) -> tuple[Table, Table, Table]:
     boxes = {cam: _boxes(run, study, cam) for cam in study.cams}
     looks = {cam: _looks(run, study, cam) for cam in study.cams}
     rows: list[tuple[Cell, ...]] = []
-    differences: list[tuple[Cell, ...]] = []
+    gaps: list[tuple[Cell, ...]] = []
     for cam, by_kappa in found.items():
         sets = len(study.probes_of(cam))
         same = np.concatenate(
             [(a == b).all(axis=1) for a, b in zip(boxes[cam], boxes[DEFAULT], strict=False)]
         )
         for kappa, own in by_kappa.items():
-            usual = found[DEFAULT][kappa].first(sets)
-            rows.append((cam, kappa, *_means(own), float(same.mean()), sets))
+            usual = found[DEFAULT][kappa][:sets]
+            rows.append((cam, kappa, *means(own), float(same.mean()), sets))
             if cam != DEFAULT:
-                differences.append((cam, kappa, *_compared(own, usual), sets))
-    names = tuple(METRICS.values())
+                gaps.append((cam, kappa, *differences(own, usual), sets))
+    names = tuple(NAMES.values())
     compared_by = tuple(f"{name}, cam − {DEFAULT}" for name in names)
     return (
         Table("maps", ("cam", "kappa", *names, "same window", "probe sets"), tuple(rows)),
         Table(
             "map differences",
             ("cam", "kappa", *compared_by, "p", "probe sets"),
-            tuple(differences),
+            tuple(gaps),
         ),
         _localised(looks),
     )
@@ -196,25 +179,22 @@ def map_tables(run: Run, study: Study) -> tuple[Table, Table, Table]:
 
 def _measured(
     run: Run, probes: Sequence[str], views: tuple[str, ...], field: float, study: Study
-) -> dict[tuple[str, float], _Found]:
+) -> Mapping[tuple[str, float], Measured]:
     """Each view's metrics at each κ; all views of a probe set are cut in one pass."""
     own = replace(run.config.crop, view=views[0], field=field)
     options = AblationConfig(views=views, kappas=study.kappas, probes=tuple(probes))
     config = replace(run.config, crop=own, ablation=options)
-    found: dict[tuple[str, float], list[Metrics]] = {}
+    found: dict[tuple[str, float], list[Mapping[str, np.ndarray]]] = {}
     for cell in ablate(replace(run, config=config), open_source, load_vocabulary):
-        found.setdefault((cell.view, cell.kappa), []).append(cell.metrics)
-    return {
-        key: _Found(*([one.values[metric] for one in each] for metric in METRICS))
-        for key, each in found.items()
-    }
+        found.setdefault((cell.view, cell.kappa), []).append(cell.metrics.values)
+    return found
 
 
 def _with_cam(run: Run, cam: str) -> Run:
     return replace(run, config=replace(run.config, crop=replace(run.config.crop, cam=cam)))
 
 
-def _of_cam(run: Run, study: Study, cam: str) -> dict[float, _Found]:
+def _of_cam(run: Run, study: Study, cam: str) -> dict[float, Measured]:
     views, probes = (ATTENTION,), study.probes_of(cam)
     found = _measured(_with_cam(run, cam), probes, views, study.field, study)
     return {kappa: own for (_, kappa), own in found.items()}
@@ -234,18 +214,6 @@ def _boxes(run: Run, study: Study, cam: str) -> list[Float[np.ndarray, "image 4"
         name = describe(_on(_with_cam(run, cam), probe)).fingerprints["activate"]
         found.append(Artifact(run.store.root.at(name), {}).read("boxes"))
     return found
-
-
-def _means(found: _Found) -> tuple[Bounds, ...]:
-    """Each metric with its interval over the neurons."""
-    return tuple(bootstrap(found.mean(metric)) for metric in METRICS)
-
-
-def _compared(first: _Found, second: _Found) -> tuple[Cell, ...]:
-    """Each metric's difference, and McNemar's p of the first probe set's hits."""
-    differences = [paired(first.mean(metric), second.mean(metric)) for metric in METRICS]
-    hits = [found.hit[0].astype(bool) for found in (first, second)]
-    return (*differences, mcnemar(*hits).p)
 
 
 def _looks(run: Run, study: Study, cam: str) -> list[_Looks]:

@@ -21,23 +21,24 @@ from jaxdesc.evaluation import metrics
 from jaxdesc.evaluation.accuracy import Accuracy, accuracy
 from jaxdesc.evaluation.faithfulness import by_similarity, by_truth
 from jaxdesc.evaluation.methods import METHODS, discovered
-from jaxdesc.evaluation.null import LEVEL, null, random_sets, significance
+from jaxdesc.evaluation.null import LEVEL, Significance, null, random_sets, significance
 from jaxdesc.evaluation.planted import Planted, Recipe, plant
 from jaxdesc.evaluation.probe import Probe
 from jaxdesc.evaluation.stability import stability
 from jaxdesc.evaluation.statistics import bootstrap, clopper_pearson, mcnemar, paired, wilson
+from jaxdesc.evidence.measured import NAMES, differences, means
 from jaxdesc.evidence.table import Cell, Table
 from jaxdesc.evidence.world import PROBES, SCENES, SETTING, open_run, scenes_of, shown
+from jaxdesc.exemplars import distinct
 from jaxdesc.images.sources import open_source
 from jaxdesc.models.encoder import ClipEncoder, load_clip
 from jaxdesc.models.target import Target, load_target
 from jaxdesc.pipeline import probe_pass
 from jaxdesc.scenes import captions
+from jaxdesc.scenes.world import CLASSES
 from jaxdesc.scoring import Selection
 from jaxdesc.stages.run import Run
 from jaxdesc.sweep import Grid, sweep_probes
-
-NAMES = {"hit": "Hit Rate", "f1": "F1"}
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def tables(
     planted = _plant(study)
     with run.store.held():
         passes = {view: list(_passes(run, study, view)) for view in study.views}
-        probes = [own for own, _ in passes[study.views[-1]]]
+        probes = passes[study.views[-1]]
         known = [*_planted_layers(study, planted), *_class_layers(run, passes)]
         return (
             kappa_table(run, study),
@@ -138,33 +139,14 @@ def kappa_table(run: Run, study: Study) -> Table:
     rows = []
     for (view, count, kappa), own in found.items():
         cosine, most = found[view, count, 0.0], found[view, max(study.exemplars), kappa]
-        rows.append((view, count, kappa, *_means(own), *_gap(own, cosine), *_gap(own, most)))
-    differences = [
+        compared = *differences(own, cosine), *differences(own, most)
+        rows.append((view, count, kappa, *means(own), *compared))
+    gaps = [
         text
         for other in ("cosine", "most exemplars")
         for text in (*(f"{name} − {other}" for name in NAMES.values()), f"p, {other}")
     ]
-    return Table(
-        "kappa", ("view", "exemplars", "kappa", *NAMES.values(), *differences), tuple(rows)
-    )
-
-
-def _means(own: Sequence[Mapping[str, np.ndarray]]) -> list[Cell]:
-    """Each metric, of each neuron averaged over the probe sets first."""
-    return [bootstrap(np.mean([values[kind] for values in own], axis=0)) for kind in NAMES]
-
-
-def _gap(
-    own: Sequence[Mapping[str, np.ndarray]], other: Sequence[Mapping[str, np.ndarray]]
-) -> list[Cell]:
-    """Each metric's difference, and McNemar's p of the first probe set; nothing to itself."""
-    if own is other:
-        return [None] * (len(NAMES) + 1)
-    gaps: list[Cell] = [
-        paired(*(np.mean([values[kind] for values in side], axis=0) for side in (own, other)))
-        for kind in NAMES
-    ]
-    return [*gaps, mcnemar(own[0]["hit"] > 0, other[0]["hit"] > 0).p]
+    return Table("kappa", ("view", "exemplars", "kappa", *NAMES.values(), *gaps), tuple(rows))
 
 
 # Planted features.
@@ -249,12 +231,11 @@ class Layer(NamedTuple):
 
 
 class _Judged(NamedTuple):
-    """What was found of a layer: of each selected concept, and of each neuron."""
+    """What was found of each selected concept of a layer."""
 
     stability: np.ndarray
     q: np.ndarray
     right: np.ndarray
-    named: np.ndarray
 
 
 def _planted_layers(study: Study, planted: Mapping[float, Sequence[Planted]]) -> Iterator[Layer]:
@@ -266,16 +247,15 @@ def _planted_layers(study: Study, planted: Mapping[float, Sequence[Planted]]) ->
         yield Layer("planted", *arrays, *texts, layer.lenient, named)
 
 
-def _class_layers(
-    run: Run, passes: Mapping[str, Sequence[tuple[Probe, Selection]]]
-) -> Iterator[Layer]:
+def _class_layers(run: Run, passes: Mapping[str, Sequence[Probe]]) -> Iterator[Layer]:
     texts = [text.lower() for text in run.inputs.vocabulary.concepts]
     names = [[name.lower() for name in own] for own in run.names]
     right = np.array([[text in own for text in texts] for own in names])
-    every = [name for own in names for name in own]
-    named = np.array([any(name in text for name in every) for text in texts])
+    # Not names alone: "animal" is right for a cat, and "red cat" nearly.
+    about = {phrase.text for phrase in captions.phrases() if 0 < len(phrase.kinds) < len(CLASSES)}
+    named = np.array([text in about for text in run.inputs.vocabulary.concepts])
     for view, each in passes.items():
-        for probe, _ in each:
+        for probe in each:
             arrays = _pool(probe.images, probe.exemplars)
             yield Layer(f"classes, {view}", *arrays, probe.concepts, probe.base, right, named)
 
@@ -284,8 +264,8 @@ def _pool(
     images: np.ndarray, exemplars: Int32[np.ndarray, "neuron exemplar"]
 ) -> tuple[np.ndarray, Int32[np.ndarray, "neuron exemplar"]]:
     """The distinct exemplar views, and the exemplars as rows of them."""
-    rows, places = np.unique(exemplars, return_inverse=True)
-    return images[rows], places.reshape(exemplars.shape).astype(np.int32)
+    views, rows = distinct(exemplars)
+    return images[views], rows
 
 
 def certainty_tables(study: Study, layers: Sequence[Layer]) -> tuple[Table, Table]:
@@ -299,11 +279,12 @@ def certainty_tables(study: Study, layers: Sequence[Layer]) -> tuple[Table, Tabl
     for kind in kinds:
         own = [layer for layer in layers if layer.kind == kind]
         rows += _certain_rows(kind, [_judge(layer, study) for layer in own])
-        shuffled = [_judge(_shuffled(layer, seed), study) for seed, layer in enumerate(own)]
-        without = [_judge(_without(layer), study) for layer in own]
-        for what, found in (("shuffled", shuffled), ("taken out", without)):
-            named = np.concatenate([one.named for one in found])
-            layers_named = sum(bool(one.named.any()) for one in found)
+        shuffled = [_shuffled(layer, seed) for seed, layer in enumerate(own)]
+        without = [_without(layer) for layer in own]
+        for what, layers_of in (("shuffled", shuffled), ("taken out", without)):
+            found = [_significant(layer, study)[1].named for layer in layers_of]
+            named = np.concatenate(found)
+            layers_named = sum(bool(one.any()) for one in found)
             nothing.append(
                 (
                     *(kind, what, len(named), wilson(int(named.sum()), len(named))),
@@ -338,16 +319,21 @@ def _certain_rows(kind: str, found: Sequence[_Judged]) -> list[tuple[Cell, ...]]
     ]
 
 
-def _judge(layer: Layer, study: Study) -> _Judged:
+def _significant(layer: Layer, study: Study) -> tuple[Selection, Significance]:
     arrays = layer.images, layer.exemplars, layer.concepts, layer.base
     asked, count = (study.kappa, study.alpha), layer.exemplars.shape[1]
     found = scoring.discover(*arrays, *asked)
     texts = layer.concepts, layer.base
     chance = null(layer.images, *texts, *asked, count, sets=study.sets, seed=1)
-    judged = significance(chance, found)
+    return found, significance(chance, found)
+
+
+def _judge(layer: Layer, study: Study) -> _Judged:
+    found, judged = _significant(layer, study)
+    arrays = layer.images, layer.exemplars, layer.concepts, layer.base
     owners = np.repeat(np.arange(len(found.counts)), found.counts)
-    kept = stability(*arrays, *asked, found).selected
-    return _Judged(kept, judged.q, layer.right[owners, found.concepts], judged.named)
+    kept = stability(*arrays, study.kappa, study.alpha, found).selected
+    return _Judged(kept, judged.q, layer.right[owners, found.concepts])
 
 
 def _shuffled(layer: Layer, seed: int) -> Layer:
@@ -367,7 +353,7 @@ def _without(layer: Layer) -> Layer:
 # Every method on scenes.
 
 
-def _passes(run: Run, study: Study, view: str) -> Iterator[tuple[Probe, Selection]]:
+def _passes(run: Run, study: Study, view: str) -> Iterator[Probe]:
     for images in study.probes:
         config = replace(
             run.config,
@@ -390,7 +376,7 @@ def rivals_table(run: Run, probes: Sequence[Probe]) -> Table:
         ]
         for name, method in methods_of(run.config.score).items()
     }
-    rows = [(name, *_means(own), *_gap(own, found[AGAINST])) for name, own in found.items()]
+    rows = [(name, *means(own), *differences(own, found[AGAINST])) for name, own in found.items()]
     gaps = (f"{name} − {AGAINST}" for name in NAMES.values())
     return Table("rivals", ("method", *NAMES.values(), *gaps, "p"), tuple(rows))
 

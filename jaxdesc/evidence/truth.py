@@ -10,6 +10,7 @@ are none of the neuron's exemplars.
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +22,14 @@ from jaxdesc.ablation import ablate
 from jaxdesc.config import AblationConfig, Config
 from jaxdesc.evaluation.contrast import contrast
 from jaxdesc.evaluation.ranks import auc
-from jaxdesc.evaluation.statistics import Bounds, bootstrap, mcnemar, paired, wilson
+from jaxdesc.evaluation.statistics import (
+    Bounds,
+    bootstrap,
+    mcnemar,
+    paired,
+    paired_over_probes,
+    wilson,
+)
 from jaxdesc.evidence.table import Cell, Table
 from jaxdesc.evidence.world import PROBES, SETTING, open_run, scenes_of, shown
 from jaxdesc.images.sources import open_source
@@ -155,7 +163,7 @@ def _differences(
 ) -> Iterator[Cell]:
     for pair in DIFFERENCES:
         one, other = (hits[view, kappa] for view in pair)
-        yield paired(np.mean(one, axis=0)[own], np.mean(other, axis=0)[own])
+        yield paired_over_probes(*([values[own] for values in side] for side in (one, other)))
         yield mcnemar(one[0][own] > 0, other[0][own] > 0).p
 
 
@@ -221,8 +229,10 @@ def hidden(
         at_random = drawn.choice(some, len(found))
         labels |= {(view, layer, RANDOM): at_random for view in HIDDEN_VIEWS}
     fresh = trial.activations(target, labels)
+    pixels = _squashed(target, trial.scenes)
+    values = {layer: _activations(target, pixels, layer) for layer in layers}
     tried = {
-        (view, layer, how): trial.tried(target, layer, own, chosen[view, layer], fresh)
+        (view, layer, how): trial.tried(layer, own, chosen[view, layer], fresh, values[layer])
         for (view, layer, how), own in labels.items()
     }
     return _hidden_tables(tried, layers)
@@ -240,6 +250,16 @@ class _Trial:
 
     probe: str
     count: int
+
+    @cached_property
+    def scenes(self) -> list[Scene]:
+        """All of the probe set."""
+        return scenes_of(self.probe)
+
+    @cached_property
+    def true(self) -> Bool[np.ndarray, "scene phrase"]:
+        """What each of them shows."""
+        return shown(self.scenes)
 
     def activations(
         self, target: Target, labels: Mapping[tuple[str, str, str], np.ndarray]
@@ -267,24 +287,21 @@ class _Trial:
 
     def tried(
         self,
-        target: Target,
         layer: str,
         label: Int[np.ndarray, " neuron"],
         exemplars: Int[np.ndarray, "neuron exemplar"],
-        fresh: Mapping[tuple[str, int], Float[np.ndarray, "2 pair neuron_"]],
+        fresh: Mapping[tuple[str, int], Float[np.ndarray, "2 pair _"]],
+        values: Float[np.ndarray, "scene _"],
     ) -> _Tried:
-        """Try each neuron of a layer on its label."""
-        scenes = scenes_of(self.probe)
-        true = shown(scenes)
-        values = _activations(target, _squashed(target, scenes), layer)
+        """Try each neuron of a layer on its label, by its activations on pairs and on scenes."""
         measured = np.full((4, len(label)), np.nan)
         for neuron, phrase in enumerate(label.tolist()):
             if phrase == NONE:
                 continue
             own = contrast(*fresh[layer, phrase][:, :, [neuron]])
-            kept = np.ones(len(scenes), bool)
+            kept = np.ones(len(self.scenes), bool)
             kept[exemplars[neuron]] = False
-            others = auc(values[kept][:, [neuron]], true[kept][:, [phrase]])
+            others = auc(values[kept][:, [neuron]], self.true[kept][:, [phrase]])
             measured[:, neuron] = own.auc[0], own.auc_low[0], own.smd[0], others[0, 0]
         return _Tried(label, *measured)
 

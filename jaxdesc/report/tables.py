@@ -13,7 +13,7 @@ from tabulate import tabulate
 from jaxdesc.ablation import Cell
 from jaxdesc.errors import InputError, printable
 from jaxdesc.evaluation.metrics import Estimate, Metrics
-from jaxdesc.evaluation.statistics import Bounds, interval, mcnemar, over_probes, paired
+from jaxdesc.evaluation.statistics import Bounds, interval, mcnemar, over_probes, paired_over_probes
 from jaxdesc.result import write_whole
 from jaxdesc.store import read_file
 
@@ -123,14 +123,12 @@ def _wanted(cells: Sequence[Cell]) -> Iterator[tuple[str, str, _Condition, _Cond
 def _gap(ours: list[Cell], theirs: list[Cell]) -> tuple[dict[str, Bounds], float | None]:
     """The same neurons on the same probe sets, the first of which comes first."""
     pairs = [(a.metrics.values, b.metrics.values) for a, b in zip(ours, theirs, strict=True)]
+    first, second = zip(*pairs, strict=True)
     bounds = {
-        kind: paired(
-            *(np.mean([own[kind] for own in side], axis=0) for side in zip(*pairs, strict=True))
-        )
-        for kind in ours[0].metrics.values
+        kind: paired_over_probes(*([own[kind] for own in side] for side in (first, second)))
+        for kind in first[0]
     }
-    first, second = pairs[0]
-    p = mcnemar(first["hit"] > 0, second["hit"] > 0).p if "hit" in bounds else None
+    p = mcnemar(*(side[0]["hit"] > 0 for side in (first, second))).p if "hit" in bounds else None
     return bounds, p
 
 

@@ -22,7 +22,16 @@ from jaxdesc.models.resnet import ResNet, ResNetConfig
 from jaxdesc.scenes import NETWORKS, target
 from jaxdesc.scenes.target import PREPROCESS, SIZE, WHOLE
 from jaxdesc.scenes.training import Batch, Schedule, cut, fit, render_split
-from jaxdesc.scenes.world import BACKGROUNDS, CLASSES, COLOURS, CONTEXTS, PATTERNS, Box, Scene
+from jaxdesc.scenes.world import (
+    BACKGROUNDS,
+    CLASSES,
+    COLOURS,
+    CONTEXTS,
+    PATTERNS,
+    Box,
+    Scene,
+    inside,
+)
 
 # The names of each logit by the kind of its attribute, in the order of the logits.
 ATTRIBUTES: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -101,15 +110,8 @@ def present(scene: Scene, window: Box = WHOLE) -> Bool[np.ndarray, " attribute"]
     for kind, index in zip(("class", "colour", "pattern", "background"), own, strict=True):
         found[kind][index] = True
     for thing, box in scene.contexts:
-        found["context"][thing] |= _inside(box, window) >= 0.5
+        found["context"][thing] |= inside(box, window) >= 0.5
     return np.concatenate(list(found.values()))
-
-
-def _inside(box: Box, window: Box) -> float:
-    """Share of a box that lies in a window."""
-    wide = min(box[2], window[2]) - max(box[0], window[0])
-    high = min(box[3], window[3]) - max(box[1], window[1])
-    return max(wide, 0.0) * max(high, 0.0) / ((box[2] - box[0]) * (box[3] - box[1]))
 
 
 def _loss(model: Any, batch: Any, progress: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:

@@ -12,7 +12,17 @@ from functools import cache
 import numpy as np
 from jaxtyping import Bool, Int
 
-from jaxdesc.scenes.world import BACKGROUNDS, CLASSES, COLOURS, CONTEXTS, HEIGHT, PATTERNS, Scene
+from jaxdesc.scenes.world import (
+    BACKGROUNDS,
+    CLASSES,
+    COLOURS,
+    CONTEXTS,
+    HEIGHT,
+    PATTERNS,
+    Box,
+    Scene,
+    inside,
+)
 
 HYPERNYMS: dict[str, tuple[str, ...]] = {
     "animal": ("fish", "cat", "rabbit", "butterfly"),
@@ -190,9 +200,7 @@ def seen_through(
     return visible, shares
 
 
-def _inside(box: tuple[float, float, float, float], window: np.ndarray) -> float:
-    """Share of a box (left, top, right, bottom) that lies in a window (top, left, side)."""
+def _inside(box: Box, window: Int[np.ndarray, "3"]) -> float:
+    """Share of a box that lies in a window (top, left, side) and in its scene."""
     top, left, side = (float(v) for v in window)
-    wide = min(box[2], left + side) - max(box[0], left)
-    high = min(box[3], min(top + side, HEIGHT)) - max(box[1], top)
-    return max(wide, 0.0) * max(high, 0.0) / ((box[2] - box[0]) * (box[3] - box[1]))
+    return inside(box, (left, top, left + side, min(top + side, HEIGHT)))

@@ -86,6 +86,13 @@ _CONTEXT_SHAPES = tuple(CONTEXTS)
 Box = tuple[float, float, float, float]
 
 
+def inside(box: Box, window: Box) -> float:
+    """Share of a box that lies in a window, both (left, top, right, bottom)."""
+    wide = min(box[2], window[2]) - max(box[0], window[0])
+    high = min(box[3], window[3]) - max(box[1], window[1])
+    return max(wide, 0.0) * max(high, 0.0) / ((box[2] - box[0]) * (box[3] - box[1]))
+
+
 @dataclass(frozen=True)
 class Scene:
     """One rendered scene and its truth.

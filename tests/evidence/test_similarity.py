@@ -10,6 +10,7 @@ from jaxdesc.evaluation.faithfulness import auprc
 from jaxdesc.evaluation.methods import METHODS, discovered
 from jaxdesc.evaluation.planted import Recipe, plant
 from jaxdesc.evaluation.statistics import bootstrap, mcnemar, paired, wilson
+from jaxdesc.evidence import similarity
 from jaxdesc.evidence.similarity import Study, setting, tables
 from jaxdesc.evidence.world import open_run, scenes_of, shown
 from jaxdesc.images.sources import open_source
@@ -122,6 +123,16 @@ def test_certainty_and_false_discoveries(found):
     assert len(nothing.rows) == 6
 
 
+def test_what_is_taken_out_is_all_that_tells_the_class(folder, networks):
+    run = open_run(folder, setting(STUDY), *networks)
+    probe = probe_pass(run)
+    (layer,) = similarity._class_layers(run, {"centre": [probe]})
+    left = set(np.array(run.inputs.vocabulary.concepts)[~layer.named])
+    assert not left & {"cat", "kitten", "animal", "red cat", "cat on grass", "cat near a bush"}
+    assert {"red", "striped", "grass", "bush"} <= left
+    assert not layer.right[:, ~layer.named].any()
+
+
 def test_rivals_are_compared_with_the_papers_method(found):
     table = found["rivals"]
     assert len(table.rows) == 8
@@ -143,7 +154,7 @@ def test_faithfulness_is_that_of_each_scene_s_truth(found, folder, networks):
             crop=replace(run.config.crop, view="attention"),
         )
         own = replace(run, config=config, inputs=replace(run.inputs, source=open_source(images)))
-        probe, _ = probe_pass(own)
+        probe = probe_pass(own)
         texts = [phrase.text for phrase in captions.phrases()]
         true = shown(scenes_of(images))
         for neuron, concept in enumerate(METHODS["cos_cubed"](probe).concepts.tolist()):

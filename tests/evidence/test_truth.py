@@ -9,7 +9,7 @@ from jaxdesc.evaluation.statistics import Bounds
 from jaxdesc.evidence import truth
 from jaxdesc.evidence.table import Table
 from jaxdesc.evidence.truth import LOGITS, NAMED, NONE, RANDOM, _Trial, _Tried
-from jaxdesc.evidence.world import SETTING, scenes_of
+from jaxdesc.evidence.world import SETTING
 from jaxdesc.scenes import captions
 from jaxdesc.scenes.attributes import KINDS, NAMES
 
@@ -96,10 +96,11 @@ def test_a_label_is_tried_on_images_that_did_not_choose_it():
     exemplars = np.concatenate([exemplars, np.zeros((29, 2), int)])
     fresh = trial.activations(target, {("full", LOGITS, NAMED): label})
     assert set(fresh) == {(LOGITS, 3), (LOGITS, 40)}
-    found = trial.tried(target, LOGITS, label, exemplars, fresh)
+    values = truth._activations(target, truth._squashed(target, trial.scenes), LOGITS)
+    found = trial.tried(LOGITS, label, exemplars, fresh, values)
     assert np.isnan(found.auc[1])
     assert not found.right[1]
-    scenes = scenes_of(trial.probe)
+    scenes = trial.scenes
     for neuron in (0, 2):
         name = captions.phrases()[label[neuron]]
         kept = [i for i in range(len(scenes)) if i not in exemplars[neuron]]

@@ -82,11 +82,12 @@ def test_differences_are_paired_over_neurons_each_averaged_over_the_probe_sets()
 
 
 def test_mcnemars_p_is_of_the_first_probe_set():
+    # The first that was measured, not the first by name.
     ours, theirs = [(1.0,) * 6, (0.0,) * 6], (0.0,) * 6
     flat = (0.5,) * 6
     cells = [
         cell(view, 0.0, probe, hit, flat)
-        for probe, own in zip("ab", ours, strict=True)
+        for probe, own in zip("ba", ours, strict=True)
         for view, hit in (("centre", theirs), ("attention", own))
     ]
     (gap,) = tables.gaps(cells)
