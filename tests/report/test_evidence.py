@@ -51,6 +51,9 @@ def test_what_an_interval_says():
     assert evidence.verdict(Bounds(-0.1, -0.2, -0.01)) == "worse"
     assert evidence.verdict(Bounds(0.1, 0.0, 0.2)) == "no difference can be told"
     assert evidence.verdict(Bounds(-0.1, -0.2, 0.0)) == "no difference can be told"
+    # An end that is zero but for the order in which it was summed.
+    assert evidence.verdict(Bounds(0.1, 2e-18, 0.2)) == "no difference can be told"
+    assert evidence.verdict(Bounds(-0.1, -0.2, -2e-18)) == "no difference can be told"
 
 
 def test_verdicts_stand_together():
