@@ -68,7 +68,8 @@ def test_what_is_materialised_is_computed_once():
 
 
 @pytest.mark.parametrize(
-    ("count", "piece"), [(1, 1), (3, 3), (4, 4), (5, 5), (8, 4), (10, 5), (11, 4), (50, 5)]
+    ("count", "piece"),
+    [(1, 1), (3, 3), (4, 4), (5, 5), (8, 4), (10, 5), (11, 4), (13, 13), (17, 3), (50, 5)],
 )
 @pytest.mark.parametrize("backend", ["cpu", "gpu"])
 def test_pieces_are_the_whole(count, piece, backend, monkeypatch):
@@ -81,7 +82,7 @@ def test_pieces_are_the_whole(count, piece, backend, monkeypatch):
         sizes.append(len(one))
         return {"sum": one.sum(axis=(1, 2)), "other": other + one[:, 0, 0]}
 
-    piecewise = jax.jit(lambda rows, other: in_pieces(both, None, (rows, other)))
+    piecewise = jax.jit(lambda rows, other: in_pieces(both, None, (rows, other), 4))
     found = piecewise(rows, rows[:, 1, 1])
     np.testing.assert_array_equal(found["sum"], rows.sum(axis=(1, 2)))
     np.testing.assert_array_equal(found["other"], rows[:, 1, 1] + rows[:, 0, 0])

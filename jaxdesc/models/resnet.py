@@ -8,6 +8,7 @@ on one side only, and shift every feature map.
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -17,7 +18,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from jaxdesc.compiler import materialised
+from jaxdesc.compiler import PIECE, in_pieces, materialised
 from jaxdesc.errors import InputError, shown
 from jaxdesc.models.precision import float32_products
 from jaxdesc.models.settings import LARGEST, MOST_LAYERS, POSITIVE, Setting, misfits, one_of, only
@@ -317,6 +318,14 @@ class ResNet(nnx.Module):
         uniform = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
         self.fc = nnx.Linear(inputs, config.num_classes, kernel_init=uniform, rngs=rngs)
 
+    def stem(
+        self, pixels: Float[Array, "batch height width 3"]
+    ) -> Float[Array, "batch h w channels"]:
+        """Return what the first stage takes: a 7 × 7 convolution and the largest of 3 × 3 cells."""
+        x = jax.nn.relu(self.conv1(jnp.asarray(pixels, self.conv1.conv.kernel.dtype)))
+        pooled: Array = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+        return pooled
+
     @float32_products
     def trunk(
         self, pixels: Float[Array, "batch height width 3"]
@@ -331,9 +340,7 @@ class ResNet(nnx.Module):
             The feature maps after the last ReLU, at 1/32 of the image's resolution (rounded up),
             and `layer1` … `layer4`: each stage's output after its last ReLU.
         """
-        x = jax.nn.relu(self.conv1(jnp.asarray(pixels, self.conv1.conv.kernel.dtype)))
-        x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
-        taps = {}
+        x, taps = self.stem(pixels), {}
         for stage in STAGES:
             for block in getattr(self, stage):
                 x = block(x)
@@ -398,6 +405,34 @@ def with_winograd(model: ResNet) -> ResNet:
         if isinstance(unit, ConvNorm) and _suits_winograd(unit.conv):
             unit.conv = WinogradConvolution(unit.conv.kernel[...], unit.conv.bias[...])
     return quick
+
+
+@float32_products
+def trunk_in_pieces(
+    model: ResNet, pixels: Float[Array, "batch height width 3"], size: int = PIECE
+) -> tuple[Float[Array, "batch h w channels"], dict[str, Float[Array, "batch _ _ _"]]]:
+    """Return `model.trunk(pixels)`, on a CPU each stage for fewer images at a time than the next.
+
+    An image's maps are half as large as in the stage before and its weights more: twice as many
+    images fill the caches alike, and the weights are read half as often.
+
+    Args:
+        model: without BatchNorm.
+        pixels: as `ResNet.trunk` takes them.
+        size: images at a time in the last stage.
+    """
+
+    def stage(index: int, model: ResNet, x: Array) -> tuple[Array, dict[str, Array]]:
+        if index == 0:
+            x, taps = model.stem(x), {}
+        else:
+            fewer = max(1, size >> (len(STAGES) - index))
+            x, taps = in_pieces(partial(stage, index - 1), model, x, fewer)
+        for block in getattr(model, STAGES[index]):
+            x = block(x)
+        return x, taps | {STAGES[index]: x}
+
+    return in_pieces(partial(stage, len(STAGES) - 1), model, pixels, size)
 
 
 def _suits_winograd(convolution: nnx.Conv) -> bool:

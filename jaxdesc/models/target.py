@@ -23,7 +23,7 @@ from jaxdesc.models.checkpoint import parsed, read_config
 from jaxdesc.models.formats import read_folded_resnet
 from jaxdesc.models.precision import cast, check_precision
 from jaxdesc.models.preprocessor import convnext_preprocess
-from jaxdesc.models.resnet import with_winograd
+from jaxdesc.models.resnet import trunk_in_pieces, with_winograd
 from jaxdesc.models.source import locate
 from jaxdesc.saliency import DEFAULT, METHODS, check_linear, maps_and_logits
 
@@ -281,7 +281,7 @@ def load_target(source: str, *, revision: str | None = None, precision: str = "f
     graph, params = nnx.split(model)
 
     def trunk(params: Any, pixels: Array) -> tuple[Array, dict[str, Array]]:
-        return nnx.merge(graph, params).trunk(pixels)
+        return trunk_in_pieces(nnx.merge(graph, params), pixels)
 
     def head(params: Any, feature_maps: Array) -> Array:
         return nnx.merge(graph, params).head(feature_maps)

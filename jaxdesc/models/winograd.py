@@ -5,8 +5,6 @@ makes a tile of 2 × 2 outputs from 16 products a channel instead of 36. Its fac
 ½, so that it rounds no worse than the convolution itself; larger tiles save more and round worse.
 """
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -23,9 +21,6 @@ SIDE = TILE + 2
 BT = ((1, 0, -1, 0), (0, 1, 1, 0), (0, -1, 1, 0), (0, 1, 0, -1))
 G = ((1, 0, 0), (0.5, 0.5, 0.5), (0.5, -0.5, 0.5), (0, 0, 1))
 AT = ((1, 1, 1, 0), (0, 1, -1, -1))
-
-# With fewer tiles the 16 products are one operation: each alone is too small for two cores.
-ONE_PRODUCT = 512
 
 
 class WinogradConvolution(nnx.Module):
@@ -66,11 +61,9 @@ def convolve(
     down, across = -(-height // TILE), -(-width // TILE)
     missing = ((1, down * TILE + 1 - height), (1, across * TILE + 1 - width))
     tiles = _input_tiles(jnp.pad(x, ((0, 0), *missing, (0, 0))), down, across)
-    products = _products(tiles, kernel)
-    rows = [
-        [materialised(_combined(own, [line[j] for line in products])) for j in range(SIDE)]
-        for own in AT
-    ]
+    # One operation: each of the 16 alone may be too small for several cores.
+    products = contraction("ijtc,ijcd->ijtd", tiles, kernel)
+    rows = [[materialised(_combined(own, list(products[:, j]))) for j in range(SIDE)] for own in AT]
     shape = batch, down, 1, across, 1, kernel.shape[-1]
     outputs = [
         jnp.concatenate([materialised(_combined(own, row)).reshape(shape) for own in AT], axis=4)
@@ -80,8 +73,8 @@ def convolve(
     return whole[:, :height, :width]
 
 
-def _input_tiles(x: Array, down: int, across: int) -> list[list[Array]]:
-    """Bᵀ d B of all tiles: 4 × 4 arrays [tile, channel]."""
+def _input_tiles(x: Array, down: int, across: int) -> Float[Array, "4 4 tile inputs"]:
+    """Bᵀ d B of all tiles."""
     batch, *_, channels = x.shape
 
     def strided(i: int, j: int) -> Array:
@@ -90,19 +83,8 @@ def _input_tiles(x: Array, down: int, across: int) -> list[list[Array]]:
 
     pixels = [[strided(i, j) for j in range(SIDE)] for i in range(SIDE)]
     lines = [[_combined(own, [row[j] for row in pixels]) for j in range(SIDE)] for own in BT]
-    return [[_combined(own, line).reshape(-1, channels) for own in BT] for line in lines]
-
-
-def _products(tiles: list[list[Array]], kernel: Array) -> list[list[Array]]:
-    """Each of the 16 arrays by its own matrix of the kernel."""
-    if len(tiles[0][0]) >= ONE_PRODUCT:
-        multiply = partial(contraction, "tc,cd->td")
-        return [
-            [multiply(tile, own) for tile, own in zip(*both, strict=True)]
-            for both in zip(tiles, kernel, strict=True)
-        ]
-    whole = contraction("ijtc,ijcd->ijtd", jnp.stack([jnp.stack(line) for line in tiles]), kernel)
-    return [list(line) for line in whole]
+    found = [[_combined(own, line).reshape(-1, channels) for own in BT] for line in lines]
+    return jnp.stack([jnp.stack(line) for line in found])
 
 
 def _combined(factors: tuple[float, ...], arrays: list[Array]) -> Array:

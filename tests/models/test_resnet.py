@@ -1,4 +1,5 @@
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from jaxdesc.models.resnet import (
     ResNet,
     ResNetConfig,
     fold_batch_norm,
+    trunk_in_pieces,
 )
 from tests.models.torch_checkpoints import (
     channels_first,
@@ -114,6 +116,28 @@ def test_other_depths_equal_torch(rng, block, layers):
 def test_other_sizes_than_the_architecture_s_equal_torch(tmp_path, rng):
     reference, model = small_pair(tmp_path)
     agree(model, reference, rng.normal(size=(2, 40, 32, 3)).astype(np.float32), 1e-5)
+
+
+@pytest.mark.parametrize(("block", "count"), [("bottleneck", 11), ("basic", 16), ("basic", 1)])
+@pytest.mark.parametrize("shape", [(64, 64), (50, 65), (9, 7)])
+def test_stages_in_pieces_are_the_trunk(block, count, shape, tmp_path, rng):
+    _, model = small_pair(tmp_path, block)
+    model = fold_batch_norm(model)
+    pixels = jnp.asarray(rng.normal(size=(count, *shape, 3)).astype(np.float32))
+    whole, whole_taps = nnx.jit(lambda model, x: model.trunk(x))(model, pixels)
+    maps, taps = nnx.jit(lambda model, x: trunk_in_pieces(model, x, 8))(model, pixels)
+    assert relative_error(maps, whole) < 1e-6
+    errors = {name: relative_error(taps[name], whole_taps[name]) for name in STAGES}
+    assert max(errors.values()) < 1e-6, errors
+
+
+def test_earlier_stages_take_fewer_images_at_a_time(tmp_path):
+    _, model = small_pair(tmp_path)
+    program = str(
+        jax.make_jaxpr(partial(trunk_in_pieces, fold_batch_norm(model)))(jnp.ones((32, 64, 64, 3)))
+    )
+    for images, side in ((2, 16), (4, 8), (8, 4), (16, 2)):
+        assert f"f32[{images},{side},{side}," in program
 
 
 def test_folding_leaves_no_statistics_and_its_argument_alone(tmp_path):
