@@ -138,12 +138,14 @@ class Found:
         self.pieces.append(piece)
         self.size += len(piece.neurons)
         if self.size > 2 * self.least:
-            self._join()
+            self._drop()
 
     def finish(self) -> None:
         """Drop all pairs that what has been seen so far excludes."""
         self.engine.raise_floor(self.largest)
-        self._join()
+        self._drop()
+        parts = zip(*self.pieces, strict=True)
+        self.pieces = [Pairs(*(np.concatenate(part, axis=-1) for part in parts))]
 
     def of_count(self, count: int) -> Pairs:
         """Those that are left for a number of exemplars, once it is finished."""
@@ -155,10 +157,10 @@ class Found:
         own, (pairs,) = self.engine.counts == count, self.pieces
         return pairs if own.all() else pairs.where(self._reaching(pairs, own))
 
-    def _join(self) -> None:
-        parts = zip(*self.pieces, strict=True)
-        kept = self._above(Pairs(*(np.concatenate(part, axis=-1) for part in parts)))
-        self.pieces, self.size = [kept], len(kept.neurons)
+    def _drop(self) -> None:
+        # Piece by piece, as each fits a cache.
+        self.pieces = [self._above(piece) for piece in self.pieces]
+        self.size = sum(len(piece.neurons) for piece in self.pieces)
         self.least = max(self.least, self.size)
 
     def _above(self, pairs: Pairs) -> Pairs:

@@ -187,24 +187,43 @@ class Screened:
     ) -> Float32[np.ndarray, "count neuron group"]:
         """The least c̄ whose upper bound is wanted under any κ; it, or a bit less.
 
+        That is mostly the largest κ's; then one bound each shows that the others need no less.
+        """
+        least = np.maximum(self.most[own, :, None], below)
+        for place in np.argsort(-self.conditions.kappas):
+            kappa = slice(place, place + 1)
+            wanted = self.wanted[kappa, own, :, None]
+            if not (self.upper(least[None], extent, own, kappa) < wanted).all():
+                least = np.minimum(least, self._root(wanted, extent, below, own, kappa))
+        return rounded_down(least)
+
+    def _root(
+        self,
+        wanted: Float64[np.ndarray, "1 count neuron 1"],
+        extent: Extent,
+        below: Float64[np.ndarray, "count neuron group"],
+        own: slice,
+        kappa: slice,
+    ) -> Float64[np.ndarray, "count neuron group"]:
+        """The c̄ whose upper bound is wanted under one κ; it, or a bit less.
+
         The bound is almost convex, so that a chord's root, from below, comes close in a few steps;
         where one end stays, its value is halved (the Illinois method). Only what was found to lie
         too low is returned.
         """
-        wanted = self.wanted[:, own, :, None]
-        shape = (len(wanted), *below.shape)
-        low = np.broadcast_to(below, shape)
-        high = np.broadcast_to(np.maximum(self.most[own, :, None], below), shape)
-        at_low, at_high = (self.upper(c, extent, own) - wanted for c in (low, high))
+        low, high = below, np.maximum(self.most[own, :, None], below)
+        at_low, at_high = (
+            self.upper(c[None], extent, own, kappa)[0] - wanted[0] for c in (low, high)
+        )
         for _ in range(_STEPS):
             share = at_low / np.minimum(at_low - at_high, -1e-30)
             middle = low + np.clip(share, 0.01, 0.99) * (high - low)
-            value = self.upper(middle, extent, own) - wanted
+            value = self.upper(middle[None], extent, own, kappa)[0] - wanted[0]
             short = value < 0
             low, high = np.where(short, middle, low), np.where(short, high, middle)
             at_low = np.where(short, value, at_low / 2)
             at_high = np.where(short, at_high / 2, value)
-        return rounded_down(low.min(axis=0))
+        return low
 
     def lower(
         self, cosine: Float64[np.ndarray, "count neuron"]
@@ -219,10 +238,11 @@ class Screened:
         cosine: Float64[np.ndarray, "kappa count neuron group"],
         extent: Extent,
         own: slice = slice(None),
+        kappa: slice = slice(None),
     ) -> Float64[np.ndarray, "kappa count neuron group"]:
-        """Of the scores of concepts with these mean cosines, for some numbers of exemplars."""
-        kappas = self.conditions.kappas.astype(np.float64)[:, None, None, None]
-        base = self.base[:, own, :, None]
+        """Of the scores of concepts with these mean cosines, for some κ and exemplars."""
+        kappas = self.conditions.kappas[kappa].astype(np.float64)[:, None, None, None]
+        base = self.base[kappa, own, :, None]
         centre = np.minimum(cosine + self.cosine_error, 1)
         # The same h stands in p, M and x₀.
         h = np.maximum(np.minimum(extent.furthest, 1 - centre), 1e-9)

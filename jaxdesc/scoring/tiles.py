@@ -35,8 +35,10 @@ def tiles(
     before = (np.cumsum(of_neuron) - of_neuron).astype(np.int32)
     tile = np.repeat(before, counts) + rank // width
     place = rank % width
-    for first in range(0, int(of_neuron.sum()), many):
-        pairs = slice(*np.searchsorted(tile, (first, first + many)))
+    # Of the type of `tile`, which else would be copied for each search.
+    firsts = np.arange(0, int(of_neuron.sum()), many, dtype=tile.dtype)
+    ends = np.append(np.searchsorted(tile, firsts), len(tile))
+    for first, pairs in zip(firsts, map(slice, ends, ends[1:]), strict=True):
         cells = tile[pairs] - first, place[pairs]
         owners, wanted = np.zeros(many, np.int32), np.zeros((many, width), np.int32)
         owners[cells[0]], wanted[cells] = neurons[pairs], concepts[pairs]
