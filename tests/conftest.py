@@ -4,6 +4,9 @@ import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+import shutil
+import tempfile
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,6 +34,9 @@ SLOWEST = [
     "survival/test_kills.py",
     "scenes/test_training.py",
     "launch/test_benchmark.py",
+    "evidence/test_crops.py",
+    "evidence/test_truth.py",
+    "evidence/test_similarity.py",
     "test_full_size.py",
     "test_api.py",
     "launch/test_describe.py",
@@ -57,6 +63,16 @@ def pytest_collection_modifyitems(items):
     """The slowest files first; `make test` keeps xdist from another order."""
     places = {ROOT / "tests" / name: place for place, name in enumerate(SLOWEST)}
     items.sort(key=lambda item: places.get(item.path, len(places)))
+
+
+def pytest_configure(config):
+    """What one test compiles, in whatever process, another finds there."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # a worker has its parent's
+        folder = tempfile.mkdtemp(prefix="programs-")
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.1"
+        jax.config.update("jax_compilation_cache_dir", folder)
+        config.add_cleanup(partial(shutil.rmtree, folder, ignore_errors=True))
 
 
 class Networks(NamedTuple):
