@@ -1,7 +1,7 @@
 """The networks and the pass over images, beside PyTorch's; and the floor of every stage."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -292,16 +292,17 @@ _added = jax.jit(lambda values: values + 1, donate_argnums=0)
 
 def operations(function: Callable[..., Any], *arguments: Any) -> float:
     """Multiplications and additions of all products and convolutions of a function."""
-    return sum(_of(equation) for equation in _equations(jax.make_jaxpr(function)(*arguments)))
+    return _counted(jax.make_jaxpr(function)(*arguments))
 
 
-def _equations(program: ClosedJaxpr | Jaxpr) -> Iterator[Any]:
+def _counted(program: ClosedJaxpr | Jaxpr) -> float:
     jaxpr = program.jaxpr if isinstance(program, ClosedJaxpr) else program
+    total = 0.0
     for equation in jaxpr.eqns:
-        yield equation
-        for value in jax.tree.leaves(list(equation.params.values())):
-            if isinstance(value, ClosedJaxpr | Jaxpr):
-                yield from _equations(value)
+        parts = jax.tree.leaves(list(equation.params.values()))
+        inner = sum(_counted(part) for part in parts if isinstance(part, ClosedJaxpr | Jaxpr))
+        total += _of(equation) + equation.params.get("length", 1) * inner  # of a scan
+    return total
 
 
 def _of(equation: Any) -> float:
