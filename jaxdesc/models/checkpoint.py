@@ -9,8 +9,10 @@ without running anything that the file says.
 
 import json
 import re
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections import ChainMap, Counter
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -20,8 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from jaxdesc.errors import InputError
 
@@ -166,11 +168,12 @@ def weights_file(folder: str | PathLike[str]) -> Path:
     return next((file for file in files if file.exists()), files[0])
 
 
-def read_tensors(folder: str | PathLike[str]) -> dict[str, np.ndarray]:
+def read_tensors(folder: str | PathLike[str]) -> Mapping[str, np.ndarray]:
     """Return the tensors of a folder's weights, or of one file, by name.
 
-    Read are `model.safetensors`, whole or in shards with an index; `flax_model.msgpack`, whose
-    names are joined by dots; and a PyTorch state dict such as torchvision's `.pth`.
+    Understood are `model.safetensors`, whole or in shards with an index, each of whose tensors is
+    read when it is asked for; `flax_model.msgpack`, whose names are joined by dots; and a PyTorch
+    state dict such as torchvision's `.pth`.
 
     Raises:
         InputError: the file is missing, truncated, or of another format.
@@ -179,7 +182,7 @@ def read_tensors(folder: str | PathLike[str]) -> dict[str, np.ndarray]:
     if not file.exists():
         raise InputError(_no_weights(file.parent))
     readers = {".json": _read_shards, ".msgpack": _read_msgpack, ".pth": _read_pth}
-    return readers.get(file.suffix, _read_safetensors)(file)
+    return readers.get(file.suffix, _Safetensors)(file)
 
 
 def _no_weights(folder: Path) -> str:
@@ -193,22 +196,45 @@ def _no_weights(folder: Path) -> str:
     return f"{folder} holds no weights: expected {', '.join(WEIGHTS)} or {ORBAX}/; {remedy}."
 
 
-def _read_safetensors(file: Path) -> dict[str, np.ndarray]:
-    try:
-        return load_file(file)
-    except (AttributeError, KeyError) as error:  # what safetensors misses of NumPy for such types
-        raise InputError(
-            f"{file} holds numbers of 8 bits or fewer ({error}); expected 16, 32 or 64; use the "
-            "checkpoint that is not quantised."
-        ) from error
-    except (OSError, SafetensorError) as error:
-        raise InputError(
-            f"{file} can't be read ({error}); expected a complete safetensors file; download the "
-            "checkpoint again, or convert it to safetensors."
-        ) from error
+class _Safetensors(Mapping[str, np.ndarray]):
+    """The tensors of a file, each read whenever it is asked for: memory holds no second copy."""
+
+    def __init__(self, file: Path):
+        self._file = file
+        with self._read():
+            self._opened = safe_open(file, framework="numpy")
+            self._names = frozenset(self._opened.keys())
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        if name not in self._names:
+            raise KeyError(name)
+        with self._read():
+            tensor: np.ndarray = self._opened.get_tensor(name)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @contextmanager
+    def _read(self) -> Iterator[None]:
+        try:
+            yield
+        except (AttributeError, KeyError) as error:  # what safetensors misses of NumPy
+            raise InputError(
+                f"{self._file} holds numbers of 8 bits or fewer ({error}); expected 16, 32 or 64; "
+                "use the checkpoint that is not quantised."
+            ) from error
+        except (OSError, SafetensorError) as error:
+            raise InputError(
+                f"{self._file} can't be read ({error}); expected a complete safetensors file; "
+                "download the checkpoint again, or convert it to safetensors."
+            ) from error
 
 
-def _read_shards(index: Path) -> dict[str, np.ndarray]:
+def _read_shards(index: Path) -> Mapping[str, np.ndarray]:
     """Read every file that an index names; a tensor that lies in two of them is doubtful."""
     places = _read_object(index, "the index of a checkpoint in shards").get("weight_map")
     files = list(places.values()) if isinstance(places, dict) else []
@@ -217,14 +243,14 @@ def _read_shards(index: Path) -> dict[str, np.ndarray]:
             f"{index} names no files beside it in its weight_map; expected a file for each tensor; "
             "download the checkpoint again."
         )
-    shards = [_read_safetensors(index.parent / name) for name in sorted(set(files))]
+    shards: list[Any] = [_Safetensors(index.parent / name) for name in sorted(set(files))]
     twice = [name for name, n in Counter(name for s in shards for name in s).items() if n > 1]
     if twice:
         raise InputError(
             f"{index} names several files that hold the same tensors: {', '.join(sorted(twice))}; "
             "download the checkpoint again."
         )
-    return {name: tensor for shard in shards for name, tensor in shard.items()}
+    return ChainMap(*shards)
 
 
 def _read_msgpack(file: Path) -> dict[str, np.ndarray]:
@@ -276,7 +302,22 @@ def assign(
     graph, state = nnx.split(shapes)
     parameters = _parameters(shapes)
     claims = _claims(parameters, table)
+    present = [claim for claim in claims if claim.tensor in tensors]
+
+    def read(claim: Claim) -> Array | tuple[str, str]:
+        tensor, shape = tensors[claim.tensor], claim.tensor_shape()
+        if tensor.shape != shape:
+            has = f"{claim.tensor} (has {list(tensor.shape)}, expected {list(shape)})"
+            return "misshapen tensors", has
+        if not _is_finite(tensor):
+            return "tensors with what is no finite number", claim.tensor
+        return jnp.asarray(tensor.transpose(claim.axes), parameters[claim.parameter].dtype)
+
+    with ThreadPoolExecutor() as threads:  # laying hundreds of megabytes out anew takes a second
+        results = list(threads.map(read, present))
     problems = _unclear(parameters, claims) | _unfitting(claims, tensors, table)
+    for kind, fault in sorted(result for result in results if isinstance(result, tuple)):
+        problems.setdefault(kind, []).append(fault)
     if any(problems.values()):
         file = weights_file(folder)
         described = "its config.json describes" if file != Path(folder) else "its tensors suggest"
@@ -284,12 +325,10 @@ def assign(
             f"{file} does not fit the {type(shapes).__name__} that {described}: "
             f"{_listed(problems)}; use the config.json and the weights of one checkpoint."
         )
-    found = {claim.parameter: tensors[claim.tensor].transpose(claim.axes) for claim in claims}
-
-    def read(path: tuple[Any, ...], variable: nnx.Variable) -> nnx.Variable:
-        return variable.replace(jnp.asarray(found[_dotted(path)], variable.dtype))
-
-    return nnx.merge(graph, nnx.map_state(read, state))
+    found = {claim.parameter: array for claim, array in zip(present, results, strict=True)}
+    return nnx.merge(
+        graph, nnx.map_state(lambda path, leaf: leaf.replace(found[_dotted(path)]), state)
+    )
 
 
 def tensors_of(model: nnx.Module, table: Table) -> dict[str, np.ndarray]:
@@ -451,21 +490,11 @@ def _unclear(parameters: Mapping[str, Any], claims: list[Claim]) -> dict[str, li
 def _unfitting(
     claims: list[Claim], tensors: Mapping[str, np.ndarray], table: Table
 ) -> dict[str, list[str]]:
-    """Return the faults between a table and a file."""
-    wanted = {claim.tensor: claim.tensor_shape() for claim in claims}
+    """Return the faults between the names of a table and those in a file."""
+    wanted, names = {claim.tensor for claim in claims}, set(tensors)
     return {
-        "missing tensors": sorted(set(wanted) - set(tensors)),
-        "unknown tensors": sorted(
-            name for name in set(tensors) - set(wanted) if not re.fullmatch(table.ignored, name)
-        ),
-        "misshapen tensors": [
-            f"{name} (has {list(tensors[name].shape)}, expected {list(shape)})"
-            for name, shape in sorted(wanted.items())
-            if name in tensors and tensors[name].shape != shape
-        ],
-        "tensors with what is no finite number": [
-            name for name in sorted(wanted) if name in tensors and not _is_finite(tensors[name])
-        ],
+        "missing tensors": sorted(wanted - names),
+        "unknown tensors": sorted(n for n in names - wanted if not re.fullmatch(table.ignored, n)),
     }
 
 

@@ -133,7 +133,7 @@ case(
 )
 case(
     "weights: of 8 bits",
-    target(WEIGHTS, safetensors({"a": entry([2], 0, 2, "F8_E4M3")}, b"xx")),
+    target(WEIGHTS, safetensors({"fc.bias": entry([2], 0, 2, "F8_E4M3")}, b"xx")),
     "<here>/target/model.safetensors holds numbers of 8 bits or fewer (<said>); expected "
     "16, 32 or 64; use the checkpoint that is not quantised.",
 )

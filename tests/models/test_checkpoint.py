@@ -213,6 +213,17 @@ def test_shards_are_one_checkpoint(shards, clip_folder):
     load_clip_model(shards)
 
 
+def test_a_tensor_is_read_when_it_is_asked_for(clip_folder):
+    tensors = read_tensors(clip_folder)
+    name, *others = tensors
+    assert len(tensors) == len(others) + 1
+    assert name not in others
+    assert tensors[name] is not tensors[name]  # so none is held
+    assert "no such tensor" not in tensors
+    with pytest.raises(KeyError):
+        tensors["no such tensor"]
+
+
 def edited_index(folder, change):
     file = folder / "model.safetensors.index.json"
     index = json.loads(file.read_text())
