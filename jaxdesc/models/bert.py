@@ -20,6 +20,7 @@ from jaxdesc.errors import InputError
 from jaxdesc.models.clip import exact_gelu
 from jaxdesc.models.precision import float32_products
 from jaxdesc.models.settings import LARGEST, MOST_LAYERS
+from jaxdesc.models.traces import traced_once
 
 # MPNet's constants, which no config changes.
 PADDING_ID = 1
@@ -194,7 +195,7 @@ class Encoder(nnx.Module):
         states = [self.norm(self.embed(ids))]
         bias = self.bias(ids.shape[1])
         for layer in self.layers:
-            states.append(layer(states[-1], mask, bias))
+            states.append(traced_once(layer, states[-1], mask, bias))
         return states
 
     @float32_products

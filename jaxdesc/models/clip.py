@@ -18,6 +18,7 @@ from jaxtyping import Array, Bool, Float, Int
 from jaxdesc.errors import InputError
 from jaxdesc.models.precision import float32_products
 from jaxdesc.models.settings import DEPTH, INTEGER, NUMBER, POSITIVE, Setting, misfits, one_of, only
+from jaxdesc.models.traces import traced_once
 
 normal = nnx.initializers.normal
 
@@ -288,7 +289,7 @@ class VisionTower(nnx.Module):
         """Return every token after the last layer, the class token first."""
         x = self.embed(pixels)
         for layer in self.layers:
-            x = layer(x)
+            x = traced_once(layer, x)
         return x
 
     def embed(
@@ -331,7 +332,7 @@ class TextTower(nnx.Module):
         x = self.embed(ids)
         allowed = None if mask is None else mask.astype(bool)[:, None, None, :]
         for layer in self.layers:
-            x = layer(x, allowed)
+            x = traced_once(layer, x, allowed)
         return self.final_layer_norm(x)
 
     def embed(self, ids: Int[Array, "batch length"]) -> Float[Array, "batch length features"]:
