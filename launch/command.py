@@ -1,5 +1,6 @@
 """How every launch script starts: flags to config, and bad input to one sentence."""
 
+import gc
 import os
 import signal
 import sys
@@ -29,6 +30,10 @@ _asked = threading.Event()
 
 def run(main: Callable[[], None]) -> None:
     """Parse the flags and run `main`; bad input prints one sentence and exits with code 2."""
+    # Nothing that was imported is garbage, and little of what a trace makes: looking for it there,
+    # every 700 objects, took one second in eight of a start.
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
     try:
         app.run(lambda arguments: _guarded(main, arguments), flags_parser=_parse)
     except InputError as error:

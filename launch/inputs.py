@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -105,13 +104,8 @@ def open_run(config: Config | None = None) -> tuple[Run, Place]:
     for other in config.ablation.vocabularies:
         open_vocabulary(config, other)
     precision = config.precision
-    with ThreadPoolExecutor(1) as beside:  # the two are read in seconds, on cores of their own
-        own = config.clip
-        reading = beside.submit(load_clip, own.source, revision=own.revision, precision=precision)
-        target = load_target(
-            config.target.source, revision=config.target.revision, precision=precision
-        )
-        clip = reading.result()
+    target = load_target(config.target.source, revision=config.target.revision, precision=precision)
+    clip = load_clip(config.clip.source, revision=config.clip.revision, precision=precision)
     target = replace(target, classes=load_classes(config.target.classes) or target.classes)
     inputs = Inputs(target, clip, source, vocabulary, scorer=clip)
     store = Store(workdir.at("artifacts"), together, command.stop_if_asked)
