@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # which imports scipy.special when it is used, and not at every start
 from jaxtyping import Bool, Float, Float64, Int, Shaped
-from scipy import special  # scipy.stats takes a second to import
 
 from jaxdesc.evaluation.metrics import Estimate, estimate
 
@@ -73,7 +73,7 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, 
         return None
     mean = float(np.mean(values))
     spread = float(np.std(values, ddof=1)) / count**0.5
-    reach = float(special.stdtrit(count - 1, (1 + confidence) / 2)) * spread
+    reach = float(scipy.special.stdtrit(count - 1, (1 + confidence) / 2)) * spread
     return mean - reach, mean + reach
 
 
@@ -167,7 +167,7 @@ def mcnemar(first: Bool[np.ndarray, "neuron"], second: Bool[np.ndarray, "neuron_
     _check_pairs(first, second)
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     # The coin is fair, so the two tails are alike; each holds the middle where the counts agree.
-    tail = special.bdtr(min(only_first, only_second), only_first + only_second, 0.5)
+    tail = scipy.special.bdtr(min(only_first, only_second), only_first + only_second, 0.5)
     return McNemar(only_first, only_second, min(1.0, 2 * float(tail)))
 
 
@@ -180,7 +180,7 @@ def wilson(hits: int, count: int, confidence: float = 0.95) -> Bounds:
         ValueError: there is no trial, or more hits than trials.
     """
     _check_hits(hits, count)
-    z = float(special.ndtri((1 + confidence) / 2))
+    z = float(scipy.special.ndtri((1 + confidence) / 2))
     share, weight = hits / count, z**2 / count
     middle = (share + weight / 2) / (1 + weight)
     reach = z * (share * (1 - share) / count + weight / (4 * count)) ** 0.5 / (1 + weight)
@@ -195,8 +195,8 @@ def clopper_pearson(hits: int, count: int, confidence: float = 0.95) -> Bounds:
     """
     _check_hits(hits, count)
     tail, misses = (1 - confidence) / 2, count - hits
-    low = float(special.betaincinv(hits, misses + 1, tail)) if hits else 0.0
-    high = float(special.betaincinv(hits + 1, misses, 1 - tail)) if misses else 1.0
+    low = float(scipy.special.betaincinv(hits, misses + 1, tail)) if hits else 0.0
+    high = float(scipy.special.betaincinv(hits + 1, misses, 1 - tail)) if misses else 1.0
     return Bounds(hits / count, low, high)
 
 
@@ -204,7 +204,7 @@ def at_least(
     hits: Int[np.ndarray, "test"], trials: int, chance: float
 ) -> Float64[np.ndarray, "test"]:
     """How likely so many hits or more are of independent trials that each hit with a chance."""
-    tail = special.bdtrc(np.maximum(hits - 1, 0), trials, chance)
+    tail = scipy.special.bdtrc(np.maximum(hits - 1, 0), trials, chance)
     return np.where(hits > 0, tail, 1.0)
 
 

@@ -15,8 +15,6 @@ from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from jaxdesc.errors import InputError
 from jaxdesc.evaluation.metrics import f1, hit
 from jaxdesc.report.pictures import CELL, COLUMNS, LEVELS, Picture, in_thousandths, sheet
@@ -209,6 +207,8 @@ def _html(
     sheets: Mapping[tuple[int, ...], int],
     total: int,
 ) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # for those who write a page
+
     environment = Environment(
         loader=PackageLoader("jaxdesc.report", TEMPLATES),
         autoescape=True,
