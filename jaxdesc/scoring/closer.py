@@ -174,9 +174,9 @@ def _apart(
 def _split(
     texts: Float32[Array, "concept feature"], basis: Float32[ArrayLike, "feature direction"]
 ) -> tuple[Float32[Array, "concept direction"], Float32[Array, "concept"]]:
-    """Z and at least |q|."""
+    """Z and at least |q|: what a unit feature has beyond z, with room for rounding."""
     within = product(texts, jnp.asarray(basis))
-    rest = (texts**2).sum(axis=1) - (within**2).sum(axis=1)
+    rest = 1 + 3 * rounding.NORM - (within**2).sum(axis=1)
     return within, jnp.sqrt(jnp.maximum(rest, 0) + 1e-5)
 
 

@@ -5,11 +5,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Float32, Float64, Int, Int32
 
-from jaxdesc.compiler import product
 from jaxdesc.scoring import rounding
 from jaxdesc.scoring.cost import Sizes
 from jaxdesc.scoring.devices import ONE, Devices
@@ -138,13 +136,13 @@ def checked(
     images, base = _unit(images, "image_features"), _unit(base[None], "base_feature")[0]
     rows = _rows(exemplars, len(images))
     padding = np.zeros((-len(images) % _IMAGES_MULTIPLE, len(base)), np.float32)
-    placed = devices.whole(np.concatenate([images, padding]) if len(padding) else images)
+    images, count = np.concatenate([images, padding]) if len(padding) else images, len(images)
     return Problem(
-        images=placed,
-        with_base=jnp.minimum(product(placed, devices.whole(base)), 1),
+        images=devices.whole(images),
+        with_base=devices.whole(np.minimum(images @ base, 1)),  # XLA takes a tenth of a second
         exemplars=devices.whole(rows),
         texts=texts,
-        count=len(images),
+        count=count,
         first=np.empty(texts.shape[0], np.float32),
         devices=devices,
     )
