@@ -127,11 +127,10 @@ class Found:
         if self.looks >= 4 * self.raised:  # the more has been seen, the less it still rises
             self.engine.raise_floor(self.largest)
             self.raised = self.looks
-        neurons, columns = np.divmod(
-            np.flatnonzero(look.within).astype(np.int32), look.within.shape[1]
-        )
-        reach = np.asarray(look.reach)[:, neurons, columns]
-        groups = np.asarray(look.groups)[columns]
+        cells = np.flatnonzero(look.within)
+        neurons, columns = np.divmod(cells.astype(np.int32), look.within.shape[1])
+        reach = np.asarray(look.reach).reshape(len(look.reach), -1).take(cells, axis=1)
+        groups = np.asarray(look.groups).take(columns)
         piece = Pairs(neurons, first + columns, groups, reach)
         if self.looks - self.raised < 2:  # it was started before
             piece = self._above(piece)

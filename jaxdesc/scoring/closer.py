@@ -112,7 +112,7 @@ class Closer:
             self._read(first)
             pairs = neurons[own], concepts[own] - first
             for some, values in self._deviations(apart, *pairs, count):
-                found[own[some.pairs]] = np.asarray(values)[some.cells]
+                found[own[some.pairs]] = np.asarray(values).ravel().take(some.cells)
         error = rounding.of_cosine(self.problem.images.shape[1] + count)
         return np.square(found + np.float32(error))
 

@@ -79,7 +79,8 @@ def _of_part(
     scores = np.empty((len(kappas), len(neurons)), np.float32)
     every = tiles(neurons, concepts, _WIDTH, _TILES * problem.devices.count)
     for some, means in ahead((some, start(some)) for some in every):
-        scores[:, some.pairs] = np.asarray(means)[: len(kappas), *some.cells]
+        of_cells = np.asarray(means).reshape(len(several), -1)[: len(kappas)]
+        scores[:, some.pairs] = of_cells.take(some.cells, axis=1)
     return scores
 
 

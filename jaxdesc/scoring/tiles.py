@@ -14,13 +14,13 @@ class Tiles(NamedTuple):
         pairs: which of the pairs.
         neurons: of each tile.
         concepts: of each tile, as places in what its features are read from.
-        cells: where each pair lies, its tile and its place in the tile.
+        cells: where each pair lies, counted along the tiles.
     """
 
     pairs: slice
     neurons: Int32[np.ndarray, "tile"]
     concepts: Int32[np.ndarray, "tile concept"]
-    cells: tuple[Int[np.ndarray, "pair"], Int[np.ndarray, "pair"]]
+    cells: Int[np.ndarray, "pair"]
 
 
 def tiles(
@@ -30,16 +30,14 @@ def tiles(
     starts = np.flatnonzero(np.diff(neurons, prepend=-1))
     counts = np.diff(starts, append=len(neurons))
     of_neuron = -(-counts // width)
-    rank = np.arange(len(neurons), dtype=np.int32)
-    rank -= np.repeat(starts.astype(np.int32), counts)
-    before = (np.cumsum(of_neuron) - of_neuron).astype(np.int32)
-    tile = np.repeat(before, counts) + rank // width
-    place = rank % width
-    # Of the type of `tile`, which else would be copied for each search.
-    firsts = np.arange(0, int(of_neuron.sum()), many, dtype=tile.dtype)
-    ends = np.append(np.searchsorted(tile, firsts), len(tile))
-    for first, pairs in zip(firsts, map(slice, ends, ends[1:]), strict=True):
-        cells = tile[pairs] - first, place[pairs]
-        owners, wanted = np.zeros(many, np.int32), np.zeros((many, width), np.int32)
-        owners[cells[0]], wanted[cells] = neurons[pairs], concepts[pairs]
-        yield Tiles(pairs, owners, wanted, cells)
+    ends = np.cumsum(of_neuron)
+    owners = np.repeat(neurons[starts], of_neuron).astype(np.int32)
+    # A neuron's pairs lie one after the other, from the start of its first tile on.
+    cells = np.arange(len(neurons)) + np.repeat((ends - of_neuron) * width - starts, counts)
+    firsts = np.arange(0, len(owners), many)
+    bounds = np.append(np.searchsorted(cells, firsts * width), len(cells))
+    for first, pairs in zip(firsts, map(slice, bounds, bounds[1:]), strict=True):
+        own = owners[first : first + many]
+        places, wanted = cells[pairs] - first * width, np.zeros(many * width, np.int32)
+        wanted[places] = concepts[pairs]
+        yield Tiles(pairs, np.pad(own, (0, many - len(own))), wanted.reshape(many, width), places)
