@@ -16,8 +16,9 @@ test: .venv/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	@# A file a worker: what its tests share is made once. conftest.py has the slowest files first.
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	@# A file a worker: what its tests share is made once. Three, as some wait for processes that they
+	@# start and kill. conftest.py has the slowest files first.
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .venv/.demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
