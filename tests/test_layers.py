@@ -45,7 +45,8 @@ LAYERS = {
 # Where a layer's rule is wider for one module.
 WIDER = {
     "evaluation.statistics": {"scipy"},
-    "models.checkpoint": {"orbax", "torch"},  # torch for a .pth alone, where it is installed
+    "models.checkpoint": {"orbax"},
+    "models.files": {"torch"},  # for a .pth alone, where it is installed
 }
 
 # Names of the packages that are imported under another one.

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from flax import nnx
 
 from jaxdesc.errors import InputError
-from jaxdesc.models.checkpoint import read_config, write_orbax
+from jaxdesc.models.checkpoint import write_orbax
+from jaxdesc.models.files import read_config
 from jaxdesc.models.formats import load_clip_model, read_folded_resnet
 from jaxdesc.models.source import FILES, locate
 

@@ -25,15 +25,12 @@ from jaxdesc.models.checkpoint import (
     _abstract,
     assign,
     is_converted,
-    parsed,
-    read_config,
     read_orbax,
-    read_tensors,
     tensors_of,
-    weights_file,
     write_folder,
 )
 from jaxdesc.models.clip import CLIP, CLIPConfig
+from jaxdesc.models.files import parsed, read_config, read_tensors, weights_file
 from jaxdesc.models.resnet import STAGES, ResNet, ResNetConfig, fold_batch_norm
 
 

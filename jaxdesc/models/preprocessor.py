@@ -7,7 +7,7 @@ from typing import Any
 
 from jaxdesc.errors import InputError, shown
 from jaxdesc.images.preprocess import Preprocess
-from jaxdesc.models.checkpoint import read_json
+from jaxdesc.models.files import read_json
 
 RESAMPLINGS = {2: "bilinear", 3: "bicubic"}  # PIL's numbers, as Hugging Face writes them
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -20,17 +20,8 @@ from jaxtyping import Array, Float32
 from jaxdesc import fingerprint
 from jaxdesc.errors import InputError, shown
 from jaxdesc.models.bert import Bert, BertConfig, Encoder, MPNet
-from jaxdesc.models.checkpoint import (
-    PYTORCH,
-    Row,
-    Table,
-    _abstract,
-    assign,
-    parsed,
-    read_config,
-    read_json,
-    read_tensors,
-)
+from jaxdesc.models.checkpoint import PYTORCH, Row, Table, _abstract, assign
+from jaxdesc.models.files import parsed, read_config, read_json, read_tensors
 from jaxdesc.models.source import locate
 from jaxdesc.models.texts import Progress, TextBatches, fingerprint_of, tokenize, unseen
 

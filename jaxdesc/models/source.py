@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxdesc.errors import SHOWN, InputError, shown
-from jaxdesc.models.checkpoint import WEIGHTS, weights_file
+from jaxdesc.models.files import WEIGHTS, weights_file
 from jaxdesc.scenes import NETWORKS
 
 # owner/name, with an optional @revision as timm writes it; neither can leave its folder.

@@ -19,7 +19,7 @@ from jaxdesc.compiler import in_pieces, jit
 from jaxdesc.errors import InputError, printable, shown
 from jaxdesc.images.preprocess import Preprocess
 from jaxdesc.mesh import on_each, shared_out
-from jaxdesc.models.checkpoint import parsed, read_config
+from jaxdesc.models.files import parsed, read_config
 from jaxdesc.models.formats import read_folded_resnet
 from jaxdesc.models.precision import cast, check_precision
 from jaxdesc.models.preprocessor import convnext_preprocess

@@ -21,7 +21,7 @@ from jaxdesc.config import Config
 from jaxdesc.errors import UnusableImage
 from jaxdesc.images.example import MOST_PIXELS, decode
 from jaxdesc.images.sources import open_source
-from jaxdesc.models.checkpoint import read_tensors
+from jaxdesc.models.files import read_tensors
 from jaxdesc.vocabulary import LONGEST, load_classes, load_vocabulary
 from launch import command, inputs
 from tests.faults.place import PHOTOS, png

@@ -11,7 +11,8 @@ from safetensors.numpy import load_file, save_file
 from safetensors.torch import save_file as save_torch_file
 
 from jaxdesc.errors import InputError
-from jaxdesc.models.checkpoint import Row, Table, assign, read_config, read_tensors, tensors_of
+from jaxdesc.models.checkpoint import Row, Table, assign, tensors_of
+from jaxdesc.models.files import read_config, read_tensors
 from jaxdesc.models.formats import load_clip_model, load_resnet, save_clip_model, save_resnet
 from jaxdesc.models.resnet import ResNetConfig, fold_batch_norm
 from tests.models.torch_checkpoints import (
