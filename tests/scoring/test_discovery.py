@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxdesc.scoring import Selection, discover, discovery, exact, full, score, scores
+from jaxdesc.scoring.problem import checked
 from tests.reference import scoring as reference
 from tests.scoring.features import classes, problem, same, unit
 
@@ -124,6 +125,13 @@ def test_a_zero_maximum_selects_nothing():
     assert selection.maximum[0] == 0
     assert selection.counts[0] == 0
     assert selection.of(0) == []
+
+
+def test_a_view_that_is_the_base_template_is_no_nearer_than_one():
+    views = unit(np.random.default_rng(0).normal(size=(3, 512))) * np.float32(1 + 4e-6)
+    assert views[0] @ views[0] > 1  # though its length is near enough to 1 to be left as it is
+    given = checked(views, np.zeros((1, 1), int), views[1:], views[0])
+    assert np.asarray(given.with_base).max() == 1
 
 
 def test_late_maximum_drops_what_was_kept():
