@@ -115,6 +115,7 @@ def describe_activations(
     kappa: float = ScoreConfig.kappa,
     alpha: float = ScoreConfig.alpha,
     exemplars: int = ScoreConfig.exemplars,
+    fewest: int = ScoreConfig.fewest,
     images: Sequence[str] | None = None,
     layer: str = "neurons",
 ) -> Result:
@@ -128,7 +129,8 @@ def describe_activations(
         concepts: the concepts' texts.
         kappa: concentration κ ≥ 0.
         alpha: concept sensitivity α in (0, 1].
-        exemplars: most activating images a neuron.
+        exemplars: most active images per neuron; one that is active on fewer has fewer.
+        fewest: exemplars below which a neuron is flagged, and its concepts get no stability.
         images: their names; their indices by default.
         layer: name for reports.
 
@@ -138,28 +140,22 @@ def describe_activations(
     Raises:
         InputError: for shapes that do not fit, NaN, or an option out of its range.
     """
-    ScoreConfig(exemplars=exemplars, kappa=float(kappa), alpha=float(alpha))  # checks the ranges
+    # Checks the ranges.
+    ScoreConfig(exemplars=exemplars, fewest=fewest, kappa=float(kappa), alpha=float(alpha))
     matrix, views, texts = (
         np.asarray(a, np.float32) for a in (activations, image_features, concept_features)
     )
     _check_shapes(matrix, views, texts, concepts, images)
-    state = _exemplars(matrix, exemplars)
-    chosen, dead = np.asarray(state.images), np.asarray(exemplar_search.dead(state))
+    names = list(images) if images is not None else list(map(str, range(len(matrix))))
+    chosen = _exemplars(matrix, exemplars, names)
     base = np.asarray(base_feature, np.float32)
-    seen, rows = exemplar_search.distinct(chosen)
+    seen, slots = chosen.slots.distinct()
     try:
-        found = scoring.discover(views, chosen, texts, base, kappa, alpha).without(dead)
+        found = scoring.discover(views, chosen.slots, texts, base, kappa, alpha)
     except ValueError as error:  # features of another width or length
         raise InputError(str(error)) from error
-    certain = certainty(views[seen], rows, texts, base, kappa, alpha, found)
-    ranked = zip(chosen.tolist(), np.asarray(state.values).tolist(), strict=True)
-    shown = [
-        [
-            Exemplar(images[i] if images else str(i), v, index=i)
-            for i, v in zip(row, values, strict=True)
-        ]
-        for row, values in ranked
-    ]
+    found = found.without(chosen.dead)
+    certain = certainty(views[seen], slots, texts, base, kappa, alpha, found, fewest)
     return Result(
         build_neurons(
             layer=layer,
@@ -168,32 +164,31 @@ def describe_activations(
             ],
             maximum=found.maximum,
             threshold=found.threshold,
-            dead=dead,
-            exemplars=shown,
+            exemplars=[
+                [Exemplar(names[i], value, index=i) for i, value in ranked]
+                for ranked in chosen.ranked()
+            ],
+            flags=chosen.flags(fewest),
             certainty={name: getattr(certain, name) for name in CERTAINTY},
         ),
         hubs={concepts[hub]: share for hub, share in certain.hubs},
     )
 
 
-def _exemplars(matrix: np.ndarray, count: int) -> exemplar_search.Exemplars:
-    """The most activating images of each column, or `InputError` where it can't be ranked."""
+def _exemplars(matrix: np.ndarray, count: int, names: Sequence[str]) -> exemplar_search.Exemplars:
+    """The exemplars of each column, or `InputError` where it can't be ranked."""
     if count > len(matrix):
         raise InputError(
             f"{count} exemplars are asked for, but there are {len(matrix)} images: ask for at "
             "most as many."
         )
-    state = exemplar_search.exemplars(matrix, count)
-    if np.asarray(state.nan).any():
-        raise InputError(
-            f"Activations of neuron {int(np.argmax(state.nan))} hold NaN: expected numbers."
-        )
-    if np.isinf(matrix).any():
-        raise InputError(
-            f"Activations of neuron {int(np.isinf(matrix).any(axis=0).argmax())} hold infinity: "
-            "expected finite numbers."
-        )
-    return state
+    for what, wrong in (("NaN", np.isnan(matrix)), ("infinity", np.isinf(matrix))):
+        if wrong.any():
+            raise InputError(
+                f"Activations of neuron {int(wrong.any(axis=0).argmax())} hold {what}: expected "
+                "finite numbers."
+            )
+    return exemplar_search.exemplars(matrix, count, names)
 
 
 def _check_shapes(

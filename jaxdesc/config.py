@@ -157,19 +157,22 @@ class ScoreConfig:
     """Scores and selection.
 
     Attributes:
-        exemplars: most activating views a neuron.
+        exemplars: most active views per unit; a unit that is active on fewer has fewer.
+        fewest: exemplars below which a unit is flagged, and its concepts get no stability.
         kappa: concentration κ ≥ 0 of t-vMF; 0 is the cosine (WWW).
         alpha: concept sensitivity α in (0, 1]; concepts above α × the best score are kept.
         block: concepts scored at once; bounds memory.
     """
 
     exemplars: int = 40
+    fewest: int = 5
     kappa: float = 16.0
     alpha: float = 0.95
     block: int = 512
 
     def __post_init__(self) -> None:
         _require(self.exemplars >= 1, "score.exemplars", self.exemplars, "at least 1")
+        _require(self.fewest >= 1, "score.fewest", self.fewest, "at least 1")
         _require(0 <= self.kappa <= LARGEST_KAPPA, "score.kappa", self.kappa, KAPPAS)
         _require(0 < self.alpha <= 1, "score.alpha", self.alpha, "a share in (0, 1]")
         _require_size("score.block", self.block, LARGEST_BLOCK)

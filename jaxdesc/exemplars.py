@@ -1,148 +1,352 @@
-"""The exemplars of a neuron: the n probe images that excite it most.
+"""Exemplars of a unit: the probe images on which it is most active.
 
-They are found in one pass over the probe images. The state holds n candidates for each neuron, and
-every batch of activations is merged into it, so memory is neurons × (n + batch), whatever the
-number of images.
+A unit that fires on three images has three exemplars, not three and the first 37 images of the
+folder. Of the n images with the largest activations two kinds are left out:
 
-Equal activations are ordered by image index, the lower first. The merge sorts candidates by
-(activation descending, image index ascending), a total order on images; the best n under a total
-order don't depend on the order in which images arrive, so batches may come in any order.
+(a) images tied at the unit's lowest value, if there are two or more of them: it rests there;
+(b) images tied at the n-th largest value, if the next image has that value too: a cut through a tie
+    is arbitrary.
+
+If that leaves no image although the unit is not constant, more than n images share its largest
+value. Then n of these are drawn by a seeded hash of their names, which does not depend on the order
+of the images, and the unit is flagged.
+
+Activations are merged batch by batch into the best candidates of every unit, so memory is units ×
+(n + batch) whatever the number of images. Equal activations are ordered by image index, the lower
+first, so batches may come in any order.
 """
 
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, Float32, Int, Int32
+from jaxtyping import Array, ArrayLike, Bool, Float, Float32, Int, Int32, Integer
 
 # Sorts after every image, so that an empty slot loses even to an activation of minus infinity.
 _LAST = np.iinfo(np.int32).max
 
+# Of the hash that draws among images tied at a unit's largest value.
+_SEED = 0
 
-class Exemplars(NamedTuple):
-    """What is known of each neuron after the images seen so far; a pytree.
+# A unit is weak if its last exemplar lies below this share of the way from lowest to largest value;
+# or, of a code with both signs, which rests at 0, below this share of the largest.
+_WEAK, _AT_ZERO = 0.1, 1e-4
+
+# Activations [batch, unit], image indices [batch], and which rows are not padding [batch].
+Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
+
+
+class Slots(NamedTuple):
+    """Exemplars of each unit as rows of an array of features, best first.
 
     Attributes:
-        values: activations of the exemplars, best first; minus infinity where a slot is empty.
-        images: their image indices; −1 where a slot is empty.
-        lowest: the smallest activation over all images; plus infinity before the first.
-        highest: the largest; minus infinity before the first.
-        nan: whether any activation was NaN. Such an activation enters nothing else, so a caller
-            has to raise where this is set.
+        rows: one for each slot; 0 in empty slots, which come last.
+        counts: how many slots of each unit hold an exemplar.
     """
 
-    values: Float32[Array, "neuron exemplar"]
-    images: Int32[Array, "neuron exemplar"]
-    lowest: Float32[Array, "neuron"]
-    highest: Float32[Array, "neuron"]
-    nan: Bool[Array, "neuron"]
+    rows: Integer[np.ndarray, "unit slot"]
+    counts: Integer[np.ndarray, "unit"]
+
+    @classmethod
+    def full(cls, rows: Int[ArrayLike, "unit slot"]) -> "Slots":
+        """Slots that all hold an exemplar."""
+        filled = np.asarray(rows)
+        return cls(filled, np.full(len(filled), filled.shape[1], np.int32))
+
+    @property
+    def taken(self) -> Bool[np.ndarray, "unit slot"]:
+        """Whether each slot holds an exemplar."""
+        return np.arange(self.rows.shape[1])[None] < self.counts[:, None]
+
+    @property
+    def weights(self) -> Float32[np.ndarray, "unit slot"]:
+        """Weight of each slot in the unit's score: 1/m for m exemplars, 0 for empty slots."""
+        return (self.taken / np.maximum(self.counts, 1)[:, None]).astype(np.float32)
+
+    def distinct(self) -> tuple[Integer[np.ndarray, "row"], "Slots"]:
+        """Rows that any unit has, ascending, and the slots as places among them."""
+        taken, places = self.taken, np.zeros(self.rows.shape, np.int32)
+        found, places[taken] = np.unique(self.rows[taken], return_inverse=True)
+        return found, Slots(places, self.counts)
 
 
-def empty(neurons: int, n: int) -> Exemplars:
-    """The state before the first image, for `neurons` neurons and `n` exemplars each.
+class Exemplars(NamedTuple):
+    """Exemplars of each unit.
+
+    Attributes:
+        images: their indices, best first; 0 in empty slots.
+        values: their activations; 0 in empty slots.
+        counts: how many slots of each unit hold an exemplar.
+        lowest: smallest activation of each unit over all images.
+        highest: largest activation.
+        tied: whether the exemplars were drawn from more images with the same largest activation.
+    """
+
+    images: Int32[np.ndarray, "unit slot"]
+    values: Float32[np.ndarray, "unit slot"]
+    counts: Int32[np.ndarray, "unit"]
+    lowest: Float32[np.ndarray, "unit"]
+    highest: Float32[np.ndarray, "unit"]
+    tied: Bool[np.ndarray, "unit"]
+
+    @property
+    def slots(self) -> Slots:
+        """Exemplars as rows of an array over all images."""
+        return Slots(self.images, self.counts)
+
+    def among(self, images: Integer[np.ndarray, "row"]) -> Slots:
+        """Exemplars as rows of an array over some images, which are given in ascending order."""
+        taken = self.slots.taken
+        rows = np.where(taken, np.searchsorted(images, self.images), 0)
+        return Slots(rows.astype(np.int32), self.counts)
+
+    @property
+    def dead(self) -> Bool[np.ndarray, "unit"]:
+        """Whether the activation was the same on all images."""
+        return self.lowest == self.highest
+
+    @property
+    def weak(self) -> Bool[np.ndarray, "unit"]:
+        """Whether the last exemplar is hardly more active than images at which the unit rests."""
+        last = self.values[np.arange(len(self.counts)), np.maximum(self.counts - 1, 0)]
+        low, high = self.lowest.astype(np.float64), self.highest.astype(np.float64)
+        near_lowest = last < low + _WEAK * (high - low)
+        near_zero = (low < 0) & (high > 0) & (last < _AT_ZERO * high)
+        return (self.counts > 0) & ~self.dead & (near_lowest | near_zero)
+
+    def ranked(self) -> Iterator[list[tuple[int, float]]]:
+        """Each unit's exemplars as (image, activation), best first."""
+        units = zip(self.images.tolist(), self.values.tolist(), self.counts.tolist(), strict=True)
+        for images, values, count in units:
+            yield list(zip(images[:count], values[:count], strict=True))
+
+    def flags(self, fewest: int) -> list[tuple[str, ...]]:
+        """Doubts about the exemplars of each unit.
+
+        Args:
+            fewest: units with fewer exemplars are flagged.
+        """
+        doubts = {
+            "dead": self.dead,
+            "tied": self.tied,
+            "few exemplars": (self.counts < fewest) & ~self.dead,
+            "weak": self.weak,
+        }
+        each = zip(*doubts.values(), strict=True)
+        return [
+            tuple(flag for flag, holds in zip(doubts, unit, strict=True) if holds) for unit in each
+        ]
+
+    def first(self, n: int, name: Callable[[int], str]) -> "Exemplars":
+        """Apply the rule at a smaller n.
+
+        Args:
+            n: exemplars per unit, at most as many as there are slots.
+            name: name of an image, by which ties at the largest value are drawn.
+        """
+        if n == self.images.shape[1]:
+            return self
+        images, values, counts = (part.copy() for part in (self.images, self.values, self.counts))
+        cut = np.flatnonzero(counts > n)
+        following, last = values[cut, n], values[cut, n - 1]
+        above = (values[cut] > last[:, None]).sum(axis=1)
+        counts[cut] = np.where(following == last, above, n)
+        tied = self.tied.copy()
+        for unit in cut[counts[cut] == 0].tolist():
+            tied[unit], counts[unit] = True, n
+            same = self.images[unit, values[unit] == values[unit, 0]]
+            same = same[: self.counts[unit]]
+            chosen = sorted(same.tolist(), key=lambda image: (_key(name(image)), image))[:n]
+            images[unit, :n] = sorted(chosen)
+        empty = np.arange(n)[None] >= counts[:, None]
+        return self._replace(
+            images=np.where(empty, 0, images[:, :n]),
+            values=np.where(empty, np.float32(0), values[:, :n]),
+            counts=counts,
+            tied=tied,
+        )
+
+
+class Candidates(NamedTuple):
+    """State of the search after the images seen so far; a pytree.
+
+    Attributes:
+        values: largest activations, best first, one more than exemplars are asked for, which shows
+            whether the cut goes through a tie; minus infinity in empty slots.
+        images: their image indices; −1 in empty slots.
+        lowest: smallest activation over all images; plus infinity before the first.
+        resting: how many images have that activation.
+        highest: largest activation; minus infinity before the first.
+    """
+
+    values: Float32[Array, "unit slot"]
+    images: Int32[Array, "unit slot"]
+    lowest: Float32[Array, "unit"]
+    resting: Int32[Array, "unit"]
+    highest: Float32[Array, "unit"]
+
+
+def empty(units: int, n: int) -> Candidates:
+    """State before the first image, for `n` exemplars of each unit.
 
     Raises:
         ValueError: either number is below 1.
     """
-    if neurons < 1 or n < 1:
+    if units < 1 or n < 1:
         raise ValueError(
-            f"exemplars need at least 1 neuron and 1 exemplar each, but got {neurons} and {n}."
+            f"exemplars need at least 1 unit and 1 exemplar each, but got {units} and {n}."
         )
-    return Exemplars(
-        values=jnp.full((neurons, n), -jnp.inf, jnp.float32),
-        images=jnp.full((neurons, n), -1, jnp.int32),
-        lowest=jnp.full(neurons, jnp.inf, jnp.float32),
-        highest=jnp.full(neurons, -jnp.inf, jnp.float32),
-        nan=jnp.zeros(neurons, bool),
+    return Candidates(
+        values=jnp.full((units, n + 1), -jnp.inf, jnp.float32),
+        images=jnp.full((units, n + 1), -1, jnp.int32),
+        lowest=jnp.full(units, jnp.inf, jnp.float32),
+        resting=jnp.zeros(units, jnp.int32),
+        highest=jnp.full(units, -jnp.inf, jnp.float32),
     )
 
 
 @jax.jit
 def update(
-    state: Exemplars,
-    activations: Float[ArrayLike, "batch neuron"],
+    state: Candidates,
+    activations: Float[ArrayLike, "batch unit"],
     images: Int[ArrayLike, "batch"],
     valid: Bool[ArrayLike, "batch"],
-) -> Exemplars:
+) -> Candidates:
     """Merge one batch of activations into the state.
 
     Args:
         state: what is known so far.
-        activations: one row for each image of the batch.
+        activations: one row for each image of the batch; NaN leaves no trace.
         images: the images' indices, ≥ 0. Each image may be merged once only.
         valid: False on padding rows, which leave no trace.
-
-    Returns:
-        The state that includes the batch.
     """
     activations = jnp.asarray(activations, jnp.float32).T
     images = jnp.asarray(images, jnp.int32)[None]
-    valid = jnp.asarray(valid)[None]
-    nan = jnp.isnan(activations) & valid
-    seen = valid & ~nan
+    seen = jnp.asarray(valid)[None] & ~jnp.isnan(activations)
     values, kept = _best(
         jnp.concatenate([state.values, jnp.where(seen, activations, -jnp.inf)], axis=1),
         jnp.concatenate([state.images, jnp.where(seen, images, -1)], axis=1),
         state.values.shape[1],
     )
-    return Exemplars(
+    lowest = jnp.minimum(state.lowest, jnp.where(seen, activations, jnp.inf).min(axis=1))
+    here = (seen & (activations == lowest[:, None])).sum(axis=1, dtype=jnp.int32)
+    return Candidates(
         values=values,
         images=kept,
-        lowest=jnp.minimum(state.lowest, jnp.where(seen, activations, jnp.inf).min(axis=1)),
+        lowest=lowest,
+        resting=here + jnp.where(state.lowest == lowest, state.resting, 0),
         highest=jnp.maximum(state.highest, jnp.where(seen, activations, -jnp.inf).max(axis=1)),
-        nan=state.nan | nan.any(axis=1),
     )
 
 
-def dead(state: Exemplars) -> Bool[Array, "neuron"]:
-    """Whether each neuron's activation was the same on all images; False before the first."""
-    return state.lowest == state.highest
+def find(
+    batches: Callable[[], Iterable[Batch]], n: int, names: Callable[[], Sequence[str]]
+) -> Exemplars:
+    """Find the exemplars of activations that come in batches.
+
+    Args:
+        batches: yields all batches; called a second time if some unit's largest value is shared by
+            more than `n` images.
+        n: largest number of exemplars of a unit.
+        names: of all images, asked for in that case only.
+    """
+    state: Candidates | None = None
+    for rows, images, valid in batches():
+        state = update(state or empty(rows.shape[1], n), rows, images, valid)
+    assert state is not None  # a source is never empty
+    found = _ruled(state)
+    units = np.flatnonzero(found.tied)
+    if len(units):
+        found.images[units] = _drawn(batches, n, units, found.highest[units], names())
+        found.values[units] = found.highest[units, None]
+        found.counts[units] = n
+    return found
 
 
 def exemplars(
-    activations: Float[ArrayLike, "image neuron"], n: int, batch: int = 1024
+    activations: Float[ArrayLike, "image unit"],
+    n: int,
+    names: Sequence[str] | None = None,
+    batch: int = 1024,
 ) -> Exemplars:
-    """The exemplars of a whole matrix of activations, by the same update in batches of `batch`.
+    """Find the exemplars of a whole matrix of activations.
 
     Args:
         activations: one row for each image.
-        n: how many exemplars each neuron gets.
-        batch: how many rows are merged at a time.
-
-    Returns:
-        The final state; a caller checks its `nan`.
+        n: largest number of exemplars of a unit.
+        names: of the images; their indices by default.
+        batch: rows merged at a time.
 
     Raises:
-        ValueError: there are fewer images than exemplars, or no neuron, or n or batch is below 1.
+        ValueError: there are fewer images than exemplars, or no unit, or n or batch is below 1.
     """
-    activations = jnp.asarray(activations)
-    count, neurons = activations.shape
+    matrix = np.asarray(activations)
+    count = len(matrix)
     if n > count or batch < 1:
         raise ValueError(
             f"{n} exemplars were asked for in batches of {batch}, but there are {count} images: "
             "ask for at most as many exemplars as images, and for a batch of at least 1."
         )
-    state = empty(neurons, n)
-    batch = min(batch, count)
-    for start in range(0, count, batch):
-        rows = np.arange(start, start + batch, dtype=np.int32)
-        # The last batch repeats its last row as padding: one shape, so one trace.
-        block = activations[np.minimum(rows, count - 1)]
-        state = update(state, block, rows, rows < count)
-    return state
+    if n < 1 or matrix.shape[1] < 1:
+        empty(matrix.shape[1], n)
+    size = min(batch, count)
+
+    def batches() -> Iterable[Batch]:
+        for start in range(0, count, size):
+            rows = np.arange(start, start + size, dtype=np.int32)
+            # The last batch repeats its last row as padding: one shape, so one trace.
+            yield matrix[np.minimum(rows, count - 1)], rows, rows < count
+
+    return find(batches, n, lambda: names if names is not None else list(map(str, range(count))))
 
 
-def distinct(
-    images: Int[ArrayLike, "neuron exemplar"],
-) -> tuple[Int[np.ndarray, "view"], Int32[np.ndarray, "neuron exemplar"]]:
-    """The images that are any neuron's exemplar, ascending, and the exemplars as rows of them."""
-    found, rows = np.unique(np.asarray(images), return_inverse=True)
-    return found, rows.reshape(np.shape(images)).astype(np.int32)
+def _ruled(state: Candidates) -> Exemplars:
+    """Apply the rule to the candidates of all images."""
+    every, which, lowest, resting, highest = map(np.asarray, state)
+    n = every.shape[1] - 1
+    values, images = every[:, :n], which[:, :n]
+    last, following = every[:, n - 1 : n], every[:, n:]
+    through_tie = (which[:, n:] >= 0) & (following == last)
+    at_rest = (values == lowest[:, None]) & (resting > 1)[:, None]
+    kept = (images >= 0) & ~at_rest & ~(through_tie & (values == last))
+    return Exemplars(
+        images=np.where(kept, images, 0),
+        values=np.where(kept, values, np.float32(0)),
+        counts=kept.sum(axis=1, dtype=np.int32),
+        lowest=lowest,
+        highest=highest,
+        tied=~kept.any(axis=1) & (lowest < highest),
+    )
+
+
+def _drawn(
+    batches: Callable[[], Iterable[Batch]],
+    n: int,
+    units: Int[np.ndarray, "unit"],
+    highest: Float32[np.ndarray, "unit"],
+    names: Sequence[str],
+) -> Int32[np.ndarray, "unit slot"]:
+    """Draw n of the images at each unit's largest value: those whose hashes come first."""
+    order = sorted(range(len(names)), key=lambda image: (_key(names[image]), image))
+    rank = np.empty(len(order), np.float32)
+    rank[order] = np.arange(len(order))
+    state = empty(len(units), n)
+    for rows, images, valid in batches():
+        largest = np.asarray(rows, np.float32)[:, units] == highest[None]
+        places = rank.take(images, mode="clip")[:, None]
+        state = update(state, np.where(largest, -places, np.float32(-np.inf)), images, valid)
+    return np.sort(np.asarray(state.images)[:, :n], axis=1)
+
+
+def _key(name: str) -> bytes:
+    return hashlib.sha256(f"{_SEED} {name}".encode("utf-8", "backslashreplace")).digest()
 
 
 def _best(values: Array, images: Array, n: int) -> tuple[Array, Array]:
-    """The first n of each row by (value descending, image ascending), empty slots last."""
+    """First n of each row by (value descending, image ascending), empty slots last."""
     order = jnp.where(images < 0, _LAST, images)
     descending, order = jax.lax.sort((-values, order), dimension=1, num_keys=2)
     descending, order = descending[:, :n], order[:, :n]

@@ -9,8 +9,6 @@ from collections.abc import Iterable, Mapping
 from itertools import product
 from typing import NamedTuple
 
-import numpy as np
-
 from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.evaluation.probe import Probe
 from jaxdesc.result import CERTAINTY, Exemplar, Result, build_neurons
@@ -22,7 +20,7 @@ from jaxdesc.stages.encode import encode
 from jaxdesc.stages.evaluate import ceilings, evaluate
 from jaxdesc.stages.run import Run
 from jaxdesc.stages.score import Setting, score, selection, texts
-from jaxdesc.stages.select import select
+from jaxdesc.stages.select import chosen, select
 from jaxdesc.stages.sweep import sweep as sweep_settings
 from jaxdesc.stages.words import score_words
 from jaxdesc.store import Artifact
@@ -103,7 +101,7 @@ def probe_pass(run: Run) -> Probe:
         images=everything.read("features"),
         concepts=seen.encoded.read("features"),
         base=seen.encoded.read("base"),
-        exemplars=np.searchsorted(images, seen.selected.read("images")).astype(np.int32),
+        exemplars=chosen(seen.selected).among(images),
     )
 
 
@@ -130,9 +128,8 @@ def _run_networks(run: Run) -> _Seen:
 def _result(run: Run, stages: Mapping[str, Artifact]) -> Result:
     activated, selected, embedded = (stages[name] for name in ("activate", "select", "embed"))
     names = dict(zip(embedded.read("images").tolist(), embedded.values["names"], strict=True))
-    found = selection(stages["score"])
+    found, exemplars = selection(stages["score"]), chosen(selected)
     boxes = activated.read("boxes").tolist()
-    ranked = zip(selected.read("images").tolist(), selected.read("values").tolist(), strict=True)
     measured, best = None, None
     if "evaluate" in stages:
         measured, best = _metrics(stages["evaluate"], stages["words"]), ceilings(stages["words"])
@@ -142,14 +139,11 @@ def _result(run: Run, stages: Mapping[str, Artifact]) -> Result:
             concepts=texts(run, found),
             maximum=found.maximum,
             threshold=found.threshold,
-            dead=selected.read("dead"),
             exemplars=[
-                [
-                    Exemplar(names[i], value, tuple(boxes[i]), i)
-                    for i, value in zip(images, values, strict=True)
-                ]
-                for images, values in ranked
+                [Exemplar(names[i], value, tuple(boxes[i]), i) for i, value in ranked]
+                for ranked in exemplars.ranked()
             ],
+            flags=exemplars.flags(run.config.score.fewest),
             names=run.names,
             certainty={name: stages["certainty"].read(name) for name in CERTAINTY},
         ),

@@ -15,8 +15,8 @@ from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.evaluation.null import LEVEL
 from jaxdesc.store import write_file
 
-COLUMNS = ("layer", "unit", "rank", "concept", "score", "stability", "z", "q")
-CERTAINTY = COLUMNS[-3:]  # of each concept, where it was measured
+CERTAINTY = ("stability", "z", "q")  # of each concept, where it was measured
+COLUMNS = ("layer", "unit", "rank", "concept", "score", *CERTAINTY, "exemplars", "flags")
 UNSURE = "no significant concept"
 SHOWN = 20  # neurons of a notebook's display
 
@@ -63,16 +63,20 @@ class Neuron:
         maximum: its best score over the whole vocabulary.
         threshold: α × maximum; concepts score above it.
         exemplars: best first.
-        flags: "dead" (constant activation), "no concept" (its best score is not positive,
-            it is dead, or α = 1), "no significant concept" (it has some, but q > 0.05 for each).
+        flags: doubts about its exemplars, as `exemplars.Exemplars` has them: "dead" (constant
+            activation), "tied" (drawn from more images with the same activation), "few exemplars",
+            "weak" (the last of them hardly excites it); "no concept" (its best score is not
+            positive, it is dead, or α = 1); "no significant concept" (it has some, but q > 0.05 for
+            each).
         names: of its class, where it is a class's logit.
         stability: of each concept, the share of resamples of the exemplars that select it again.
         z: of each concept, the distance of its score from the mean over random sets of exemplar
             views, in their standard deviations.
         q: of each concept, the smallest false discovery rate at which it counts as found.
 
-    The last three are empty where they were not measured; z and q also where all neurons share
-    their exemplars, so that there is no random set but one.
+    The last three are empty where they were not measured: stability of a neuron with few
+    exemplars; z and q of one that has all images of the pool, so that there is no random set but
+    one.
     """
 
     layer: str
@@ -178,12 +182,17 @@ class Result(Sequence[Neuron]):
         return tuple(dict.fromkeys(neuron for _, neuron in best))
 
     def columns(self) -> dict[str, list[Any]]:
-        """Lay the concepts out as columns, a row a concept, as `pandas.DataFrame` takes them.
+        """Lay the concepts out as columns, a row per concept, as `pandas.DataFrame` takes them.
 
-        What was not measured is None.
+        With each concept its neuron's number of exemplars and flags, several of them separated by
+        "; ". What was not measured is None.
         """
         rows = [
-            (neuron.layer, neuron.unit, rank + 1, text, score, *_row(neuron.certainty(rank)))
+            (
+                *(neuron.layer, neuron.unit, rank + 1, text, score),
+                *_row(neuron.certainty(rank)),
+                *(len(neuron.exemplars), "; ".join(neuron.flags)),
+            )
             for neuron in self
             for rank, (text, score) in enumerate(neuron.concepts)
         ]
@@ -206,7 +215,7 @@ class Result(Sequence[Neuron]):
         from pyarrow import parquet
 
         texts, whole, real = pyarrow.string(), pyarrow.int64(), pyarrow.float64()
-        types = (texts, whole, whole, texts, *(real,) * 4)
+        types = (texts, whole, whole, texts, *(real,) * 4, whole, texts)
         schema = pyarrow.schema(zip(COLUMNS, types, strict=True))
         content = io.BytesIO()
         parquet.write_table(pyarrow.table(self.columns(), schema), content)
@@ -289,28 +298,27 @@ def build_neurons(
     concepts: Sequence[Sequence[tuple[str, float]]],
     maximum: np.ndarray,
     threshold: np.ndarray,
-    dead: np.ndarray,
     exemplars: Sequence[Sequence[Exemplar]],
+    flags: Sequence[tuple[str, ...]],
     names: Sequence[tuple[str, ...]] = (),
     certainty: Mapping[str, np.ndarray],
 ) -> tuple[Neuron, ...]:
     """Assemble neurons from per-neuron sequences.
 
     `certainty` has, for each name in CERTAINTY, a value for every concept of the first neuron, then
-    of the second, and so on; NaN where it is not known of any.
+    of the second, and so on; NaN for neurons of which it is not known.
     """
     ends = np.cumsum([len(found) for found in concepts])[:-1]
-    split = {
-        name: [own.tolist() for own in np.split(values, ends)]
-        for name, values in certainty.items()
-        if not np.isnan(values).any()
-    }
+    split = {name: np.split(values, ends) for name, values in certainty.items()}
     neurons = []
     for unit, found in enumerate(concepts):
-        measured = {name: tuple(each[unit]) for name, each in split.items()}
+        measured = {
+            name: tuple(values[unit].tolist())
+            for name, values in split.items()
+            if not np.isnan(values[unit]).any()
+        }
         unsure = min(measured.get("q", ()), default=0.0) > LEVEL
-        all_flags = {"dead": dead[unit], "no concept": not found, UNSURE: unsure}
-        flags = [flag for flag, holds in all_flags.items() if holds]
+        doubts = {"no concept": not found, UNSURE: unsure}
         neurons.append(
             Neuron(
                 layer=layer,
@@ -319,7 +327,7 @@ def build_neurons(
                 maximum=float(maximum[unit]),
                 threshold=float(threshold[unit]),
                 exemplars=tuple(exemplars[unit]),
-                flags=tuple(flags),
+                flags=(*flags[unit], *(flag for flag, holds in doubts.items() if holds)),
                 names=names[unit] if names else (),
                 **measured,
             )

@@ -41,10 +41,9 @@ def main() -> None:
 
 def _line(neuron: Neuron) -> str:
     """A neuron's best concepts with their scores and stability, and its flags."""
-    texts = [
-        f"{text} {score:.3f} ({neuron.stability[rank]:.0%} stable)"
-        for rank, (text, score) in enumerate(neuron.concepts[:4])
-    ]
+    kept = [f" ({share:.0%} stable)" for share in neuron.stability] or [""] * len(neuron.concepts)
+    best = zip(neuron.concepts[:4], kept, strict=False)
+    texts = [f"{text} {score:.3f}{sure}" for (text, score), sure in best]
     found = "; ".join(filter(None, (", ".join(texts), ", ".join(neuron.flags))))
     return f"{neuron.layer}[{neuron.unit}] {'/'.join(neuron.names)}: {found}"
 

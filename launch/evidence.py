@@ -14,14 +14,14 @@ from pathlib import Path
 import jax
 from absl import flags
 
-from jaxdesc.evidence import crops, similarity, truth
+from jaxdesc.evidence import crops, similarity, sparse, truth
 from jaxdesc.evidence.table import Table
 from jaxdesc.report import evidence
 from jaxdesc.store import Place, write_file
 from launch import command, inputs
 
 _DOCS = flags.DEFINE_string("docs", None, "A second folder for numbers and page, such as docs.")
-STUDIES = {"crops": crops, "similarity": similarity, "truth": truth}
+STUDIES = {"crops": crops, "similarity": similarity, "sparse": sparse, "truth": truth}
 
 
 def main() -> None:

@@ -24,6 +24,7 @@ from jaxdesc.views import cut_view
 from jaxdesc.vocabulary import load_vocabulary
 from tests import plain_target
 from tests.album import Album
+from tests.scoring.features import listed
 
 SIX = tuple(CLASSES.values())[:6]
 # Names of five classes of the six, one in capitals; phrases beside them.
@@ -77,8 +78,9 @@ def test_every_image_that_can_be_used_is_encoded_and_nothing_else_is_computed(do
     assert len(probe.images) == len(probe.activations) == IMAGES - 1
     kept = [index for index in range(IMAGES) if index != BROKEN]
     own = [{e.index for e in neuron.exemplars} for neuron in described]
-    assert [{kept[row] for row in rows} for rows in probe.exemplars.tolist()] == own
-    for neuron, rows in zip(described, probe.exemplars, strict=True):
+    assert [{kept[row] for row in rows} for rows in listed(probe.exemplars)] == own
+    assert list(map(len, own)) == [5, 5, 0, 5, 5, 5]  # a dead neuron has none
+    for neuron, rows in zip(described, listed(probe.exemplars), strict=True):
         values = [exemplar.activation for exemplar in neuron.exemplars]
         np.testing.assert_array_equal(probe.activations[rows, neuron.unit], values)
     np.testing.assert_array_equal(probe.dead, [unit == 2 for unit in range(6)])
@@ -137,9 +139,9 @@ def test_the_certainty_is_that_of_the_runs_own_concepts(done):
     assert not [row for row in rows if row.unit == 2]
     arrays = probe.images, probe.exemplars, probe.concepts, probe.base
     selection = discover(*arrays, 4.0, 0.6).without(probe.dead)
-    pool = np.unique(probe.exemplars)  # the run's own distinct exemplar views
-    chance = null(probe.images[pool], probe.concepts, probe.base, 4.0, 0.6, 5)
-    judged = significance(chance, selection)
+    pool, _ = probe.exemplars.distinct()  # the run's own distinct exemplar views
+    chance = null(probe.images[pool], probe.concepts, probe.base, 4.0, 0.6, [5])
+    judged = significance(chance, selection, probe.exemplars.counts)
     kept = stability(*arrays, 4.0, 0.6, selection).selected
     np.testing.assert_allclose([row.z for row in rows], judged.z, rtol=1e-4)
     np.testing.assert_allclose([row.q for row in rows], judged.q, atol=2e-3)

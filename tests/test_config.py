@@ -27,7 +27,7 @@ OTHER = {
         "cam_class": "label",
         "seed": 7,
     },
-    "score": {"exemplars": 10, "kappa": 0.5, "alpha": 0.9, "block": 64},
+    "score": {"exemplars": 10, "fewest": 3, "kappa": 0.5, "alpha": 0.9, "block": 64},
     "evaluation": {"scorer": "larger", "sentence": "mpnet"},
     "ablation": {
         "views": ["full", "box"],
@@ -122,6 +122,7 @@ VIEWS = "('centre', 'attention', 'random', 'box', 'full')"
         ("crop.seed", -1, "an integer in [0, 2**32)"),
         ("crop.seed", 2**32, "an integer in [0, 2**32)"),
         ("score.exemplars", 0, "at least 1"),
+        ("score.fewest", 0, "at least 1"),
         ("score.kappa", -1.0, "a number in [0, 1e+06]"),
         ("score.kappa", math.inf, "a number in [0, 1e+06]"),
         ("score.kappa", math.nan, "a number in [0, 1e+06]"),

@@ -1,90 +1,155 @@
+"""Exemplars against the rule, in any order of batches and images, and at each n of a sweep."""
+
+import hashlib
+
 import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxdesc.exemplars import dead, empty, exemplars, update
+from jaxdesc.exemplars import Slots, empty, exemplars, find, update
 from tests.reference import exemplars as reference
 
 
-def activations(seed, images=53, neurons=7):
-    """Activations with many ties, a dead neuron, and one of nothing but both zeros."""
+def key(name):
+    """The hash by which images are drawn."""
+    return hashlib.sha256(f"0 {name}".encode()).hexdigest()
+
+
+def activations(seed, images=53, units=12):
+    """Dense units, and units of every kind that the rule is about."""
     rng = np.random.default_rng(seed)
-    matrix = rng.normal(size=(images, neurons)).astype(np.float32)
-    matrix[:, 1::2] = np.round(matrix[:, 1::2])
-    matrix[:, 2] = 3.5
-    matrix[:, 3] = np.where(rng.random(images) < 0.5, -0.0, 0.0)
+    matrix = rng.normal(size=(images, units)).astype(np.float32)
+    matrix[:, 1] = np.round(matrix[:, 1])  # ties everywhere
+    matrix[:, 2] = 3.5  # dead
+    matrix[:, 3] = np.where(rng.random(images) < 0.5, -0.0, 0.0)  # dead: both zeros are equal
+    matrix[:, 4] = np.maximum(matrix[:, 4] - 1.5, 0)  # a sparse ReLU
+    matrix[:, 5] = np.where(np.abs(matrix[:, 5]) > 1.5, matrix[:, 5], 0)  # a sparse signed code
+    matrix[:, 6] = rng.random(images) < 0.5  # its largest value is shared by half of the images
+    matrix[:, 7] = np.minimum(matrix[:, 7], 0)  # the same, and others below it
+    matrix[:, 8] = np.maximum(matrix[:, 4], 1e-6)  # a floor
+    matrix[:, 9] = matrix[:, 4] + 1e-6 * rng.random(images)  # noise instead of ties
+    matrix[:, 10] = matrix[:, 5] + 1e-6 * rng.random(images)
+    matrix[:, 11] = np.round(4 * matrix[:, 11]) / 4
     return matrix
 
 
+def check(found, matrix, n, names=None):
+    names = names or list(map(str, range(len(matrix))))
+    expected = reference.exemplars(matrix, n, names, key)
+    for unit, images in enumerate(expected):
+        assert found.images[unit, : found.counts[unit]].tolist() == images
+        np.testing.assert_array_equal(found.values[unit, : len(images)], matrix[images, unit])
+    assert not found.images[~found.slots.taken].any()
+    np.testing.assert_array_equal(found.dead, reference.dead(matrix))
+    for fewest in (1, 5):
+        flags = reference.flags(matrix, n, names, key, fewest)
+        assert [set(own) for own in found.flags(fewest)] == flags
+
+
 def merged(matrix, n, batches):
-    """The state after merging the given rows, each batch padded to 16 with poisonous rows."""
-    state = empty(matrix.shape[1], n)
-    for rows in batches:
-        padding = 16 - len(rows)
-        block = np.concatenate([matrix[rows], np.full((padding, matrix.shape[1]), np.nan)])
-        images = np.concatenate([rows, np.full(padding, 2)]).astype(np.int32)
-        state = update(state, block.astype(np.float32), images, np.arange(16) < len(rows))
-    return state
+    """Exemplars by given batches, each padded to 16 with poisonous rows."""
+
+    def padded():
+        for rows in batches:
+            padding = 16 - len(rows)
+            block = np.concatenate([matrix[rows], np.full((padding, matrix.shape[1]), np.nan)])
+            images = np.concatenate([rows, np.full(padding, len(matrix) + 9)]).astype(np.int32)
+            yield block.astype(np.float32), images, np.arange(16) < len(rows)
+
+    return find(padded, n, lambda: list(map(str, range(len(matrix)))))
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("n", [1, 5, 53])
-def test_equals_the_definition_in_any_order(seed, n):
+@pytest.mark.parametrize("n", [1, 2, 5, 30, 53])
+def test_equals_the_rule_in_any_order(seed, n):
     matrix = activations(seed)
     order = np.random.default_rng(seed + 100).permutation(len(matrix))
     for rows in (np.arange(len(matrix)), order):
-        state = merged(matrix, n, np.array_split(rows, [3, 19, 20, 36, 52]))
-        expected = reference.exemplars(matrix, n)
-        np.testing.assert_array_equal(state.images, expected)
-        np.testing.assert_array_equal(state.values, np.take_along_axis(matrix.T, expected, axis=1))
-        np.testing.assert_array_equal(dead(state), reference.dead(matrix))
-        np.testing.assert_array_equal(state.lowest, matrix.min(axis=0))
-        np.testing.assert_array_equal(state.highest, matrix.max(axis=0))
-        assert not np.any(state.nan)
+        found = merged(matrix, n, np.array_split(rows, [3, 19, 20, 36, 52]))
+        check(found, matrix, n)
+        np.testing.assert_array_equal(found.lowest, matrix.min(axis=0))
+        np.testing.assert_array_equal(found.highest, matrix.max(axis=0))
 
 
 @pytest.mark.parametrize("batch", [1, 7, 53, 1000])
 def test_whole_matrix(batch):
     matrix = activations(0)
-    state = exemplars(matrix, 5, batch=batch)
-    np.testing.assert_array_equal(state.images, reference.exemplars(matrix, 5))
-    np.testing.assert_array_equal(dead(state), reference.dead(matrix))
+    check(exemplars(matrix, 5, batch=batch), matrix, 5)
 
 
-def test_an_empty_slot_loses_to_every_activation():
-    matrix = np.array([[-np.inf], [-7.0]], np.float32)
-    state = merged(matrix, 3, [[0, 1]])
-    np.testing.assert_array_equal(state.images, [[1, 0, -1]])
-    np.testing.assert_array_equal(state.values, [[-7.0, -np.inf, -np.inf]])
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("most", [8, 30, 53])
+def test_fewer_exemplars_are_those_of_a_search_for_fewer(seed, most):
+    matrix = activations(seed)
+    found = exemplars(matrix, most)
+    for n in (1, 2, 5, 8):
+        fewer, expected = found.first(n, str), exemplars(matrix, n)
+        for name in ("images", "values", "counts", "tied"):
+            np.testing.assert_array_equal(getattr(fewer, name), getattr(expected, name), name)
+
+
+def test_units_without_a_tie_have_n_as_ever():
+    matrix = np.random.default_rng(0).normal(size=(200, 50)).astype(np.float32)
+    found = exemplars(matrix, 20)
+    np.testing.assert_array_equal(found.images, np.argsort(-matrix, axis=0)[:20].T)
+    assert set(found.counts) == {20}
+    assert found.flags(5) == [()] * 50
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=10, deadline=None)
+def test_the_order_of_images_and_units_does_not_matter(seed):
+    """Not even to which of many tied images are drawn; order among equal ones alone may change."""
+    rng = np.random.default_rng(seed)
+    matrix = activations(seed)
+    names = [f"photo {i}.jpg" for i in range(len(matrix))]
+    images, units = rng.permutation(len(matrix)), rng.permutation(matrix.shape[1])
+    plain = exemplars(matrix, 4, names)
+    permuted = exemplars(matrix[images][:, units], 4, [names[i] for i in images])
+    np.testing.assert_array_equal(permuted.counts, plain.counts[units])
+    for place, unit in enumerate(units):
+        own = slice(0, plain.counts[unit])
+        assert set(images[permuted.images[place, own]]) == set(plain.images[unit, own])
+    assert permuted.flags(5) == [plain.flags(5)[unit] for unit in units]
+    check(permuted, matrix[images][:, units], 4, [names[i] for i in images])
+
+
+def test_names_are_read_only_where_they_decide():
+    def names():
+        raise AssertionError("asked for names")
+
+    matrix = np.delete(activations(0), [6, 7], axis=1)
+    batch = matrix, np.arange(53, dtype=np.int32), np.ones(53, bool)
+    find(lambda: [batch], 8, names)
+    with pytest.raises(AssertionError, match="asked for names"):
+        find(lambda: [(1 - np.eye(53, dtype=np.float32)[:, :1], *batch[1:])], 8, names)
 
 
 def test_padding_leaves_no_trace():
-    before = merged(activations(0), 5, [np.arange(16)])
-    after = update(
-        before, np.full((16, 7), 1e9, np.float32), np.arange(16, dtype=np.int32), np.zeros(16, bool)
+    state = update(
+        empty(12, 5), activations(0)[:16], np.arange(16, dtype=np.int32), np.ones(16, bool)
     )
-    jax.tree.map(np.testing.assert_array_equal, before, after)
+    after = update(
+        state,
+        np.full((16, 12), -1e9, np.float32),
+        np.arange(16, dtype=np.int32),
+        np.zeros(16, bool),
+    )
+    jax.tree.map(np.testing.assert_array_equal, state, after)
 
 
 @pytest.mark.parametrize("n", [2, 10])
-def test_nan_is_flagged_and_never_chosen(n):
-    matrix = activations(0)
+def test_nan_is_never_chosen(n):
+    matrix = activations(0)[:, :7]
     matrix[4, 5] = np.nan
     matrix[:, 6] = np.nan
-    state = exemplars(matrix, n, batch=8)
-    np.testing.assert_array_equal(state.nan, [False] * 5 + [True] * 2)
-    assert 4 not in np.asarray(state.images[5])
-    assert np.isfinite(state.values[5]).all()
-    np.testing.assert_array_equal(state.images[6], -1)
-    np.testing.assert_array_equal(dead(state), [False, False, True, True, False, False, False])
+    found = exemplars(matrix, n, batch=8)
+    assert 4 not in found.images[5, : found.counts[5]]
+    assert found.counts[6] == 0
     without = np.delete(matrix[:, 5], 4)
-    assert (state.lowest[5], state.highest[5]) == (without.min(), without.max())
-
-
-def test_a_neuron_without_images_is_not_dead():
-    assert not np.any(dead(empty(3, 2)))
+    assert (found.lowest[5], found.highest[5]) == (without.min(), without.max())
 
 
 def test_one_trace(monkeypatch):
@@ -92,24 +157,24 @@ def test_one_trace(monkeypatch):
     sort = jax.lax.sort
     monkeypatch.setattr(jax.lax, "sort", lambda *a, **k: traces.append(1) or sort(*a, **k))
     # A shape that no other test has, so that nothing is cached.
-    exemplars(activations(0, images=41, neurons=5), 4, batch=6)
+    exemplars(np.random.default_rng(0).normal(size=(41, 5)).astype(np.float32), 4, batch=6)
     assert len(traces) == 1
 
 
-@given(seed=st.integers(0, 2**32 - 1))
-@settings(max_examples=10, deadline=None)
-def test_permuting_images_and_neurons_permutes_exemplars(seed):
-    rng = np.random.default_rng(seed)
-    matrix = rng.normal(size=(30, 6)).astype(np.float32)
-    images, neurons = rng.permutation(30), rng.permutation(6)
-    plain = np.asarray(exemplars(matrix, 4, batch=8).images)
-    permuted = np.asarray(exemplars(matrix[images][:, neurons], 4, batch=8).images)
-    np.testing.assert_array_equal(images[permuted], plain[neurons])
+def test_slots_weigh_their_exemplars_alike():
+    slots = Slots(np.array([[3, 1, 7], [7, 9, 9], [0, 0, 0]]), np.array([3, 1, 0]))
+    np.testing.assert_allclose(slots.weights, [[1 / 3] * 3, [1, 0, 0], [0, 0, 0]])
+    rows, places = slots.distinct()
+    assert rows.tolist() == [1, 3, 7]
+    assert places.rows.tolist() == [[1, 0, 2], [2, 0, 0], [0, 0, 0]]
+    assert places.counts.tolist() == [3, 1, 0]
 
 
 def test_errors():
-    with pytest.raises(ValueError, match="at least 1 neuron and 1 exemplar each, but got 0 and 4"):
+    with pytest.raises(ValueError, match="at least 1 unit and 1 exemplar each, but got 0 and 4"):
         empty(0, 4)
+    with pytest.raises(ValueError, match="at least 1 unit and 1 exemplar each, but got 2 and 0"):
+        exemplars(np.zeros((5, 2), np.float32), 0)
     with pytest.raises(ValueError, match=r"6 exemplars were asked for .* there are 5 images"):
         exemplars(np.zeros((5, 2), np.float32), 6)
     with pytest.raises(ValueError, match="for a batch of at least 1"):

@@ -538,7 +538,7 @@ def test_dead_neurons_have_no_concepts(tmp_path, clip, album):
     for unit, neuron in enumerate(result):
         assert bool(neuron.concepts) == (unit not in (1, 4))
         if not neuron.concepts:
-            assert [e.image for e in neuron.exemplars] == [f"picture {i}" for i in range(5)]
+            assert neuron.exemplars == ()
             assert result.metrics.values["hit"][unit] == 0
 
 

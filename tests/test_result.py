@@ -77,7 +77,9 @@ def test_what_was_measured_of_each_concept_is_in_every_form(result, tmp_path):
     columns = found.columns()
     assert [columns[name] for name in CERTAINTY] == [[0.75, 0.5], [3.0, 1.5], [0.0625, 0.25]]
     found.to_csv(tmp_path / "a.csv")
-    assert (tmp_path / "a.csv").read_text().splitlines()[1] == "fc,0,1,Striped,0.25,0.75,3,0.0625"
+    assert (tmp_path / "a.csv").read_text().splitlines()[1] == (
+        "fc,0,1,Striped,0.25,0.75,3,0.0625,0,no significant concept"
+    )
     found.to_parquet(tmp_path / "a.parquet")
     assert parquet.read_table(tmp_path / "a.parquet").to_pydict() == columns
     assert first.to_dict()["concepts"][1] == {
@@ -93,7 +95,7 @@ def test_what_was_measured_of_each_concept_is_in_every_form(result, tmp_path):
 
 
 def test_a_neuron_none_of_whose_concepts_is_significant_is_flagged():
-    given = {"layer": "fc", "maximum": np.ones(3), "threshold": np.ones(3), "dead": np.zeros(3)}
+    given = {"layer": "fc", "maximum": np.ones(3), "threshold": np.ones(3), "flags": [()] * 3}
     concepts = [[("a", 1.0), ("b", 0.9)], [("a", 1.0)], []]
     for q, flagged in (([0.06, 0.2, 0.05], (True, False)), ([np.nan] * 3, (False, False))):
         certainty = {"q": np.array(q)}

@@ -152,8 +152,12 @@ def averaging(neurons: int, exemplars: int, repeats: int) -> list[Table]:
     return tables
 
 
-_gathered = jit(lambda rows, chosen: full._means(rows, chosen, (chosen.shape[1],)))
+_gathered = jit(lambda rows, chosen: full.mean_rows(rows, chosen, _all(chosen)))
 _selected = jit(lambda selecting, rows: product(selecting, rows))
+
+
+def _all(chosen: Any) -> Any:
+    return jnp.full(len(chosen), chosen.shape[1], jnp.int32)
 
 
 @jit

@@ -7,16 +7,20 @@ from jaxtyping import ArrayLike, Float, Float64, Int
 
 from jaxdesc.evaluation.null import null, significance
 from jaxdesc.evaluation.stability import stability
+from jaxdesc.exemplars import Slots
 from jaxdesc.scoring import Selection
+from jaxdesc.scoring.problem import slots_of
 
 
 class Certainty(NamedTuple):
     """Of each selected concept, in the order of the selection, and of the vocabulary.
 
     Attributes:
-        stability: share of resamples of the neuron's exemplars that select the concept again.
-        z: distance of the score from the mean over random image sets, in their deviations.
-        q: smallest false discovery rate at which the pair counts as found.
+        stability: share of resamples of the neuron's exemplars that select the concept again; NaN
+            where these are too few.
+        z: distance of the score from the mean over random image sets, in their deviations; NaN
+            where there is no null.
+        q: smallest false discovery rate at which the pair counts as found; NaN likewise.
         hubs: concepts that are selected for far more random sets than chance, most often first,
             and for which share.
     """
@@ -29,12 +33,13 @@ class Certainty(NamedTuple):
 
 def certainty(
     views: Float[ArrayLike, "view feature"],
-    exemplars: Int[np.ndarray, "neuron exemplar"],
+    exemplars: Slots | Int[ArrayLike, "neuron exemplar"],
     concept_features: Any,
     base_feature: Float[ArrayLike, "feature"],
     kappa: float,
     alpha: float,
     selection: Selection,
+    fewest: int = 1,
     block: int = 512,
 ) -> Certainty:
     """Resample every neuron's exemplars, and score random sets of as many views.
@@ -44,22 +49,26 @@ def certainty(
 
     Args:
         views: unit features of the distinct exemplar views, from which random sets are drawn.
-        exemplars: rows of `views`.
+        exemplars: rows of `views`, or `Slots` of them.
         concept_features: as in `scoring.discover`.
         base_feature: as in `scoring.discover`.
         kappa: that of the selection.
         alpha: that of the selection.
         selection: what `scoring.discover` gave for these arrays.
+        fewest: exemplars without which resampling them says nothing.
         block: concepts at a time.
 
     Raises:
         ValueError: as `stability.stability`.
     """
-    texts, asked = (concept_features, base_feature), (kappa, alpha)
-    kept = stability(views, exemplars, *texts, *asked, selection, block=block).selected
-    nothing, count = np.full(len(kept), np.nan), exemplars.shape[1]
-    if len(np.asarray(views)) <= count:
+    slots, texts, asked = slots_of(exemplars), (concept_features, base_feature), (kappa, alpha)
+    kept = stability(views, slots, *texts, *asked, selection, block=block).selected
+    few = np.repeat(slots.counts < fewest, selection.counts)
+    kept = np.where(few, np.nan, kept)
+    sizes = sorted(set(slots.counts.tolist()) & set(range(1, len(np.asarray(views)))))
+    if not sizes:
+        nothing = np.full(len(kept), np.nan)
         return Certainty(kept, nothing, nothing, ())
-    chance = null(views, *texts, *asked, count, block=block)
-    z, _, q, *_ = significance(chance, selection)
+    chance = null(views, *texts, *asked, sizes, block=block)
+    z, _, q, *_ = significance(chance, selection, slots.counts)
     return Certainty(kept, z, q, tuple((hub, float(chance.share[hub])) for hub in chance.hubs))

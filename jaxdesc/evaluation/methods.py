@@ -13,7 +13,6 @@ from jaxdesc.evaluation.accuracy import NONE, single
 from jaxdesc.evaluation.blocks import Look, best
 from jaxdesc.evaluation.invert import auc
 from jaxdesc.evaluation.probe import Probe
-from jaxdesc.exemplars import distinct
 
 
 class Answer(NamedTuple):
@@ -42,8 +41,8 @@ def discovered(probe: Probe, kappa: float, alpha: float = 0.95, block: int = 512
         alpha: concept sensitivity α.
         block: concepts at a time.
     """
-    views, rows = distinct(probe.exemplars)
-    arrays = probe.images[views], rows, probe.concepts, probe.base
+    views, slots = probe.exemplars.distinct()
+    arrays = probe.images[views], slots, probe.concepts, probe.base
     found = scoring.discover(*arrays, kappa, alpha, block).without(probe.dead)
     selected = np.split(found.concepts.astype(np.int64), np.cumsum(found.counts)[:-1])
     first = np.array([own[0] if len(own) else NONE for own in selected], np.int64)

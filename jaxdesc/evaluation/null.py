@@ -12,6 +12,9 @@ is the share of sets that reach it, whatever the shape of the scores' distributi
 the false discovery rate is controlled.
 """
 
+from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +24,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Float32, Float64, Int, Int3
 
 from jaxdesc.compiler import jit, product
 from jaxdesc.evaluation.statistics import at_least, false_discovery
+from jaxdesc.exemplars import Slots
 from jaxdesc.scoring import Selection, discover
 from jaxdesc.scoring.candidates import padded
 from jaxdesc.scoring.problem import checked
@@ -36,22 +40,24 @@ class Null(NamedTuple):
     """What random image sets score.
 
     Attributes:
-        mean: of each concept's score over all sets of n images.
-        deviation: its standard deviation; 0 for a concept that is equally near to all images.
-        largest: the largest z over all concepts of each random set, ascending.
-        share: of random sets that each concept is selected for.
+        mean: of each concept's score over all sets of n images, whatever n is.
+        deviation: its standard deviation, by n; 0 for a concept that is equally near to all images.
+        largest: the largest z over all concepts of each random set, ascending, by n.
+        share: of random sets of the largest n that each concept is selected for.
         hubs: concepts that are selected for far more random sets than chance, most often first.
     """
 
     mean: Float64[np.ndarray, "concept"]
-    deviation: Float64[np.ndarray, "concept"]
-    largest: Float64[np.ndarray, "set"]
+    deviation: Mapping[int, Float64[np.ndarray, "concept"]]
+    largest: Mapping[int, Float64[np.ndarray, "set"]]
     share: Float64[np.ndarray, "concept"]
     hubs: Int[np.ndarray, "hub"]
 
 
 class Significance(NamedTuple):
     """What the null says of selected concepts, in the order of the selection.
+
+    NaN for the concepts of a neuron that has as many exemplars as no random set has images.
 
     Attributes:
         z: distance of each score from its concept's mean, in its standard deviations.
@@ -74,7 +80,7 @@ def null(
     base_feature: Float[ArrayLike, "feature"],
     kappa: float,
     alpha: float,
-    exemplars: int,
+    sizes: Sequence[int],
     sets: int = 1000,
     seed: int = 0,
     block: int = 512,
@@ -89,8 +95,8 @@ def null(
         base_feature: as in `scoring.discover`.
         kappa: that of the neurons.
         alpha: that of the neurons, for the sets' selected concepts.
-        exemplars: n, images in a set.
-        sets: how many; the smallest p is 1 / (sets + 1).
+        sizes: n, images in a set; sets of fewer images are the first of those with more.
+        sets: how many of each size; the smallest p is 1 / (sets + 1).
         seed: of the sets.
         block: concepts at a time.
         level: false discovery rate of hubs.
@@ -103,41 +109,52 @@ def null(
     check_kappa(kappa)
     if block < 1:
         raise ValueError(f"block is {block}, but at least 1 concept must be scored at a time.")
-    chosen = random_sets(len(np.asarray(image_features)), exemplars, sets, seed)
-    problem = checked(image_features, chosen, concept_features, base_feature)
-    known = problem.images, problem.with_base, problem.count, problem.exemplars
-    largest, moments = jnp.full(sets, -jnp.inf, jnp.float32), []
+    sizes = sorted(set(sizes))
+    chosen = random_sets(len(np.asarray(image_features)), sizes[-1], sets, seed)
+    slots = {sizes[-1]: Slots.full(chosen)}
+    problem = checked(image_features, slots, concept_features, base_feature)
+    known = problem.images, problem.with_base, problem.count, problem.exemplars[sizes[-1]]
+    largest, moments = jnp.full((len(sizes), sets), -jnp.inf, jnp.float32), []
     size = min(block, len(problem))
     for _, texts in problem.blocks(size):
         look = jnp.asarray(padded(texts, size)), kappa, len(texts), largest
-        mean, deviation, largest = _of_block(*known, *look)
-        moments.append(np.stack([mean, deviation])[:, : len(texts)])
-    mean, deviation = np.concatenate(moments, axis=1).astype(np.float64)
-    found = discover(image_features, chosen, concept_features, base_feature, kappa, alpha, block)
-    times = np.bincount(found.concepts, minlength=len(mean))
+        *found, largest = _of_block(*known, *look, sizes=tuple(sizes))
+        moments.append(np.vstack(found)[:, : len(texts)])
+    mean, *deviations = np.concatenate(moments, axis=1).astype(np.float64)
+    named = discover(image_features, chosen, concept_features, base_feature, kappa, alpha, block)
+    times = np.bincount(named.concepts, minlength=len(mean))
     return Null(
         mean,
-        deviation,
-        np.sort(np.asarray(largest, np.float64)),
+        dict(zip(sizes, deviations, strict=True)),
+        dict(zip(sizes, np.sort(np.asarray(largest, np.float64), axis=1), strict=True)),
         times / sets,
         _hubs(times, sets, level, least_share),
     )
 
 
-def significance(null: Null, selection: Selection, level: float = LEVEL) -> Significance:
+def significance(
+    null: Null, selection: Selection, counts: Int[np.ndarray, "neuron"], level: float = LEVEL
+) -> Significance:
     """How far each selected concept is from what random sets reach.
 
     Args:
-        null: of the same concepts, κ and number of exemplars.
+        null: of the same concepts and κ.
         selection: the neurons' concepts.
+        counts: exemplars of each neuron, which is compared with sets of as many images.
         level: false discovery rate, over the selected pairs of all neurons.
     """
-    mean, deviation = null.mean[selection.concepts], null.deviation[selection.concepts]
-    z = np.where(deviation > 0, selection.scores - mean, 0) / np.where(deviation > 0, deviation, 1)
-    sets = len(null.largest)
-    reaching = sets - np.searchsorted(null.largest, z, side="left")
-    p = (1 + reaching) / (1 + sets)
-    q = false_discovery(p)
+    z, p, q = np.full((3, len(selection.concepts)), np.nan)
+    sizes = np.repeat(counts, selection.counts)
+    for size, largest in null.largest.items():
+        own = sizes == size
+        concepts, sets = selection.concepts[own], len(largest)
+        mean, deviation = null.mean[concepts], null.deviation[size][concepts]
+        spread = deviation > 0
+        away = np.where(spread, selection.scores[own] - mean, 0) / np.where(spread, deviation, 1)
+        reaching = sets - np.searchsorted(largest, away, side="left")
+        z[own], p[own] = away, (1 + reaching) / (1 + sets)
+    known = ~np.isnan(p)
+    q[known] = false_discovery(p[known])
     significant = q <= level
     owners = np.repeat(np.arange(len(selection.counts)), selection.counts)
     named = np.bincount(owners[significant], minlength=len(selection.counts)) > 0
@@ -172,7 +189,7 @@ def _hubs(
     return hubs[np.argsort(-times[hubs], kind="stable")]
 
 
-@jit
+@partial(jit, static=("sizes",))
 def _of_block(
     images: Float32[Array, "image feature"],
     with_base: Float32[Array, "image"],
@@ -181,24 +198,30 @@ def _of_block(
     texts: Float32[Array, "block feature"],
     kappa: ArrayLike,
     count: Int[ArrayLike, ""],
-    largest: Float32[Array, "set"],
-) -> tuple[Float32[Array, "block"], Float32[Array, "block"], Float32[Array, "set"]]:
-    """Mean and deviation of a set's score, and each set's largest z so far.
+    largest: Float32[Array, "size set"],
+    *,
+    sizes: tuple[int, ...],
+) -> tuple[Float32[Array, "block"], Float32[Array, "size block"], Float32[Array, "size set"]]:
+    """Mean of a set's score, its deviation and each set's largest z so far, by the set's size.
 
     Images behind the first `pool` are padding, so that pools of any size are one program.
     """
     cosines = jnp.minimum(product(images, texts.T), 1)
     rows = t_vmf_difference(cosines, with_base[:, None], kappa)
-    there, size = (jnp.arange(len(rows)) < pool)[:, None], chosen.shape[1]
+    there, seen = (jnp.arange(len(rows)) < pool)[:, None], jnp.arange(len(texts)) < count
     mean = jnp.where(there, rows, 0).sum(axis=0) / pool
     variance = jnp.where(there, (rows - mean[None]) ** 2, 0).sum(axis=0) / pool
-    deviation = jnp.sqrt(variance / size * ((pool - size) / (pool - 1)))
 
     def add(total: Array, own: Array) -> tuple[Array, None]:
         return total + rows.at[own].get(mode="promise_in_bounds"), None
 
-    nothing = jnp.zeros((len(chosen), len(texts)), rows.dtype)
-    sums, _ = jax.lax.scan(add, nothing, chosen.T, unroll=_ROWS_AT_ONCE)
-    known = (jnp.arange(len(texts)) < count) & (deviation > 0)
-    z = (sums / size - mean[None]) / jnp.where(known, deviation, 1)[None]
-    return mean, deviation, jnp.maximum(largest, jnp.where(known[None], z, -jnp.inf).max(axis=1))
+    sums = jnp.zeros((len(chosen), len(texts)), rows.dtype)
+    deviations, reached = [], []
+    for before, size in pairwise((0, *sizes)):
+        sums, _ = jax.lax.scan(add, sums, chosen[:, before:size].T, unroll=_ROWS_AT_ONCE)
+        deviation = jnp.sqrt(variance / size * ((pool - size) / (pool - 1)))
+        known = seen & (deviation > 0)
+        z = (sums / size - mean[None]) / jnp.where(known, deviation, 1)[None]
+        deviations.append(deviation)
+        reached.append(jnp.where(known[None], z, -jnp.inf).max(axis=1))
+    return mean, jnp.stack(deviations), jnp.maximum(largest, jnp.stack(reached))

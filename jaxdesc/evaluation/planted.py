@@ -137,7 +137,7 @@ def plant(recipe: Recipe, seed: int = 0) -> Planted:
         images=_unit(recipe.cone * common[0] + strengths @ own + noise).astype(np.float32),
         concepts=texts,
         base=_unit(texts.mean(axis=0, dtype=np.float64)).astype(np.float32),
-        exemplars=np.asarray(exemplars(activations, recipe.exemplars).images),
+        exemplars=exemplars(activations, recipe.exemplars).slots,
     )
     return Planted(probe, truth, strengths > 0, original, kind)
 

@@ -3,7 +3,9 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int32
+from jaxtyping import Bool, Float32
+
+from jaxdesc.exemplars import Slots
 
 
 class Probe(NamedTuple):
@@ -14,14 +16,14 @@ class Probe(NamedTuple):
         images: features of the images.
         concepts: features of the concepts.
         base: feature of the base template.
-        exemplars: each neuron's most activating images, best first.
+        exemplars: each neuron's most activating images, as rows of `images`.
     """
 
     activations: Float32[np.ndarray, "image neuron"]
     images: Float32[np.ndarray, "image feature"]
     concepts: Float32[np.ndarray, "concept feature"]
     base: Float32[np.ndarray, "feature"]
-    exemplars: Int32[np.ndarray, "neuron exemplar"]
+    exemplars: Slots
 
     @property
     def dead(self) -> Bool[np.ndarray, "neuron"]:

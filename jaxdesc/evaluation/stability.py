@@ -1,6 +1,6 @@
 """How surely a neuron has its concepts: would other exemplars of its own have given them too?
 
-A neuron's n exemplars are drawn n times with replacement (Efron and Tibshirani, "An Introduction to
+A neuron's m exemplars are drawn m times with replacement (Efron and Tibshirani, "An Introduction to
 the Bootstrap", 1993), and its concepts are selected anew. A neuron's resampled scores are a product
 of how often each exemplar was drawn with the exemplars' own scores. That product with a whole
 vocabulary would cost more than everything else in a run, so only the concepts that are best over
@@ -18,13 +18,17 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Float32, Float64, Int, Int32
 
 from jaxdesc.compiler import contraction, jit, product
+from jaxdesc.exemplars import Slots
 from jaxdesc.scoring import Selection
 from jaxdesc.scoring.candidates import padded
-from jaxdesc.scoring.problem import PART, Problem, checked
+from jaxdesc.scoring.problem import PART, Problem, checked, slots_of
 from jaxdesc.similarity import check_kappa, t_vmf_difference
 
 # Pairs of neuron and concept whose resampled scores are computed at a time.
 _PAIRS = 128
+
+# Neurons at a time; bounds memory: 40 exemplars and 100 resamples of 49,152 would take 1.6 GB.
+_NEURONS = 2048
 
 # Exemplars' rows that are added in one pass over the sums.
 _ROWS_AT_ONCE = 8
@@ -47,7 +51,7 @@ class Stability(NamedTuple):
 
 def stability(
     image_features: Float[ArrayLike, "image feature"],
-    exemplars: Int[ArrayLike, "neuron exemplar"],
+    exemplars: Slots | Int[ArrayLike, "neuron exemplar"],
     concept_features: Any,
     base_feature: Float[ArrayLike, "feature"],
     kappa: float,
@@ -86,47 +90,68 @@ def stability(
         raise ValueError(
             f"block is {block} and best is {best}, but at least 1 concept must be scored at a time."
         )
-    problem = checked(image_features, exemplars, concept_features, base_feature)
-    if len(selection.counts) != len(problem.exemplars):
+    slots = slots_of(exemplars)
+    if len(selection.counts) != len(slots.counts):
         raise ValueError(
             f"the selection is of {len(selection.counts)} neurons, but exemplars are of "
-            f"{len(problem.exemplars)}: give what was selected for these exemplars."
+            f"{len(slots.counts)}: give what was selected for these exemplars."
         )
-    neurons, each = problem.exemplars.shape
-    weights = draws(neurons, each, resamples, seed) / each
-    drawn, size = jnp.asarray(weights, jnp.float32), min(block, len(problem))
-    if best < len(problem):
-        largest = _largest_of_best(problem, drawn, kappa, _best(problem, kappa, best, size))
-    else:
-        largest = _largest_of_all(problem, drawn, kappa, size)
-    own = _of_pairs(problem, drawn, kappa, selection)
-    return _shares(own, largest, selection, alpha)
+    problem = checked(image_features, {slots.rows.shape[1]: slots}, concept_features, base_feature)
+    parts, size = [], min(block, len(problem))
+    for first in range(0, len(slots.counts), _NEURONS):
+        last = min(first + _NEURONS, len(slots.counts))
+        own, counts = problem.of(slice(first, last)), slots.counts[first:last]
+        times = draws(counts, slots.rows.shape[1], resamples, seed, first)
+        weights = times / np.maximum(counts, 1)[:, None, None]
+        drawn = jnp.asarray(weights, jnp.float32)
+        if best < len(problem):
+            largest = _largest_of_best(own, drawn, kappa, _best(own, kappa, best, size))
+        else:
+            largest = _largest_of_all(own, drawn, kappa, size)
+        chosen = selection.part(first, last)
+        scores = _of_pairs(own, drawn, kappa, chosen)
+        parts.append(_shares(scores, largest, chosen, alpha))
+    return Stability(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def draws(
-    neurons: int, exemplars: int, resamples: int, seed: int
-) -> Int[np.ndarray, "neuron resample exemplar"]:
+    counts: Int[np.ndarray, "neuron"], slots: int, resamples: int, seed: int, first: int = 0
+) -> Int[np.ndarray, "neuron resample slot"]:
     """How often each exemplar is drawn in each resample; a neuron's draws depend on its index only.
+
+    Args:
+        counts: exemplars of each neuron.
+        slots: of each neuron; those without an exemplar are never drawn.
+        resamples: how often as many as there are exemplars are drawn.
+        seed: of the draws.
+        first: index of the first neuron.
 
     Raises:
         ValueError: `resamples` is below 1.
     """
     if resamples < 1:
         raise ValueError(f"resamples is {resamples}, but exemplars must be drawn at least once.")
-    even = np.full(exemplars, 1 / exemplars)
-    return np.stack(
-        [
-            np.random.default_rng([seed, neuron]).multinomial(exemplars, even, resamples)
-            for neuron in range(neurons)
-        ]
-    )
+    times = np.zeros((len(counts), resamples, slots), np.int64)
+    for place, count in enumerate(counts.tolist()):
+        rng = np.random.default_rng([seed, first + place])
+        if count:
+            even = np.full(count, 1 / count)
+            times[place, :, :count] = rng.multinomial(count, even, resamples)
+    return times
+
+
+def _known(
+    problem: Problem,
+) -> tuple[Float32[Array, "image feature"], Float32[Array, "image"], Int32[Array, "neuron slot"]]:
+    (rows,) = problem.exemplars.values()
+    return problem.images, problem.with_base, rows
 
 
 def _largest_of_all(
     problem: Problem, drawn: Float32[Array, "neuron resample exemplar"], kappa: float, size: int
 ) -> Float32[np.ndarray, "neuron resample"]:
     """Each resample's largest score over the whole vocabulary."""
-    known = problem.images, problem.with_base, problem.exemplars
+    known = _known(problem)
     largest = jnp.full(drawn.shape[:2], -jnp.inf, jnp.float32)
     for _, texts in problem.blocks(size):
         look = jnp.asarray(padded(texts, size)), kappa, len(texts)
@@ -141,7 +166,7 @@ def _largest_of_best(
     concepts: Int32[Array, "neuron best"],
 ) -> Float32[np.ndarray, "neuron resample"]:
     """Each resample's largest score over some concepts of each neuron."""
-    known = problem.images, problem.with_base, problem.exemplars
+    known = _known(problem)
     largest = jnp.full(drawn.shape[:2], -jnp.inf, jnp.float32)
     size = -(-len(problem) // -(-len(problem) // PART))  # parts of one size
     for start in range(0, len(problem), size):
@@ -152,8 +177,8 @@ def _largest_of_best(
 
 def _best(problem: Problem, kappa: float, best: int, size: int) -> Int32[Array, "neuron best"]:
     """Each neuron's best concepts by their score over all exemplars."""
-    known = problem.images, problem.with_base, problem.exemplars
-    scores = jnp.full((len(problem.exemplars), best), -jnp.inf, jnp.float32)
+    known = _known(problem)
+    scores = jnp.full((problem.neurons, best), -jnp.inf, jnp.float32)
     concepts = jnp.zeros(scores.shape, jnp.int32)
     for first, texts in problem.blocks(size):
         look = jnp.asarray(padded(texts, size)), kappa, (first, len(texts))
@@ -168,7 +193,7 @@ def _of_pairs(
     selection: Selection,
 ) -> Float32[np.ndarray, "selected resample"]:
     """Resampled scores of the selected concepts, a fixed number of pairs at a time."""
-    known = problem.images, problem.with_base, problem.exemplars
+    known = _known(problem)
     neurons = np.repeat(np.arange(len(selection.counts)), selection.counts)
     parts = [np.empty((0, drawn.shape[1]), np.float32)]
     for first in range(0, len(neurons), _PAIRS):

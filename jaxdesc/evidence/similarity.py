@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float, Int32
+from jaxtyping import Bool, Float
 
 from jaxdesc import scoring
 from jaxdesc.comparison import AGAINST, methods_of
@@ -29,7 +29,7 @@ from jaxdesc.evaluation.statistics import bootstrap, clopper_pearson, mcnemar, p
 from jaxdesc.evidence.measured import NAMES, differences, means
 from jaxdesc.evidence.table import Cell, Table
 from jaxdesc.evidence.world import PROBES, SCENES, SETTING, open_run, scenes_of, shown
-from jaxdesc.exemplars import distinct
+from jaxdesc.exemplars import Slots, exemplars
 from jaxdesc.images.sources import open_source
 from jaxdesc.models.encoder import ClipEncoder, load_clip
 from jaxdesc.models.target import Target, load_target
@@ -185,7 +185,10 @@ def planted_tables(study: Study, planted: Mapping[float, Sequence[Planted]]) -> 
 
 
 def _accuracy(layers: Sequence[Planted], kappa: float, count: int, study: Study) -> Accuracy:
-    probes = [own.probe._replace(exemplars=own.probe.exemplars[:, :count]) for own in layers]
+    probes = [
+        own.probe._replace(exemplars=exemplars(own.probe.activations, count).slots)
+        for own in layers
+    ]
     return _joined(
         accuracy(discovered(probe, kappa, study.alpha).selected, own.truth)
         for probe, own in zip(probes, layers, strict=True)
@@ -214,7 +217,7 @@ class Layer(NamedTuple):
     Attributes:
         kind: of layer; layers of a kind are counted together.
         images: features of the distinct exemplar views.
-        exemplars: rows of `images`.
+        exemplars: as rows of `images`.
         concepts: features of the concepts.
         base: feature of the base template.
         right: whether a concept is right for a neuron.
@@ -223,7 +226,7 @@ class Layer(NamedTuple):
 
     kind: str
     images: Float[np.ndarray, "image feature"]
-    exemplars: Int32[np.ndarray, "neuron exemplar"]
+    exemplars: Slots
     concepts: Float[np.ndarray, "concept feature"]
     base: Float[np.ndarray, "feature"]
     right: Bool[np.ndarray, "neuron concept"]
@@ -241,7 +244,7 @@ class _Judged(NamedTuple):
 def _planted_layers(study: Study, planted: Mapping[float, Sequence[Planted]]) -> Iterator[Layer]:
     for impurity, own in product(study.impurities, range(study.seeds)):
         layer = planted[impurity][own]
-        arrays = _pool(layer.probe.images, layer.probe.exemplars)
+        arrays = _pool(layer.probe)
         texts = layer.probe.concepts, layer.probe.base
         named = np.asarray(layer.lenient.any(axis=0))
         yield Layer("planted", *arrays, *texts, layer.lenient, named)
@@ -256,16 +259,14 @@ def _class_layers(run: Run, passes: Mapping[str, Sequence[Probe]]) -> Iterator[L
     named = np.array([text in about for text in run.inputs.vocabulary.concepts])
     for view, each in passes.items():
         for probe in each:
-            arrays = _pool(probe.images, probe.exemplars)
+            arrays = _pool(probe)
             yield Layer(f"classes, {view}", *arrays, probe.concepts, probe.base, right, named)
 
 
-def _pool(
-    images: np.ndarray, exemplars: Int32[np.ndarray, "neuron exemplar"]
-) -> tuple[np.ndarray, Int32[np.ndarray, "neuron exemplar"]]:
+def _pool(probe: Probe) -> tuple[np.ndarray, Slots]:
     """The distinct exemplar views, and the exemplars as rows of them."""
-    views, rows = distinct(exemplars)
-    return images[views], rows
+    views, slots = probe.exemplars.distinct()
+    return probe.images[views], slots
 
 
 def certainty_tables(study: Study, layers: Sequence[Layer]) -> tuple[Table, Table]:
@@ -321,11 +322,11 @@ def _certain_rows(kind: str, found: Sequence[_Judged]) -> list[tuple[Cell, ...]]
 
 def _significant(layer: Layer, study: Study) -> tuple[Selection, Significance]:
     arrays = layer.images, layer.exemplars, layer.concepts, layer.base
-    asked, count = (study.kappa, study.alpha), layer.exemplars.shape[1]
+    asked, counts = (study.kappa, study.alpha), layer.exemplars.counts
     found = scoring.discover(*arrays, *asked)
-    texts = layer.concepts, layer.base
-    chance = null(layer.images, *texts, *asked, count, sets=study.sets, seed=1)
-    return found, significance(chance, found)
+    texts, sizes = (layer.concepts, layer.base), sorted(set(counts.tolist()) - {0})
+    chance = null(layer.images, *texts, *asked, sizes, sets=study.sets, seed=1)
+    return found, significance(chance, found, counts)
 
 
 def _judge(layer: Layer, study: Study) -> _Judged:
@@ -338,8 +339,9 @@ def _judge(layer: Layer, study: Study) -> _Judged:
 
 def _shuffled(layer: Layer, seed: int) -> Layer:
     """Neurons that respond to nothing: their exemplars are random sets of the pool."""
-    neurons, count = layer.exemplars.shape
-    return layer._replace(exemplars=random_sets(len(layer.images), count, neurons, 1000 + seed))
+    neurons, count = layer.exemplars.rows.shape
+    rows = random_sets(len(layer.images), count, neurons, 1000 + seed)
+    return layer._replace(exemplars=Slots(rows, layer.exemplars.counts))
 
 
 def _without(layer: Layer) -> Layer:

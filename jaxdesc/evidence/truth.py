@@ -218,14 +218,14 @@ def hidden(
     """
     target, trial = load_target("scenes"), _Trial(probe, count)
     labels: dict[tuple[str, str, str], np.ndarray] = {}
-    chosen: dict[tuple[str, str], np.ndarray] = {}
+    chosen: dict[tuple[str, str], list[list[int]]] = {}
     drawn = np.random.default_rng(0)
     some = drawn.choice(len(captions.phrases()), random_concepts, replace=False)
     for layer in layers:
         for view in HIDDEN_VIEWS:
             found = describe(bench.run(target, probe, layer, view, AblationConfig()))
             labels[view, layer, NAMED] = _labels(found)
-            chosen[view, layer] = np.array([[e.index for e in n.exemplars] for n in found])
+            chosen[view, layer] = [[e.index for e in n.exemplars] for n in found]
         at_random = drawn.choice(some, len(found))
         labels |= {(view, layer, RANDOM): at_random for view in HIDDEN_VIEWS}
     fresh = trial.activations(target, labels)
@@ -289,7 +289,7 @@ class _Trial:
         self,
         layer: str,
         label: Int[np.ndarray, " neuron"],
-        exemplars: Int[np.ndarray, "neuron exemplar"],
+        exemplars: Sequence[Sequence[int]],
         fresh: Mapping[tuple[str, int], Float[np.ndarray, "2 pair _"]],
         values: Float[np.ndarray, "scene _"],
     ) -> _Tried:
@@ -300,7 +300,7 @@ class _Trial:
                 continue
             own = contrast(*fresh[layer, phrase][:, :, [neuron]])
             kept = np.ones(len(self.scenes), bool)
-            kept[exemplars[neuron]] = False
+            kept[list(exemplars[neuron])] = False
             others = auc(values[kept][:, [neuron]], self.true[kept][:, [phrase]])
             measured[:, neuron] = own.auc[0], own.auc_low[0], own.smd[0], others[0, 0]
         return _Tried(label, *measured)

@@ -21,5 +21,6 @@ from jaxdesc.scoring.definition import scores as scores
 from jaxdesc.scoring.discovery import discover as discover
 from jaxdesc.scoring.discovery import sweep as sweep
 from jaxdesc.scoring.selection import Selection as Selection
+from jaxdesc.scoring.selection import nothing as nothing
 
-__all__ = ["Selection", "discover", "score", "scores", "sweep"]
+__all__ = ["Selection", "discover", "nothing", "score", "scores", "sweep"]

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float32, Float64, Int, Int32, Integer
+from jaxtyping import Array, ArrayLike, Float32, Float64, Int32, Integer
 
 from jaxdesc.ahead import ahead
 from jaxdesc.compiler import contraction, jit, product
@@ -93,10 +93,10 @@ class Closer:
         neurons: Int32[np.ndarray, "pair"],
         concepts: Int32[np.ndarray, "pair"],
     ) -> Float32[np.ndarray, "pair"]:
-        """At least the variance of each pair's cosines over the neuron's first exemplars.
+        """At least the variance of each pair's cosines over the neuron's exemplars.
 
         Args:
-            count: how many exemplars.
+            count: number of exemplars asked for.
             grams: their x_o · x_p.
             neurons: of each pair.
             concepts: of each pair.
@@ -104,14 +104,15 @@ class Closer:
         Returns:
             The bounds.
         """
-        apart = _apart(self.images, self.problem.exemplars[:, :count], grams)
+        filled = jnp.asarray(self.problem.filled[count])
+        apart = _apart(self.images, self.problem.exemplars[count], filled, grams)
         found = np.empty(len(neurons), np.float32)
         for first in range(0, len(self.problem), self.size):
             own = np.flatnonzero((concepts >= first) & (concepts < first + self.size))
             own = own[np.argsort(_short(neurons[own]), kind="stable")]
             self._read(first)
             pairs = neurons[own], concepts[own] - first
-            for some, values in self._deviations(apart, *pairs, count):
+            for some, values in self._deviations(apart, *pairs, filled):
                 found[own[some.pairs]] = np.asarray(values).ravel().take(some.cells)
         error = rounding.of_cosine(self.problem.images.shape[1] + count)
         return np.square(found + np.float32(error))
@@ -127,7 +128,7 @@ class Closer:
         apart: Apart,
         neurons: Int32[np.ndarray, "pair"],
         concepts: Int32[np.ndarray, "pair"],
-        count: int,
+        filled: Int32[Array, "neuron"],
     ) -> Iterator[tuple[Tiles, Float32[Array, "tile concept"]]]:
         devices = self.problem.devices
         return ahead(
@@ -138,7 +139,7 @@ class Closer:
                     *self.texts,
                     devices.split(some.neurons),
                     devices.split(some.concepts),
-                    count,
+                    filled,
                 ),
             )
             for some in tiles(neurons, concepts, _WIDTH, _TILES * devices.count)
@@ -158,16 +159,19 @@ _within = jit(lambda rows, basis: product(rows, jnp.asarray(basis)))
 def _apart(
     within: Float32[Array, "image direction"],
     exemplars: Int32[Array, "neuron exemplar"],
+    filled: Int32[Array, "neuron"],
     grams: Float32[Array, "neuron exemplar exemplar"],
 ) -> Apart:
-    def one(given: tuple[Int32[Array, "exemplar"], Float32[Array, "exemplar exemplar"]]) -> Apart:
-        rows, gram = given
-        own = within[rows] - within[rows].mean(axis=0)[None]
+    def one(given: tuple[Array, Array, Array]) -> Apart:
+        rows, count, gram = given
+        taken, many = (jnp.arange(len(rows)) < count)[:, None], count.astype(within.dtype)
+        mean = within[rows].sum(axis=0) / many  # empty slots hold zero rows
+        own = jnp.where(taken, within[rows] - mean[None], 0)
         # Of w_o; the difference of two products of unit features, so with room for their rounding.
-        eigenvalue = largest_eigenvalue((gram - product(own, own.T)) / len(rows))
+        eigenvalue = largest_eigenvalue((gram - product(own, own.T)) / many)
         return Apart(own, jnp.sqrt(1.001 * eigenvalue + 1e-6))
 
-    return jax.lax.map(one, (exemplars, grams), batch_size=_NEURONS_AT_ONCE)
+    return jax.lax.map(one, (exemplars, filled, grams), batch_size=_NEURONS_AT_ONCE)
 
 
 @jit
@@ -187,11 +191,11 @@ def _deviations(
     beyond: Float32[Array, "part"],
     neurons: Int32[Array, "tile"],
     concepts: Int32[Array, "tile concept"],
-    count: Int[ArrayLike, ""],
+    filled: Int32[Array, "neuron"],
 ) -> Float32[Array, "tile concept"]:
     """At least the standard deviation of each cell's cosines."""
     chosen = within.at[concepts].get(mode="promise_in_bounds")
     own = apart.within.at[neurons].get(mode="promise_in_bounds")
     square = (contraction("tck,tok->tco", chosen, own) ** 2).sum(axis=2)
     rest = beyond[concepts] * apart.beyond[neurons][:, None]
-    return jnp.sqrt(square / jnp.asarray(count, square.dtype)) + rest
+    return jnp.sqrt(square / filled[neurons].astype(square.dtype)[:, None]) + rest

@@ -69,7 +69,7 @@ class Left(NamedTuple):
 def full(sizes: Sizes) -> float:
     """Nanoseconds of the full engine."""
     neurons, images, concepts, width, kappas, counts = sizes
-    scores = neurons * (_ADDED * max(counts) + _SCORE + _FURTHER * (len(counts) - 1))
+    scores = neurons * (_ADDED * sum(counts) + _SCORE + _FURTHER * (len(counts) - 1))
     return concepts * (_LARGE * images * width + kappas * (_PHI * images + scores))
 
 

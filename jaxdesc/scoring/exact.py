@@ -35,7 +35,7 @@ def exact_scores(
     Args:
         problem: the features.
         kappas: concentrations κ.
-        count: how many exemplars, each neuron's first ones.
+        count: number of exemplars asked for.
         neurons: of each pair.
         concepts: of each pair.
 
@@ -44,10 +44,10 @@ def exact_scores(
     """
     size = -(-len(problem) // -(-len(problem) // PART))  # parts of one size
     part, within = np.divmod(_originals(problem, concepts), size)
-    keys = (part * len(problem.exemplars) + neurons) * size + within
+    keys = (part * problem.neurons + neurons) * size + within
     keys, place = np.unique(keys, return_inverse=True)
     keys, within = np.divmod(keys, size)
-    part, owners = np.divmod(keys, len(problem.exemplars))
+    part, owners = np.divmod(keys, problem.neurons)
     scores = np.empty((len(kappas), len(keys)), np.float32)
     for number in np.unique(part).tolist():
         texts = problem.part(number * size, size)
@@ -65,7 +65,7 @@ def _of_part(
     concepts: Int[np.ndarray, "pair"],
 ) -> Float32[np.ndarray, "kappa pair"]:
     """Scores of pairs that are sorted by neuron."""
-    exemplars = _chunked(np.asarray(problem.exemplars)[:, :count])
+    exemplars, filled = _chunked(np.asarray(problem.exemplars[count])), problem.filled[count]
     several = np.resize(kappas, max(2, len(kappas)))  # for one alone, XLA drops the loop
     with_base = np.asarray(problem.with_base)
 
@@ -74,7 +74,7 @@ def _of_part(
         base = np.moveaxis(with_base[chosen], 2, 1).reshape(-1, len(some.neurons))
         rows = split(chosen, axis=1), split(some.concepts)
         cosines = _cosines(problem.images, texts, *rows)
-        return _means(cosines, split(base, axis=1), several, count)
+        return _means(cosines, split(base, axis=1), several, split(filled[some.neurons]))
 
     scores = np.empty((len(kappas), len(neurons)), np.float32)
     every = tiles(neurons, concepts, _WIDTH, _TILES * problem.devices.count)
@@ -130,18 +130,18 @@ def _means(
     cosines: Float32[Array, "exemplar tile concept"],
     with_base: Float32[Array, "exemplar tile"],
     kappas: Float32[ArrayLike, "kappa"],
-    count: Int[ArrayLike, ""],
+    filled: Int32[Array, "tile"],
 ) -> Float32[Array, "kappa tile concept"]:
-    """Means over the first `count` exemplars: the same loops for every κ and number of them."""
-    taken = jnp.arange(len(cosines)) < count
+    """Means over the exemplars of each tile: the same loops for every κ and number of them."""
+    taken = jnp.arange(len(cosines))[:, None] < filled[None]
 
     def under(kappa: Float32[Array, ""]) -> Float32[Array, "tile concept"]:
-        def add(total: Array, of_exemplar: tuple[Array, Array, Array]) -> tuple[Array, None]:
-            cosine, base, counts = of_exemplar
+        def add(total: Array, of_slot: tuple[Array, Array, Array]) -> tuple[Array, None]:
+            cosine, base, counts = of_slot
             difference = t_vmf_difference(cosine, base[:, None], kappa)
-            return total + jnp.where(counts, difference, 0), None
+            return total + jnp.where(counts[:, None], difference, 0), None
 
         nothing = jnp.zeros(cosines.shape[1:], cosines.dtype)
         return jax.lax.scan(add, nothing, (cosines, with_base, taken))[0]
 
-    return jax.lax.map(under, jnp.asarray(kappas)) / jnp.asarray(count, cosines.dtype)
+    return jax.lax.map(under, jnp.asarray(kappas)) / filled.astype(cosines.dtype)[None, :, None]

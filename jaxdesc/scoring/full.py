@@ -7,9 +7,6 @@ faster below about 200 images alone, fewer than images are padded to, and a segm
 (`launch.benchmark --subjects=averaging`).
 """
 
-from functools import partial
-from itertools import pairwise
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,15 +32,19 @@ class Full:
         base = base_terms(problem, conditions)
         kappas = np.broadcast_to(conditions.kappas.astype(np.float64)[:, None], base.shape[:2])
         counts = np.broadcast_to(np.array(conditions.counts)[None], base.shape[:2])
+        filled = np.stack([problem.filled[count] for count in conditions.counts])
         self.base = base.reshape(-1, base.shape[2])
         self.kappas, self.counts = kappas.reshape(-1, 1), counts.ravel()
+        self.filled = np.broadcast_to(filled[None], base.shape).reshape(self.base.shape)
         self.floor = np.full((*self.base.shape, 1), -np.inf, np.float32)
 
     def look(self, texts: Float32[Array, "block feature"], count: int) -> Look:
         """Scores of the concepts, a bound for each κ and number of exemplars."""
-        known = self.problem.images, self.problem.with_base, self.problem.exemplars
-        kappas, counts = self.conditions.kappas, self.conditions.counts
-        return _look(*known, texts, kappas, self.floor, count, counts=counts)
+        problem, conditions = self.problem, self.conditions
+        rows = tuple(problem.exemplars[asked] for asked in conditions.counts)
+        filled = tuple(problem.filled[asked] for asked in conditions.counts)
+        known = problem.images, problem.with_base, rows, filled
+        return _look(*known, texts, conditions.kappas, self.floor, count)
 
     def raise_floor(self, largest: Float32[np.ndarray, "bound neuron"]) -> None:
         """No score below α of the largest can be selected, rounding allowed for."""
@@ -63,32 +64,32 @@ class Full:
         it, as ψ ≤ 2. Where κ makes ψ bend within the rounding of a cosine, slopes at its two ends
         differ by the factor that stands first.
         """
-        width, exemplars = self.problem.images.shape[1], self.problem.exemplars.shape[1]
+        width, exemplars = self.problem.images.shape[1], max(self.conditions.counts)
         cosine = rounding.of_cosine(width)
         mean = np.maximum(scores + self.base, 0)
-        square = np.minimum(2 * mean, self.counts[:, None] * mean**2)
+        square = np.minimum(2 * mean, self.filled * mean**2)
         slope = (1 + 2 * self.kappas * mean + self.kappas**2 * square) / (1 + 2 * self.kappas)
         bend = 2 * np.maximum(1, self.kappas * cosine)
         return bend * slope * cosine + rounding.of_mean(exemplars) * (mean + self.base)
 
 
-@partial(jit, static=("counts",))
+@jit
 def _look(
     images: Float32[Array, "image feature"],
     with_base: Float32[Array, "image"],
-    exemplars: Int32[Array, "neuron exemplar"],
+    exemplars: tuple[Int32[Array, "neuron _"], ...],
+    filled: tuple[Int32[ArrayLike, "neuron"], ...],
     texts: Float32[ArrayLike, "block feature"],
     kappas: Float32[ArrayLike, "kappa"],
     floor: Float32[ArrayLike, "bound neuron 1"],
     count: Int[ArrayLike, ""],
-    *,
-    counts: tuple[int, ...],
 ) -> Look:
     cosines = jnp.minimum(product(images, jnp.transpose(texts)), 1)
 
     def under(kappa: Float32[Array, ""]) -> Float32[Array, "count neuron block"]:
         rows = t_vmf_difference(cosines, with_base[:, None], kappa)
-        return _means(rows, exemplars, counts)
+        each = zip(exemplars, filled, strict=True)
+        return jnp.stack([mean_rows(rows, own, counts) for own, counts in each])
 
     scores = jax.lax.map(under, jnp.asarray(kappas))
     scores = scores.reshape(-1, *scores.shape[2:])
@@ -102,18 +103,19 @@ def _look(
     )
 
 
-def _means(
+def mean_rows(
     rows: Float32[Array, "image block"],
     exemplars: Int32[Array, "neuron exemplar"],
-    counts: tuple[int, ...],
-) -> Float32[Array, "count neuron block"]:
-    """Mean of each neuron's rows: a loop over exemplars, so that no gathered copy is written."""
+    filled: Int32[ArrayLike, "neuron"],
+) -> Float32[Array, "neuron block"]:
+    """Mean of each neuron's rows: a loop over exemplars, so that no gathered copy is written.
+
+    Empty slots hold a row of zeros.
+    """
 
     def add(total: Array, chosen: Array) -> tuple[Array, None]:
         return total + rows.at[chosen].get(mode="promise_in_bounds"), None
 
-    total, means = jnp.zeros((len(exemplars), rows.shape[1]), rows.dtype), []
-    for start, stop in pairwise((0, *counts)):
-        total, _ = jax.lax.scan(add, total, exemplars[:, start:stop].T, unroll=_ROWS_AT_ONCE)
-        means.append(total / stop)
-    return jnp.stack(means)
+    nothing = jnp.zeros((len(exemplars), rows.shape[1]), rows.dtype)
+    total, _ = jax.lax.scan(add, nothing, exemplars.T, unroll=_ROWS_AT_ONCE)
+    return total / jnp.asarray(filled, rows.dtype)[:, None]

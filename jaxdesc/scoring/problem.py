@@ -1,6 +1,6 @@
 """What is to be scored: features that have been checked, concepts read a block at a time."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -8,6 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Float32, Float64, Int, Int32
 
+from jaxdesc.exemplars import Slots
 from jaxdesc.scoring import rounding
 from jaxdesc.scoring.cost import Sizes
 from jaxdesc.scoring.devices import ONE, Devices
@@ -29,7 +30,7 @@ class Conditions(NamedTuple):
     Attributes:
         kappas: concentrations κ.
         alpha: the smallest concept sensitivity, which selects most.
-        counts: numbers of exemplars, ascending: each neuron's first ones.
+        counts: numbers of exemplars asked for, ascending.
     """
 
     kappas: Float32[np.ndarray, "kappa"]
@@ -44,7 +45,9 @@ class Problem:
     Attributes:
         images: unit features of the distinct exemplar views, padded with zero rows.
         with_base: their cosines with the base template.
-        exemplars: rows of `images`, for each neuron its exemplars.
+        exemplars: by the number of exemplars asked for, rows of `images` for each neuron. Empty
+            slots hold a zero row: its cosines are 0, and its φ differences too.
+        filled: by that number, how many slots of each neuron hold an exemplar.
         texts: unit features of the concepts, [concept, feature]; anything that NumPy can slice.
         count: how many images there are without the padding.
         first: first component of each concept's features, where they have been read.
@@ -54,7 +57,8 @@ class Problem:
 
     images: Float32[Array, "image feature"]
     with_base: Float32[Array, "image"]
-    exemplars: Int32[Array, "neuron exemplar"]
+    exemplars: Mapping[int, Int32[Array, "neuron _"]]
+    filled: Mapping[int, Int32[np.ndarray, "neuron"]]
     texts: Any
     count: int
     first: Float32[np.ndarray, "concept"]
@@ -82,18 +86,44 @@ class Problem:
         texts: Array = self.kept["texts"]
         return texts
 
+    @property
+    def neurons(self) -> int:
+        """How many neurons there are."""
+        return len(next(iter(self.filled.values())))
+
+    @property
+    def living(self) -> Int[np.ndarray, "living"]:
+        """Neurons that have exemplars; a constant one has none, whatever number is asked for."""
+        return np.flatnonzero(np.max([*self.filled.values()], axis=0))
+
+    def of(self, neurons: Int[np.ndarray, "some"] | slice) -> "Problem":
+        """The same problem for some neurons."""
+        rows = {
+            count: self.devices.whole(np.asarray(own)[neurons])
+            for count, own in self.exemplars.items()
+        }
+        filled = {count: own[neurons] for count, own in self.filled.items()}
+        return replace(self, exemplars=rows, filled=filled)
+
     def some(self, neurons: int, block: int, parts: int) -> "Problem":
         """A small problem like this one: some neurons, and some blocks of concepts."""
-        chosen = np.unique(np.linspace(0, len(self.exemplars) - 1, neurons).astype(int))
-        rows = np.asarray(self.exemplars)[chosen]
-        used, places = np.unique(rows, return_inverse=True)
-        used = np.pad(used, (0, rows.size - len(used)))  # one shape, however many they share
+        chosen = np.unique(np.linspace(0, self.neurons - 1, neurons).astype(int))
+        small = self.of(chosen)
+        rows = {count: np.asarray(own) for count, own in small.exemplars.items()}
+        used = np.unique(np.concatenate([own.ravel() for own in rows.values()]))
+        places = {
+            count: self.devices.whole(np.searchsorted(used, own).astype(np.int32))
+            for count, own in rows.items()
+        }
+        # One shape, however many they share; a zero row may come on top of the exemplars.
+        most = max(own.size for own in rows.values()) + 1
+        used = np.pad(used, (0, most - len(used)))
         texts = np.concatenate([texts for _, texts in self.sample(block, parts)])
         return replace(
-            self,
+            small,
             images=self.images[used],
             with_base=self.with_base[used],
-            exemplars=self.devices.whole(places.reshape(rows.shape).astype(np.int32)),
+            exemplars=places,
             texts=texts,
             first=np.empty(len(texts), np.float32),
             kept={},
@@ -111,12 +141,19 @@ class Problem:
 
 def checked(
     image_features: Float[ArrayLike, "image feature"],
-    exemplars: Int[ArrayLike, "neuron exemplar"],
+    exemplars: Mapping[int, Slots],
     concept_features: Any,
     base_feature: Float[ArrayLike, "feature"],
     devices: Devices = ONE,
 ) -> Problem:
     """Check all but the concepts' values, which are checked when they are read.
+
+    Args:
+        image_features: as in `scoring.discover`.
+        exemplars: of each neuron, by the number of exemplars asked for.
+        concept_features: as in `scoring.discover`.
+        base_feature: as in `scoring.discover`.
+        devices: where it is computed.
 
     Raises:
         ValueError: an array is empty, of another shape or width, an exemplar isn't a row of
@@ -134,13 +171,22 @@ def checked(
             f"and {base.shape[-1]} for the base template, but one model must have made all."
         )
     images, base = _unit(images, "image_features"), _unit(base[None], "base_feature")[0]
-    rows = _rows(exemplars, len(images))
-    padding = np.zeros((-len(images) % _IMAGES_MULTIPLE, len(base)), np.float32)
+    for slots in exemplars.values():
+        _check_slots(slots, len(images))
+    partly = any(not slots.taken.all() for slots in exemplars.values())
+    # Where a slot is empty, there has to be a zero row.
+    rest = -(len(images) + partly) % _IMAGES_MULTIPLE + partly
+    padding = np.zeros((rest, len(base)), np.float32)
     images, count = np.concatenate([images, padding]) if len(padding) else images, len(images)
+    rows = {
+        wanted: np.where(slots.taken, slots.rows, count).astype(np.int32)
+        for wanted, slots in exemplars.items()
+    }
     return Problem(
         images=devices.whole(images),
         with_base=devices.whole(np.minimum(images @ base, 1)),  # XLA takes a tenth of a second
-        exemplars=devices.whole(rows),
+        exemplars={wanted: devices.whole(own) for wanted, own in rows.items()},
+        filled={wanted: slots.counts.astype(np.int32) for wanted, slots in exemplars.items()},
         texts=texts,
         count=count,
         first=np.empty(texts.shape[0], np.float32),
@@ -159,15 +205,21 @@ def base_terms(
     problem: Problem, conditions: Conditions
 ) -> Float64[np.ndarray, "kappa count neuron"]:
     """Mean of ψ over each neuron's exemplars and the base template."""
-    with_base, rows = np.asarray(problem.with_base, np.float64), np.asarray(problem.exemplars)
-    every = [psi(with_base, kappa)[rows] for kappa in conditions.kappas.astype(float)]
-    return np.stack([[own[:, :count].mean(axis=1) for count in conditions.counts] for own in every])
+    with_base = np.asarray(problem.with_base, np.float64)
+    every = [psi(with_base, kappa) for kappa in conditions.kappas.astype(float)]
+
+    def means(own: Float64[np.ndarray, "image"], count: int) -> Float64[np.ndarray, "neuron"]:
+        slots = Slots(np.asarray(problem.exemplars[count]), problem.filled[count])
+        values = np.where(slots.taken, own[slots.rows], 0)
+        return values.sum(axis=1) / np.maximum(slots.counts, 1)
+
+    return np.stack([[means(own, count) for count in conditions.counts] for own in every])
 
 
 def sizes(problem: Problem, conditions: Conditions) -> Sizes:
     """How much there is to score."""
     return Sizes(
-        neurons=len(problem.exemplars),
+        neurons=problem.neurons,
         images=problem.count,
         concepts=len(problem),
         width=problem.images.shape[1],
@@ -176,21 +228,30 @@ def sizes(problem: Problem, conditions: Conditions) -> Sizes:
     )
 
 
-def _rows(
-    exemplars: Int[ArrayLike, "neuron exemplar"], images: int
-) -> Int32[np.ndarray, "neuron exemplar"]:
+def slots_of(exemplars: Slots | Int[ArrayLike, "neuron exemplar"]) -> Slots:
+    """Slots of each neuron; all of them are filled if rows alone are given.
+
+    Raises:
+        ValueError: the rows are no matrix of integers, or there are none.
+    """
+    if isinstance(exemplars, Slots):
+        return exemplars
     rows = np.asarray(exemplars)
     if rows.ndim != 2 or rows.size == 0 or not np.issubdtype(rows.dtype, np.integer):
         raise ValueError(
             f"exemplars has shape {rows.shape} of {rows.dtype}, but integers of shape "
             "(neuron, exemplar) are needed, at least one of each."
         )
-    if rows.min() < 0 or rows.max() >= images:
+    return Slots.full(rows)
+
+
+def _check_slots(slots: Slots, images: int) -> None:
+    rows = slots.rows[slots.taken]
+    if rows.size and (rows.min() < 0 or rows.max() >= images):
         raise ValueError(
             f"exemplars holds rows {rows.min()} to {rows.max()}, but image_features has rows 0 to "
             f"{images - 1}."
         )
-    return rows.astype(np.int32)
 
 
 def _check_shape(features: Any, name: str, axes: tuple[str, ...]) -> None:

@@ -100,14 +100,16 @@ class Screened:
         """Summarise each neuron's exemplars."""
         self.problem, self.conditions = problem, conditions
         self.counts = np.array(conditions.counts)
-        (neurons, exemplars), width = problem.exemplars.shape, problem.images.shape[1]
+        self.filled = np.stack([problem.filled[count] for count in conditions.counts])
+        neurons, exemplars = problem.neurons, max(conditions.counts)
+        width = problem.images.shape[1]
         self.cosine_error = rounding.of_cosine(width + exemplars)
         self.mean_error = rounding.of_mean(exemplars)
         self.sample = np.concatenate([texts for _, texts in problem.sample(block, _SAMPLE)])
         self.direction = _direction(self.sample)
         self.edges = np.quantile(self.sample @ self.direction, _SHARES).astype(np.float32)
         parts = [
-            _spread(problem.images, problem.exemplars[:, :count], self.direction)
+            _spread(problem.images, problem.exemplars[count], problem.filled[count], self.direction)
             for count in conditions.counts
         ]
         self.means = jnp.stack([part.mean for part in parts])
@@ -130,17 +132,17 @@ class Screened:
         variance = a**2 * along + 2 * a * r * mixed + r**2 * across
         furthest = np.maximum(high * most, high * least)
         furthest = np.maximum(furthest, np.maximum(low * most, low * least)) + r * radius
-        return self._extent(variance, furthest, self.counts)
+        return self._extent(variance, furthest, self.filled)
 
     def _extent(
         self,
         variance: Float64[np.ndarray, "count neuron group"],
         furthest: Float64[np.ndarray, "count neuron _"],
-        counts: Int[np.ndarray, "count"],
+        filled: Int32[np.ndarray, "count neuron"],
     ) -> Extent:
         """With room for rounding, and by Samuelson's inequality."""
         variance = 1.001 * variance + 1e-7
-        others = counts[:, None, None] - 1
+        others = filled[:, :, None] - 1
         furthest = np.minimum(1.001 * furthest + 1e-6, np.sqrt(others * variance))
         return Extent(variance, np.maximum(furthest, 1e-6))
 
@@ -167,7 +169,7 @@ class Screened:
         own, grams = slice(place, place + 1), self.grams[place]
         variance = self.single.variances(count, grams, pairs.neurons, pairs.concepts)
         widest = Extent(*(part[own].max(axis=2, keepdims=True) for part in self.extent))
-        extent = self._extent(widest.variance * _LEVELS, widest.furthest, self.counts[own])
+        extent = self._extent(widest.variance * _LEVELS, widest.furthest, self.filled[own])
         below = np.repeat(self.floor[own].min(axis=2, keepdims=True), len(_LEVELS), axis=2)
         least = self._least(extent, below.astype(np.float64), own)[0]
         share = variance / widest.variance[0, pairs.neurons, 0]
@@ -264,28 +266,32 @@ def _direction(texts: Float32[np.ndarray, "some feature"]) -> Float32[np.ndarray
 def _spread(
     images: Float32[Array, "image feature"],
     exemplars: Int32[Array, "neuron exemplar"],
+    filled: Int32[ArrayLike, "neuron"],
     direction: Float32[ArrayLike, "feature"],
 ) -> Spread:
     direction = jnp.asarray(direction)
 
-    def one(rows: Int32[Array, "exemplar"]) -> Spread:
-        mean = images[rows].mean(axis=0)
-        apart = images[rows] - mean[None]
+    def one(given: tuple[Int32[Array, "exemplar"], Int32[Array, ""]]) -> Spread:
+        rows, count = given
+        taken, many = jnp.arange(len(rows)) < count, count.astype(images.dtype)
+        mean = images[rows].sum(axis=0) / many  # empty slots hold zero rows
+        apart = jnp.where(taken[:, None], images[rows] - mean[None], 0)
         along = product(apart, direction)
         across = apart - along[:, None] * direction[None]
         gram = product(across, across.T)
         return Spread(
             mean=mean,
-            along=(along**2).mean(),
-            mixed=jnp.linalg.norm(product(along, across) / len(rows)),
-            across=largest_eigenvalue(gram / len(rows)),
-            least=along.min(),
-            most=along.max(),
+            along=(along**2).sum() / many,
+            mixed=jnp.linalg.norm(product(along, across) / many),
+            across=largest_eigenvalue(gram / many),
+            least=jnp.where(taken, along, jnp.inf).min(),
+            most=jnp.where(taken, along, -jnp.inf).max(),
             radius=jnp.linalg.norm(across, axis=1).max(),
             gram=gram + along[:, None] * along[None],
         )
 
-    return jax.lax.map(one, exemplars, batch_size=_NEURONS_AT_ONCE)
+    given = exemplars, jnp.asarray(filled)
+    return jax.lax.map(one, given, batch_size=_NEURONS_AT_ONCE)
 
 
 @jit

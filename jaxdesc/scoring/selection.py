@@ -38,6 +38,34 @@ class Selection:
             scores=self.scores[kept],
         )
 
+    def part(self, first: int, last: int) -> "Selection":
+        """The selection of the neurons from `first` on, up to but without `last`."""
+        own = slice(first, last)
+        pairs = slice(int(self.counts[:first].sum()), int(self.counts[:last].sum()))
+        return Selection(
+            self.counts[own],
+            self.concepts[pairs],
+            self.scores[pairs],
+            self.maximum[own],
+            self.threshold[own],
+        )
+
+    def among(self, neurons: Int[np.ndarray, "neuron"], count: int) -> "Selection":
+        """The same as a selection of `count` neurons; nothing of all others, whose maximum is 0.
+
+        Args:
+            neurons: which of them these are, ascending.
+            count: how many there are.
+        """
+
+        def spread(values: np.ndarray) -> np.ndarray:
+            every = np.zeros(count, values.dtype)
+            every[neurons] = values
+            return every
+
+        counts, maximum, threshold = map(spread, (self.counts, self.maximum, self.threshold))
+        return replace(self, counts=counts, maximum=maximum, threshold=threshold)
+
     def of(self, neuron: SupportsIndex) -> list[tuple[int, float]]:
         """One neuron's (concept index, score) pairs, best first.
 
@@ -97,6 +125,17 @@ def select(
         scores=scores[order],
         maximum=maximum,
         threshold=threshold,
+    )
+
+
+def nothing(count: int) -> Selection:
+    """The selection of neurons that have no exemplars."""
+    return Selection(
+        counts=np.zeros(count, np.int64),
+        concepts=np.zeros(0, np.int32),
+        scores=np.zeros(0, np.float32),
+        maximum=np.zeros(count, np.float32),
+        threshold=np.zeros(count, np.float64),
     )
 
 

@@ -4,9 +4,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from jaxdesc.evaluation.certainty import Certainty
 from jaxdesc.evaluation.certainty import certainty as measure
 from jaxdesc.stages.run import Run
 from jaxdesc.stages.score import selection
+from jaxdesc.stages.select import chosen
 from jaxdesc.store import Artifact, Draft
 
 
@@ -22,16 +24,26 @@ def certainty(
     """
 
     def compute(draft: Draft) -> None:
-        score, views = run.config.score, embedded.read("features")
-        rows = np.searchsorted(embedded.read("images"), selected.read("images")).astype(np.int32)
-        arrays = views, rows, encoded.read("features"), encoded.read("base")
-        asked = score.kappa, score.alpha, selection(scored)
-        found = measure(*arrays, *asked, block=score.block)
+        found = _measured(run, scored, selected, embedded, encoded)
         for name in ("stability", "z", "q"):
             draft.write(name, getattr(found, name))
         draft.values["hubs"] = [(int(hub), share) for hub, share in found.hubs]
 
-    return run.stage("certainty", {"score": scored.name}, compute)
+    inputs = {"score": scored.name, "fewest": run.config.score.fewest}
+    return run.stage("certainty", inputs, compute)
+
+
+def _measured(
+    run: Run, scored: Artifact, selected: Artifact, embedded: Artifact, encoded: Artifact
+) -> Certainty:
+    options, found = run.config.score, chosen(selected)
+    if not found.counts.any():
+        nothing = np.empty(0)
+        return Certainty(nothing, nothing, nothing, ())
+    slots = found.among(embedded.read("images"))
+    arrays = embedded.read("features"), slots, encoded.read("features"), encoded.read("base")
+    asked = options.kappa, options.alpha, selection(scored), options.fewest
+    return measure(*arrays, *asked, block=options.block)
 
 
 def hubs(run: Run, certain: Artifact) -> Mapping[str, float]:

@@ -10,6 +10,7 @@ from jaxdesc.images.example import Example
 from jaxdesc.images.loader import batches, padded
 from jaxdesc.mesh import device_count, local_mesh
 from jaxdesc.stages.run import Run
+from jaxdesc.stages.select import chosen
 from jaxdesc.store import Artifact, Draft, Shards
 from jaxdesc.views import cut_view
 
@@ -19,7 +20,7 @@ def embed(run: Run, activated: Artifact, selected: Artifact) -> Artifact:
 
     Arrays: images [U] (indices, ascending), features [U, d]; `values["names"]` are the images'.
     """
-    images = np.unique(selected.read("images"))
+    images, _ = chosen(selected).slots.distinct()
 
     def finish(draft: Draft) -> None:
         draft.write("images", images)
@@ -59,8 +60,8 @@ def _embed(
     def compute(drafts: Mapping[str, Draft]) -> None:
         draft = drafts["embed"]
         missing = draft.missing(len(shards))
-        chosen = [int(images[row]) for shard in missing for row in shards.rows(shard)]
-        if not chosen:
+        wanted = [int(images[row]) for shard in missing for row in shards.rows(shard)]
+        if not wanted:
             return
         centres, mesh = activated.read("centres"), local_mesh()
         encoder, size = clip.on(mesh), shards.each * device_count(mesh)
@@ -71,9 +72,9 @@ def _embed(
             y, x = centres[index]
             return cut_view(clip.preprocess, config.crop, example.image, (y, x))[0]
 
-        views = batches(run.inputs.source, chosen, prepare, size)
+        views = batches(run.inputs.source, wanted, prepare, size)
         each = iter(missing)
-        with run.bar(len(chosen), "embed") as bar:
+        with run.bar(len(wanted), "embed") as bar:
             for chunk in views:
                 pixels = padded(np.stack(chunk), size)
                 features = np.asarray(encoder.encode_views(pixels))[: len(chunk)]

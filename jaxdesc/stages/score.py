@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from jaxdesc import scoring
 from jaxdesc.errors import InputError
 from jaxdesc.mesh import local_mesh
 from jaxdesc.stages.run import Run
+from jaxdesc.stages.select import chosen
 from jaxdesc.store import Artifact, Draft
 
 
@@ -46,25 +45,28 @@ def score(run: Run, selected: Artifact, embedded: Artifact, encoded: Artifact) -
 def select_concepts(
     run: Run, settings: Sequence[Setting], selected: Artifact, embedded: Artifact, encoded: Artifact
 ) -> list[scoring.Selection]:
-    """The selection of every setting of a grid."""
-    rows = np.searchsorted(embedded.read("images"), selected.read("images")).astype(np.int32)
+    """The selection of every setting of a grid; a dead unit has none."""
+    found = chosen(selected)
+    if not found.counts.any():
+        return [scoring.nothing(len(found.counts))] * len(settings)
     kappas, alphas, counts = map(distinct, zip(*settings, strict=True))
+    images = embedded.read("images")
+    names = dict(zip(images.tolist(), embedded.values["names"], strict=True))
+    slots = {count: found.first(count, names.__getitem__).among(images) for count in counts}
     try:
-        found = scoring.sweep(
+        selections = scoring.sweep(
             embedded.read("features"),
-            rows,
+            slots,
             encoded.read("features"),
             encoded.read("base"),
             kappas,
             alphas,
-            counts,
-            run.config.score.block,
+            block=run.config.score.block,
             mesh=local_mesh(),
         )
     except ValueError as error:  # features that are no unit vectors, such as NaN
         raise InputError(f"{run.inputs.clip.name}: {error}") from error
-    dead = selected.read("dead")
-    return [found[setting].without(dead) for setting in settings]
+    return [selections[setting].without(found.dead) for setting in settings]
 
 
 def distinct(values: Sequence[Any]) -> list[Any]:

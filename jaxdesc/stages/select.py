@@ -1,33 +1,39 @@
-"""Select: each neuron's exemplars."""
+"""Select: the exemplars of each unit."""
+
+from collections.abc import Iterator
 
 import numpy as np
 
 from jaxdesc import exemplars
+from jaxdesc.exemplars import Batch, Exemplars
 from jaxdesc.images.loader import padded
 from jaxdesc.stages.run import Run
 from jaxdesc.store import Artifact, Draft
 
 
 def select(run: Run, activated: Artifact) -> Artifact:
-    """Find each neuron's most activating views by a running top-n, skipped images left out.
-
-    Arrays: images [N, n] (indices, best first), values [N, n], dead [N].
-    """
+    """Find the exemplars of each unit, skipped images left out. Arrays: those of `Exemplars`."""
     count, size = run.config.score.exemplars, run.config.images.batch
 
     def compute(draft: Draft) -> None:
-        state, start = None, 0
         usable = ~activated.read("skipped")
-        for rows in activated.rows("activations", size):
-            state = state or exemplars.empty(rows.shape[1], count)
-            images = np.arange(start, start + size, dtype=np.int32)
-            valid = np.zeros(size, bool)
-            valid[: len(rows)] = usable[start : start + size]
-            state = exemplars.update(state, padded(rows, size), images, valid)
-            start += len(rows)
-        assert state is not None  # a source is never empty
-        draft.write("images", np.asarray(state.images))
-        draft.write("values", np.asarray(state.values))
-        draft.write("dead", np.asarray(exemplars.dead(state)))
+
+        def batches() -> Iterator[Batch]:
+            start = 0
+            for rows in activated.rows("activations", size):
+                valid = np.zeros(size, bool)
+                valid[: len(rows)] = usable[start : start + size]
+                yield padded(rows, size), np.arange(start, start + size, dtype=np.int32), valid
+                start += len(rows)
+
+        source = run.inputs.source
+        found = exemplars.find(batches, count, lambda: [*map(source.identify, range(len(source)))])
+        for name, values in found._asdict().items():
+            draft.write(name, values)
 
     return run.stage("select", {"activate": activated.name, "exemplars": count}, compute)
+
+
+def chosen(selected: Artifact) -> Exemplars:
+    """What `select` has found."""
+    return Exemplars(*(selected.read(name) for name in Exemplars._fields))

@@ -11,6 +11,7 @@ from jaxdesc.evaluation.comparison import compare
 from jaxdesc.evaluation.methods import METHODS, discovered
 from jaxdesc.evaluation.planted import Recipe, plant
 from jaxdesc.evaluation.statistics import mcnemar, paired
+from jaxdesc.exemplars import Slots
 from tests.reference import scoring as reference
 
 EASY = Recipe(
@@ -48,7 +49,7 @@ def test_no_method_is_right_where_activations_say_nothing():
     planted = plant(EASY)
     shuffled = np.random.default_rng(0).permuted(planted.probe.activations, axis=0)
     rows = np.argsort(-shuffled, axis=0)[:16].T.astype(np.int32)
-    probe = planted.probe._replace(activations=shuffled, exemplars=rows)
+    probe = planted.probe._replace(activations=shuffled, exemplars=Slots.full(rows))
     found = compare(probe, planted.truth)
     assert max(line.bounds["top"].mean for line in found.values()) < 0.15
 
@@ -82,7 +83,8 @@ def test_the_table_is_what_its_parts_say():
 def test_discovered_is_the_definition(kappa):
     probe = plant(replace(EASY, images=200, neurons=6, exemplars=5)).probe
     found = discovered(probe, kappa, alpha=0.8)
-    scores = reference.scores(probe.images, probe.exemplars, probe.concepts, probe.base, kappa)
+    rows = probe.exemplars.rows
+    scores = reference.scores(probe.images, rows, probe.concepts, probe.base, kappa)
     selected = reference.select(scores, 0.8)
     assert [own.tolist() for own in found.selected] == [[c for c, _ in own] for own in selected]
     np.testing.assert_array_equal(found.concepts, scores.argmax(axis=1))

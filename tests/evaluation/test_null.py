@@ -9,6 +9,7 @@ from scipy import stats
 from jaxdesc.evaluation.null import Null, null, random_sets, significance
 from jaxdesc.evaluation.planted import HUB, Recipe, plant
 from jaxdesc.evaluation.statistics import at_least, false_discovery
+from jaxdesc.exemplars import Slots
 from jaxdesc.scoring import Selection, discover
 from tests.reference import null as reference
 from tests.reference import scoring
@@ -25,38 +26,46 @@ RECIPE = Recipe(
 def test_it_equals_every_set_there_is(kappa, block):
     views, _, texts, base = problem(0, images=9, concepts=11)
     sets = random_sets(9, 3, 20, seed=2)
-    found = null(views, texts, base, kappa, 0.9, 3, sets=20, seed=2, block=block)
-    mean, deviation = reference.moments(views, texts, base, kappa, 3)
-    np.testing.assert_allclose(found.mean, mean, atol=1e-6)
-    np.testing.assert_allclose(found.deviation, deviation, rtol=1e-5)
-    expected = reference.largest(views, texts, base, kappa, sets)
-    np.testing.assert_allclose(found.largest, expected, rtol=2e-4)
+    found = null(views, texts, base, kappa, 0.9, [3, 1, 2], sets=20, seed=2, block=block)
+    for size in (1, 2, 3):  # those of fewer images are the first of the same draws
+        mean, deviation = reference.moments(views, texts, base, kappa, size)
+        np.testing.assert_allclose(found.mean, mean, atol=1e-6)
+        np.testing.assert_allclose(found.deviation[size], deviation, rtol=1e-5)
+        expected = reference.largest(views, texts, base, kappa, sets[:, :size])
+        np.testing.assert_allclose(found.largest[size], expected, rtol=2e-4)
     selected = scoring.select(scoring.scores(views, sets, texts, base, kappa), 0.9)
     times = np.bincount([concept for own in selected for concept, _ in own], minlength=11)
     np.testing.assert_allclose(found.share, times / 20)
 
 
 def test_significance_equals_the_definition():
+    """Neurons of 6, of 2 and of 5 exemplars; of 5 there is no null."""
     views, rows, texts, base = problem(1, images=40, neurons=12)
-    selection = discover(views, rows, texts, base, 4.0, 0.8)
-    given = null(views, texts, base, 4.0, 0.8, 6, sets=50)
-    found = significance(given, selection, level=0.3)
-    scores = scoring.scores(views, rows, texts, base, 4.0)
+    counts = np.array([6, 6, 2, 5] * 3, np.int32)
+    selection = discover(views, Slots(rows, counts), texts, base, 4.0, 0.8)
+    given = null(views, texts, base, 4.0, 0.8, [2, 6], sets=50)
+    found = significance(given, selection, counts, level=0.3)
+    own = [row[:count] for row, count in zip(rows, counts, strict=True)]
+    scores = scoring.scores(views, own, texts, base, 4.0)
     owners = np.repeat(np.arange(12), selection.counts)
-    z = (scores[owners, selection.concepts] - given.mean[selection.concepts]) / given.deviation[
-        selection.concepts
-    ]
-    np.testing.assert_allclose(found.z, z, rtol=1e-4)
-    np.testing.assert_allclose(found.p, reference.significance(found.z, given.largest))
-    np.testing.assert_array_equal(found.q, false_discovery(found.p))
+    known = counts[owners] != 5
+    assert np.isnan(found.z[~known]).all()
+    assert np.isnan(found.q[~known]).all()
+    for place in np.flatnonzero(known):
+        size, concept = counts[owners[place]], selection.concepts[place]
+        score = scores[owners[place], concept]
+        z = (score - given.mean[concept]) / given.deviation[size][concept]
+        assert found.z[place] == pytest.approx(z, rel=1e-4)
+        (p,) = reference.significance(found.z[[place]], given.largest[size])
+        assert found.p[place] == p
+    np.testing.assert_array_equal(found.q[known], false_discovery(found.p[known]))
     np.testing.assert_array_equal(found.significant, found.q <= 0.3)
     assert found.named.tolist() == [found.significant[owners == i].any() for i in range(12)]
 
 
 def test_a_set_that_just_reaches_a_z_counts():
-    given = Null(
-        np.zeros(3), np.ones(3), np.array([1.0, 2.0, 2.0, 3.0]), np.zeros(3), np.array([0])
-    )
+    largest = {4: np.array([1.0, 2.0, 2.0, 3.0])}
+    given = Null(np.zeros(3), {4: np.ones(3)}, largest, np.zeros(3), np.array([0]))
     selection = Selection(
         counts=np.array([2, 0, 1]),
         concepts=np.array([0, 2, 1], np.int32),
@@ -64,7 +73,7 @@ def test_a_set_that_just_reaches_a_z_counts():
         maximum=np.array([2.0, 0.0, 9.0], np.float32),
         threshold=np.array([1.0, 0.0, 5.0]),
     )
-    found = significance(given, selection, level=0.61)
+    found = significance(given, selection, np.full(3, 4), level=0.61)
     np.testing.assert_allclose(found.p, [4 / 5, 4 / 5, 1 / 5])
     np.testing.assert_allclose(found.q, [4 / 5, 4 / 5, 3 / 5])
     assert found.named.tolist() == [False, False, True]
@@ -84,10 +93,10 @@ def test_neurons_that_mean_something_are_named_and_others_are_not():
     planted = plant(RECIPE)
     probe = planted.probe
     strange = random_sets(1500, 20, 40, seed=77)
-    rows = np.concatenate([probe.exemplars, strange])
+    rows = np.concatenate([probe.exemplars.rows, strange])
     selection = discover(probe.images, rows, probe.concepts, probe.base, 4.0, 0.95)
-    given = null(probe.images, probe.concepts, probe.base, 4.0, 0.95, 20, sets=500)
-    named = significance(given, selection, level=0.1).named
+    given = null(probe.images, probe.concepts, probe.base, 4.0, 0.95, [20], sets=500)
+    named = significance(given, selection, np.full(80, 20), level=0.1).named
     assert named[:40].mean() > 0.9
     # Of all that is named at most a tenth is false on average; three deviations of that.
     assert named[40:].sum() < 0.1 * named.sum() + 3 * np.sqrt(0.1 * 0.9 * named.sum())
@@ -96,19 +105,19 @@ def test_neurons_that_mean_something_are_named_and_others_are_not():
 def test_false_discoveries_where_nothing_means_anything():
     """At level 0.2, any neuron of a layer is named in at most a fifth of layers."""
     views, _, texts, base = problem(5, images=80, concepts=60)
-    given = null(views, texts, base, 4.0, 0.95, 6, sets=300)
+    given = null(views, texts, base, 4.0, 0.95, [6], sets=300)
     any_named = 0
     for layer in range(40):
         rows = random_sets(80, 6, 10, seed=1000 + layer)
         selection = discover(views, rows, texts, base, 4.0, 0.95)
-        any_named += significance(given, selection, level=0.2).named.any()
+        any_named += significance(given, selection, np.full(10, 6), level=0.2).named.any()
     assert any_named / 40 < 0.2 + 3 * np.sqrt(0.2 * 0.8 / 40)
 
 
 def test_planted_hubs_are_found():
     planted = plant(replace(RECIPE, hubs=4, hub_pull=3.0, cone=2.5))
     probe = planted.probe
-    found = null(probe.images, probe.concepts, probe.base, 0.0, 0.95, 20, sets=200)
+    found = null(probe.images, probe.concepts, probe.base, 0.0, 0.95, [20], sets=200)
     assert set(np.flatnonzero(planted.kind == HUB)) & set(found.hubs.tolist())
     assert found.hubs[0] in np.flatnonzero(planted.kind == HUB)
     shares = found.share[found.hubs]
@@ -123,10 +132,10 @@ def test_a_concept_equally_near_to_all_images_has_no_z():
     texts, base = np.pad(texts, ((0, 0), (0, 1))), np.pad(base, (0, 1))
     texts[3] = np.eye(width + 1)[-1]
     base = texts[3].copy()  # every image's difference with it is 0
-    given = null(views, texts, base, 0.0, 0.5, 6, sets=30)
-    assert given.deviation[3] == 0
+    given = null(views, texts, base, 0.0, 0.5, [6], sets=30)
+    assert given.deviation[6][3] == 0
     selection = discover(views, rows, texts, base, 0.0, 0.5)
-    assert np.isfinite(significance(given, selection).z).all()
+    assert np.isfinite(significance(given, selection, np.full(len(rows), 6)).z).all()
 
 
 def test_the_binomial_tail_is_scipys():
@@ -137,8 +146,8 @@ def test_the_binomial_tail_is_scipys():
 def test_errors():
     views, _, texts, base = problem(0, images=5)
     with pytest.raises(ValueError, match="10 random sets of 5 of 5 images tell nothing"):
-        null(views, texts, base, 0.0, 0.9, 5, sets=10)
+        null(views, texts, base, 0.0, 0.9, [3, 5], sets=10)
     with pytest.raises(ValueError, match="0 random sets of 3 of 5 images tell nothing"):
-        null(views, texts, base, 0.0, 0.9, 3, sets=0)
+        null(views, texts, base, 0.0, 0.9, [3], sets=0)
     with pytest.raises(ValueError, match="block is 0, but at least 1 concept"):
-        null(views, texts, base, 0.0, 0.9, 3, block=0)
+        null(views, texts, base, 0.0, 0.9, [3], block=0)

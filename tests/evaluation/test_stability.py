@@ -7,6 +7,7 @@ from jaxdesc.benchmark.features import concepts, made_up
 from jaxdesc.evaluation import stability as module
 from jaxdesc.evaluation.planted import Recipe, plant
 from jaxdesc.evaluation.stability import draws, stability
+from jaxdesc.exemplars import Slots
 from jaxdesc.scoring import discover
 from tests.reference import scoring
 from tests.reference import stability as reference
@@ -21,9 +22,13 @@ def test_it_equals_the_definition(kappa, seed, monkeypatch):
     if seed == 1:  # all cosines negative: padding would be nearer than any concept
         views, rows, texts, base = arrays
         arrays = views, rows, -texts, -base
+    views, rows, *texts = arrays
+    own = np.array([5, 5, 3, 1, 5, 4], np.int32)
+    arrays = views, Slots(rows, own), *texts
     selection = discover(*arrays, kappa, 0.8)
-    counts = draws(6, 5, 13, seed)
-    expected = reference.stability(*arrays, kappa, 0.8, counts)
+    counts = [times[:, :count] for times, count in zip(draws(own, 5, 13, seed), own, strict=True)]
+    kept = [row[:count] for row, count in zip(rows, own, strict=True)]
+    expected = reference.stability(views, kept, *texts, kappa, 0.8, counts)
     for block in (4, 19, 50):
         found = stability(*arrays, kappa, 0.8, selection, resamples=13, seed=seed, block=block)
         np.testing.assert_allclose(found.top, [top for top, _ in expected], atol=1e-12)
@@ -46,12 +51,25 @@ def test_features_that_were_rounded_are_scaled_as_they_are_for_the_selection():
 
 
 def test_draws_are_multinomial_and_a_neurons_own():
-    found = draws(3, 7, 4000, seed=1)
-    np.testing.assert_array_equal(found.sum(axis=2), 7)
-    np.testing.assert_allclose(found.mean(axis=1), 1, atol=4 * np.sqrt(6 / 7 / 4000))
-    np.testing.assert_allclose(found.var(axis=1), 6 / 7, atol=0.1)
-    np.testing.assert_array_equal(draws(5, 7, 4000, seed=1)[:3], found)
+    found = draws(np.array([7, 7, 7, 4, 0]), 7, 4000, seed=1)
+    assert [set(own) for own in found.sum(axis=2).tolist()] == [{7}, {7}, {7}, {4}, {0}]
+    whole = found[:3]
+    np.testing.assert_allclose(whole.mean(axis=1), 1, atol=4 * np.sqrt(6 / 7 / 4000))
+    np.testing.assert_allclose(whole.var(axis=1), 6 / 7, atol=0.1)
+    assert not found[3, :, 4:].any()
+    np.testing.assert_array_equal(draws(np.array([7, 4]), 7, 4000, seed=1, first=2), found[2:4])
     assert not np.array_equal(found[0], found[1])
+
+
+def test_a_few_neurons_at_a_time_change_nothing(monkeypatch):
+    views, rows, texts, base = problem(5, neurons=7)
+    slots = Slots(rows, np.array([6, 0, 3, 6, 6, 1, 5], np.int32))
+    selection = discover(views, slots, texts, base, 16.0, 0.8)
+    whole = stability(views, slots, texts, base, 16.0, 0.8, selection)
+    monkeypatch.setattr(module, "_NEURONS", 3)
+    found = stability(views, slots, texts, base, 16.0, 0.8, selection)
+    np.testing.assert_array_equal(found.top, whole.top)
+    np.testing.assert_array_equal(found.selected, whole.selected)
 
 
 def test_equal_exemplars_and_equal_concepts_are_sure():
@@ -111,7 +129,8 @@ def test_a_neurons_best_concepts_alone_are_resampled(part, monkeypatch):
     """As if the vocabulary were but these: the oracle on each neuron's own best ones."""
     monkeypatch.setattr(module, "PART", part)
     views, rows, texts, base = problem(3, images=20, neurons=6, n=5, concepts=19)
-    selection, counts = discover(views, rows, texts, base, 4.0, 0.8), draws(6, 5, 13, 0)
+    selection = discover(views, rows, texts, base, 4.0, 0.8)
+    counts = draws(np.full(6, 5), 5, 13, 0)
     scores = scoring.scores(views, rows, texts, base, 4.0)
     for block in (4, 19):
         found = stability(

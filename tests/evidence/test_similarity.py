@@ -13,6 +13,7 @@ from jaxdesc.evaluation.statistics import bootstrap, mcnemar, paired, wilson
 from jaxdesc.evidence import similarity
 from jaxdesc.evidence.similarity import Study, setting, tables
 from jaxdesc.evidence.world import open_run, scenes_of, shown
+from jaxdesc.exemplars import exemplars
 from jaxdesc.images.sources import open_source
 from jaxdesc.models.encoder import load_clip
 from jaxdesc.pipeline import describe, probe_pass
@@ -91,7 +92,7 @@ def test_planted_truth(found):
         each = [
             accuracy(
                 discovered(
-                    own.probe._replace(exemplars=own.probe.exemplars[:, :3]), kappa
+                    own.probe._replace(exemplars=exemplars(own.probe.activations, 3).slots), kappa
                 ).selected,
                 own.truth,
             )

@@ -93,7 +93,7 @@ def test_a_label_is_tried_on_images_that_did_not_choose_it():
     label = np.array([3, NONE, 40])
     exemplars = np.array([[0, 5], [1, 2], [40, 8]])
     label = np.concatenate([label, np.full(29, NONE)])
-    exemplars = np.concatenate([exemplars, np.zeros((29, 2), int)])
+    exemplars = np.concatenate([exemplars, np.zeros((29, 2), int)]).tolist()
     fresh = trial.activations(target, {("full", LOGITS, NAMED): label})
     assert set(fresh) == {(LOGITS, 3), (LOGITS, 40)}
     values = truth._activations(target, truth._squashed(target, trial.scenes), LOGITS)

@@ -289,7 +289,7 @@ def test_names_and_concepts_form_no_path(tmp_path, monkeypatch):
     assert shown <= set(EVIL)
     with (workdir / "concepts.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
-    assert all(len(row) == 8 for row in rows)
+    assert all(len(row) == 10 for row in rows)
 
 
 def test_a_list_of_skipped_images_holds_no_formula(tmp_path):

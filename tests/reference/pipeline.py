@@ -85,9 +85,7 @@ def describe(
         [_activation(config, networks, pixels) for pixels, _ in views], dtype=np.float64
     )
     best = exemplars.exemplars(activations, config.score.exemplars)
-    seen = {
-        int(i): _feature(config, networks, source[int(i)].image, centres[i]) for i in set(best.flat)
-    }
+    seen = {i: _feature(config, networks, source[i].image, centres[i]) for i in set().union(*best)}
     features = np.zeros((len(source), len(next(iter(seen.values())))))
     for index, feature in seen.items():
         features[index] = feature

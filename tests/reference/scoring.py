@@ -1,5 +1,7 @@
 """Oracles of the concept scores and of the selection: float64 loops."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from tests.reference.similarity import t_vmf
@@ -7,7 +9,7 @@ from tests.reference.similarity import t_vmf
 
 def scores(
     image_features: np.ndarray,
-    exemplars: np.ndarray,
+    exemplars: Sequence[Sequence[int]],
     concept_features: np.ndarray,
     base_feature: np.ndarray,
     kappa: float,
@@ -20,27 +22,26 @@ def scores(
 
     Args:
         image_features: V [U, d], unit rows.
-        exemplars: [N, n], rows of V, the exemplars of each neuron.
+        exemplars: rows of V, the exemplars of each neuron, of which some may have fewer.
         concept_features: W [T, d], unit rows.
         base_feature: b [d], unit.
         kappa: concentration of t-vMF.
 
     Returns:
-        S [N, T], float64.
+        S [N, T], float64; 0 for a neuron without exemplars.
     """
     v = np.asarray(image_features, dtype=np.float64)
     w = np.asarray(concept_features, dtype=np.float64)
     b = np.asarray(base_feature, dtype=np.float64)
-    neurons, n = np.shape(exemplars)
     concepts = len(w)
-    s = np.zeros((neurons, concepts), dtype=np.float64)
-    for i in range(neurons):
+    s = np.zeros((len(exemplars), concepts), dtype=np.float64)
+    for i, rows in enumerate(exemplars):
         for j in range(concepts):
             total = 0.0
-            for o in range(n):
-                image = v[int(exemplars[i][o])]
+            for row in rows:
+                image = v[int(row)]
                 total += t_vmf(np.dot(image, w[j]), kappa) - t_vmf(np.dot(image, b), kappa)
-            s[i, j] = total / n
+            s[i, j] = total / len(rows) if len(rows) else 0.0
     return s
 
 

@@ -46,8 +46,21 @@ def test_select():
 
 def test_exemplars():
     activations = np.array([[1.0, 0.0], [3.0, 0.0], [3.0, -1.0], [2.0, 5.0]], dtype=np.float32)
-    np.testing.assert_array_equal(exemplars.exemplars(activations, 3), [[1, 2, 3], [3, 0, 1]])
-    np.testing.assert_array_equal(exemplars.exemplars(np.zeros((3, 1)), 2), [[0, 1]])
+    assert exemplars.exemplars(activations, 3) == [[1, 2, 3], [3, 0, 1]]
+    assert exemplars.exemplars(activations, 2) == [[1, 2], [3]]  # the cut goes through 0, 0
+    assert exemplars.exemplars(activations, 1) == [[1], [3]]  # one of two, drawn by name
+    assert exemplars.exemplars(activations, 1, key=lambda name: -int(name)) == [[2], [3]]
+    assert exemplars.exemplars(np.zeros((3, 1)), 2) == [[]]
+    relu = np.array([[0, 0, 2, 0, 0, 5, 0, 3, 0, 0.0]]).T
+    assert exemplars.exemplars(relu, 5) == [[5, 7, 2]]
+    assert exemplars.flags(relu, 5) == [{"few exemplars"}]
+    signed = np.array([[0, -4, 0, 7, 0, -1, 6, 0, 0, 0.0]]).T
+    assert exemplars.exemplars(signed, 5) == [[3, 6]]
+    noisy = np.array([[0.03, 9, 0.01, 0.05, 8, 0.02, 0.04]]).T
+    assert exemplars.exemplars(noisy, 5) == [[1, 4, 3, 6, 0]]
+    assert exemplars.flags(noisy, 5) == [{"weak"}]
+    assert exemplars.flags(np.array([[10.0, 1.0, 0.0]]).T, 2, fewest=2) == [set()]  # not below it
+    assert exemplars.flags(activations, 1, fewest=1) == [{"tied"}, set()]
     with pytest.raises(ValueError, match="4 exemplars of 3"):
         exemplars.exemplars(np.zeros((3, 1)), 4)
 

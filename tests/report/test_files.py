@@ -24,7 +24,7 @@ def result():
         concepts=[[(NASTY, 0.125), ("b|c", 0.1234567)], [], []],
         maximum=np.array([0.125, 0.5, -0.25], np.float32),
         threshold=np.array([0.1, 0.475, -0.2375], np.float32),
-        dead=np.array([False, True, False]),
+        flags=[(), ("dead",), ()],
         exemplars=[
             [Exemplar("a/é.jpg", 2.5, (0.0, 1.5, 224.0, 225.5), 7)],
             [Exemplar("b.jpg", 1.0)],
@@ -108,9 +108,22 @@ def test_concepts_csv(workdir):
     with (workdir / "concepts.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))
     assert rows == [
-        ["layer", "unit", "rank", "concept", "score", "stability", "z", "q"],
-        ["fc", "0", "1", NASTY, "0.125", "", "", ""],
-        ["fc", "0", "2", "b|c", "0.123457", "", "", ""],
+        [
+            *[
+                "layer",
+                "unit",
+                "rank",
+                "concept",
+                "score",
+                "stability",
+                "z",
+                "q",
+                "exemplars",
+                "flags",
+            ]
+        ],
+        ["fc", "0", "1", NASTY, "0.125", "", "", "", "1", ""],
+        ["fc", "0", "2", "b|c", "0.123457", "", "", "", "1", ""],
     ]
 
 

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from jaxdesc.exemplars import Slots
+
 
 def unit(features):
     return (features / np.linalg.norm(features, axis=-1, keepdims=True)).astype(np.float32)
@@ -65,6 +67,19 @@ def cone(seed):
 
 
 MAKERS["cone"] = cone
+
+
+def partly(rows, seed=0):
+    """The same exemplars, but of every second neuron only some of them, at random."""
+    rng, counts = np.random.default_rng(seed), np.full(len(rows), rows.shape[1], np.int32)
+    counts[::2] = rng.integers(1, rows.shape[1] + 1, len(counts[::2]))
+    return Slots(rows, counts)
+
+
+def listed(slots):
+    """Rows of each neuron's exemplars, as the oracles take them."""
+    return [row[:count] for row, count in zip(slots.rows, slots.counts, strict=True)]
+
 
 EVERY_KAPPA = [0.0, 1e-3, 0.5, 4.0, 16.0, 64.0, 1e3, 1e5, 1e6]
 

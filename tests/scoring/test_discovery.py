@@ -7,10 +7,11 @@ import tensorstore
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jaxdesc.exemplars import Slots
 from jaxdesc.scoring import Selection, discover, discovery, exact, full, score, scores
 from jaxdesc.scoring.problem import checked
 from tests.reference import scoring as reference
-from tests.scoring.features import classes, problem, same, unit
+from tests.scoring.features import classes, listed, partly, problem, same, unit
 
 KAPPAS = [0.0, 1e-3, 16.0, 1e5]
 
@@ -52,6 +53,31 @@ def test_discover_equals_the_definition(kappa, seed, alpha):
     views, exemplars, texts, base = problem(seed)
     expected = reference.scores(views, exemplars, texts, base, kappa)
     check(discover(views, exemplars, texts, base, kappa, alpha, block=10), expected, alpha)
+
+
+@pytest.mark.parametrize("kappa", KAPPAS)
+@pytest.mark.parametrize("engine", ["full", "screened"])
+@pytest.mark.parametrize("images", [30, 512])  # 512: all rows of a padded size are taken
+def test_each_neuron_has_exemplars_of_its_own_number(kappa, engine, images):
+    views, rows, texts, base = problem(4, images=images, neurons=9)
+    slots = Slots(rows, np.array([6, 1, 0, 3, 6, 0, 2, 5, 6], np.int32))
+    expected = reference.scores(views, listed(slots), texts, base, kappa)
+    found = discover(views, slots, texts, base, kappa, 0.7, block=10, engine=engine)
+    check(found, expected, 0.7)
+    # And each is scored as if it were alone, bit for bit.
+    for neuron in np.flatnonzero(slots.counts).tolist():
+        alone = rows[[neuron], : slots.counts[neuron]]
+        same(found.part(neuron, neuron + 1), discover(views, alone, texts, base, kappa, 0.7))
+    none = Slots(rows, np.zeros(9, np.int32))
+    assert not discover(views, none, texts, base, kappa, 0.7, engine=engine).counts.any()
+
+
+def test_some_neurons_at_a_time_change_nothing(monkeypatch):
+    views, rows, texts, base = classes(2)
+    slots = partly(rows)
+    whole = discover(views, slots, texts, base, 16, 0.5, engine="screened")
+    monkeypatch.setattr(discovery, "_SCREENED", 5)
+    same(discover(views, slots, texts, base, 16, 0.5, engine="screened"), whole)
 
 
 def test_blocks_change_nothing():
@@ -130,7 +156,8 @@ def test_a_zero_maximum_selects_nothing():
 def test_a_view_that_is_the_base_template_is_no_nearer_than_one():
     views = unit(np.random.default_rng(0).normal(size=(3, 512))) * np.float32(1 + 4e-6)
     assert views[0] @ views[0] > 1  # though its length is near enough to 1 to be left as it is
-    given = checked(views, np.zeros((1, 1), int), views[1:], views[0])
+    slots = {1: Slots.full(np.zeros((1, 1), int))}
+    given = checked(views, slots, views[1:], views[0])
     assert np.asarray(given.with_base).max() == 1
 
 

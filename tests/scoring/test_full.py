@@ -40,12 +40,12 @@ def compiled(arrays, block, counts=(40,)):
     return full._look.compiled.lower(
         jnp.asarray(views),
         jnp.asarray(views @ base),
-        jnp.asarray(exemplars, "int32"),
+        tuple(jnp.asarray(exemplars[:, :count], "int32") for count in counts),
+        tuple(np.full(len(exemplars), count, np.int32) for count in counts),
         jnp.asarray(texts[:block]),
         np.ones(1, np.float32),
         np.zeros((len(counts), len(exemplars), 1), np.float32),
         np.int32(block),
-        counts=counts,
     ).compile()
 
 

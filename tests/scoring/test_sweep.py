@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxdesc.scoring import candidates, discover, screening, sweep
-from tests.scoring.features import EVERY_KAPPA, MAKERS, classes, problem, same
+from tests.scoring.features import EVERY_KAPPA, MAKERS, classes, partly, problem, same
 
 
 @pytest.mark.parametrize("kind", ["classes", "mixed", "adversarial", "cone"])
@@ -34,6 +34,16 @@ def test_a_sweep_that_looks_closer_selects_the_same(kind, monkeypatch):
     assert tuple(looks) == counts
     for key, found in swept.items():
         same(found, expected[key])
+
+
+@pytest.mark.parametrize("engine", ["full", "screened", "auto"])
+def test_each_number_asked_for_has_slots_of_its_own(engine):
+    views, rows, texts, base = classes(5, concepts=2000)
+    slots = {count: partly(rows[:, :count], count) for count in (2, 5, 8)}
+    swept = sweep(views, slots, texts, base, [0.0, 16.0], [0.9], block=64, engine=engine)
+    assert set(swept) == {(kappa, 0.9, count) for kappa in (0.0, 16.0) for count in slots}
+    for (kappa, alpha, count), found in swept.items():
+        same(found, discover(views, slots[count], texts, base, kappa, alpha))
 
 
 def test_more_exemplars_than_are_taken_at_a_time():

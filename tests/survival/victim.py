@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from collections import Counter
+from itertools import cycle
 from pathlib import Path
 from typing import NamedTuple
 
@@ -48,12 +49,14 @@ STAGES = ("encode", "words", "activate", "select", "embed", "score", "certainty"
 class Life(NamedTuple):
     """How one life ends: of itself, or killed before or after its nth write, or after some seconds.
 
-    `largest` is how many bytes a file may have, `environment` what is set for this life.
+    Writes count in every stage, or in one that is named. `largest` is how many bytes a file may
+    have, `environment` what is set for this life.
     """
 
     folder: Path
     clip: Path
     kill_at: int = 0
+    stage: str = ""
     seconds: float = 0.0
     largest: int = 0
     environment: tuple[tuple[str, str], ...] = ()
@@ -101,12 +104,15 @@ def _count_writes(life, note):
     """Before and after each write that changes the working directory, a life may end."""
     moments = iter(range(1, sys.maxsize))
 
+    def is_last(place):
+        return life.stage in place.url and next(moments) == life.kill_at
+
     def mortal(method):
         def called(self, *arguments, **options):
-            if next(moments) == life.kill_at:
+            if is_last(self):
                 _die(note, f"before {method.__name__}", self, arguments)
             result = method(self, *arguments, **options)
-            if next(moments) == life.kill_at:
+            if is_last(self):
                 _die(note, f"after {method.__name__}", self, arguments)
             return result
 
@@ -186,13 +192,16 @@ def die_often(folder, clip, kills, seed=0, by_clock=False):
         The folders of all runs, each finished.
     """
     rng, folders, done = random.Random(seed), [], 0
+    moments = cycle([*STAGES, ""])  # each in turn, and anywhere
     while done < kills:
         own = folder / str(len(folders))
         own.mkdir()
         folders.append(own)
         while True:
             moment = (
-                {"seconds": rng.uniform(0.3, 3)} if by_clock else {"kill_at": rng.randint(1, 60)}
+                {"seconds": rng.uniform(0.3, 3)}
+                if by_clock
+                else {"stage": next(moments), "kill_at": rng.randint(1, 10)}
             )
             code = spend(Life(own, clip, **(moment if done < kills else {})))
             if code == 0:
