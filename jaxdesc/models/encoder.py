@@ -45,6 +45,7 @@ class ClipEncoder:
         preprocess: how the image tower wants its images.
         name: for reports.
         mesh: devices that share views out; the default one where None.
+        notes: what was assumed or stripped when it was read, a sentence each.
     """
 
     params: Any
@@ -54,6 +55,7 @@ class ClipEncoder:
     preprocess: Preprocess
     name: str = "clip"
     mesh: Mesh | None = None
+    notes: tuple[str, ...] = ()
 
     def on(self, mesh: Mesh | None) -> "ClipEncoder":
         """Put it on each device of a mesh, which then share views out; a batch has to be even."""

@@ -48,6 +48,8 @@ class Target:
             nothing is evaluated.
         name: for reports.
         mesh: devices that share views out; the default one where None.
+        wnids: WordNet id of each class; may be empty.
+        notes: what was assumed or stripped when it was read, a sentence each.
     """
 
     params: Any
@@ -57,6 +59,8 @@ class Target:
     classes: tuple[tuple[str, ...], ...] = ()
     name: str = "target"
     mesh: Mesh | None = None
+    wnids: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def on(self, mesh: Mesh | None) -> "Target":
         """Put it on each device of a mesh, which then share views out; a batch has to be even."""
