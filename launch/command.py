@@ -1,7 +1,6 @@
 """How every launch script starts: flags to config, and bad input to one sentence."""
 
 import gc
-import os
 import signal
 import sys
 import threading
@@ -9,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import jax
 from absl import app, flags, logging
 
 from jaxdesc.config import Config, unknown_key
@@ -67,11 +65,6 @@ _RESUME = "what was finished is kept, and the same command goes on from there."
 
 def _end(sentence: str, code: int) -> None:
     print(" ".join(sentence.split()), file=sys.stderr)
-    if jax.distributed.is_initialized():
-        # A usual exit waits for the other processes, which wait for this one.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
     sys.exit(code)
 
 

@@ -1,5 +1,6 @@
 """From flags to a run: its config, networks, images and vocabulary, opened and checked."""
 
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -25,8 +26,8 @@ from jaxdesc.report import files, tables
 from jaxdesc.report.scalars import Scalars
 from jaxdesc.stages.check import check
 from jaxdesc.stages.run import Inputs, Run
-from jaxdesc.store import Place, Store
-from jaxdesc.store.processes import watched
+from jaxdesc.store import Place, Processes, Store
+from jaxdesc.store.processes import ALONE, watched
 from jaxdesc.vocabulary import Vocabulary, load_classes, load_vocabulary
 from launch import STARTED, command, processes
 from launch.command import MISSING, UNREADABLE
@@ -98,7 +99,7 @@ def open_run(config: Config | None = None) -> tuple[Run, Place]:
         raise InputError("--workdir is missing: say where artifacts and results shall go.")
     workdir, together = Place(WORKDIR.value), processes.joined()
     listener = _listener(workdir) if together.leads else None
-    keep_programs(workdir)
+    keep_programs(workdir, together)
     source = open_source(config.images.source)
     vocabulary = open_vocabulary(config, config.vocabulary.source)
     for other in config.ablation.vocabularies:
@@ -143,16 +144,18 @@ def _in_a_log() -> bool:
     return not sys.stderr.isatty()
 
 
-def keep_programs(workdir: Place) -> None:
+def keep_programs(workdir: Place, together: Processes = ALONE) -> None:
     """Keep compiled programs for later starts, in JAX_COMPILATION_CACHE_DIR or else in `workdir`.
 
     All of them: what a start needs are dozens of small programs beside a few large ones. Where
-    `workdir` is a bucket, they stay on this machine.
+    `workdir` is a bucket, they stay on this machine. Of several processes, which compile the same
+    programs, the first alone writes: JAX does not write a file at once.
     """
     own = workdir.local or Path.home() / ".cache" / "jaxdesc"
     folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(own / "compilation_cache")
     jax.config.update("jax_compilation_cache_dir", folder)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    shortest = 0.0 if together.leads else math.inf
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", shortest)
 
 
 def _pinned(run: Run) -> Config:
@@ -201,15 +204,13 @@ def working(run: Run, workdir: Place) -> Iterator[None]:
     That list is left also where so many images can't be used that they stop the run.
     """
     store = run.store
-    signs = watched(store.processes, store.root.at("processes"))
-    with command.stoppable(), store.held(), signs:
+    with command.stoppable(), store.held(), watched(store.processes):
         try:
             yield
         finally:
             if run.listener:
                 run.listener.close()
             files.write_skipped(workdir, run.skipped)
-        store.processes.sync("the end")
     if run.skipped:
         print(f"images that can't be used, left out: {len(run.skipped)}, listed in skipped.csv")
 

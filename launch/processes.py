@@ -1,6 +1,5 @@
-"""Several processes for one run, on one host or on many (`jax.distributed`)."""
+"""Several processes for one run, on one host or on many."""
 
-import faulthandler
 import os
 import sys
 
@@ -9,6 +8,8 @@ from absl import flags
 
 from jaxdesc.errors import InputError
 from jaxdesc.store import Place, Processes
+from jaxdesc.store.processes import join
+from jaxdesc.store.rendezvous import Address
 
 _COORDINATOR = flags.DEFINE_string(
     "coordinator",
@@ -17,10 +18,9 @@ _COORDINATOR = flags.DEFINE_string(
 )
 _PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there are.")
 _PROCESS = flags.DEFINE_integer("process", None, "Which of them this one is, from 0.")
-
-# Seconds without a sign of life after which JAX ends a process that the run's own watch missed.
-# Where the first process dies, JAX ends all others at once: it keeps their connections.
-_DEAD = 60
+_JOIN_TIMEOUT = flags.DEFINE_integer(
+    "join_timeout", 300, "Seconds to wait for the other processes.", lower_bound=1
+)
 
 
 def joined() -> Processes:
@@ -29,42 +29,78 @@ def joined() -> Processes:
     Only the first prints from here on.
 
     Raises:
-        InputError: flags that do not fit together, or no coordinator that answers.
+        InputError: flags that do not fit together, or processes that do not come.
     """
-    if _COORDINATOR.value is None:
-        if _PROCESSES.value is not None or _PROCESS.value is not None:
-            raise InputError("--processes and --process need --coordinator=HOST:PORT.")
+    given = [
+        f"--{flag.name}"
+        for flag in (_PROCESSES, _PROCESS, _JOIN_TIMEOUT)
+        if flags.FLAGS[flag.name].present
+    ]
+    coordinator = _COORDINATOR.value
+    if coordinator is None:
+        if given:
+            raise InputError(
+                f"{' and '.join(given)} without --coordinator can't be used: add "
+                "--coordinator=HOST:PORT, or leave what is meant for several processes out."
+            )
         return Processes()
-    if not jax.distributed.is_initialized():
-        faulthandler.disable()  # JAX says why it ends a process; a dump would hide its sentence
-        _initialize()
-    together = Processes(jax.process_index(), jax.process_count())
+    address, count, index = _detected() if coordinator == "auto" else _given(coordinator)
+    together = join(_parsed(address), index, count, _JOIN_TIMEOUT.value, _notify)
     if not together.leads:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
     return together
 
 
-def _initialize() -> None:
-    try:
-        if _COORDINATOR.value == "auto":
-            jax.distributed.initialize(heartbeat_timeout_seconds=_DEAD)
-            return
-        count, index = _PROCESSES.value, _PROCESS.value
-        if count is None or index is None or not 0 <= index < count:
-            raise InputError(
-                f"--processes={count} and --process={index} do not fit --coordinator: give how "
-                "many processes there are, and which of them this is, from 0."
-            )
-        jax.distributed.initialize(
-            _COORDINATOR.value, count, index, heartbeat_timeout_seconds=_DEAD
-        )
-    except (RuntimeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
+def _given(address: str) -> tuple[str, int, int]:
+    count, index = _PROCESSES.value, _PROCESS.value
+    if count is None or index is None or not 0 <= index < count:
         raise InputError(
-            f"The other processes can't be joined at --coordinator={_COORDINATOR.value} ({error}): "
-            "start all of them, with the same address of the first."
+            f"--processes={count} and --process={index} do not fit --coordinator: give how "
+            "many processes there are, and which of them this is, from 0."
+        )
+    return address, count, index
+
+
+def _detected() -> tuple[str, int, int]:
+    """Address of the first process, number of processes and which this is, as the cluster says."""
+    # What `jax.distributed.initialize()` asks: TPU VMs, Slurm, Open MPI, Kubernetes.
+    from jax._src.clusters import ClusterEnv
+
+    if _PROCESSES.value is not None or _PROCESS.value is not None:
+        raise InputError(
+            "--coordinator=auto finds out how many processes there are, and which this is: leave "
+            "--processes and --process out, or give --coordinator=HOST:PORT."
+        )
+    reason = "no TPU VM, Slurm, Open MPI or Kubernetes was found"
+    try:
+        address, count, index, devices = ClusterEnv.auto_detect_unset_distributed_params(
+            None, None, None, None, None, _JOIN_TIMEOUT.value
+        )
+    except Exception as error:  # its type depends on the cluster
+        address, reason = None, f"{type(error).__name__}: {error}"
+    if address is None or count is None or index is None:
+        raise InputError(
+            f"--coordinator=auto can't find out how the processes reach each other ({reason}): "
+            "give --coordinator=HOST:PORT, --processes and --process."
+        )
+    if devices is not None:  # where several processes share a host, each gets one GPU
+        for kind in ("cuda", "rocm"):
+            jax.config.update(f"jax_{kind}_visible_devices", ",".join(map(str, devices)))
+    return address, count, index
+
+
+def _parsed(address: str) -> Address:
+    try:
+        return Address.parse(address)
+    except ValueError as error:
+        raise InputError(
+            f"--coordinator={address} can't be used ({error}): give HOST:PORT of the first "
+            "process, such as localhost:9000 or [::1]:9000, or auto."
         ) from error
+
+
+def _notify(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
 
 
 def nowhere() -> Place:

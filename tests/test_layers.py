@@ -26,7 +26,7 @@ LAYERS = {
     "errors": (set(), ()),
     "progress": ({"tqdm"}, ()),
     "fingerprint": (ARITHMETIC, ()),
-    "store": ({"jax", "numpy", "tensorstore"}, ("store", "errors", "fingerprint")),
+    "store": ({"numpy", "tensorstore"}, ("store", "errors", "fingerprint")),
     "images": (
         ARITHMETIC | {"PIL", "grain", "tensorflow_datasets"},
         ("images", "errors", "attention", "imagenet", "scenes.world"),

@@ -16,6 +16,13 @@ from jaxdesc.errors import InputError
 # Files that are read at a time when all of a folder's are checked.
 _AT_ONCE = 32
 
+# A bucket has to answer its first request within so many seconds and retries. Later ones have
+# TensorStore's own patience, a quarter of an hour, and end no run for a short outage.
+_PATIENCE = 30.0
+_RETRIES = 4
+
+_reached: set[str] = set()
+
 
 class Place:
     """A folder.
@@ -24,19 +31,21 @@ class Place:
     request, so that no reader and no kill ever meets a part of one.
 
     Args:
-        url: a local path, or a bucket's `gs://BUCKET/PATH`; made when something is written.
+        url: a local path, `~` for the home directory, or a bucket's `gs://BUCKET/PATH`; made when
+            something is written.
 
     Raises:
-        InputError: an address that TensorStore does not know.
+        InputError: an address that TensorStore does not know, or a bucket that can't be reached.
     """
 
     def __init__(self, url: str | Path):
-        self.local = None if "://" in str(url) else Path(url).absolute()
+        self.local = None if "://" in str(url) else _local(url)
         self.url = str(self.local or str(url).rstrip("/"))
         if self.local:
             self._spec = {"driver": "file", "path": f"{self.url}/"}
         else:
             self._spec = _remote(self.url)
+            _reach(self.url, self._spec)
         self._files = ts.KvStore.open(self._spec).result()
 
     def __str__(self) -> str:
@@ -178,13 +187,44 @@ class Place:
             ) from error
 
 
+def _local(path: str | Path) -> Path:
+    try:
+        return Path(path).expanduser().absolute()
+    except RuntimeError as error:
+        raise InputError(
+            f"{str(path)!r} is in the home directory of a user that this machine does not know: "
+            "give the path itself."
+        ) from error
+
+
 def _remote(url: str) -> dict[str, Any]:
     try:
         return ts.KvStore.open(f"{url}/").result().spec().to_json()
     except ValueError as error:
+        reason = str(error).rpartition('/": ')[2]
         raise InputError(
-            f"{url!r} is no address of a folder: give a local path, or gs://BUCKET/PATH."
+            f"{url!r} is not the address of a folder ({reason}): give a local path, or "
+            "gs://BUCKET/PATH."
         ) from error
+
+
+def _reach(url: str, spec: dict[str, Any]) -> None:
+    """Ask a bucket for a small file when it is first named, whether there is one or not."""
+    bucket = "/".join(url.split("/")[:3])
+    if bucket in _reached or spec["driver"] not in ("gcs", "s3", "http"):
+        return
+    retries = {f"{spec['driver']}_request_retries": {"max_retries": _RETRIES}}
+    try:
+        files = ts.KvStore.open(spec | {"context": retries}).result(timeout=_PATIENCE)
+        files.read("lock").result(timeout=_PATIENCE)
+    except (ValueError, OSError) as error:
+        late = isinstance(error, TimeoutError)
+        reason = f"no answer within {_PATIENCE:g} s" if late else _reason(error)
+        raise InputError(
+            f"{url} can't be reached ({reason}): see to the network, to the name of the bucket and "
+            "to credentials that may read and write it, or give a local folder."
+        ) from error
+    _reached.add(bucket)
 
 
 def _reason(error: Exception) -> str:
@@ -223,6 +263,6 @@ def write_file(path: str | Path, content: bytes) -> None:
 
 def _parted(path: str | Path) -> tuple[Place, str]:
     if "://" not in str(path):
-        path = Path(path).absolute()
+        path = _local(path)
     folder, _, name = str(path).rpartition("/")
     return Place(folder or "/"), name

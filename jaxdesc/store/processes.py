@@ -2,18 +2,12 @@
 
 import os
 import sys
-import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from jaxdesc.errors import InputError
-from jaxdesc.store.place import Place
-
-# Seconds between signs of life, and after how many without one a process is dead.
-BEAT = 3.0
-DEAD = 30.0
+from jaxdesc.store.rendezvous import Address, Link
 
 # Exit code of a process that stops because another one has.
 ABANDONED = 3
@@ -26,10 +20,12 @@ class Processes:
     Attributes:
         index: which of them this is; the first merges what all have done.
         count: how many there are.
+        link: this one's connection to the others; None for a single process.
     """
 
     index: int = 0
     count: int = 1
+    link: Link | None = None
 
     @property
     def leads(self) -> bool:
@@ -37,92 +33,79 @@ class Processes:
         return self.index == 0
 
     def sync(self, where: str) -> None:
-        """Wait until all have come to the same place (`jax.distributed`); nothing for one process.
+        """Wait until all have come to the same place; a single process goes on.
 
         Raises:
-            InputError: one of them has died, or works on something else.
+            InputError: one of them works on something else.
         """
-        if self.count == 1:
-            return
-        from jax.experimental import multihost_utils
-
-        try:
-            multihost_utils.sync_global_devices(where)
-        except AssertionError as error:
-            raise InputError(
-                f"The processes of this run disagree at {where}: give all of them the same config, "
-                "images, weights and version of jaxdesc."
-            ) from error
-        except Exception as error:  # of whatever type the transport has
-            raise InputError(_lost("another process")) from error
+        if self.link and not self.link.meet(where):
+            raise _disagreement(where)
 
 
 ALONE = Processes()
 
 
-def _lost(who: str) -> str:
-    return (
-        f"{who[0].upper()}{who[1:]} of this run has died or was stopped, so this one stops too: "
-        "what was finished is kept; start all processes again with the same command, also in "
-        "another number."
-    )
+def join(
+    address: Address, index: int, count: int, seconds: float, notify: Callable[[str], None]
+) -> Processes:
+    """Wait until all processes of a run are there, as `Link.join` does.
+
+    From then on this process ends with the exit code `ABANDONED` if another one is gone.
+
+    Args:
+        address: where the first process listens.
+        index: which process this is, from 0.
+        count: how many there are.
+        seconds: how long to wait.
+        notify: called every ten seconds with a line that says who is being waited for.
+
+    Raises:
+        InputError: one did not come, or what they were told does not fit together.
+    """
+    if count == 1:
+        return ALONE
+    link = Link(address, index, count, _abandon)
+    link.join(seconds, notify)
+    return Processes(index, count, link)
 
 
 @contextmanager
-def watched(processes: Processes, place: Place) -> Iterator[None]:
-    """Give signs of life, and stop this process where another one gives none any more.
+def watched(processes: Processes) -> Iterator[None]:
+    """Stop this process as soon as another one is gone; at the end, wait for all of them.
 
-    A process that ends its run, well or with an error, says so. `sync` alone would not do: who is
-    at work on its own shards, for hours, would not notice. Clocks of hosts are not compared.
+    `sync` alone would not do: a process at work on its own shards, for hours, would not notice.
 
-    Args:
-        processes: of this run.
-        place: where each leaves a file.
+    Raises:
+        InputError: another process works on.
     """
-    if processes.count == 1:
+    link = processes.link
+    if link is None:
         yield
         return
-    own, over = f"{processes.index}", threading.Event()
-    place.write(own, b"0")
-    processes.sync("all are alive")
-    threads = [
-        threading.Thread(target=work, args=(processes, place, over), daemon=True)
-        for work in (_beat, _watch)
-    ]
-    for thread in threads:
-        thread.start()
-    ending = b"failed"
+    link.watch()
     try:
         yield
-        ending = b"done"
+        if not link.end():
+            raise _disagreement("the end")
     finally:
-        over.set()
-        for thread in threads:
-            thread.join()
-        place.write(own, ending)
+        link.close()
 
 
-def _beat(processes: Processes, place: Place, over: threading.Event) -> None:
-    count = 0
-    while not over.wait(BEAT):
-        count += 1
-        place.write(f"{processes.index}", str(count).encode())
+def _disagreement(where: str) -> InputError:
+    return InputError(
+        f"The processes of this run disagree at {where}: give all of them the same config, "
+        "images, weights and version of jaxdesc."
+    )
 
 
-def _watch(processes: Processes, place: Place, over: threading.Event) -> None:
-    others = [index for index in range(processes.count) if index != processes.index]
-    seen = dict.fromkeys(others, (b"", time.monotonic()))
-    while not over.wait(BEAT):
-        for index in others:
-            sign, now = place.read(str(index)) or b"", time.monotonic()
-            if sign != seen[index][0]:
-                seen[index] = sign, now
-            if sign == b"failed" or (sign != b"done" and now - seen[index][1] > DEAD):
-                _abandon(_lost(f"process {index}"))
-
-
-def _abandon(message: str) -> None:
-    """End this process at once: its main thread may wait for ever for the one that died."""
-    print(f"error: {message}", file=sys.stderr, flush=True)
+def _abandon(index: int) -> None:
+    """End this process at once: its main thread may wait for ever for the one that is gone."""
+    print(
+        f"error: Process {index} of this run has died or was stopped, so this one stops too: what "
+        "was finished is kept; start all processes again with the same command, also in another "
+        "number.",
+        file=sys.stderr,
+        flush=True,
+    )
     sys.stdout.flush()
     os._exit(ABANDONED)

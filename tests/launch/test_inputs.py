@@ -1,5 +1,6 @@
 """What a run keeps for its next start, and what it tells of this one."""
 
+import math
 import os
 import re
 import shutil
@@ -12,7 +13,7 @@ import pytest
 
 from jaxdesc.config import Config
 from jaxdesc.models.encoder import load_clip
-from jaxdesc.store import Place
+from jaxdesc.store import Place, Processes
 from launch import inputs
 
 ROOT = Path(__file__).parents[2]
@@ -30,6 +31,8 @@ def test_compiled_programs_lie_where_jax_says_or_in_the_workdir(named, tmp_path,
         tmp_path / ("mine" if named else "run/compilation_cache")
     )
     assert settings["jax_persistent_cache_min_compile_time_secs"] == 0
+    inputs.keep_programs(Place(tmp_path / "run"), Processes(1, 2))  # reads, and writes none
+    assert settings["jax_persistent_cache_min_compile_time_secs"] == math.inf
 
 
 def test_a_second_start_compiles_nothing_anew(networks, photos, tmp_path):

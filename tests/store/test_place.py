@@ -1,12 +1,15 @@
 """Folders on a disk, and in a bucket that a small server on localhost plays."""
 
 import re
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from jaxdesc.errors import InputError
 from jaxdesc.store import Artifact, Place, Store, lock, read_file, write_file
+from jaxdesc.store import place as place_module
 from tests.store.bucket import Bucket, served
 
 
@@ -108,8 +111,59 @@ def test_what_can_t_be_written_is_a_sentence(tmp_path, monkeypatch):
     with pytest.raises(InputError) as error:
         Place("what://ever")
     assert str(error.value) == (
-        "'what://ever' is no address of a folder: give a local path, or gs://BUCKET/PATH."
+        "'what://ever' is not the address of a folder (unsupported URL scheme \"what\" in "
+        '"what://ever/"): give a local path, or gs://BUCKET/PATH.'
     )
+    with pytest.raises(InputError, match=r'^\'gs://x/y\' is .* \(Invalid GCS bucket name: "x"\): '):
+        Place("gs://x/y")
+
+
+FORBIDDEN = b'{"error": {"code": 403, "message": "you may not"}}'
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (lambda self: time.sleep(1), "no answer within 0.2 s"),
+        (lambda self: self.answer(403, FORBIDDEN), "you may not"),
+        (lambda self: self.answer(503), "All 0 retry attempts failed: "),
+    ],
+    ids=["silent", "forbidden", "down"],
+)
+@pytest.mark.usefixtures("server")
+def test_a_bucket_that_can_t_be_reached_is_a_sentence(answer, reason, monkeypatch):
+    monkeypatch.setattr(place_module, "_PATIENCE", 0.2)
+    monkeypatch.setattr(place_module, "_RETRIES", 0)
+    monkeypatch.setattr(place_module, "_reached", set())
+    with monkeypatch.context() as patch:
+        patch.setattr(Bucket, "do_GET", answer)
+        with pytest.raises(InputError) as error:
+            Place("gs://bucket/some/run")
+    assert re.fullmatch(
+        rf"gs://bucket/some/run can't be reached \({reason}.*\): see to the network, to the name "
+        r"of the bucket and to credentials that may read and write it, or give a local folder\.",
+        str(error.value),
+    )
+    assert Place("gs://bucket/some/run").read("a") is None
+
+
+def test_a_long_answer_is_waited_for(server, monkeypatch):
+    """Once a bucket has been reached, a request may take as long as it takes."""
+    bucket, get = Place("gs://bucket/some/run"), Bucket.do_GET
+    monkeypatch.setattr(place_module, "_PATIENCE", 0.1)
+    monkeypatch.setattr(Bucket, "do_GET", lambda self: [time.sleep(0.3), get(self)])
+    bucket.at("more").write("a", b"a")
+    assert bucket.read("more/a") == b"a"
+
+
+def test_the_home_directory(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write_file("~/out/a", b"a")
+    assert (tmp_path / "out" / "a").read_bytes() == b"a"
+    assert Place("~/out").local == tmp_path / "out"
+    assert Place(Path("~")).read("out/a") == read_file("~/out/a") == b"a"
+    with pytest.raises(InputError, match=r"^'~nobody-here/out' is in the home "):
+        Place("~nobody-here/out")
 
 
 def test_an_array_that_is_damaged_is_a_sentence(tmp_path):

@@ -28,7 +28,7 @@ from jaxdesc.models.encoder import load_clip
 from jaxdesc.pipeline import describe
 from jaxdesc.report import files
 from jaxdesc.stages.run import Inputs, Run
-from jaxdesc.store import Draft, Place, Store, lock, processes
+from jaxdesc.store import Draft, Place, Store, lock, rendezvous
 from jaxdesc.vocabulary import load_vocabulary
 from launch import command
 from launch import describe as launch_describe
@@ -145,12 +145,12 @@ def _tell_shards(note):
 
 
 def launch(arguments, output, dead=None, environment=()):
-    """What `python -m launch.describe` does, printing to a file; `dead`: `processes.DEAD`."""
+    """What `python -m launch.describe` does, printing to a file; `dead`: `rendezvous.DEAD`."""
     os.environ.update(environment)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CREAT), stream.fileno())
     if dead:
-        for module in (processes, lock):
+        for module in (rendezvous, lock):
             module.BEAT, module.DEAD = dead / 10, dead
     sys.argv = ["describe", *arguments]
     command.run(launch_describe.main)
