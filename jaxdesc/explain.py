@@ -16,7 +16,8 @@ from jaxdesc.contribution import (
     neuron_map,
 )
 from jaxdesc.errors import InputError, UnusableImage
-from jaxdesc.images.example import Source, decode
+from jaxdesc.images.example import Source, decode, load
+from jaxdesc.images.labels import matched
 from jaxdesc.models.target import LOGITS, Target
 from jaxdesc.report.explained import Explanation, Part
 from jaxdesc.result import Result
@@ -116,6 +117,7 @@ def explain_among(
             f"{peers} peers are asked for: expected a number of images, or 0 for none."
         )
     alone = explain(target, image, found, neurons=neurons)
+    source = matched(source, target)
     if not (source.has_labels and peers):
         return alone
     others = islice(_of_class(source, alone.label), peers)
@@ -125,7 +127,7 @@ def explain_among(
 def _of_class(source: Source, label: int) -> Iterator[Image.Image]:
     for index in range(len(source)):
         try:
-            example = source[index]
+            example = load(source, index)
         except UnusableImage:
             continue
         if example.label == label:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from jaxdesc.attention import peaks
 from jaxdesc.config import ScoreConfig
-from jaxdesc.images.example import Box, Source
+from jaxdesc.images.example import Box, Source, load
 from jaxdesc.models.target import Target
 from jaxdesc.report import plots
 from jaxdesc.report.page import Method
@@ -71,14 +71,14 @@ def _title(neuron: Neuron) -> str:
 
 def _row(neuron: Neuron, source: Source) -> Row:
     best = neuron.exemplars[:VIEWS]
-    return Row(neuron, [plots.cut(source[e.index].image, e.box) for e in best])
+    return Row(neuron, [plots.cut(load(source, e.index).image, e.box) for e in best])
 
 
 def _looks(run: Saved, neurons: Sequence[Neuron], source: Source, target: Target) -> list[Look]:
     """The best exemplar of each neuron, as the centre and as attention see it."""
     crop, found = run.config.crop, []
     for neuron in neurons[:LOOKS]:
-        example = source[neuron.exemplars[0].index]
+        example = load(source, neuron.exemplars[0].index)
         image = example.image
         pixels, area = attended(target, crop, image)
         cams = attention_maps(target, crop, pixels[None], [example.label])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from jaxdesc.images.sources import Source
+from jaxdesc.images.example import Source, load
 from jaxdesc.result import Exemplar, Neuron
 from jaxdesc.store import write_file
 
@@ -33,7 +33,7 @@ def exemplar_sheet(
         top = row * (CAPTION + CELL + MARGIN)
         draw.text((MARGIN, top + 6), _caption(neuron), INK, ImageFont.load_default(17))
         for column, exemplar in enumerate(neuron.exemplars[:columns]):
-            picture = _framed(exemplar, source[exemplar.index].image)
+            picture = _framed(exemplar, load(source, exemplar.index).image)
             left = MARGIN + column * (CELL + MARGIN)
             offset = (CELL - picture.height) // 2
             sheet.paste(picture, (left, top + CAPTION + offset))

@@ -11,6 +11,7 @@ from jaxdesc.config import Config, differences
 from jaxdesc.errors import InputError
 from jaxdesc.result import Result, Skipped, write_whole
 from jaxdesc.store import Place
+from jaxdesc.store.workdir import is_result
 
 FREE = "images.max_skipped:"  # says when to stop, and changes nothing that is found
 LIBRARIES = ("jaxdesc", "jax", "jaxlib", "flax", "numpy", "pillow", "transformers")
@@ -50,7 +51,7 @@ def claim(workdir: Place, config: Config, overwrite: bool = False) -> list[str]:
     changed = [text for text in found if not text.startswith(FREE)]
     if not changed:
         return []
-    results = [name for name in workdir.files() if _is_result(name)]
+    results = [name for name in workdir.files() if is_result(name)]
     if not overwrite:
         raise InputError(
             f"{workdir} holds a run with another config ({'; '.join(changed)}): give another "
@@ -61,11 +62,6 @@ def claim(workdir: Place, config: Config, overwrite: bool = False) -> list[str]:
         workdir.delete(name)
     _write_config(workdir, config, {})
     return results
-
-
-def _is_result(name: str) -> bool:
-    """Whether a run has found it, rather than kept it to go on from."""
-    return name.partition("/")[0] not in ("artifacts", "compilation_cache", "processes")
 
 
 def write(workdir: Place, config: Config, result: Result) -> None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from jaxdesc.config import CropConfig
 from jaxdesc.images.example import Box, Example, Source
+from jaxdesc.images.labels import matched
 from jaxdesc.images.loader import batches, padded
 from jaxdesc.models.target import Target
 from jaxdesc.result import Result
@@ -76,6 +77,8 @@ def look(
         UnusableImage: an image that can't be decoded (any more).
     """
     crop = crop or CropConfig()
+    if target:
+        source = matched(source, target)
     wanted = sorted(set(indices))
     found: dict[int, Picture] = {}
     chunks = batches(source, wanted, partial(_prepare, target, crop), max(1, batch))

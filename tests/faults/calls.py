@@ -46,7 +46,7 @@ def spoilt(value):
 case(
     "arrays: NaN in activations",
     spoilt(np.nan),
-    "Activations of neuron 2 hold NaN: expected numbers.",
+    "Activations of neuron 2 hold NaN: expected finite numbers.",
 )
 case(
     "arrays: infinity in activations",
