@@ -3,6 +3,7 @@
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,7 +33,7 @@ def describe(
     target: Target,
     clip: ClipEncoder,
     *,
-    images: str | Source,
+    images: str | PathLike[str] | Source,
     concepts: str | Sequence[str],
     layer: str | None = None,
     view: str | None = None,
@@ -51,7 +52,7 @@ def describe(
     Args:
         target: the network whose neurons are described.
         clip: compares its views with the concepts.
-        images: `folder:PATH`, `tfds:NAME/SPLIT`, `scenes:…`, or a source of your own.
+        images: a folder, `folder:PATH`, `tfds:NAME/SPLIT`, `scenes:…`, or a source of your own.
         concepts: a list, "imagenet", "wordnet", `broden:PATH`, `file:PATH`, or "scenes".
         layer: "fc" (default) or a tap of the target's trunk.
         view: "attention" (the paper; default), "centre" (WWW), "random", "box" or "full".
@@ -75,7 +76,7 @@ def describe(
     Raises:
         InputError: in one sentence, for anything that can't be used.
     """
-    source = open_source(images) if isinstance(images, str) else images
+    source = open_source(images)
     base = config or Config()
     vocabulary = load_vocabulary(concepts, base.vocabulary.compat or None)
     settings = Config(

@@ -36,6 +36,12 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
+def as_printed(text: str, stream: Any) -> str:
+    """A text as a stream can print it: what its encoding lacks is escaped."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
 def shown(value: Any) -> str:
     """A value as a message repeats it: cut where it is long, and by its type where it has no repr.
 

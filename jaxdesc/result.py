@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.evaluation.null import LEVEL
+from jaxdesc.evaluation.top1 import Top1
 from jaxdesc.store import write_file
 
 CERTAINTY = ("stability", "z", "q")  # of each concept, where it was measured
@@ -131,12 +132,14 @@ class Result(Sequence[Neuron]):
         ceilings: the best metrics any method could reach with the vocabulary.
         fallbacks: images whose attention map was empty, or that have no box for the view "box", so
             that their view is the centre.
-        skipped: images that could not be used, and are nobody's exemplar.
+        skipped: images that could not be used, or were passed over, and are nobody's exemplar.
         seconds: of each stage that this run computed; a stage found done is absent.
         memory: most bytes that were resident while each of them ran.
         fingerprints: of each stage's artifact.
         hubs: concepts selected for far more random sets of exemplar views than chance, and for
             which share of them, most often first.
+        top1: how often the target tells the images' own classes, where these are known.
+        notes: what else a reader has to know, a sentence each: what was assumed, what is doubtful.
     """
 
     neurons: tuple[Neuron, ...]
@@ -148,6 +151,8 @@ class Result(Sequence[Neuron]):
     memory: Mapping[str, int] = field(default_factory=dict)
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     hubs: Mapping[str, float] = field(default_factory=dict)
+    top1: Top1 | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.neurons)
@@ -246,6 +251,15 @@ class Result(Sequence[Neuron]):
             "<table><thead><tr><th>neuron</th><th>label</th><th>concepts</th></tr></thead>"
             f"<tbody>{rows}</tbody></table>{more}"
         )
+
+    @property
+    def unmeasured(self) -> str:
+        """Why there are no metrics; empty where there are."""
+        if self.metrics is not None:
+            return ""
+        if self[0].layer == "fc":
+            return "the target's classes have no names to compare concepts with"
+        return f"the neurons of {self[0].layer} are no classes, so no name is known to be right"
 
     def metrics_dict(self) -> dict[str, Any]:
         """Build the content of `metrics.json`: each metric's mean, standard error and ceiling."""

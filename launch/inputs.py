@@ -211,7 +211,7 @@ def working(run: Run, workdir: Place) -> Iterator[None]:
             files.write_skipped(workdir, run.skipped)
         store.processes.sync("the end")
     if run.skipped:
-        print(f"images that can't be used, left out: {len(run.skipped)}, listed in skipped.csv")
+        print(files.left_out(run.skipped))
 
 
 def print_stages(run: Run, set_up: float, stages: float) -> None:

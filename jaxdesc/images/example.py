@@ -8,7 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from jaxdesc.errors import SHOWN, UnusableImage, shown
+from jaxdesc.errors import SHOWN, InputError, UnusableImage, shown
 
 Box = tuple[float, float, float, float]
 
@@ -97,11 +97,12 @@ def load(source: Source, index: int) -> Example:
 
     Raises:
         UnusableImage: it can't be read, or is none of these, or its label or box can't be its own.
+        InputError: as the source raises it, to stop the run.
     """
     name = source.identify(index)
     try:
         found: Any = source[index]
-    except UnusableImage:
+    except InputError:
         raise
     except Exception as error:  # of no fixed type: the source is anybody's
         raise UnusableImage(repr(name), f"can't be read ({shown(error)})") from error

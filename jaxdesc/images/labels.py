@@ -54,12 +54,14 @@ class Matched:
     Attributes:
         source: the images, each with its category.
         match: the class of each category.
+        passed_over: as the source has it.
     """
 
     def __init__(self, source: Source, match: Match):
         self.source, self.match = source, match
         self.spec, self.has_boxes = source.spec, source.has_boxes
         self.has_labels = bool(match.classes)
+        self.passed_over = getattr(source, "passed_over", ())
 
     def __len__(self) -> int:
         return len(self.source)

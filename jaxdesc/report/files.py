@@ -3,7 +3,8 @@
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
@@ -14,6 +15,7 @@ from jaxdesc.store import Place
 from jaxdesc.store.workdir import is_result
 
 FREE = "images.max_skipped:"  # says when to stop, and changes nothing that is found
+REASONS = 5  # that a line names
 LIBRARIES = ("jaxdesc", "jax", "jaxlib", "flax", "numpy", "pillow", "transformers")
 
 
@@ -69,11 +71,19 @@ def write(workdir: Place, config: Config, result: Result) -> None:
     _write_config(workdir, config, result.fingerprints)
     result.to_json(workdir / "concepts.jsonl")
     result.to_csv(workdir / "concepts.csv")
-    _write_json(workdir / "metrics.json", result.metrics_dict())
+    _write_json(workdir / "metrics.json", _measured(result))
+
+
+def _measured(result: Result) -> dict[str, Any]:
+    """The metrics, or why there are none; the target's top-1; what else is to be known."""
+    content = result.metrics_dict() or {"unmeasured": result.unmeasured}
+    if result.top1:
+        content["target"] = {"top1": result.top1.share} | result.top1._asdict()
+    return content | ({"notes": list(result.notes)} if result.notes else {})
 
 
 def write_skipped(workdir: Place, skipped: Iterable[Skipped]) -> None:
-    """Write skipped.csv, a row for each image that can't be used: image, reason, source.
+    """Write skipped.csv, a row for each image that is left out: image, reason, source.
 
     It is written where there are none too, so that an earlier run's list never stands for this one.
     """
@@ -84,6 +94,17 @@ def write_skipped(workdir: Place, skipped: Iterable[Skipped]) -> None:
         writer.writerows([_cell(text) for text in row] for row in sorted(skipped))
 
     write_whole(workdir / "skipped.csv", rows)
+
+
+def left_out(skipped: Collection[Skipped]) -> str:
+    """A line that counts the images of skipped.csv by reason."""
+    counts = Counter(own.reason for own in skipped).most_common()
+    reasons = "; ".join(f"{count} {reason}" for reason, count in counts[:REASONS])
+    more = sum(count for _, count in counts[REASONS:])
+    return (
+        f"images left out, listed in skipped.csv: {len(skipped)} ({reasons}"
+        f"{f'; {more} for other reasons' if more else ''})"
+    )
 
 
 def _cell(text: str) -> str:

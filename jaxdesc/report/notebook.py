@@ -1,6 +1,7 @@
 """The report of a result that is at hand, rather than in a working directory."""
 
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 
 from jaxdesc.config import CropConfig
@@ -16,7 +17,7 @@ def write_report(
     found: Result,
     folder: str | Path,
     *,
-    images: str | Source,
+    images: str | PathLike[str] | Source,
     target: Target | None = None,
     title: str = "What each neuron responds to",
     beside: Mapping[str, Result] | None = None,
@@ -39,7 +40,7 @@ def write_report(
     Raises:
         InputError: results of other neurons, or images that can't be used.
     """
-    source = open_source(images) if isinstance(images, str) else images
+    source = open_source(images)
     results = {"this result": found} | dict(beside or {})
     methods = [Method(name, own, own.metrics_dict()) for name, own in results.items()]
     shown = pictures.of_exemplars(list(results.values()))

@@ -349,7 +349,8 @@ def test_broken_images_are_listed_and_nothing_is_lost(run, good, tmp_path):
 
     code, output, error = run(good | {"config.images.max_skipped": 0.4})
     assert not code, error
-    assert "images that can't be used, left out: 2, listed in skipped.csv" in output
+    reason = "can't be decoded (empty, or no image)"
+    assert f"images left out, listed in skipped.csv: 2 (2 {reason})" in output
     assert computed.stat() == before
     with listed.open(encoding="utf-8", newline="") as file:
         assert list(csv.DictReader(file)) == expected
