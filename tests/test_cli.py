@@ -160,6 +160,17 @@ def test_configs_are_found_by_name_and_path(tmp_path, monkeypatch):
     assert configs.load("paper").target.classes == "imagenet"
 
 
+def test_a_second_benchmark_replaces_nothing(tmp_path, monkeypatch, capsys):
+    from jaxdesc.benchmark.subjects import SUBJECTS, Subject
+
+    monkeypatch.setitem(SUBJECTS, "scoring", Subject(lambda options: [], ()))
+    for name in ("b", "b-2", "b-3"):
+        with pytest.raises(SystemExit):
+            cli.main(["benchmark", f"--output={tmp_path}/b.json"])
+        assert f"tables in {tmp_path}/{name}.json and {name}.md" in capsys.readouterr().out
+        assert (tmp_path / f"{name}.json").exists()
+
+
 def test_a_full_device_is_a_sentence(tmp_path, monkeypatch, capsys):
     from jaxdesc.commands import convert
 

@@ -1,4 +1,4 @@
-"""What is installed: one package with its command, which runs in any folder."""
+"""The wheel: it installs one package with its command, which runs in any folder."""
 
 import csv
 import os
@@ -47,7 +47,7 @@ def test_it_puts_one_package_there(site):
 
 
 def test_its_command_runs_in_any_folder(site, tmp_path):
-    """By a config's name, in a terminal of ASCII, into the home directory."""
+    """The config is found by name; the output is ASCII; the results are in the home directory."""
     (tmp_path / "words.txt").write_text("star\nheart\nsky\n")
     done = subprocess.run(
         [
