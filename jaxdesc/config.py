@@ -221,7 +221,7 @@ class Config:
     """A whole run.
 
     Attributes:
-        precision: of the weights and layers of target and CLIP as the launch scripts load them,
+        precision: of the weights and layers of target and CLIP as the commands load them,
             "float32" or "bfloat16"; what judges the concepts is float32 always.
     """
 

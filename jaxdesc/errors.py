@@ -8,8 +8,8 @@ SHOWN = 200  # characters of a value that a message repeats
 class InputError(ValueError):
     """Something that the user handed over can't be used.
 
-    The message is one sentence: what was found, where, what was expected and the remedy. A launch
-    script prints it alone and exits with code 2; a notebook sees it as a `ValueError`. What can't
+    The message is one sentence: what was found, where, what was expected and the remedy. A
+    command prints it alone and exits with code 2; a notebook sees it as a `ValueError`. What can't
     be printed, such as the escape sequences by which a file's name would steer a terminal, is shown
     escaped.
     """

@@ -178,15 +178,25 @@ def test_a_module_a_stage_and_only_the_pipeline_knows_their_order():
         assert not taken or not within(module, [*LAYERS, "scenes", "config", "result"]), module
 
 
-def test_nothing_imports_launch():
+SHARED = ("command", "configs", "flags", "help", "inputs", "processes")  # by commands
+
+
+def test_the_command_line_is_on_top():
+    """Nothing imports a command or a script, and only the command line knows of flags."""
     for module in MODULES:
-        launched = {name for name in inside(module) if name.startswith("launch")}
-        shared = {"launch", "launch.command", "launch.inputs", "launch.processes"}
-        assert launched <= (shared if module.startswith("launch.") else set()), module
-        if module.startswith("jaxdesc"):
-            assert not [name for name in inside(module) if name.startswith("configs")], module
-            taken = outside(module) - WIDER.get(module.removeprefix("jaxdesc."), set())
-            assert not taken & {"absl", "ml_collections", "torch", "tensorflow"}, module
+        top = module.partition(".")[0]
+        taken = {name for name in inside(module) if within(name, ["cli", "commands"])}
+        packages = outside(module) - WIDER.get(module.removeprefix("jaxdesc."), set())
+        if within(module, ["cli", "commands"]):
+            may = {"jaxdesc.commands", *(f"jaxdesc.commands.{name}" for name in SHARED)}
+        else:
+            may = {"launch": {"jaxdesc.cli"}, "configs": {"jaxdesc.commands.configs"}}.get(
+                top, set()
+            )
+            assert top == "configs" or not packages & {"absl", "ml_collections"}, module
+        assert taken <= may, module
+        assert not packages & {"torch", "tensorflow"}, module
+        assert not [name for name in inside(module) if name.startswith(("launch", "configs"))]
 
 
 DRAWING = ["drawn", "explained", "plots", "style", "sweeps"]

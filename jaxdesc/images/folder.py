@@ -9,7 +9,7 @@ from pathlib import Path
 from jaxdesc.errors import InputError, UnusableImage, is_text, shown
 from jaxdesc.images.example import Example, decode
 from jaxdesc.images.labels import natural
-from jaxdesc.store.workdir import FOUND, KEPT, is_output, is_result
+from jaxdesc.store.workdir import is_folder_of_run, is_output, is_result
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 # Pictures that are not read, by what they end in.
@@ -144,7 +144,7 @@ def _entries(root: Path) -> Iterator[tuple[Path, str]]:
             reason = f"in {Path(folder).name!r}, the output of a run"
         for name in folders:
             own = reason or _reason_of_folder(name)
-            if results and name in (*KEPT, *FOUND):
+            if results and is_folder_of_run(name):
                 own = own or f"in {name!r}, the output of a run"
             reasons[os.path.join(folder, name)] = own
         for name in files:

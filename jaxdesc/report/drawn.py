@@ -16,7 +16,7 @@ from jaxdesc.report.page import Method
 from jaxdesc.report.pictures import attended, attention_maps
 from jaxdesc.report.plots import Look, Row
 from jaxdesc.report.saved import Saved
-from jaxdesc.report.style import save
+from jaxdesc.report.style import rendered, save
 from jaxdesc.result import Neuron
 from jaxdesc.saliency import TITLES
 from jaxdesc.store import Artifact, Place
@@ -37,7 +37,7 @@ def draw(
     """Write every figure that the runs have something for.
 
     Args:
-        folder: where to.
+        folder: where to; numbered, as figures-2, if it holds figures of other neurons or methods.
         workdir: of the first run, whose artifacts are read.
         runs: the methods side by side.
         source: of their images.
@@ -51,7 +51,12 @@ def draw(
     shown = [first[unit] for unit in units]
     rows = [[_row(run.result[unit], source) for run in runs] for unit in units]
     names = [Method.of(run).name for run in runs]
-    paths = save(plots.methods(rows, names), folder, "methods")
+    methods = plots.methods(rows, names)
+    vector = rendered(methods)["svg"]
+    folder = folder.with_name(
+        Place(folder.parent).unused(folder.name, "/methods.svg", vector.__eq__)
+    )
+    paths = save(methods, folder, "methods")
     looks, map_name = _looks(runs[0], shown, source, target), TITLES[runs[0].config.crop.cam]
     paths += save(plots.views(looks, map_name), folder, "views")
     marked = [[exemplar.activation for exemplar in neuron.exemplars] for neuron in shown]

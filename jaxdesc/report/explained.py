@@ -125,11 +125,11 @@ class Explanation:
     def save(self, folder: str | Path, name: str) -> list[Path]:
         """Write it as PNG, SVG and a fragment of HTML.
 
-        Any character may stand in an image's name, but not in all file systems': others become "_".
+        The files are named by `file_name`.
         """
         from jaxdesc.report.style import save
 
-        name = re.sub(r"[^\w.-]", "_", name)
+        name = file_name(name)
         page = Path(folder) / f"{name}.html"
         write_whole(page, lambda file: print(self.to_html(), file=file))
         return [*save(self.figure(), Path(folder), name), page]
@@ -150,6 +150,11 @@ class Explanation:
             lines = [texts or ", ".join(part.neuron.flags), share]
             panels.append((warmed(self.pixels, part.where), head, lines))
         return panels
+
+
+def file_name(name: str) -> str:
+    """Name that any file system takes: of an image's, other characters become "_"."""
+    return re.sub(r"[^\w.-]", "_", name)
 
 
 def _shortened(text: str, longest: int = 26) -> str:

@@ -42,8 +42,7 @@ def read(workdir: Path) -> Saved:
     """
     if not (workdir / "concepts.jsonl").exists():
         raise InputError(
-            f"{workdir} holds no results: run launch.describe with this --workdir first, or give "
-            "another."
+            f"{workdir} holds no results: run describe with this --workdir first, or give another."
         )
     try:
         return _read(workdir)

@@ -14,8 +14,7 @@ from jaxdesc.ablation import Cell
 from jaxdesc.errors import InputError, printable
 from jaxdesc.evaluation.metrics import Estimate, Metrics
 from jaxdesc.evaluation.statistics import Bounds, interval, mcnemar, over_probes, paired_over_probes
-from jaxdesc.result import write_whole
-from jaxdesc.store import read_file
+from jaxdesc.store import read_file, write_file
 
 TITLES = {
     "hit": "Hit Rate",
@@ -241,14 +240,17 @@ def write_ablation(path: str | Path, cells: Sequence[Cell]) -> None:
 
 
 def write_rows(path: str | Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a CSV file with the names of its columns."""
+    """Write `csv_file`."""
+    write_file(path, csv_file(names, rows))
 
-    def content(file: io.TextIOBase) -> None:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows(rows)
 
-    write_whole(path, content)
+def csv_file(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
+    """Content of a CSV file with the names of its columns."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows(rows)
+    return text.getvalue().encode()
 
 
 class Row(NamedTuple):

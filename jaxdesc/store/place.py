@@ -1,10 +1,12 @@
 """A folder, on a disk or in a bucket, whose files are whole or not there (TensorStore)."""
 
 import hashlib
+import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +26,15 @@ class Place:
     request, so that no reader and no kill ever meets a part of one.
 
     Args:
-        url: a local path, or a bucket's `gs://BUCKET/PATH`; made when something is written.
+        url: a local path, whose `~` is expanded, or a bucket's `gs://BUCKET/PATH`; made when
+            something is written.
 
     Raises:
         InputError: an address that TensorStore does not know.
     """
 
     def __init__(self, url: str | Path):
-        self.local = None if "://" in str(url) else Path(url).absolute()
+        self.local = None if "://" in str(url) else _absolute(url)
         self.url = str(self.local or str(url).rstrip("/"))
         if self.local:
             self._spec = {"driver": "file", "path": f"{self.url}/"}
@@ -109,6 +112,26 @@ class Place:
         with self._told("read"):
             return sorted(key.decode() for key in self._files.list(within).result())
 
+    def unused(
+        self, stem: str, suffix: str, same: Callable[[bytes], bool] = lambda _: False
+    ) -> str:
+        """Find a name under which nothing else is replaced.
+
+        Args:
+            stem: of the file's name.
+            suffix: what the file's name ends with.
+            same: whether a file holds what is to be written, so that it may be replaced.
+
+        Returns:
+            The first of `stem`, `stem-2`, `stem-3` … with no file of that suffix, or with the same.
+        """
+        for number in count(1):
+            name = stem if number == 1 else f"{stem}-{number}"
+            content = self.read(f"{name}{suffix}")
+            if content is None or same(content):
+                return name
+        raise AssertionError("numbers don't end")
+
     def checksums(self, names: Iterable[str]) -> dict[str, str | None]:
         """SHA-256 of files as they lie there, in hexadecimal; nothing for one that is missing."""
         found: dict[str, str | None] = {}
@@ -178,6 +201,10 @@ class Place:
             ) from error
 
 
+def _absolute(path: str | Path) -> Path:
+    return Path(os.path.expanduser(path)).absolute()
+
+
 def _remote(url: str) -> dict[str, Any]:
     try:
         return ts.KvStore.open(f"{url}/").result().spec().to_json()
@@ -223,6 +250,6 @@ def write_file(path: str | Path, content: bytes) -> None:
 
 def _parted(path: str | Path) -> tuple[Place, str]:
     if "://" not in str(path):
-        path = Path(path).absolute()
+        path = _absolute(path)
     folder, _, name = str(path).rpartition("/")
     return Place(folder or "/"), name

@@ -5,11 +5,11 @@ import os
 import re
 
 # What a run goes on from, and what it or a script that reads it has found.
-KEPT = ("artifacts", "compilation_cache", "processes")
-FOUND = ("explanations", "figures", "report", "tables", "tensorboard")
+_KEPT = ("artifacts", "compilation_cache", "processes")
+_FOUND = re.compile(r"explanations|figures(-\d+)?|report|tables|tensorboard")
 _FILES = re.compile(
     r"(ablation(_neurons)?|certainty|compare|concepts|config|evidence|exemplars|metrics|skipped"
-    r"|sweep(-\d+)?)\.(csv|jsonl?|md|png|svg)"
+    r"|sweep)(-\d+)?\.(csv|jsonl?|md|png|svg)"
 )
 _PAGE = b'<meta name="generator" content="jaxdesc">'
 _ARTIFACT = re.compile(r"[a-z]+-[0-9a-f]{16}|lock")
@@ -18,7 +18,12 @@ _ARTIFACT = re.compile(r"[a-z]+-[0-9a-f]{16}|lock")
 def is_result(name: str) -> bool:
     """Whether a run has found a file, by its path below the working directory."""
     folder, _, below = name.partition("/")
-    return folder in FOUND if below else bool(_FILES.fullmatch(name))
+    return bool(_FOUND.fullmatch(folder) if below else _FILES.fullmatch(name))
+
+
+def is_folder_of_run(name: str) -> bool:
+    """Whether a run keeps what is its own in a folder of this name, in its working directory."""
+    return name in _KEPT or bool(_FOUND.fullmatch(name))
 
 
 def is_output(folder: str | os.PathLike[str]) -> bool:

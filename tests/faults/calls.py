@@ -3,12 +3,10 @@
 import errno
 import os
 
-import grain  # noqa: F401 - else its first import would define flags that flagsaver takes away
 import numpy as np
 
 import jaxdesc as jd
 from jaxdesc.store import Store
-from launch import convert, describe, sweep, tables
 from tests.faults.images import saved
 from tests.faults.place import PHOTOS, Rows
 from tests.plain_target import parameters, plain_target
@@ -17,7 +15,7 @@ case = Rows()
 
 # How several messages end.
 HELP = "; run with --help for the flags."
-CHECK = "; check --config and its overrides."
+CONFIGS = "one of paper, photos, resnet50_imagenet, scenes, or the path of a Python file."
 
 
 # Arrays of one's own.
@@ -206,19 +204,19 @@ case(
 )
 
 
-def shell(*flags, script=describe):
-    return lambda place: place.launch(script, *flags)
+def shell(*flags, command="describe"):
+    return lambda place: place.launch(command, *flags)
 
 
 def with_config(text, *flags):
-    return lambda place: place.launch(describe, place.config(text), *flags)
+    return lambda place: place.launch("describe", place.config(text), *flags)
 
 
 def photos(place, *flags):
     """The photo config on one picture, with the embedded world's networks."""
     place.file("photos/a.png", saved("PNG"))
     place.launch(
-        describe,
+        "describe",
         PHOTOS,
         f"--workdir={place.folder / 'run'}",
         "--config.target.source=scenes",
@@ -234,59 +232,42 @@ def foreign(place):
     photos(place, "--config.score.exemplars=1")
 
 
-case(
-    "script: no config",
-    shell(),
-    "--config is missing: give a Python config, such as configs/scenes.py.",
-)
+case("script: no config", shell(), f"--config is missing: expected {CONFIGS}")
 case(
     "script: config is missing",
     shell("--config=/none/of/it.py"),
-    "The file of --config can't be read: give the path of a Python config, such as "
-    "configs/scenes.py.",
+    f"The config '/none/of/it.py' is unknown: expected {CONFIGS}",
 )
 case(
     "script: config is a folder",
-    lambda p: p.launch(describe, f"--config={p.folder}"),
-    "The file of --config can't be read: give the path of a Python config, such as "
-    "configs/scenes.py.",
+    lambda p: p.launch("describe", f"--config={p.folder}"),
+    f"The config '<here>' is unknown: expected {CONFIGS}",
 )
 case(
-    "script: config is no Python",
-    with_config("def get_config(:"),
-    "The file of --config is no working Python: SyntaxError(<said>).",
-)
-case(
-    "script: config is binary",
-    with_config("\0\0"),
-    "The file of --config is no working Python: SyntaxError(<said>).",
-)
-case(
-    "script: config imports nothing",
-    with_config("import no_such_module"),
-    "The file of --config is no working Python: ModuleNotFoundError(<said>).",
-)
-case(
-    "script: config without get_config",
-    with_config("x = 1"),
-    "A flag or the config can't be understood (AttributeError: <said>)" + CHECK,
-)
-case(
-    "script: config divides by zero",
-    with_config("def get_config(): return 1 / 0"),
-    "A flag or the config can't be understood (ZeroDivisionError: division by zero)" + CHECK,
-)
-case(
-    "script: config never returns",
-    with_config("def get_config(): return get_config()"),
-    "A flag or the config can't be understood (RecursionError: <said>)" + CHECK,
+    "script: config without a setting",
+    shell("--config=scenes:hrad"),
+    "scenes has no setting 'hrad': expected one of hard, validation, wide.",
 )
 case(
     "script: config of a number",
     with_config("def get_config(): return 3"),
-    "get_config() of --config gave 3: expected a ConfigDict.",
+    "get_config of '<here>/config.py' gave 3: expected a ConfigDict.",
 )
-case("script: variant of a config without", shell(f"{PHOTOS}:wide"), "flag --config=<said>" + HELP)
+for what, text, error in (
+    ("is no Python", "def get_config(:", "SyntaxError"),
+    ("is binary", "\0\0", "SyntaxError"),
+    ("imports nothing", "import no_such_module", "ModuleNotFoundError"),
+    ("without get_config", "x = 1", "KeyError"),
+    ("divides by zero", "def get_config(): return 1 / 0", "ZeroDivisionError"),
+    ("never returns", "def get_config(): return get_config()", "RecursionError"),
+    ("takes no setting", "def get_config(setting): return 1", "TypeError"),
+):
+    case(
+        f"script: config {what}",
+        with_config(text),
+        f"The config '<here>/config.py' can't be loaded ({error}(<said>)): expected Python with a "
+        "function get_config that returns a ConfigDict.",
+    )
 case(
     "script: no workdir",
     shell(PHOTOS),
@@ -295,10 +276,12 @@ case(
 case(
     "script: unknown flag",
     shell("--wrkdir=x"),
-    "Unknown command line flag 'wrkdir'. Did you mean: workdir ?" + HELP,
+    "jaxdesc describe has no flag --wrkdir: did you mean --workdir?",
 )
 case(
-    "script: no flag", shell(PHOTOS, "kappa=4"), "'kappa=4' is no flag: give flags as --name=value."
+    "script: no flag",
+    shell(PHOTOS, "kappa=4"),
+    "'kappa=4' is not a flag: give flags as --name=value.",
 )
 case(
     "script: unknown key",
@@ -367,39 +350,39 @@ case(
 )
 case(
     "sweep: no number",
-    shell(PHOTOS, "--kappa=1,x", script=sweep),
+    shell(PHOTOS, "--kappa=1,x", command="sweep"),
     "--kappa=1,x can't be read: expected numbers between commas.",
 )
 case(
     "sweep: κ < 0",
-    shell(PHOTOS, "--kappa=0,-1", script=sweep),
+    shell(PHOTOS, "--kappa=0,-1", command="sweep"),
     "The sweep's kappa holds -1.0: expected a number in [0, 1e+06].",
 )
 case(
     "sweep: twice",
-    shell(PHOTOS, "--alpha=0.5,0.5", script=sweep),
+    shell(PHOTOS, "--alpha=0.5,0.5", command="sweep"),
     "The sweep's alpha holds 0.5 2 times: give it once.",
 )
 case(
     "sweep: nothing",
-    shell(PHOTOS, "--exemplars=", script=sweep),
-    "The sweep's exemplars is an empty list: give at least one value.",
+    shell(PHOTOS, "--exemplars=", command="sweep"),
+    "--exemplars is empty: give it a value, or leave it out.",
 )
 case(
     "tables: nothing measured",
-    lambda p: p.launch(tables, f"--workdir={p.folder}"),
+    lambda p: p.launch("tables", f"--workdir={p.folder}"),
     "<here>/ablation.csv does not exist: nothing was measured there yet; give --config to measure.",
 )
 case(
     "tables: another file",
     lambda p: p.launch(
-        tables, f"--workdir={p.file('ablation.csv', 'a,b' + chr(10) + '1,2').parent}"
+        "tables", f"--workdir={p.file('ablation.csv', 'a,b' + chr(10) + '1,2').parent}"
     ),
     "<here>/ablation.csv is no ablation of this version ('a'): measure anew in another "
     "working directory.",
 )
 case(
     "convert: no flags",
-    shell(script=convert),
+    shell(command="convert"),
     "--source and --output are needed: what to convert, and where to.",
 )

@@ -330,11 +330,11 @@ def test_sources_that_name_what_to_run_are_texts(tmp_path, monkeypatch):
 
 def test_the_package_s_own_paths_are_of_its_own_words():
     """No name of an image, a concept or a class stands in what the scripts join to the workdir."""
-    for file in (ROOT / "launch").glob("*.py"):
+    for file in (ROOT / "jaxdesc" / "commands").glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
                 joined = ast.unparse(node)
                 if "workdir" in joined or "checkpoints" in joined:
                     names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
                     assert names <= {"workdir", "checkpoints", "name"}, f"{file}: {joined}"
-    assert Path(ROOT / "launch" / "train_scenes.py").exists()
+    assert Path(ROOT / "jaxdesc" / "commands" / "train_scenes.py").exists()

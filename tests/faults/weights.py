@@ -203,7 +203,7 @@ case(
     "weights: broken Orbax",
     orbax,
     "<here>/target/orbax can't be read (AttributeError: <said>); expected what "
-    "launch.convert writes; convert the checkpoint again.",
+    "convert writes; convert the checkpoint again.",
 )
 case("msgpack: empty", flax(b""), "<here>/clip/flax_model.msgpack" + FLAX)
 case(

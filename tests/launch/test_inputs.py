@@ -10,10 +10,10 @@ from pathlib import Path
 import jax
 import pytest
 
+from jaxdesc.commands import inputs
 from jaxdesc.config import Config
 from jaxdesc.models.encoder import load_clip
 from jaxdesc.store import Place
-from launch import inputs
 
 ROOT = Path(__file__).parents[2]
 

@@ -2,8 +2,8 @@
 
 import shutil
 import socket
+from dataclasses import replace
 from fnmatch import fnmatchcase
-from types import SimpleNamespace
 
 import huggingface_hub
 import numpy as np
@@ -11,10 +11,14 @@ import pytest
 from huggingface_hub import constants
 
 import jaxdesc as jd
+from jaxdesc.commands.inputs import _pinned
 from jaxdesc.config import Config, EvaluationConfig, TargetConfig
+from jaxdesc.images.sources import open_source
 from jaxdesc.models.source import locate
 from jaxdesc.scenes import NETWORKS
-from launch.inputs import _pinned
+from jaxdesc.stages.run import Inputs, Run
+from jaxdesc.store import Store
+from jaxdesc.vocabulary import load_vocabulary
 from tests.models.test_clip import FLAX
 from tests.models.test_target import same
 
@@ -210,15 +214,16 @@ def test_a_local_folder_comes_before_an_id(cache, tmp_path, monkeypatch, target_
     assert jd.load_target("o/n").name == "o/n"
 
 
-def test_names_are_in_the_result_s_config(cache, target_files):
+def test_names_are_in_the_result_s_config(cache, target_files, tmp_path):
     """The embedded world's network under an id: its commit is what a run's config says."""
     add(cache, "o/n", NEW, target_files)
     config = Config(target=TargetConfig(source="o/n", revision="main"))
     clip = jd.load_clip("scenes")
     target = jd.load_target("o/n", revision="main")
-    opened = SimpleNamespace(target=target, clip=clip, scorer=clip, sentence=None)
-    for names, scorer in ((("a",), "scenes"), ((), config.evaluation.scorer)):
-        pinned = _pinned(SimpleNamespace(config=config, inputs=opened, names=names))
+    source, words = open_source("scenes:count=1"), load_vocabulary(["a"])
+    for classes, scorer in ((target.classes, "scenes"), ((), config.evaluation.scorer)):
+        opened = Inputs(replace(target, classes=classes), clip, source, words, clip)
+        pinned = _pinned(Run(config, opened, Store(tmp_path / "run")))
         assert pinned.target == TargetConfig(source=f"o/n@{NEW}")
         assert pinned.clip.source == "scenes"
         # A judge that was not loaded keeps its id.

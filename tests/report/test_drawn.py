@@ -126,3 +126,12 @@ def test_every_figure_of_its_own_neurons(run, arrays, tmp_path, monkeypatch):
         np.testing.assert_allclose((top + bottom) / 2, height / 2, atol=1.5)
         assert look.pixels.shape == (height, width, 3)
         assert look.heat.shape == (height, width)
+
+
+def test_figures_of_other_neurons_replace_none(run, tmp_path):
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / "methods.svg").write_bytes(b"of other neurons")
+    source, target = Pictures(IMAGES + FIRST), plain_target()
+    written = drawn.draw(tmp_path / "f", tmp_path, [run], source, target, [2])
+    assert {path.parent.name for path in written} == {"f-2"}
+    assert [path.read_bytes() for path in (tmp_path / "f").iterdir()] == [b"of other neurons"]

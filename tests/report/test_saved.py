@@ -80,5 +80,5 @@ def test_files_of_something_else_are_a_sentence(workdir, name, text):
 
 
 def test_a_directory_without_results(tmp_path):
-    with pytest.raises(InputError, match=r"holds no results: run launch\.describe with this"):
+    with pytest.raises(InputError, match=r"holds no results: run describe with this"):
         saved.read(tmp_path)

@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from absl import flags
-from ml_collections import config_flags
 
 from jaxdesc.ablation import Cell, ablate
+from jaxdesc.commands import STARTED, command, configs, flags, processes
 from jaxdesc.config import Config
 from jaxdesc.errors import InputError
 from jaxdesc.images.sources import open_source
@@ -28,12 +27,15 @@ from jaxdesc.stages.run import Inputs, Run
 from jaxdesc.store import Place, Store
 from jaxdesc.store.processes import watched
 from jaxdesc.vocabulary import Vocabulary, load_classes, load_vocabulary
-from launch import STARTED, command, processes
-from launch.command import MISSING, UNREADABLE
 
-# A Python file with `get_config()`, and its --config.key=value overrides.
-CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
-WORKDIR = flags.DEFINE_string("workdir", None, "Where artifacts and results go.")
+CONFIG = flags.DEFINE_path(
+    "config",
+    None,
+    "A config by its name, such as scenes or scenes:wide, or the path of a Python file.",
+)
+WORKDIR = flags.DEFINE_path(
+    "workdir", None, "Where artifacts and results are, a folder or gs://BUCKET/PATH."
+)
 OVERWRITE = flags.DEFINE_bool(
     "overwrite", False, "Drop what a run with another config has found in --workdir."
 )
@@ -42,24 +44,20 @@ TENSORBOARD = flags.DEFINE_bool(
     "tensorboard", False, "Write the run's course as TensorBoard's scalars to WORKDIR/tensorboard."
 )
 
+# What `open_run` takes, of the config or of a run that is finished.
+RUN = (WORKDIR, QUIET, TENSORBOARD, *processes.FLAGS)
+FLAGS = (CONFIG, OVERWRITE, *RUN)
+
 
 def read_config() -> Config:
     """Turn the value of --config into a checked config.
 
     Raises:
-        InputError: no config file, one that can't be read, or a key or value that can't be used.
+        InputError: no config, one that can't be loaded, or a key or value that can't be used.
     """
     if CONFIG.value is None:
-        raise InputError(MISSING)
-    try:
-        values = CONFIG.value.to_dict()
-    except OSError as error:
-        raise InputError(UNREADABLE) from error
-    except AttributeError as error:
-        raise InputError(
-            f"get_config() of --config gave {CONFIG.value!r}: expected a ConfigDict."
-        ) from error
-    return Config.from_dict(values)
+        raise InputError(f"--config is missing: expected one of {configs.choices()}.")
+    return Config.from_dict(configs.load(CONFIG.value, flags.overrides()).to_dict())
 
 
 def results() -> Path:

@@ -5,8 +5,8 @@ import os
 import sys
 
 import jax
-from absl import flags
 
+from jaxdesc.commands import flags
 from jaxdesc.errors import InputError
 from jaxdesc.store import Place, Processes
 
@@ -17,6 +17,7 @@ _COORDINATOR = flags.DEFINE_string(
 )
 _PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there are.")
 _PROCESS = flags.DEFINE_integer("process", None, "Which of them this one is, from 0.")
+FLAGS = (_COORDINATOR, _PROCESSES, _PROCESS)
 
 # Seconds without a sign of life after which JAX ends a process that the run's own watch missed.
 # Where the first process dies, JAX ends all others at once: it keeps their connections.
