@@ -110,7 +110,7 @@ def check_lines(lines: list[str], path: str) -> None:
 
 
 def _is_table(lines: list[str]) -> bool:
-    """Whether lines have several columns, by their heads or by what all lines have in common."""
+    """Tell several columns from names, by their heads or by what all lines have in common."""
     heads = re.split(r"[\t,;|]", lines[0].lower())
     if len(heads) > 1 and _HEADS.issuperset(head.strip(" '\"") for head in heads):
         return True
@@ -127,7 +127,7 @@ def _is_table(lines: list[str]) -> bool:
 
 
 def read_lines(path: str, what: str, form: str) -> list[str]:
-    """Read the lines of a UTF-8 text file, whatever ends them.
+    """Read the lines of a UTF-8 text file with any line ends.
 
     Args:
         path: of the file; `~` is the home directory.

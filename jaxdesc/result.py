@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -19,6 +19,8 @@ CERTAINTY = ("stability", "z", "q")  # of each concept, where it was measured
 COLUMNS = ("layer", "unit", "rank", "concept", "score", *CERTAINTY, "exemplars", "flags")
 UNSURE = "no significant concept"
 SHOWN = 20  # neurons of a notebook's display
+# How a cell begins that a spreadsheet runs; the last four are full width.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 
 
 class Skipped(NamedTuple):
@@ -199,15 +201,8 @@ class Result(Sequence[Neuron]):
         return {name: [row[i] for row in rows] for i, name in enumerate(COLUMNS)}
 
     def to_csv(self, path: str | Path) -> None:
-        """Write `columns`, one row a concept; what was not measured is left empty."""
-
-        def rows(file: io.TextIOBase) -> None:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            for row in zip(*self.columns().values(), strict=True):
-                writer.writerow(f"{v:.6g}" if isinstance(v, float) else v for v in row)
-
-        write_whole(path, rows)
+        """Write `columns` as `write_rows` does; what was not measured is left empty."""
+        write_rows(path, COLUMNS, zip(*self.columns().values(), strict=True), ".6g")
 
     def to_parquet(self, path: str | Path) -> None:
         """Write `columns` as Parquet: text, whole numbers and float64."""
@@ -290,6 +285,37 @@ def write_whole(path: str | Path, write: Callable[[io.TextIOBase], None]) -> Non
     text = io.StringIO(newline="")
     write(text)
     write_file(path, text.getvalue().encode())
+
+
+def write_rows(
+    path: str | Path, names: Sequence[str], rows: Iterable[Iterable[Any]], real: str = ""
+) -> None:
+    """Write a CSV file.
+
+    Texts come from anybody, so one that a spreadsheet would take for a formula gets an apostrophe
+    in front, by which spreadsheets know a text.
+
+    Args:
+        path: of the file, on a disk or in a bucket.
+        names: of its columns.
+        rows: of texts, numbers and None.
+        real: format of its floats; all their digits by default.
+
+    Raises:
+        InputError: it can't be written.
+    """
+
+    def cell(value: Any) -> Any:
+        if isinstance(value, str):
+            return f"'{value}" if value.startswith(_FORMULA) else value
+        return f"{value:{real}}" if isinstance(value, float) else value
+
+    def content(file: io.TextIOBase) -> None:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows(map(cell, row) for row in rows)
+
+    write_whole(path, content)
 
 
 def build_neurons(

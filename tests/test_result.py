@@ -52,6 +52,14 @@ def test_columns_are_the_csv_and_the_parquet(result, tmp_path):
     assert parquet.read_table(tmp_path / "new" / "a.parquet").to_pydict() == columns
 
 
+def test_a_concept_is_no_formula_of_a_spreadsheet(tmp_path):
+    concepts = ("=1+1", -0.5), ("2+2", 0.25)
+    Result((neuron(0, *concepts),)).to_csv(tmp_path / "a.csv")
+    with (tmp_path / "a.csv").open(newline="") as file:
+        read = [(row["concept"], row["score"]) for row in csv.DictReader(file)]
+    assert read == [("'=1+1", "-0.5"), ("2+2", "0.25")]
+
+
 def test_nothing_found_is_a_table_without_rows(tmp_path):
     Result((neuron(0),)).to_parquet(tmp_path / "a.parquet")
     table = parquet.read_table(tmp_path / "a.parquet")

@@ -3,6 +3,7 @@
 from jaxdesc.comparison import AGAINST, Comparison, Known, Line
 from jaxdesc.evaluation.statistics import Bounds
 from jaxdesc.report import tables
+from jaxdesc.result import write_rows
 from jaxdesc.store import Place, write_file
 
 KINDS = ("hit", "f1")
@@ -21,8 +22,8 @@ def write(workdir: Place, found: Comparison) -> None:
         for end in ("", "_low", "_high")
     ]
     rows = [_cells(name, line) for name, line in found.lines.items()]
-    tables.write_rows(workdir / "compare.csv", ["method", *bounds, "p", "seconds"], rows)
-    tables.write_rows(workdir / "certainty.csv", Known._fields, found.certainty.rows)
+    write_rows(workdir / "compare.csv", ["method", *bounds, "p", "seconds"], rows)
+    write_rows(workdir / "certainty.csv", Known._fields, found.certainty.rows)
     write_file(workdir / "compare.md", f"{markdown(found)}\n".encode())
 
 

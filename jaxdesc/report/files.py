@@ -1,7 +1,5 @@
 """The files a run leaves in its working directory."""
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
@@ -9,7 +7,7 @@ from typing import Any
 
 from jaxdesc.config import Config, differences
 from jaxdesc.errors import InputError
-from jaxdesc.result import Result, Skipped, write_whole
+from jaxdesc.result import Result, Skipped, write_rows, write_whole
 from jaxdesc.store import Place
 
 FREE = "images.max_skipped:"  # says when to stop, and changes nothing that is found
@@ -81,18 +79,7 @@ def write_skipped(workdir: Place, skipped: Iterable[Skipped]) -> None:
 
     It is written where there are none too, so that an earlier run's list never stands for this one.
     """
-
-    def rows(file: io.TextIOBase) -> None:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(Skipped._fields)
-        writer.writerows([_cell(text) for text in row] for row in sorted(skipped))
-
-    write_whole(workdir / "skipped.csv", rows)
-
-
-def _cell(text: str) -> str:
-    """A text that no spreadsheet takes for a formula: names of files are anybody's."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    write_rows(workdir / "skipped.csv", Skipped._fields, sorted(skipped))
 
 
 def _write_config(workdir: Place, config: Config, fingerprints: Mapping[str, str]) -> None:

@@ -13,7 +13,8 @@ from matplotlib.ticker import MaxNLocator
 from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.evaluation.statistics import interval
 from jaxdesc.report.style import MUTED, SERIES, house_style, rendered
-from jaxdesc.report.tables import TITLES, estimates, markdown, percent, summary, write_rows
+from jaxdesc.report.tables import TITLES, estimates, markdown, percent, summary
+from jaxdesc.result import write_rows
 from jaxdesc.store import Place
 from jaxdesc.sweep import Cell
 

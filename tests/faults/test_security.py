@@ -23,7 +23,7 @@ from jaxdesc.images.example import Example
 from jaxdesc.images.folder import Folder
 from jaxdesc.images.tfds import Tfds
 from jaxdesc.report.files import write_skipped
-from jaxdesc.result import Skipped
+from jaxdesc.result import Skipped, write_rows
 from jaxdesc.scenes import NETWORKS
 from tests.conftest import ROOT
 from tests.faults.place import entry, safetensors
@@ -290,6 +290,15 @@ def test_names_and_concepts_form_no_path(tmp_path, monkeypatch):
     with (workdir / "concepts.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
     assert all(len(row) == 10 for row in rows)
+
+
+def test_one_writer_of_csv_files_lets_no_formula_pass(tmp_path):
+    for file in (ROOT / "jaxdesc").rglob("*.py"):
+        assert ("csv.writer" in file.read_text()) == (file.name == "result.py"), file
+    formulas = ["=1+1", "+1", "-1", "@SUM", "\t=1", "\n=1", "\uff1d1+1"]
+    write_rows(tmp_path / "a.csv", ("text", "number"), [(text, -1.5) for text in formulas])
+    with (tmp_path / "a.csv").open(encoding="utf-8", newline="") as file:
+        assert list(csv.reader(file))[1:] == [[f"'{text}", "-1.5"] for text in formulas]
 
 
 def test_a_list_of_skipped_images_holds_no_formula(tmp_path):
