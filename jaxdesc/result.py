@@ -290,19 +290,24 @@ def write_whole(path: str | Path, write: Callable[[io.TextIOBase], None]) -> Non
 def write_rows(
     path: str | Path, names: Sequence[str], rows: Iterable[Iterable[Any]], real: str = ""
 ) -> None:
-    """Write a CSV file.
+    """Write `csv_file`, on a disk or in a bucket.
+
+    Raises:
+        InputError: it can't be written.
+    """
+    write_file(path, csv_file(names, rows, real))
+
+
+def csv_file(names: Sequence[str], rows: Iterable[Iterable[Any]], real: str = "") -> bytes:
+    """Lay rows out as a CSV file.
 
     Texts come from anybody, so one that a spreadsheet would take for a formula gets an apostrophe
     in front, by which spreadsheets know a text.
 
     Args:
-        path: of the file, on a disk or in a bucket.
-        names: of its columns.
+        names: of the columns.
         rows: of texts, numbers and None.
-        real: format of its floats; all their digits by default.
-
-    Raises:
-        InputError: it can't be written.
+        real: format of floats; all their digits by default.
     """
 
     def cell(value: Any) -> Any:
@@ -310,12 +315,11 @@ def write_rows(
             return f"'{value}" if value.startswith(_FORMULA) else value
         return f"{value:{real}}" if isinstance(value, float) else value
 
-    def content(file: io.TextIOBase) -> None:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows(map(cell, row) for row in rows)
-
-    write_whole(path, content)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows(map(cell, row) for row in rows)
+    return text.getvalue().encode()
 
 
 def build_neurons(

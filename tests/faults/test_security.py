@@ -333,7 +333,7 @@ def test_sources_that_name_what_to_run_are_texts(tmp_path, monkeypatch):
             with pytest.raises(jd.InputError, match="does not exist"):
                 load(text)
         with pytest.raises(jd.InputError, match="Unknown image source"):
-            jd.describe(plain_target(), None, images=text, concepts=["a"])
+            jd.describe(plain_target(), jd.load_clip("scenes"), images=text, concepts=["a"])
     assert not inside(tmp_path)
 
 
