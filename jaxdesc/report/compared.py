@@ -3,8 +3,7 @@
 from jaxdesc.comparison import AGAINST, Comparison, Known, Line
 from jaxdesc.evaluation.statistics import Bounds
 from jaxdesc.report import tables
-from jaxdesc.result import write_rows
-from jaxdesc.store import Place, write_file
+from jaxdesc.store import Place, write_file, write_rows
 
 KINDS = ("hit", "f1")
 

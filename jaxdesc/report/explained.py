@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 from PIL import Image
 
+from jaxdesc.errors import printable
 from jaxdesc.report.pictures import warmed
 from jaxdesc.result import Neuron, write_whole
 
@@ -93,6 +94,11 @@ class Explanation:
                 for part in self.parts
             ],
         }
+
+    def __repr__(self) -> str:
+        """Show the class, and each neuron with its share."""
+        parts = (f"{100 * part.share:.0f} % {part.neuron!r}" for part in self.parts)
+        return "\n  ".join((printable(self.title), *parts))
 
     def to_html(self) -> str:
         """A fragment of HTML with its pictures inside it, for any page or a notebook."""

@@ -7,8 +7,8 @@ from typing import Any
 
 from jaxdesc.config import Config, differences
 from jaxdesc.errors import InputError
-from jaxdesc.result import Result, Skipped, write_rows, write_whole
-from jaxdesc.store import Place
+from jaxdesc.result import Result, Skipped, write_whole
+from jaxdesc.store import Place, write_rows
 
 FREE = "images.max_skipped:"  # says when to stop, and changes nothing that is found
 LIBRARIES = ("jaxdesc", "jax", "jaxlib", "flax", "numpy", "pillow", "transformers")

@@ -15,8 +15,8 @@ from typing import Any
 from tabulate import tabulate
 
 from jaxdesc.report.tables import TITLES, Row, similarity_name
-from jaxdesc.result import write_rows, write_whole
-from jaxdesc.store import Place
+from jaxdesc.result import write_whole
+from jaxdesc.store import Place, write_rows
 
 METRICS = ("clip_cos", "sentence_cos", "f1", "hit")
 VIEWS = ("centre", "attention")

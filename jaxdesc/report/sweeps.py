@@ -14,8 +14,7 @@ from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.evaluation.statistics import interval
 from jaxdesc.report.style import MUTED, SERIES, house_style, rendered
 from jaxdesc.report.tables import TITLES, estimates, markdown, percent, summary
-from jaxdesc.result import write_rows
-from jaxdesc.store import Place
+from jaxdesc.store import Place, write_rows
 from jaxdesc.sweep import Cell
 
 SHOWN = 10  # rows of a table that is cut short

@@ -13,8 +13,7 @@ from jaxdesc.ablation import Cell
 from jaxdesc.errors import InputError, printable
 from jaxdesc.evaluation.metrics import Estimate, Metrics
 from jaxdesc.evaluation.statistics import Bounds, interval, mcnemar, over_probes, paired_over_probes
-from jaxdesc.result import write_rows
-from jaxdesc.store import read_file
+from jaxdesc.store import read_file, write_rows
 
 TITLES = {
     "hit": "Hit Rate",

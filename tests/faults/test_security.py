@@ -23,8 +23,9 @@ from jaxdesc.images.example import Example
 from jaxdesc.images.folder import Folder
 from jaxdesc.images.tfds import Tfds
 from jaxdesc.report.files import write_skipped
-from jaxdesc.result import Skipped, write_rows
+from jaxdesc.result import Skipped
 from jaxdesc.scenes import NETWORKS
+from jaxdesc.store import write_rows
 from tests.conftest import ROOT
 from tests.faults.place import entry, safetensors
 from tests.plain_target import plain_target
@@ -294,7 +295,7 @@ def test_names_and_concepts_form_no_path(tmp_path, monkeypatch):
 
 def test_one_writer_of_csv_files_lets_no_formula_pass(tmp_path):
     for file in (ROOT / "jaxdesc").rglob("*.py"):
-        assert ("csv.writer" in file.read_text()) == (file.name == "result.py"), file
+        assert ("csv.writer" in file.read_text()) == (file.name == "rows.py"), file
     formulas = ["=1+1", "+1", "-1", "@SUM", "\t=1", "\n=1", "\uff1d1+1"]
     write_rows(tmp_path / "a.csv", ("text", "number"), [(text, -1.5) for text in formulas])
     with (tmp_path / "a.csv").open(encoding="utf-8", newline="") as file:
