@@ -231,10 +231,8 @@ def _numbers(values: Any, name: str) -> np.ndarray:
 
 def _texts(values: Any, name: str) -> list[str]:
     """Texts in an order that means something."""
-    plain = isinstance(values, str | bytes | set | frozenset | Mapping) or hasattr(
-        values, "columns"
-    )
-    if plain or not isinstance(values, Iterable):
+    unordered = isinstance(values, str | bytes | set | frozenset | Mapping)
+    if unordered or hasattr(values, "columns") or not isinstance(values, Iterable):
         raise InputError(f"{name} is {shown(values)}: expected a list of texts, one per row.")
     listed = list(values)
     for place, value in enumerate(listed):
