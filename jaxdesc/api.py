@@ -147,16 +147,18 @@ def describe_activations(
     """Describe the columns of any activation matrix: a sparse autoencoder, another framework.
 
     Args:
-        activations: of each neuron on each image.
-        image_features: unit CLIP features of the images.
-        concept_features: unit CLIP features of the concepts' prompts.
-        base_feature: unit CLIP feature of the base template.
+        activations: of each neuron on each image; any dense array of real numbers.
+        image_features: unit CLIP features of the images, as `jaxdesc.image_features` returns them.
+        concept_features: unit CLIP features of the concepts' prompts, as
+            `jaxdesc.concept_features` returns them.
+        base_feature: unit CLIP feature of the base template, likewise.
         concepts: the concepts' texts.
         kappa: concentration κ ≥ 0.
         alpha: concept sensitivity α in (0, 1].
         exemplars: most active images per neuron; one that is active on fewer has fewer.
         fewest: exemplars below which a neuron is flagged, and its concepts get no stability.
-        images: their names; their indices by default.
+        images: their names, such as paths in a folder, by which `write_report` finds them; their
+            indices by default.
         layer: name for reports.
 
     Returns:
@@ -207,7 +209,7 @@ def describe_activations(
 
 
 def _numbers(values: Any, name: str) -> np.ndarray:
-    """An array of float32, of whatever NumPy can read: JAX's, PyTorch's, a data frame."""
+    """Read an array of any library as float32."""
     if hasattr(values, "todense"):
         raise InputError(
             f"{name} is a sparse array of type {type(values).__name__}: give a dense one, such as "
@@ -230,7 +232,7 @@ def _numbers(values: Any, name: str) -> np.ndarray:
 
 
 def _texts(values: Any, name: str) -> list[str]:
-    """Texts in an order that means something."""
+    """List texts, one per row."""
     unordered = isinstance(values, str | bytes | set | frozenset | Mapping)
     if unordered or hasattr(values, "columns") or not isinstance(values, Iterable):
         raise InputError(f"{name} is {shown(values)}: expected a list of texts, one per row.")

@@ -18,8 +18,8 @@ LINE_END = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 # Control characters but for white space, halves of a character (surrogates), and what stands in for
 # characters that were lost.
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff\ufffd-\uffff]")
-# Soft hyphens, marks of direction, zero-width spaces. Joiners stay inside words, where they change
-# how these are written.
+# Soft hyphens, marks of direction, zero-width spaces. Joiners stay inside words, whose letters they
+# change.
 _INVISIBLE = re.compile("[\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
 _JOINERS = "\u200c\u200d"
 
@@ -110,7 +110,7 @@ def check_lines(lines: list[str], path: str) -> None:
 
 
 def _is_table(lines: list[str]) -> bool:
-    """Tell several columns from names, by their heads or by what all lines have in common."""
+    """Recognise several columns, by their heads or by what all lines have in common."""
     heads = re.split(r"[\t,;|]", lines[0].lower())
     if len(heads) > 1 and _HEADS.issuperset(head.strip(" '\"") for head in heads):
         return True

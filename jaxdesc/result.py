@@ -256,7 +256,7 @@ class Result(Sequence[Neuron]):
         more = f" and {len(hubs) - BEST} more" if len(hubs) > BEST else ""
         facts = {
             "flagged": flags,
-            "metrics x 100": self._metrics_line(),
+            "metrics x 100" if self.metrics else "metrics": self._metrics_line(),
             "without a significant concept": "" if self.unnamed is None else f"{self.unnamed:.1%}",
             "concepts that chance selects too often": ", ".join(hubs[:BEST]) + more,
             "views that fell back to the centre": str(self.fallbacks or ""),

@@ -90,7 +90,7 @@ def test_a_printed_result_is_short(result):
         ]
     assert repr(result[1]) == "fc[1]: no concept (0 exemplars; dead; no concept)"
     unnamed = Result(tuple(replace(neuron, names=()) for neuron in result), fallbacks=3)
-    assert "metrics x 100: none, since the neurons have no class names" in str(unnamed)
+    assert "metrics: none, since the neurons have no class names" in str(unnamed)
     assert "views that fell back to the centre: 3" in str(unnamed)
     many = Result(tuple(neuron(i, ("x" * 900 + "\x1b", i / 500)) for i in range(500)))
     lines = str(replace(many, hubs={"sky": 0.25})).split("\n")

@@ -71,8 +71,8 @@ def write_page(
         Its size in bytes, with its thumbnails.
 
     Raises:
-        InputError: other neurons beside each other, exemplars that aren't among the images (any
-            more), or an image that can't be decoded.
+        InputError: runs of other neurons, exemplars that aren't among the images (any more), or an
+            image that can't be decoded.
     """
     own = runs[0].config
     runs = [replace(run, result=located(run.result, source)) for run in runs]

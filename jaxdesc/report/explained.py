@@ -2,6 +2,7 @@
 
 import base64
 import io
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -135,10 +136,10 @@ class Explanation:
         """
         from jaxdesc.report.style import save
 
-        name = re.sub(r"[^\w.-]", "_", name)
-        page = Path(folder) / f"{name}.html"
+        name, folder = re.sub(r"[^\w.-]", "_", name), Path(os.path.expanduser(folder))
+        page = folder / f"{name}.html"
         write_whole(page, lambda file: print(self.to_html(), file=file))
-        return [*save(self.figure(), Path(folder), name), page]
+        return [*save(self.figure(), folder, name), page]
 
     def _panels(self) -> list[tuple[np.ndarray, str, Sequence[str]]]:
         """Each picture with a heading and lines below it."""

@@ -18,8 +18,8 @@ NAMED = 3  # missing images in an error
 def located(result: Result, source: Source) -> Result:
     """Give each exemplar the index that its image has in a source.
 
-    An image is found by its name in the source, such as its path in a folder; or else where one
-    name is the end of the other's path, if that holds for one pair alone.
+    An image is found by its name in the source, such as its path in a folder. Otherwise the end of
+    one's path may be the other's name, if only one image of the source fits.
 
     Raises:
         InputError: exemplars that aren't in the source.
@@ -66,7 +66,7 @@ def _found(names: Iterable[str], sources: list[str]) -> dict[str, int]:
 
 
 def _ends(path: str) -> list[str]:
-    """What is left of a path without its first folders."""
+    """List what is left of a path without its first folders."""
     parts = path.split("/")
     return ["/".join(parts[place:]) for place in range(1, len(parts))]
 

@@ -49,7 +49,7 @@ class Method:
         result: what it found.
         summary: of each metric its mean, standard error and ceiling, as `Result.metrics_dict`.
         facts: whatever else is worth knowing of it: its config, versions, fingerprints.
-        asked: how many exemplars were asked for; as many as a neuron has at most, if not known.
+        asked: exemplars per neuron that were asked for; 0 if that isn't known.
     """
 
     name: str
@@ -69,7 +69,7 @@ class Method:
 
     @property
     def exemplars(self) -> int:
-        """How many exemplars a neuron has, unless it is active on fewer images."""
+        """Number of exemplars per neuron, unless it is active on fewer images."""
         return self.asked or max(len(neuron.exemplars) for neuron in self.result)
 
     @property
