@@ -12,6 +12,7 @@ with epy.lazy_api_imports(globals()):
     from jaxdesc.config import Config
     from jaxdesc.errors import InputError
     from jaxdesc.explanation import explain
+    from jaxdesc.features import concept_features, image_features
     from jaxdesc.images.preprocess import Preprocess
     from jaxdesc.models.encoder import load_clip
     from jaxdesc.models.sentence import load_sentence_encoder
@@ -27,9 +28,11 @@ __all__ = [
     "Result",
     "Target",
     "attention",
+    "concept_features",
     "describe",
     "describe_activations",
     "explain",
+    "image_features",
     "load_clip",
     "load_sentence_encoder",
     "load_target",

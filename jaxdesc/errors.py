@@ -1,5 +1,6 @@
 """The exceptions that bad input raises."""
 
+import os
 from typing import Any
 
 SHOWN = 200  # characters of a value that a message repeats
@@ -52,6 +53,28 @@ def shown(value: Any) -> str:
     except (ValueError, RecursionError):
         return f"of type {type(value).__name__} and too large to be shown"
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+def check_type(value: Any, kind: type, name: str, loader: str) -> None:
+    """Refuse an argument of another type, before an attribute of it is missed far from the call.
+
+    Args:
+        value: the argument.
+        kind: its type.
+        name: of the argument.
+        loader: public function that returns such a value.
+
+    Raises:
+        InputError: a value of another type.
+    """
+    if isinstance(value, str | os.PathLike):
+        text = shown(os.fspath(value))
+        raise InputError(f"{name} is the text {text}: load it with jaxdesc.{loader}({text}).")
+    if not isinstance(value, kind):
+        raise InputError(
+            f"{name} is of type {type(value).__name__}: expected a {kind.__name__}, as "
+            f"jaxdesc.{loader} returns it."
+        )
 
 
 def is_text(text: str) -> bool:

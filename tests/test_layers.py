@@ -36,7 +36,8 @@ LAYERS = {
     ),
     "wordnet": (set(), ("errors",)),
     "imagenet": (set(), ("errors", "wordnet")),
-    "vocabulary": (set(), ("errors", "imagenet", "wordnet", "scenes.captions")),
+    "names": (set(), ("errors",)),
+    "vocabulary": (set(), ("errors", "imagenet", "names", "wordnet", "scenes.captions")),
     "models": (
         ARITHMETIC | {"flax", "huggingface_hub", "safetensors", "transformers"},
         (

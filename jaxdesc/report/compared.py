@@ -3,7 +3,7 @@
 from jaxdesc.comparison import AGAINST, Comparison, Known, Line
 from jaxdesc.evaluation.statistics import Bounds
 from jaxdesc.report import tables
-from jaxdesc.store import Place, write_file
+from jaxdesc.store import Place, write_file, write_rows
 
 KINDS = ("hit", "f1")
 
@@ -25,8 +25,8 @@ def write(workdir: Place, found: Comparison) -> str:
     ]
     rows = [_cells(name, line) for name, line in found.lines.items()]
     name = workdir.unused("compare", ".csv", lambda content: _methods(content) == list(found.lines))
-    tables.write_rows(workdir / f"{name}.csv", ["method", *bounds, "p", "seconds"], rows)
-    tables.write_rows(workdir / "certainty.csv", Known._fields, found.certainty.rows)
+    write_rows(workdir / f"{name}.csv", ["method", *bounds, "p", "seconds"], rows)
+    write_rows(workdir / "certainty.csv", Known._fields, found.certainty.rows)
     write_file(workdir / f"{name}.md", f"{markdown(found)}\n".encode())
     return name
 

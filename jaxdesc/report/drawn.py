@@ -12,6 +12,7 @@ from jaxdesc.config import ScoreConfig
 from jaxdesc.images.example import Box, Source, load
 from jaxdesc.models.target import Target
 from jaxdesc.report import plots
+from jaxdesc.report.located import located
 from jaxdesc.report.page import Method
 from jaxdesc.report.pictures import attended, attention_maps
 from jaxdesc.report.plots import Look, Row
@@ -47,9 +48,9 @@ def draw(
     Returns:
         The files.
     """
-    first = runs[0].result
-    shown = [first[unit] for unit in units]
-    rows = [[_row(run.result[unit], source) for run in runs] for unit in units]
+    results = [located(run.result, source) for run in runs]
+    shown = [results[0][unit] for unit in units]
+    rows = [[_row(result[unit], source) for result in results] for unit in units]
     names = [Method.of(run).name for run in runs]
     methods = plots.methods(rows, names)
     vector = rendered(methods)["svg"]
@@ -64,7 +65,7 @@ def draw(
     titles = [_title(neuron) for neuron in shown]
     paths += save(plots.activations(titles, values, marked), folder, "activations")
     for neuron in shown:
-        drawn = _scores(workdir, runs[0], neuron)
+        drawn = _scores(workdir, runs[0], runs[0].result[neuron.unit])
         paths += save(drawn, folder, f"scores_{neuron.layer}_{neuron.unit}")
     return paths
 
@@ -86,7 +87,7 @@ def _looks(run: Saved, neurons: Sequence[Neuron], source: Source, target: Target
         example = load(source, neuron.exemplars[0].index)
         image = example.image
         pixels, area = attended(target, crop, image)
-        cams = attention_maps(target, crop, pixels[None], [example.label])
+        cams, _ = attention_maps(target, crop, pixels[None], [example.label])
         (peak,), _ = peaks(cams)
         _, centre = target.preprocess.cut(image, MIDDLE, crop.field)
         _, attention = target.preprocess.cut(image, in_image(peak, area, image.size), crop.field)

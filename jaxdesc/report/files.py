@@ -1,7 +1,5 @@
 """The files a run leaves in its working directory."""
 
-import csv
-import io
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
@@ -11,7 +9,7 @@ from typing import Any
 from jaxdesc.config import Config, differences
 from jaxdesc.errors import InputError
 from jaxdesc.result import Result, Skipped, write_whole
-from jaxdesc.store import Place
+from jaxdesc.store import Place, write_rows
 from jaxdesc.store.workdir import is_result
 
 FREE = "images.max_skipped:"  # says when to stop, and changes nothing that is found
@@ -87,13 +85,7 @@ def write_skipped(workdir: Place, skipped: Iterable[Skipped]) -> None:
 
     It is written where there are none too, so that an earlier run's list never stands for this one.
     """
-
-    def rows(file: io.TextIOBase) -> None:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(Skipped._fields)
-        writer.writerows([_cell(text) for text in row] for row in sorted(skipped))
-
-    write_whole(workdir / "skipped.csv", rows)
+    write_rows(workdir / "skipped.csv", Skipped._fields, sorted(skipped))
 
 
 def left_out(skipped: Collection[Skipped]) -> str:
@@ -105,11 +97,6 @@ def left_out(skipped: Collection[Skipped]) -> str:
         f"images left out, listed in skipped.csv: {len(skipped)} ({reasons}"
         f"{f'; {more} for other reasons' if more else ''})"
     )
-
-
-def _cell(text: str) -> str:
-    """A text that no spreadsheet takes for a formula: names of files are anybody's."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 def _write_config(workdir: Place, config: Config, fingerprints: Mapping[str, str]) -> None:

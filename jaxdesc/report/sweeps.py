@@ -12,8 +12,8 @@ from matplotlib.ticker import MaxNLocator
 from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.evaluation.statistics import interval
 from jaxdesc.report.style import MUTED, SERIES, house_style, rendered
-from jaxdesc.report.tables import TITLES, csv_file, estimates, markdown, percent, summary
-from jaxdesc.store import Place
+from jaxdesc.report.tables import TITLES, estimates, markdown, percent, summary
+from jaxdesc.store import Place, csv_file
 from jaxdesc.sweep import Cell
 
 SHOWN = 10  # rows of a table that is cut short

@@ -22,7 +22,8 @@ from jaxdesc.errors import UnusableImage
 from jaxdesc.images.example import MOST_PIXELS, decode
 from jaxdesc.images.sources import open_source
 from jaxdesc.models.files import read_tensors
-from jaxdesc.vocabulary import LONGEST, load_classes, load_vocabulary
+from jaxdesc.names import LONGEST
+from jaxdesc.vocabulary import load_classes, load_vocabulary
 from tests.faults.place import PHOTOS, png
 
 # The same examples each time. A test's own folder and patches serve all of its examples.

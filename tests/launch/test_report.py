@@ -7,7 +7,9 @@ from dataclasses import replace
 import pytest
 
 from jaxdesc.config import Config, CropConfig, ImagesConfig, ScoreConfig, TargetConfig
+from jaxdesc.images.sources import open_source
 from jaxdesc.report import files
+from jaxdesc.scenes.world import CLASSES
 from jaxdesc.store import Place
 from tests.report.made_up import layer
 
@@ -25,7 +27,13 @@ def workdirs(tmp_path, config):
     """Two runs of the same layer on the same scenes, and one on others."""
     www = replace(config, crop=CropConfig(view="centre"), score=ScoreConfig(kappa=0.0))
     others = replace(config, images=ImagesConfig(source="scenes:count=7"))
-    result = layer(5, images=6, exemplars=3)
+    source, result = open_source("scenes:count=6"), layer(5, images=6, exemplars=3)
+
+    def named(neuron):
+        best = (replace(e, image=source.identify(e.index)) for e in neuron.exemplars)
+        return replace(neuron, exemplars=tuple(best))
+
+    result = replace(result, neurons=tuple(map(named, result)))
     for name, own in (("ours", config), ("www", www), ("others", others)):
         files.write(Place(tmp_path / name), own, result)
     return tmp_path
@@ -49,6 +57,8 @@ def test_a_page_of_two_runs_and_one_of_one(command, workdirs):
     heats = [len(heat.split()) for heat in data["images"]["heats"] if heat]
     assert heats
     assert set(heats) == {4}  # rows of the last stage
+    names = {name for names in CLASSES.values() for name in names[:1]}
+    assert set(data["classes"]) - {""} <= names
     code, output, error = command("report", flags | {"heatmaps": "false"})
     assert not code, error
     assert output.startswith(f"{workdirs / 'ours' / 'report' / 'index.html'} is replaced\n")

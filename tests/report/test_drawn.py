@@ -30,6 +30,11 @@ def arrays(rng):
     }
 
 
+def _later(exemplar):
+    index = exemplar.index + FIRST
+    return replace(exemplar, index=index, image=Colours(1).identify(index))
+
+
 @pytest.fixture
 def run(tmp_path, arrays):
     found = {}
@@ -42,7 +47,7 @@ def run(tmp_path, arrays):
 
         found[stage] = store.stages(stage, {"it": {"stage": stage}}, compute)["it"].name
     neurons = tuple(
-        replace(own, exemplars=tuple(replace(e, index=e.index + FIRST) for e in own.exemplars))
+        replace(own, exemplars=tuple(map(_later, own.exemplars)))
         for own in layer(NEURONS, IMAGES, EXEMPLARS)
     )
     result = Result(neurons, fingerprints=found)
