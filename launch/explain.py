@@ -34,7 +34,7 @@ def main() -> None:
         raise InputError("--image is missing: give the file of an image.")
     run, path = saved.read(workdir), Path(_IMAGE.value)
     own = run.config.target
-    target = load_target(own.source, precision=run.config.precision)
+    target = load_target(own.source, precision=run.config.precision, preprocess=own.preprocess)
     target = replace(target, classes=load_classes(own.classes) or target.classes)
     source = open_source(run.config.images.source)
     found = explain_among(

@@ -103,9 +103,18 @@ def open_run(config: Config | None = None) -> tuple[Run, Place]:
     vocabulary = open_vocabulary(config, config.vocabulary.source)
     for other in config.ablation.vocabularies:
         open_vocabulary(config, other)
-    precision = config.precision
-    target = load_target(config.target.source, revision=config.target.revision, precision=precision)
-    clip = load_clip(config.clip.source, revision=config.clip.revision, precision=precision)
+    target = load_target(
+        config.target.source,
+        revision=config.target.revision,
+        precision=config.precision,
+        preprocess=config.target.preprocess,
+    )
+    clip = load_clip(
+        config.clip.source,
+        revision=config.clip.revision,
+        precision=config.precision,
+        preprocess=config.clip.preprocess,
+    )
     target = replace(target, classes=load_classes(config.target.classes) or target.classes)
     inputs = Inputs(target, clip, source, vocabulary, scorer=clip)
     store = Store(workdir.at("artifacts"), together, command.stop_if_asked)
@@ -178,8 +187,10 @@ def _judges(config: Config, clip: ClipEncoder) -> dict[str, Any]:
     """The encoders of the metrics: loaded only where there is something to judge."""
     options = config.evaluation
     own = options.scorer in ("", clip.name) and config.precision == "float32"
+    same = options.scorer in ("", clip.name, config.clip.source)
+    stated = config.clip.preprocess if same else ""
     return {
-        "scorer": clip if own else load_clip(options.scorer or clip.name),
+        "scorer": clip if own else load_clip(options.scorer or clip.name, preprocess=stated),
         "sentence": load_sentence_encoder(options.sentence) if options.sentence else None,
     }
 

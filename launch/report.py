@@ -30,7 +30,9 @@ def main() -> None:
     units, own = beside.units(runs[0].result, _NEURONS.value), runs[0].config
     source, target = open_source(own.images.source), None
     if _HEATMAPS.value or _FIGURES.value:
-        target = load_target(own.target.source, precision=own.precision)
+        target = load_target(
+            own.target.source, precision=own.precision, preprocess=own.target.preprocess
+        )
     seen_by = target if _HEATMAPS.value else None
     total = beside.write_page(workdir / "report", runs, source, seen_by, inputs.displays())
     print(f"{workdir / 'report' / 'index.html'}: {total / 1e6:.1f} MB with its thumbnails")
