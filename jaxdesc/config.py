@@ -10,6 +10,7 @@ from typing import Any
 
 from jaxdesc.attention import WINDOWS
 from jaxdesc.errors import SHOWN, InputError, is_text, shown
+from jaxdesc.images.preprocess import PRESETS
 from jaxdesc.models.precision import PRECISIONS
 from jaxdesc.models.target import LOGITS, POOLINGS
 from jaxdesc.saliency import DEFAULT, METHODS
@@ -18,6 +19,7 @@ from jaxdesc.vocabulary import TEMPLATE
 LARGEST_KAPPA = 1e6  # float32 holds the scores up to there
 KAPPAS = f"a number in [0, {LARGEST_KAPPA:g}]"
 LARGEST_BATCH = 2**16  # images a forward pass
+PREPROCESSINGS = ("", *PRESETS)
 LARGEST_BLOCK = 2**20  # concepts scored at once
 
 
@@ -54,6 +56,8 @@ class TargetConfig(_Group):
         source: checkpoint folder, `.pth` file, Hugging Face id, or "scenes". WWW describes
             torchvision's V2 weights (tv2_in1k), CLIP-Dissect the V1 (tv_in1k).
         revision: branch, tag or commit of a Hugging Face id; its main branch where empty.
+        preprocess: name of its preprocessing, one of `images.preprocess.PRESETS`; as the checkpoint
+            says where empty.
         classes: names of its classes: "imagenet", `file:PATH` (one class a line, its names
             separated by ", "), or empty for those in the checkpoint.
         layer: "fc" or a tap of the trunk, layer1 … layer4.
@@ -62,6 +66,7 @@ class TargetConfig(_Group):
 
     source: str = "timm/resnet50.tv2_in1k"
     revision: str = ""
+    preprocess: str = ""
     classes: str = ""
     layer: str = LOGITS
     pooling: str = "mean"
@@ -69,6 +74,8 @@ class TargetConfig(_Group):
     def __post_init__(self) -> None:
         super().__post_init__()
         _require(self.pooling in POOLINGS, "target.pooling", self.pooling, f"one of {POOLINGS}")
+        known = self.preprocess in PREPROCESSINGS
+        _require(known, "target.preprocess", self.preprocess, f"one of {PREPROCESSINGS}")
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,8 @@ class ClipConfig(_Group):
     Attributes:
         source: Hugging Face folder or id, or "scenes".
         revision: branch, tag or commit of a Hugging Face id; its main branch where empty.
+        preprocess: name of its preprocessing, one of `images.preprocess.PRESETS`; as the checkpoint
+            says where empty.
         input: what CLIP sees of an exemplar: "view", the window that the target saw (the paper);
             "image", its own preprocessing of the whole image (WWW); or "method", in a table of
             both, the image for centre views and the view for all others.
@@ -86,6 +95,7 @@ class ClipConfig(_Group):
 
     source: str = "openai/clip-vit-base-patch32"
     revision: str = ""
+    preprocess: str = ""
     input: str = "view"
     batch: int = 64
 
@@ -93,6 +103,8 @@ class ClipConfig(_Group):
         super().__post_init__()
         inputs = ("view", "image", "method")
         _require(self.input in inputs, "clip.input", self.input, f"one of {inputs}")
+        known = self.preprocess in PREPROCESSINGS
+        _require(known, "clip.preprocess", self.preprocess, f"one of {PREPROCESSINGS}")
         _require_size("clip.batch", self.batch, LARGEST_BATCH)
 
 

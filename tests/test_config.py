@@ -16,11 +16,18 @@ OTHER = {
     "target": {
         "source": "resnet50",
         "revision": "v1",
+        "preprocess": "imagenet_v2",
         "classes": "imagenet",
         "layer": "layer4",
         "pooling": "max",
     },
-    "clip": {"source": "clip", "revision": "v2", "input": "image", "batch": 3},
+    "clip": {
+        "source": "clip",
+        "revision": "v2",
+        "preprocess": "openai",
+        "input": "image",
+        "batch": 3,
+    },
     "images": {"source": "folder:photos", "batch": 5, "max_skipped": 0.25},
     "vocabulary": {"source": "scenes", "template": "a {concept}", "compat": "www"},
     "crop": {
@@ -101,6 +108,7 @@ def test_an_unknown_key_names_the_nearest(values, message):
 
 
 CAMS = "('cam', 'grad_cam', 'grad_cam_pp', 'layer_cam', 'score_cam')"
+PREPROCESSINGS = "('', 'imagenet', 'imagenet_v2', 'imagenet_bicubic', 'inception', 'openai')"
 VIEWS = "('centre', 'attention', 'random', 'box', 'full')"
 
 
@@ -108,6 +116,8 @@ VIEWS = "('centre', 'attention', 'random', 'box', 'full')"
     ("key", "value", "expected"),
     [
         ("target.pooling", "sum", "one of ('mean', 'max')"),
+        ("target.preprocess", "vgg", f"one of {PREPROCESSINGS}"),
+        ("clip.preprocess", "vgg", f"one of {PREPROCESSINGS}"),
         ("clip.batch", 0, "at least 1"),
         ("images.batch", -1, "at least 1"),
         ("images.max_skipped", 1.0, "a share in [0, 1)"),

@@ -42,7 +42,7 @@ LAYERS = {
         ARITHMETIC | {"flax", "huggingface_hub", "safetensors", "transformers"},
         (
             *("models", "images", "attention", "saliency", "compiler", "mesh", "fingerprint"),
-            *("errors", "scenes"),
+            *("errors", "scenes", "imagenet", "wordnet"),
         ),
     ),
 }
@@ -50,7 +50,7 @@ LAYERS = {
 WIDER = {
     "evaluation.statistics": {"scipy"},
     "models.checkpoint": {"orbax"},
-    "models.files": {"torch"},  # for a .pth alone, where it is installed
+    "models.pytorch": {"torch"},  # where it is installed
 }
 
 # Names of the packages that are imported under another one.

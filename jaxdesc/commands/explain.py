@@ -10,18 +10,15 @@ like the image, and numbered if another explanation has that name.
 """
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 from jaxdesc.commands import flags, inputs
 from jaxdesc.errors import InputError
 from jaxdesc.explanation import explain_among
 from jaxdesc.images.sources import open_source
-from jaxdesc.models.target import load_target
 from jaxdesc.report import saved
 from jaxdesc.report.explained import file_name
 from jaxdesc.store import Place
-from jaxdesc.vocabulary import load_classes
 
 _IMAGE = flags.DEFINE_path("image", None, "The image, a file.")
 _PEERS = flags.DEFINE_integer("peers", 50, "Images of its class for the class map; 0 for none.")
@@ -35,9 +32,7 @@ def main() -> None:
     if not _IMAGE.value:
         raise InputError("--image is missing: give the file of an image.")
     run, path = saved.read(workdir), Path(_IMAGE.value)
-    own = run.config.target
-    target = load_target(own.source, precision=run.config.precision)
-    target = replace(target, classes=load_classes(own.classes) or target.classes)
+    target = inputs.open_target(run.config)
     source = open_source(run.config.images.source)
     found = explain_among(
         target, path, run.result, source, peers=_PEERS.value, neurons=_FOREMOST.value

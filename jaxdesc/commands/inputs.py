@@ -18,7 +18,7 @@ from jaxdesc.errors import InputError
 from jaxdesc.images.sources import open_source
 from jaxdesc.models.encoder import ClipEncoder, load_clip
 from jaxdesc.models.sentence import load_sentence_encoder
-from jaxdesc.models.target import load_target
+from jaxdesc.models.target import Target, load_target
 from jaxdesc.progress import Bar, Display, Lines, State
 from jaxdesc.report import files, tables
 from jaxdesc.report.scalars import Scalars
@@ -101,10 +101,13 @@ def open_run(config: Config | None = None) -> tuple[Run, Place]:
     vocabulary = open_vocabulary(config, config.vocabulary.source)
     for other in config.ablation.vocabularies:
         open_vocabulary(config, other)
-    precision = config.precision
-    target = load_target(config.target.source, revision=config.target.revision, precision=precision)
-    clip = load_clip(config.clip.source, revision=config.clip.revision, precision=precision)
-    target = replace(target, classes=load_classes(config.target.classes) or target.classes)
+    target = open_target(config)
+    clip = load_clip(
+        config.clip.source,
+        revision=config.clip.revision,
+        precision=config.precision,
+        preprocess=config.clip.preprocess,
+    )
     inputs = Inputs(target, clip, source, vocabulary, scorer=clip)
     store = Store(workdir.at("artifacts"), together, command.stop_if_asked)
     quiet = QUIET.value or not together.leads
@@ -118,6 +121,19 @@ def open_run(config: Config | None = None) -> tuple[Run, Place]:
     for name in files.claim(workdir, run.config, OVERWRITE.value):
         print(f"dropped: {name}")
     return run, workdir
+
+
+def open_target(config: Config) -> Target:
+    """Load the target, its classes named as the config says, or else its checkpoint."""
+    own = config.target
+    target = load_target(
+        own.source,
+        revision=own.revision,
+        precision=config.precision,
+        preprocess=own.preprocess,
+    )
+    classes = load_classes(own.classes)
+    return replace(target, classes=classes, wnids=()) if classes else target
 
 
 def _listener(workdir: Place) -> Scalars | None:
@@ -176,8 +192,10 @@ def _judges(config: Config, clip: ClipEncoder) -> dict[str, Any]:
     """The encoders of the metrics: loaded only where there is something to judge."""
     options = config.evaluation
     own = options.scorer in ("", clip.name) and config.precision == "float32"
+    same = options.scorer in ("", clip.name, config.clip.source)
+    stated = config.clip.preprocess if same else ""
     return {
-        "scorer": clip if own else load_clip(options.scorer or clip.name),
+        "scorer": clip if own else load_clip(options.scorer or clip.name, preprocess=stated),
         "sentence": load_sentence_encoder(options.sentence) if options.sentence else None,
     }
 

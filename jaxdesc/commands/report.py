@@ -14,7 +14,6 @@ from pathlib import Path
 
 from jaxdesc.commands import flags, inputs
 from jaxdesc.images.sources import open_source
-from jaxdesc.models.target import load_target
 from jaxdesc.report import beside, drawn
 
 _BESIDE = flags.DEFINE_list("beside", [], "Working directories to show next to it, such as WWW's.")
@@ -33,7 +32,7 @@ def main() -> None:
     units, own = beside.units(runs[0].result, _NEURONS.value), runs[0].config
     source, target = open_source(own.images.source), None
     if _HEATMAPS.value or _FIGURES.value:
-        target = load_target(own.target.source, precision=own.precision)
+        target = inputs.open_target(own)
     seen_by = target if _HEATMAPS.value else None
     if page.exists():
         print(f"{page} is replaced", flush=True)

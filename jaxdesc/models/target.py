@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from pathlib import Path
+from os import PathLike
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -17,15 +17,15 @@ from jaxtyping import Array, Float, Float32, Int, UInt8
 from jaxdesc import fingerprint
 from jaxdesc.attention import cam_of_maps
 from jaxdesc.compiler import in_pieces, jit
-from jaxdesc.errors import InputError, as_printed, printable, shown
+from jaxdesc.errors import InputError, as_printed, shown
 from jaxdesc.images.preprocess import Preprocess
 from jaxdesc.mesh import on_each, shared_out
-from jaxdesc.models.files import parsed, read_config
 from jaxdesc.models.formats import read_folded_resnet
+from jaxdesc.models.labels import read_labels
+from jaxdesc.models.packaging import TARGET, open_network
 from jaxdesc.models.precision import cast, check_precision
-from jaxdesc.models.preprocessor import convnext_preprocess
+from jaxdesc.models.preprocessor import target_preprocess
 from jaxdesc.models.resnet import trunk_in_pieces, with_winograd
-from jaxdesc.models.source import locate
 from jaxdesc.saliency import DEFAULT, METHODS, check_linear, maps_and_logits
 
 if TYPE_CHECKING:
@@ -344,14 +344,22 @@ def _view_cams(
     return shared_out(partial(in_pieces, attend), mesh, params, (views, classes))
 
 
-def load_target(source: str, *, revision: str | None = None, precision: str = "float32") -> Target:
+def load_target(
+    source: str | PathLike[str],
+    *,
+    revision: str | None = None,
+    precision: str = "float32",
+    preprocess: str | Preprocess = "",
+) -> Target:
     """Read a target network, its BatchNorm folded.
 
     Args:
         source: one of
             a local folder with timm's `config.json` and torchvision's tensors, with a Hugging Face
-            `ResNetForImageClassification`, or with what `launch.convert` wrote;
-            a state dict of torchvision's, such as `resnet50-11ad3fa6.pth`;
+            `ResNetForImageClassification` or `TimmWrapperForImageClassification`, or with what
+            `launch.convert` wrote;
+            a file of torchvision's tensors, such as `resnet50-11ad3fa6.pth`, or a training
+            checkpoint that holds them;
             a Hugging Face id, such as timm/resnet50.tv_in1k (torchvision's V1 weights) or
             timm/resnet50.tv2_in1k (V2);
             "scenes", the embedded world's own, or "scenes:attributes", its network of attributes.
@@ -359,23 +367,25 @@ def load_target(source: str, *, revision: str | None = None, precision: str = "f
             target's name tells the commit.
         precision: "float32", or "bfloat16" for weights and feature maps; logits, pooled activations
             and Grad-CAM's weights are computed in float32 all the same.
+        preprocess: a name in `jaxdesc.images.preprocess.PRESETS` or a `Preprocess`, in place of
+            the checkpoint's own; by default that one, the one for evaluation, or ImageNet's usual
+            one if there is none.
 
     Returns:
-        The target. Its classes are timm's `label_names`, at the top of the config or in its
-        `pretrained_cfg`, or Hugging Face's `id2label`. A label is split into names wherever a
-        comma and a space stand: "tench, Tinca tinca" has two. Preprocessing is the one for
-        evaluation; a `.pth` tells none and gets ImageNet's usual one.
+        The target, its classes as `labels.read_labels` reads them. Its notes say what was assumed
+        or left out.
 
     Raises:
         InputError: a missing source, a config that is not understood, tensors that do not fit, or
-            another precision.
+            another precision or preprocessing.
     """
     check_precision(precision)
-    path, name = locate(source, "target", revision)
-    model = read_folded_resnet(path)
+    path, name, notes = open_network(source, TARGET, revision)
+    model = read_folded_resnet(path, notes)
+    labels = read_labels(path, model.config.num_classes, notes)
+    own_preprocess = target_preprocess(path, preprocess, notes)
     if jax.default_backend() == "cpu" and precision == "float32":
         model = with_winograd(model)
-    preprocess, classes = _described(path)
     graph, params = nnx.split(model)
 
     def trunk(params: Any, pixels: Array) -> tuple[Array, dict[str, Array]]:
@@ -384,45 +394,13 @@ def load_target(source: str, *, revision: str | None = None, precision: str = "f
     def head(params: Any, feature_maps: Array) -> Array:
         return nnx.merge(graph, params).head(feature_maps)
 
-    return Target(cast(params, precision), trunk, head, preprocess, classes, name)
-
-
-def _described(path: Path) -> tuple[Preprocess, tuple[tuple[str, ...], ...]]:
-    """What a config tells beside the network itself."""
-    if path.is_file():
-        return Preprocess.from_timm({}), ()
-    entries = read_config(path)
-    if "architecture" not in entries:
-        return convnext_preprocess(path), _classes(path, "id2label", _in_order(path, entries))
-    pretrained = entries.get("pretrained_cfg") or {}
-    preprocess = parsed(Preprocess.from_timm, pretrained, path)
-    labels = entries.get("label_names") or pretrained.get("label_names") or []
-    return preprocess, _classes(path, "label_names", labels)
-
-
-def _in_order(path: Path, entries: dict[str, Any]) -> list[Any]:
-    """Hugging Face's labels by class; none where they are its placeholders."""
-    labels = entries.get("id2label") or {}
-    try:
-        ordered = [labels[str(index)] for index in range(len(labels))]
-    except KeyError as error:
-        raise InputError(
-            f"id2label in {path / 'config.json'} has no label for class {error}: expected a label "
-            f"for each of 0 to {len(labels) - 1}."
-        ) from error
-    return [] if ordered == [f"LABEL_{index}" for index in range(len(labels))] else ordered
-
-
-def _classes(path: Path, where: str, labels: Any) -> tuple[tuple[str, ...], ...]:
-    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        raise InputError(
-            f"{where} in {path / 'config.json'} are {str(labels)[:60]}: expected strings, one a "
-            "class, several names of a class separated by a comma and a space."
-        )
-    for label in labels:
-        if printable(label) != label:  # they are printed beside their neurons
-            raise InputError(
-                f"{where} in {path / 'config.json'} hold {shown(label)}, which is no name: correct "
-                "it."
-            )
-    return tuple(tuple(label.split(", ")) for label in labels)
+    return Target(
+        params=cast(params, precision),
+        trunk=trunk,
+        head=head,
+        preprocess=own_preprocess,
+        classes=labels.names,
+        name=name,
+        wnids=labels.wnids,
+        notes=tuple(notes),
+    )

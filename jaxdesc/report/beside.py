@@ -12,7 +12,6 @@ from jaxdesc.report import page, pictures, saved
 from jaxdesc.report.located import located
 from jaxdesc.report.saved import Saved
 from jaxdesc.result import Result
-from jaxdesc.vocabulary import load_classes
 
 SHOWN = 6  # neurons of the figures
 
@@ -76,8 +75,6 @@ def write_page(
     """
     own = runs[0].config
     runs = [replace(run, result=located(run.result, source)) for run in runs]
-    if target:
-        target = replace(target, classes=load_classes(own.target.classes) or target.classes)
     indices = pictures.of_exemplars([run.result for run in runs])
     with Progress(len(indices), "look", displays) as bar:
         looked = pictures.look(source, indices, target, own.crop, own.images.batch, bar.update)

@@ -6,14 +6,17 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import pytest
 
 from jaxdesc.commands import inputs
 from jaxdesc.config import Config
+from jaxdesc.errors import InputError
 from jaxdesc.models.encoder import load_clip
-from jaxdesc.store import Place
+from jaxdesc.store import Place as Workdir
+from tests.faults.place import Place
 
 ROOT = Path(__file__).parents[2]
 
@@ -25,7 +28,7 @@ def test_compiled_programs_lie_where_jax_says_or_in_the_workdir(named, tmp_path,
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     if named:
         monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "mine"))
-    inputs.keep_programs(Place(tmp_path / "run"))
+    inputs.keep_programs(Workdir(tmp_path / "run"))
     assert settings["jax_compilation_cache_dir"] == str(
         tmp_path / ("mine" if named else "run/compilation_cache")
     )
@@ -77,3 +80,33 @@ def test_the_judge_is_float32_whatever_the_precision(named, networks):
         assert {leaf.dtype.name for leaf in jax.tree.leaves(scorer.params)} == {"float32"}
         assert (scorer is clip) == (precision == "float32")
         assert scorer.name == clip.name
+
+
+def test_a_stated_preprocessing_reaches_the_networks(tmp_path, monkeypatch, capsys):
+    """Those of the run, and the judge that is the run's CLIP."""
+    seen = []
+
+    def loading(stop):
+        def load(source, *, preprocess="", **_):
+            seen.append(preprocess)
+            if stop:
+                raise InputError("That is enough.")
+
+        return load
+
+    monkeypatch.setattr(inputs, "load_target", loading(stop=False))
+    monkeypatch.setattr(inputs, "load_clip", loading(stop=True))
+    stated = {"target": "imagenet_v2", "clip": "openai"}
+    flags = [f"--config.{kind}.preprocess={name}" for kind, name in stated.items()]
+    scenes = f"--config={ROOT / 'configs' / 'scenes.py'}"
+    with pytest.raises(InputError, match=r"^That is enough\.$"):
+        Place(tmp_path, monkeypatch, capsys).launch(
+            describe, scenes, f"--workdir={tmp_path / 'run'}", *flags
+        )
+    assert seen == ["imagenet_v2", "openai"]
+    monkeypatch.setattr(inputs, "load_clip", loading(stop=False))
+    for scorer in ("", "a@1", "a", "b"):
+        values = {"clip": {"source": "a", "preprocess": "openai"}, "precision": "bfloat16"}
+        config = Config.from_dict(values | {"evaluation": {"scorer": scorer, "sentence": ""}})
+        inputs._judges(config, SimpleNamespace(name="a@1"))
+    assert seen[2:] == ["openai", "openai", "openai", ""]

@@ -4,6 +4,7 @@ import shutil
 import socket
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 import huggingface_hub
 import numpy as np
@@ -107,11 +108,14 @@ def test_a_flax_checkpoint_is_found_too(cache):
     assert (path / "flax_model.msgpack").exists()
 
 
-@pytest.mark.parametrize("kept", ["model.safetensors", "flax_model.msgpack"])
+FORMATS = ["model.safetensors", "flax_model.msgpack", "pytorch_model.bin"]
+
+
+@pytest.mark.parametrize("kept", FORMATS)
 def test_only_what_is_read_is_downloaded(monkeypatch, tmp_path, kept):
-    """Of the formats that a repository holds, one; the pickles never."""
+    """One of the formats that a repository holds, a pickle if there is nothing else."""
     asked = []
-    there = ["config.json", "README.md", "pytorch_model.bin", "tf_model.h5", "merges.txt", kept]
+    there = ["config.json", "README.md", "tf_model.h5", "merges.txt", kept, FORMATS[-1]]
     folder = tmp_path / NEW
     folder.mkdir()
 
@@ -125,8 +129,37 @@ def test_only_what_is_read_is_downloaded(monkeypatch, tmp_path, kept):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     assert locate("o/n", "clip", "main").name == f"o/n@{NEW}"
     assert {path.name for path in folder.iterdir()} == {"config.json", "merges.txt", kept}
-    pinned = [("o/n", NEW)] if kept.endswith("msgpack") else []
-    assert asked == [("o/n", "main"), *pinned]
+    assert asked == [("o/n", "main"), *[("o/n", NEW)] * FORMATS.index(kept)]
+
+
+def test_a_network_in_a_folder_of_its_own_is_downloaded(monkeypatch, tmp_path):
+    """As sentence-transformers has it."""
+    folder = tmp_path / NEW
+
+    def download(identifier, *, revision, allow_patterns):
+        for name in ("modules.json", "0_CLIPModel/config.json", "0_CLIPModel/pytorch_model.bin"):
+            if any(fnmatchcase(name, pattern) for pattern in allow_patterns):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / name).write_text("{}")
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    path, _ = locate("o/n", "clip", "main")
+    assert (path / "0_CLIPModel" / "pytorch_model.bin").exists()
+
+
+def test_a_path_is_local(cache, tmp_path, monkeypatch, target_files):
+    """Not an id, nor a name of the embedded world; ~ is the home directory."""
+    add(cache, "o/n", NEW, target_files)
+    shutil.copytree(NETWORKS / "target", tmp_path / "mine")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for source in (tmp_path / "mine", Path("~/mine"), "~/mine"):
+        target = jd.load_target(source)
+        assert target.name == str(source)
+        assert same(target, jd.load_target("scenes"))
+    for other in (Path("o/n"), Path("scenes")):
+        with pytest.raises(jd.InputError, match=rf"target folder '{other}' does not exist"):
+            jd.load_target(other)
 
 
 def test_an_unknown_id_offline_is_one_sentence(cache):
