@@ -20,7 +20,7 @@ test: .venv/.test
 	@# start and kill. conftest.py has the slowest files first.
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-.venv/.demo: pyproject.toml constraints.txt
+.venv/.demo: pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
 	touch $@

@@ -15,12 +15,12 @@ the tables print beside what is measured. Not run yet on the real weights.
 
 from ml_collections import ConfigDict
 
-from configs import resnet50_imagenet
+from jaxdesc.commands import configs
 
 
 def get_config() -> ConfigDict:
     """Build the config of both tables."""
-    config = resnet50_imagenet.get_config()
+    config = configs.load("resnet50_imagenet")
     config.vocabulary.compat = "www"
     config.clip.input = "method"
     config.ablation.views = ("centre", "attention")

@@ -13,6 +13,7 @@ at. "wide" has the method's usual window, 224/256. Expected numbers: the README'
 from ml_collections import ConfigDict
 
 from jaxdesc.config import Config
+from jaxdesc.errors import InputError
 
 SCENES = 640  # a probe set: 20 of each class
 FIELDS = {"hard": 0.65, "validation": 0.65, "wide": 224 / 256}
@@ -20,6 +21,8 @@ FIELDS = {"hard": 0.65, "validation": 0.65, "wide": 224 / 256}
 
 def get_config(setting: str = "hard") -> ConfigDict:
     """Build the config of a setting, "hard", "validation" or "wide"."""
+    if setting not in FIELDS:
+        raise InputError(f"scenes has no setting {setting!r}: expected one of {', '.join(FIELDS)}.")
     config = ConfigDict(Config().to_dict())
     config.target.source = config.clip.source = config.vocabulary.source = "scenes"
     config.evaluation.scorer, config.evaluation.sentence = "scenes", ""

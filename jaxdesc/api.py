@@ -1,22 +1,31 @@
 """What a notebook calls."""
 
+import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, TypeVar
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
 from jaxdesc import exemplars as exemplar_search
 from jaxdesc import scoring
-from jaxdesc.config import Config, CropConfig, EvaluationConfig, ScoreConfig, TargetConfig
-from jaxdesc.errors import InputError
+from jaxdesc.config import (
+    Config,
+    CropConfig,
+    EvaluationConfig,
+    ScoreConfig,
+    TargetConfig,
+    converted,
+)
+from jaxdesc.errors import InputError, check_type, shown
 from jaxdesc.evaluation.certainty import certainty
 from jaxdesc.evaluation.metrics import Encoder
 from jaxdesc.images.sources import Source, open_source
 from jaxdesc.models.encoder import ClipEncoder
+from jaxdesc.models.sentence import SentenceEncoder
 from jaxdesc.models.target import Target
 from jaxdesc.pipeline import describe as run_stages
 from jaxdesc.report.files import write_skipped
@@ -32,15 +41,15 @@ def describe(
     target: Target,
     clip: ClipEncoder,
     *,
-    images: str | Source,
-    concepts: str | Sequence[str],
+    images: str | os.PathLike[str] | Source,
+    concepts: str | os.PathLike[str] | Iterable[str],
     layer: str | None = None,
     view: str | None = None,
     cam: str | None = None,
     kappa: float | None = None,
     alpha: float | None = None,
     exemplars: int | None = None,
-    workdir: str | Path | None = None,
+    workdir: str | os.PathLike[str] | None = None,
     scorer: ClipEncoder | None = None,
     sentence_encoder: Encoder | None = None,
     quiet: bool = False,
@@ -51,8 +60,9 @@ def describe(
     Args:
         target: the network whose neurons are described.
         clip: compares its views with the concepts.
-        images: `folder:PATH`, `tfds:NAME/SPLIT`, `scenes:…`, or a source of your own.
-        concepts: a list, "imagenet", "wordnet", `broden:PATH`, `file:PATH`, or "scenes".
+        images: a folder, `folder:PATH`, `tfds:NAME/SPLIT`, `scenes:…`, or a source of your own.
+        concepts: any iterable of strings, "imagenet", "wordnet", `broden:PATH`, `file:PATH`, or
+            "scenes".
         layer: "fc" (default) or a tap of the target's trunk.
         view: "attention" (the paper; default), "centre" (WWW), "random", "box" or "full".
         cam: around whose peak the attention view is cut: "grad_cam" (default), "cam",
@@ -75,8 +85,12 @@ def describe(
     Raises:
         InputError: in one sentence, for anything that can't be used.
     """
-    source = open_source(images) if isinstance(images, str) else images
-    base = config or Config()
+    _check_networks(target, clip, scorer, sentence_encoder)
+    quiet = converted(bool, quiet, "quiet")
+    if not isinstance(workdir, str | os.PathLike | None):
+        raise InputError(f"workdir is {shown(workdir)}: give the path of a folder.")
+    source = open_source(images)
+    base = converted(Config, config or Config(), "config")
     vocabulary = load_vocabulary(concepts, base.vocabulary.compat or None)
     settings = Config(
         target=_changed(base.target, source=target.name, revision="", layer=layer),
@@ -91,7 +105,7 @@ def describe(
     )
     inputs = Inputs(target, clip, source, vocabulary, scorer or clip, sentence_encoder)
     with tempfile.TemporaryDirectory() as temporary:
-        place = Place(workdir or temporary)
+        place = Place(os.path.expanduser(workdir or temporary))
         run = Run(settings, inputs, Store(place.at("artifacts")), quiet)
         try:
             with run.store.held():
@@ -99,6 +113,17 @@ def describe(
         finally:
             if workdir:
                 write_skipped(place, run.skipped)
+
+
+def _check_networks(target: Any, clip: Any, scorer: Any, sentence_encoder: Any) -> None:
+    if isinstance(target, ClipEncoder) and isinstance(clip, Target):
+        raise InputError("target is a CLIP, and clip a target: give them the other way round.")
+    check_type(target, Target, "target", "load_target")
+    check_type(clip, ClipEncoder, "clip", "load_clip")
+    if scorer is not None:
+        check_type(scorer, ClipEncoder, "scorer", "load_clip")
+    if sentence_encoder is not None and not callable(sentence_encoder):
+        check_type(sentence_encoder, SentenceEncoder, "sentence_encoder", "load_sentence_encoder")
 
 
 def _changed(options: Options, **given: Any) -> Options:
@@ -110,28 +135,30 @@ def describe_activations(
     image_features: Float[ArrayLike, "image width"],
     concept_features: Float[ArrayLike, "concept width"],
     base_feature: Float[ArrayLike, "width"],
-    concepts: Sequence[str],
+    concepts: Iterable[str],
     *,
     kappa: float = ScoreConfig.kappa,
     alpha: float = ScoreConfig.alpha,
     exemplars: int = ScoreConfig.exemplars,
     fewest: int = ScoreConfig.fewest,
-    images: Sequence[str] | None = None,
+    images: Iterable[str | os.PathLike[str]] | None = None,
     layer: str = "neurons",
 ) -> Result:
     """Describe the columns of any activation matrix: a sparse autoencoder, another framework.
 
     Args:
-        activations: of each neuron on each image.
-        image_features: unit CLIP features of the images.
-        concept_features: unit CLIP features of the concepts' prompts.
-        base_feature: unit CLIP feature of the base template.
+        activations: of each neuron on each image; any dense array of real numbers.
+        image_features: unit CLIP features of the images, as `jaxdesc.image_features` returns them.
+        concept_features: unit CLIP features of the concepts' prompts, as
+            `jaxdesc.concept_features` returns them.
+        base_feature: unit CLIP feature of the base template, likewise.
         concepts: the concepts' texts.
         kappa: concentration κ ≥ 0.
         alpha: concept sensitivity α in (0, 1].
         exemplars: most active images per neuron; one that is active on fewer has fewer.
         fewest: exemplars below which a neuron is flagged, and its concepts get no stability.
-        images: their names; their indices by default.
+        images: their names, such as paths in a folder, by which `write_report` finds them; their
+            indices by default.
         layer: name for reports.
 
     Returns:
@@ -140,22 +167,28 @@ def describe_activations(
     Raises:
         InputError: for shapes that do not fit, NaN, or an option out of its range.
     """
-    # Checks the ranges.
-    ScoreConfig(exemplars=exemplars, fewest=fewest, kappa=float(kappa), alpha=float(alpha))
-    matrix, views, texts = (
-        np.asarray(a, np.float32) for a in (activations, image_features, concept_features)
+    options = ScoreConfig(exemplars=exemplars, fewest=fewest, kappa=kappa, alpha=alpha)
+    kappa, alpha = options.kappa, options.alpha
+    layer, concepts = converted(str, layer, "layer"), _texts(concepts, "concepts")
+    matrix, views, texts, base = (
+        _numbers(values, name)
+        for values, name in (
+            (activations, "activations"),
+            (image_features, "image_features"),
+            (concept_features, "concept_features"),
+            (base_feature, "base_feature"),
+        )
     )
-    _check_shapes(matrix, views, texts, concepts, images)
-    names = list(images) if images is not None else list(map(str, range(len(matrix))))
-    chosen = _exemplars(matrix, exemplars, names)
-    base = np.asarray(base_feature, np.float32)
+    names = [*map(str, range(len(matrix)))] if images is None else _texts(images, "images")
+    _check_shapes(matrix, views, texts, concepts, names)
+    chosen = _exemplars(matrix, options.exemplars, names)
     seen, slots = chosen.slots.distinct()
     try:
         found = scoring.discover(views, chosen.slots, texts, base, kappa, alpha)
     except ValueError as error:  # features of another width or length
         raise InputError(str(error)) from error
     found = found.without(chosen.dead)
-    certain = certainty(views[seen], slots, texts, base, kappa, alpha, found, fewest)
+    certain = certainty(views[seen], slots, texts, base, kappa, alpha, found, options.fewest)
     return Result(
         build_neurons(
             layer=layer,
@@ -168,11 +201,46 @@ def describe_activations(
                 [Exemplar(names[i], value, index=i) for i, value in ranked]
                 for ranked in chosen.ranked()
             ],
-            flags=chosen.flags(fewest),
+            flags=chosen.flags(options.fewest),
             certainty={name: getattr(certain, name) for name in CERTAINTY},
         ),
         hubs={concepts[hub]: share for hub, share in certain.hubs},
     )
+
+
+def _numbers(values: Any, name: str) -> np.ndarray:
+    """Read an array of any library as float32."""
+    if hasattr(values, "todense"):
+        raise InputError(
+            f"{name} is a sparse array of type {type(values).__name__}: give a dense one, such as "
+            f"{name}.toarray()."
+        )
+    try:
+        array = np.asarray(values)
+    except Exception as error:  # any library's: of another device, of a type that NumPy lacks
+        reason = " ".join(str(error).split())
+        raise InputError(
+            f"{name} can't be read as an array ({shown(reason)}): give one that numpy.asarray "
+            f"takes, such as {name}.detach().cpu().float() of PyTorch."
+        ) from error
+    real = jnp.issubdtype(array.dtype, np.floating) or array.dtype.kind in "biu"
+    if not real or np.ma.is_masked(values):
+        kind = f"masked {array.dtype}" if real else array.dtype
+        raise InputError(f"{name} is an array of type {kind}: expected real numbers.")
+    with np.errstate(over="ignore"):  # infinity is refused by its own name
+        return np.asarray(array, np.float32)
+
+
+def _texts(values: Any, name: str) -> list[str]:
+    """List texts, one per row."""
+    unordered = isinstance(values, str | bytes | set | frozenset | Mapping)
+    if unordered or hasattr(values, "columns") or not isinstance(values, Iterable):
+        raise InputError(f"{name} is {shown(values)}: expected a list of texts, one per row.")
+    listed = list(values)
+    for place, value in enumerate(listed):
+        if not isinstance(value, str | os.PathLike):
+            raise InputError(f"{name}[{place}] is {shown(value)}: expected a text.")
+    return [str(os.fspath(value)) for value in listed]
 
 
 def _exemplars(matrix: np.ndarray, count: int, names: Sequence[str]) -> exemplar_search.Exemplars:
@@ -196,16 +264,14 @@ def _check_shapes(
     image_features: np.ndarray,
     concept_features: np.ndarray,
     concepts: Sequence[str],
-    images: Sequence[str] | None,
+    images: Sequence[str],
 ) -> None:
     if activations.ndim != 2 or 0 in activations.shape:
         raise InputError(
             f"The activations have shape {activations.shape}: expected (image, neuron), at least "
             "one of each."
         )
-    rows = {"image features": len(image_features)}
-    if images is not None:
-        rows["names of images"] = len(images)
+    rows = {"image features": len(image_features), "names of images": len(images)}
     for what, count in rows.items():
         if count != len(activations):
             raise InputError(

@@ -5,16 +5,16 @@ alone, CLIP-Dissect and INVERT at every image, whose views are encoded for them.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxdesc.config import ScoreConfig
-from jaxdesc.errors import InputError
+from jaxdesc.errors import InputError, shown
 from jaxdesc.evaluation import metrics
-from jaxdesc.evaluation.methods import METHODS, Method, discovered
+from jaxdesc.evaluation.methods import FEWEST, METHODS, Method, discovered
 from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.evaluation.probe import Probe
 from jaxdesc.evaluation.statistics import Bounds, McNemar, bootstrap, mcnemar, paired, wilson
@@ -90,15 +90,18 @@ class Comparison(NamedTuple):
     certainty: Certainty
 
 
-def compare(run: Run) -> Comparison:
-    """Compare all methods with the classes' names, on the images and views of a run.
+def compare(run: Run, methods: Collection[str] = tuple(METHODS)) -> Comparison:
+    """Compare methods with the classes' names, on the images and views of a run.
 
     Args:
         run: one whose neurons have names. Its α holds for WWW too, its κ for t-vMF, or else the
-            default where it is 0. What it has computed already is read.
+            default if it is 0. What it has computed already is read.
+        methods: names of `evaluation.methods.METHODS`; t-vMF, which the others are compared with,
+            is always among them.
 
     Raises:
-        InputError: neurons without names, too few images for a method, or as `describe`.
+        InputError: neurons without names, an unknown method or one that needs more images, both
+            before anything is computed; or as `describe`.
     """
     if not run.names:
         raise InputError(
@@ -106,13 +109,32 @@ def compare(run: Run) -> Comparison:
             f"{run.config.target.layer!r} have no known names: use layer 'fc' of a target with "
             "label_names."
         )
+    for name in methods:
+        if name not in METHODS:
+            raise InputError(
+                f"Unknown method {shown(name)}: expected one of {', '.join(METHODS)} (--methods)."
+            )
+    images = run.inputs.source
+    _check_images(methods, len(images), f"{images.spec} holds")
     result, probe = describe(run), probe_pass(run)
-    concepts, score = run.inputs.vocabulary.concepts, run.config.score
-    try:
-        lines = compare_methods(probe, concepts, run.names, methods_of(score))
-    except ValueError as error:  # such as fewer images than a method looks at
-        raise InputError(f"{run.inputs.source.spec} can't be compared on: {error}") from error
+    _check_images(methods, len(probe.images), f"{images.spec} holds, without those left out,")
+    score, asked = run.config.score, {AGAINST, *methods}
+    chosen = {name: method for name, method in methods_of(score).items() if name in asked}
+    lines = compare_methods(probe, run.inputs.vocabulary.concepts, run.names, chosen)
     return Comparison(score.kappa, lines, certainty_of(result))
+
+
+def _check_images(methods: Collection[str], count: int, holder: str) -> None:
+    """Refuse methods that look at more images than there are."""
+    needed = {name: fewest for name, fewest in FEWEST.items() if name in methods}
+    missing = {name: fewest for name, fewest in needed.items() if fewest > count}
+    if missing:
+        wanted = " and ".join(f"{name} needs {fewest}" for name, fewest in missing.items())
+        able = [name for name in METHODS if FEWEST.get(name, 0) <= count]
+        raise InputError(
+            f"{holder} {count} images, but {wanted}: give more images, or ask for other methods, "
+            f"--methods={','.join(able)}."
+        )
 
 
 def methods_of(score: ScoreConfig) -> dict[str, Method]:

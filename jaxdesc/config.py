@@ -3,12 +3,14 @@
 import difflib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from numbers import Integral, Real
 from typing import Any
 
 from jaxdesc.attention import WINDOWS
 from jaxdesc.errors import SHOWN, InputError, is_text, shown
+from jaxdesc.images.preprocess import PRESETS
 from jaxdesc.models.precision import PRECISIONS
 from jaxdesc.models.target import LOGITS, POOLINGS
 from jaxdesc.saliency import DEFAULT, METHODS
@@ -17,6 +19,7 @@ from jaxdesc.vocabulary import TEMPLATE
 LARGEST_KAPPA = 1e6  # float32 holds the scores up to there
 KAPPAS = f"a number in [0, {LARGEST_KAPPA:g}]"
 LARGEST_BATCH = 2**16  # images a forward pass
+PREPROCESSINGS = ("", *PRESETS)
 LARGEST_BLOCK = 2**20  # concepts scored at once
 
 
@@ -32,13 +35,29 @@ def _require_size(key: str, value: int, most: int) -> None:
 
 
 @dataclass(frozen=True)
-class TargetConfig:
+class _Group:
+    """Settings whose values have the types of their fields: Python's, not NumPy's or JAX's.
+
+    Their text names the artifacts, and config.json holds them.
+    """
+
+    def __post_init__(self) -> None:
+        section = type(self).__name__.removesuffix("Config").lower()
+        for name, kind in typing.get_type_hints(type(self)).items():
+            where = ".".join(filter(None, ("config", section, name)))
+            object.__setattr__(self, name, converted(kind, getattr(self, name), where))
+
+
+@dataclass(frozen=True)
+class TargetConfig(_Group):
     """The network whose neurons are described.
 
     Attributes:
         source: checkpoint folder, `.pth` file, Hugging Face id, or "scenes". WWW describes
             torchvision's V2 weights (tv2_in1k), CLIP-Dissect the V1 (tv_in1k).
         revision: branch, tag or commit of a Hugging Face id; its main branch where empty.
+        preprocess: name of its preprocessing, one of `images.preprocess.PRESETS`; as the checkpoint
+            says where empty.
         classes: names of its classes: "imagenet", `file:PATH` (one class a line, its names
             separated by ", "), or empty for those in the checkpoint.
         layer: "fc" or a tap of the trunk, layer1 … layer4.
@@ -47,21 +66,27 @@ class TargetConfig:
 
     source: str = "timm/resnet50.tv2_in1k"
     revision: str = ""
+    preprocess: str = ""
     classes: str = ""
     layer: str = LOGITS
     pooling: str = "mean"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _require(self.pooling in POOLINGS, "target.pooling", self.pooling, f"one of {POOLINGS}")
+        known = self.preprocess in PREPROCESSINGS
+        _require(known, "target.preprocess", self.preprocess, f"one of {PREPROCESSINGS}")
 
 
 @dataclass(frozen=True)
-class ClipConfig:
+class ClipConfig(_Group):
     """The CLIP that compares views with concepts.
 
     Attributes:
         source: Hugging Face folder or id, or "scenes".
         revision: branch, tag or commit of a Hugging Face id; its main branch where empty.
+        preprocess: name of its preprocessing, one of `images.preprocess.PRESETS`; as the checkpoint
+            says where empty.
         input: what CLIP sees of an exemplar: "view", the window that the target saw (the paper);
             "image", its own preprocessing of the whole image (WWW); or "method", in a table of
             both, the image for centre views and the view for all others.
@@ -70,17 +95,21 @@ class ClipConfig:
 
     source: str = "openai/clip-vit-base-patch32"
     revision: str = ""
+    preprocess: str = ""
     input: str = "view"
     batch: int = 64
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         inputs = ("view", "image", "method")
         _require(self.input in inputs, "clip.input", self.input, f"one of {inputs}")
+        known = self.preprocess in PREPROCESSINGS
+        _require(known, "clip.preprocess", self.preprocess, f"one of {PREPROCESSINGS}")
         _require_size("clip.batch", self.batch, LARGEST_BATCH)
 
 
 @dataclass(frozen=True)
-class ImagesConfig:
+class ImagesConfig(_Group):
     """The probe images.
 
     Attributes:
@@ -94,13 +123,14 @@ class ImagesConfig:
     max_skipped: float = 0.01
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _require_size("images.batch", self.batch, LARGEST_BATCH)
         share = 0 <= self.max_skipped < 1
         _require(share, "images.max_skipped", self.max_skipped, "a share in [0, 1)")
 
 
 @dataclass(frozen=True)
-class VocabularyConfig:
+class VocabularyConfig(_Group):
     """The concepts.
 
     Attributes:
@@ -114,13 +144,14 @@ class VocabularyConfig:
     compat: str = ""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         named = "{concept}" in self.template
         _require(named, "vocabulary.template", self.template, "a text with '{concept}' in it")
         _require(self.compat in ("", "www"), "vocabulary.compat", self.compat, "'' or 'www'")
 
 
 @dataclass(frozen=True)
-class CropConfig:
+class CropConfig(_Group):
     """Which part of each probe image is its view.
 
     Attributes:
@@ -143,6 +174,7 @@ class CropConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _require(self.view in WINDOWS, "crop.view", self.view, f"one of {WINDOWS}")
         _require(0 < self.field <= 1, "crop.field", self.field, "a share in (0, 1]")
         _require(0 <= self.seed < 2**32, "crop.seed", self.seed, "an integer in [0, 2**32)")
@@ -153,7 +185,7 @@ class CropConfig:
 
 
 @dataclass(frozen=True)
-class ScoreConfig:
+class ScoreConfig(_Group):
     """Scores and selection.
 
     Attributes:
@@ -171,6 +203,7 @@ class ScoreConfig:
     block: int = 512
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _require(self.exemplars >= 1, "score.exemplars", self.exemplars, "at least 1")
         _require(self.fewest >= 1, "score.fewest", self.fewest, "at least 1")
         _require(0 <= self.kappa <= LARGEST_KAPPA, "score.kappa", self.kappa, KAPPAS)
@@ -179,7 +212,7 @@ class ScoreConfig:
 
 
 @dataclass(frozen=True)
-class EvaluationConfig:
+class EvaluationConfig(_Group):
     """What judges the concepts of neurons whose classes have names.
 
     Attributes:
@@ -194,7 +227,7 @@ class EvaluationConfig:
 
 
 @dataclass(frozen=True)
-class AblationConfig:
+class AblationConfig(_Group):
     """Further runs beside the main one, for tables; nothing where views or kappas are empty.
 
     Attributes:
@@ -210,6 +243,7 @@ class AblationConfig:
     vocabularies: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for view in self.views:
             _require(view in WINDOWS, "ablation.views", view, f"each one of {WINDOWS}")
         for kappa in self.kappas:
@@ -217,11 +251,11 @@ class AblationConfig:
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(_Group):
     """A whole run.
 
     Attributes:
-        precision: of the weights and layers of target and CLIP as the launch scripts load them,
+        precision: of the weights and layers of target and CLIP as the commands load them,
             "float32" or "bfloat16"; what judges the concepts is float32 always.
     """
 
@@ -236,6 +270,7 @@ class Config:
     precision: str = PRECISIONS[0]
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _require(self.precision in PRECISIONS, "precision", self.precision, f"one of {PRECISIONS}")
 
     def to_dict(self) -> dict[str, Any]:
@@ -274,7 +309,7 @@ def _build(cls: Any, values: Any, where: str) -> Any:
         if key not in known:
             raise InputError(unknown_key(f"{where}.{key}", [f"{where}.{name}" for name in known]))
     hints = typing.get_type_hints(cls)
-    return cls(**{k: _value(hints[k], v, f"{where}.{k}") for k, v in values.items()})
+    return cls(**{k: converted(hints[k], v, f"{where}.{k}") for k, v in values.items()})
 
 
 def unknown_key(key: str, known: list[str]) -> str:
@@ -285,16 +320,33 @@ def unknown_key(key: str, known: list[str]) -> str:
     return f"Unknown config key {told}{'…' if len(key) > SHOWN else ''}: {hint}"
 
 
-def _value(kind: Any, value: Any, where: str) -> Any:
+_ACCEPTED: dict[Any, Any] = {bool: bool, int: Integral, float: Real, str: str}
+
+
+def converted(kind: Any, value: Any, where: str) -> Any:
+    """Take a value for an option as the Python value of the option's type.
+
+    Args:
+        kind: bool, int, float, str, a tuple of one of them, or a group of settings.
+        value: also a number or an array without axes of NumPy, JAX or PyTorch; for a tuple, any
+            iterable, a set in ascending order; for a group, a mapping.
+        where: the option's name, for errors.
+
+    Raises:
+        InputError: a value of another type. True isn't a number, and 1 isn't True.
+    """
     if is_dataclass(kind):
-        return _build(kind, value, where)
+        built: Any = kind
+        return value if isinstance(value, built) else _build(built, value, where)
+    if getattr(value, "shape", None) == ():
+        value = value.item()
     if isinstance(kind, types.GenericAlias):
         item = typing.get_args(kind)[0]
-        if not isinstance(value, tuple | list):
+        if not isinstance(value, Iterable) or isinstance(value, str | bytes | Mapping):
             raise InputError(f"{where} is {shown(value)}: expected a tuple of {item.__name__}.")
-        return tuple(_value(item, v, where) for v in value)
-    number = kind is float and type(value) is int
-    if not (number or type(value) is kind):
+        items = [converted(item, each, where) for each in value]
+        return tuple(sorted(items) if isinstance(value, set | frozenset) else items)
+    if not isinstance(value, _ACCEPTED[kind]) or (kind is not bool and isinstance(value, bool)):
         raise InputError(f"{where} is {shown(value)}: expected a value of type {kind.__name__}.")
     if kind is str and not is_text(value):
         raise InputError(f"{where} is {shown(value)}: expected a text that UTF-8 can hold.")

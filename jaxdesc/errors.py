@@ -1,5 +1,6 @@
 """The exceptions that bad input raises."""
 
+import os
 from typing import Any
 
 SHOWN = 200  # characters of a value that a message repeats
@@ -8,8 +9,8 @@ SHOWN = 200  # characters of a value that a message repeats
 class InputError(ValueError):
     """Something that the user handed over can't be used.
 
-    The message is one sentence: what was found, where, what was expected and the remedy. A launch
-    script prints it alone and exits with code 2; a notebook sees it as a `ValueError`. What can't
+    The message is one sentence: what was found, where, what was expected and the remedy. A
+    command prints it alone and exits with code 2; a notebook sees it as a `ValueError`. What can't
     be printed, such as the escape sequences by which a file's name would steer a terminal, is shown
     escaped.
     """
@@ -36,6 +37,12 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
+def as_printed(text: str, stream: Any) -> str:
+    """A text as a stream can print it: what its encoding lacks is escaped."""
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
 def shown(value: Any) -> str:
     """A value as a message repeats it: cut where it is long, and by its type where it has no repr.
 
@@ -46,6 +53,28 @@ def shown(value: Any) -> str:
     except (ValueError, RecursionError):
         return f"of type {type(value).__name__} and too large to be shown"
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+def check_type(value: Any, kind: type, name: str, loader: str) -> None:
+    """Refuse an argument of another type, before an attribute of it is missed far from the call.
+
+    Args:
+        value: the argument.
+        kind: its type.
+        name: of the argument.
+        loader: public function that returns such a value.
+
+    Raises:
+        InputError: a value of another type.
+    """
+    if isinstance(value, str | os.PathLike):
+        text = shown(os.fspath(value))
+        raise InputError(f"{name} is the text {text}: load it with jaxdesc.{loader}({text}).")
+    if not isinstance(value, kind):
+        raise InputError(
+            f"{name} is of type {type(value).__name__}: expected a {kind.__name__}, as "
+            f"jaxdesc.{loader} returns it."
+        )
 
 
 def is_text(text: str) -> bool:

@@ -1,6 +1,7 @@
 """ImageNet-1k's classes: in the order of every ImageNet network's logits, and their names."""
 
 import importlib.util
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -32,6 +33,15 @@ def classes() -> dict[str, int]:
     return {wnid: index for index, wnid in enumerate(wnids())}
 
 
+def synsets() -> Mapping[str, tuple[str, ...]]:
+    """Each WordNet id's words, as WWW lists them.
+
+    Raises:
+        InputError: WordNet 3.0 isn't installed.
+    """
+    return {**wordnet.noun_synsets(), **_CRANES}
+
+
 def names() -> tuple[tuple[str, ...], ...]:
     """Each class's names, 1,862 in all: the words of its WordNet synset, as WWW lists them.
 
@@ -40,11 +50,11 @@ def names() -> tuple[tuple[str, ...], ...]:
     Raises:
         InputError: WordNet 3.0 isn't installed, or lacks a class.
     """
-    synsets = {**wordnet.noun_synsets(), **_CRANES}
-    missing = [wnid for wnid in wnids() if wnid not in synsets]
+    words = synsets()
+    missing = [wnid for wnid in wnids() if wnid not in words]
     if missing:
         raise InputError(
             f"WordNet's data.noun lacks {missing[0]} and {len(missing) - 1} more of ImageNet's "
             "1,000 classes: install it anew."
         )
-    return tuple(synsets[wnid] for wnid in wnids())
+    return tuple(words[wnid] for wnid in wnids())

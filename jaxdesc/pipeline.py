@@ -12,7 +12,8 @@ from typing import NamedTuple
 from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.evaluation.probe import Probe
 from jaxdesc.result import CERTAINTY, Exemplar, Result, build_neurons
-from jaxdesc.stages.activate import activate, unusable
+from jaxdesc.sanity import look_before, near_chance
+from jaxdesc.stages.activate import activate, left_out, top1
 from jaxdesc.stages.certainty import certainty, hubs
 from jaxdesc.stages.check import check
 from jaxdesc.stages.embed import embed, embed_all
@@ -117,12 +118,24 @@ class _Seen(NamedTuple):
 
 def _run_networks(run: Run) -> _Seen:
     check(run)
+    look_before(run)
     # Texts first: one that can't be encoded is found before hours of images, not after.
     encoded = encode(run)
     words = score_words(run) if run.names else None
     activated = activate(run)
+    _tell_top1(run, activated)
     selected = select(run, activated)
     return _Seen(activated, selected, embed(run, activated, selected), encoded, words)
+
+
+def _tell_top1(run: Run, activated: Artifact) -> None:
+    """Print the target's top-1, once for each source; near chance it is noted."""
+    found, spec = top1(run, activated), run.inputs.source.spec
+    if found and spec not in run.top1s:
+        run.top1s[spec] = found
+        run.tell(f"{run.inputs.target.name}: {found}")
+        if found.near_chance:
+            run.note(near_chance(run.inputs.target, found))
 
 
 def _result(run: Run, stages: Mapping[str, Artifact]) -> Result:
@@ -150,7 +163,9 @@ def _result(run: Run, stages: Mapping[str, Artifact]) -> Result:
         metrics=measured,
         ceilings=best,
         fallbacks=activated.values["fallbacks"],
-        skipped=tuple(unusable(run, activated)),
+        skipped=tuple(left_out(run, activated)),
+        top1=top1(run, activated),
+        notes=tuple(run.notes),
         seconds=dict(run.seconds),
         memory=dict(run.memory),
         fingerprints={name: stage.name for name, stage in stages.items()},

@@ -1,8 +1,8 @@
 """What a run found: each neuron with its concepts, how sure they are, exemplars and flags."""
 
-import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -11,14 +11,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxdesc.errors import printable
 from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.evaluation.null import LEVEL
-from jaxdesc.store import write_file
+from jaxdesc.evaluation.top1 import Top1
+from jaxdesc.store import write_file, write_rows
 
 CERTAINTY = ("stability", "z", "q")  # of each concept, where it was measured
 COLUMNS = ("layer", "unit", "rank", "concept", "score", *CERTAINTY, "exemplars", "flags")
 UNSURE = "no significant concept"
 SHOWN = 20  # neurons of a notebook's display
+BEST = 10  # neurons of a printed summary, and hubs
+CONCEPTS, LETTERS = 3, 40  # concepts per neuron there, and letters of a name at most
 
 
 class Skipped(NamedTuple):
@@ -96,6 +100,16 @@ class Neuron:
         every = {name: getattr(self, name) for name in CERTAINTY}
         return {name: values[rank] for name, values in every.items() if values}
 
+    def __repr__(self) -> str:
+        """Show the neuron in one line: class, top concepts with scores, exemplars and flags."""
+        label = f" {_short(', '.join(self.names))}" if self.names else ""
+        best = self.concepts[:CONCEPTS]
+        concepts = ", ".join(f"{_short(text)} {score:.3f}" for text, score in best) or "no concept"
+        more = f", {len(self.concepts) - CONCEPTS} more" if len(self.concepts) > CONCEPTS else ""
+        count = f"{len(self.exemplars)} exemplar{'' if len(self.exemplars) == 1 else 's'}"
+        about = "; ".join((count, *self.flags))
+        return f"{printable(self.layer)}[{self.unit}]{label}: {concepts}{more} ({about})"
+
     def to_dict(self) -> dict[str, Any]:
         """Build the neuron's line of `concepts.jsonl`."""
         line: dict[str, Any] = {
@@ -131,12 +145,14 @@ class Result(Sequence[Neuron]):
         ceilings: the best metrics any method could reach with the vocabulary.
         fallbacks: images whose attention map was empty, or that have no box for the view "box", so
             that their view is the centre.
-        skipped: images that could not be used, and are nobody's exemplar.
+        skipped: images that could not be used, or were passed over, and are nobody's exemplar.
         seconds: of each stage that this run computed; a stage found done is absent.
         memory: most bytes that were resident while each of them ran.
         fingerprints: of each stage's artifact.
         hubs: concepts selected for far more random sets of exemplar views than chance, and for
             which share of them, most often first.
+        top1: how often the target tells the images' own classes, where these are known.
+        notes: what else a reader has to know, a sentence each: what was assumed, what is doubtful.
     """
 
     neurons: tuple[Neuron, ...]
@@ -148,6 +164,8 @@ class Result(Sequence[Neuron]):
     memory: Mapping[str, int] = field(default_factory=dict)
     fingerprints: Mapping[str, str] = field(default_factory=dict)
     hubs: Mapping[str, float] = field(default_factory=dict)
+    top1: Top1 | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.neurons)
@@ -199,15 +217,8 @@ class Result(Sequence[Neuron]):
         return {name: [row[i] for row in rows] for i, name in enumerate(COLUMNS)}
 
     def to_csv(self, path: str | Path) -> None:
-        """Write `columns`, one row a concept; what was not measured is left empty."""
-
-        def rows(file: io.TextIOBase) -> None:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(COLUMNS)
-            for row in zip(*self.columns().values(), strict=True):
-                writer.writerow(f"{v:.6g}" if isinstance(v, float) else v for v in row)
-
-        write_whole(path, rows)
+        """Write `columns` as `write_rows` does; what was not measured is left empty."""
+        write_rows(path, COLUMNS, zip(*self.columns().values(), strict=True), ".6g")
 
     def to_parquet(self, path: str | Path) -> None:
         """Write `columns` as Parquet: text, whole numbers and float64."""
@@ -233,19 +244,63 @@ class Result(Sequence[Neuron]):
 
         write_whole(path, lines)
 
+    def __repr__(self) -> str:
+        """Summarise what a reader has to know first, and show the best-named neurons."""
+        named = [neuron for neuron in self if neuron.concepts]
+        best = sorted(named, key=lambda neuron: (bool(neuron.flags), -neuron.concepts[0][1]))
+        shown = ["best named:", *(f"  {neuron!r}" for neuron in best[:BEST])] if best else []
+        return "\n  ".join((*self._summary(), *shown))
+
+    def _summary(self) -> list[str]:
+        """A line per fact about the whole layer."""
+        if not self.neurons:
+            return ["no neurons"]
+        counts = Counter(flag for neuron in self for flag in neuron.flags)
+        flags = ", ".join(f"{count} {flag}" for flag, count in counts.most_common()) or "none"
+        hubs = [f"{_short(hub)} ({share:.0%})" for hub, share in self.hubs.items()]
+        more = f" and {len(hubs) - BEST} more" if len(hubs) > BEST else ""
+        facts = {
+            "flagged": flags,
+            "target": str(self.top1 or ""),
+            "metrics x 100" if self.metrics else "metrics": self._metrics_line(),
+            "without a significant concept": "" if self.unnamed is None else f"{self.unnamed:.1%}",
+            "concepts that chance selects too often": ", ".join(hubs[:BEST]) + more,
+            "views that fell back to the centre": str(self.fallbacks or ""),
+            "images left out": str(len(self.skipped) or ""),
+            "note": "; ".join(map(printable, self.notes)),
+        }
+        head = f"{len(self)} neurons of layer {printable(self[0].layer)}"
+        return [head, *(f"{name}: {fact}" for name, fact in facts.items() if fact)]
+
+    def _metrics_line(self) -> str:
+        """Each metric with its standard error and ceiling, or why there is none."""
+        if self.metrics is None:
+            return f"none, since {self.unmeasured}"
+        ceilings = self.ceilings.estimates if self.ceilings else {}
+        return ", ".join(
+            f"{name} {100 * value.mean:.1f} +/- {100 * value.error:.1f}"
+            + (f" (ceiling {100 * ceilings[name].mean:.1f})" if name in ceilings else "")
+            for name, value in self.metrics.estimates.items()
+        )
+
     def _repr_html_(self) -> str:
-        """Show the metrics and the first neurons in a notebook."""
+        """Show the summary and the first neurons in a notebook."""
         rows = "".join(_html_row(neuron) for neuron in self.neurons[:SHOWN])
-        metrics = ", ".join(
-            f"{name} {100 * value['mean']:.1f} ± {100 * value['standard_error']:.1f}"
-            for name, value in self.metrics_dict().items()
-        )
         more = f"<p>… and {len(self) - SHOWN} more neurons</p>" if len(self) > SHOWN else ""
+        heads = "".join(f"<th>{head}</th>" for head in ("neuron", "label", "concepts", "exemplars"))
         return (
-            f"<p>{len(self)} neurons{f'; × 100: {escape(metrics)}' if metrics else ''}</p>"
-            "<table><thead><tr><th>neuron</th><th>label</th><th>concepts</th></tr></thead>"
-            f"<tbody>{rows}</tbody></table>{more}"
+            f"<p>{'<br>'.join(map(escape, self._summary()))}</p>"
+            f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>{more}"
         )
+
+    @property
+    def unmeasured(self) -> str:
+        """Why there are no metrics; empty where there are."""
+        if self.metrics is not None:
+            return ""
+        if self[0].layer == "fc":
+            return "the target's classes have no names to compare concepts with"
+        return f"the neurons of {self[0].layer} are no classes, so no name is known to be right"
 
     def metrics_dict(self) -> dict[str, Any]:
         """Build the content of `metrics.json`: each metric's mean, standard error and ceiling."""
@@ -267,6 +322,10 @@ def _row(measured: Mapping[str, float]) -> list[float | None]:
     return [measured.get(name) for name in CERTAINTY]
 
 
+def _short(text: str) -> str:
+    return printable(text if len(text) <= LETTERS else f"{text[: LETTERS - 3]}...")
+
+
 def _html_row(neuron: Neuron) -> str:
     kept = [f", stability {share:.2f}" for share in neuron.stability] or [""] * len(neuron.concepts)
     concepts = ", ".join(
@@ -277,6 +336,7 @@ def _html_row(neuron: Neuron) -> str:
         f"{neuron.layer}[{neuron.unit}]",
         ", ".join(neuron.names),
         "; ".join(filter(None, (concepts, ", ".join(neuron.flags)))),
+        str(len(neuron.exemplars)),
     )
     return f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
 

@@ -4,10 +4,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
+from typing import Any, get_type_hints
 
 from jaxdesc.attention import WINDOWS
-from jaxdesc.config import KAPPAS, LARGEST_KAPPA, AblationConfig
+from jaxdesc.config import KAPPAS, LARGEST_KAPPA, AblationConfig, converted
 from jaxdesc.errors import InputError
 from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.images.sources import Source
@@ -19,6 +19,8 @@ from jaxdesc.stages.run import Run
 @dataclass(frozen=True)
 class Grid:
     """What is swept; a cell for each combination.
+
+    Each may be given as any iterable of numbers or texts, such as an array of NumPy.
 
     Attributes:
         kappas: concentrations κ ≥ 0.
@@ -36,6 +38,9 @@ class Grid:
     views: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        for name, kind in get_type_hints(Grid).items():
+            values = converted(kind, getattr(self, name), f"The sweep's {name}")
+            object.__setattr__(self, name, values)
         _check_values("kappa", self.kappas, lambda kappa: 0 <= kappa <= LARGEST_KAPPA, KAPPAS)
         _check_values("alpha", self.alphas, lambda alpha: 0 < alpha <= 1, "a share in (0, 1]")
         _check_values("exemplars", self.exemplars, lambda count: count >= 1, "at least 1")

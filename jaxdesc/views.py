@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Bool, Float, UInt8
+from jaxtyping import Array, Bool, Float, Int, UInt8
 from PIL import Image
 
 from jaxdesc.ahead import ahead
@@ -56,11 +56,13 @@ class Batch(NamedTuple):
         views: by the name of the view.
         skipped: why an image can't be used, and nothing for one that can; a black picture stands in
             for it.
+        labels: index of each image's class, -1 where it isn't known.
     """
 
     images: Sequence[int]
     views: Mapping[str, Views]
     skipped: tuple[str, ...]
+    labels: Int[np.ndarray, " view"]
 
 
 class _Window(NamedTuple):
@@ -79,7 +81,6 @@ class _Attended(NamedTuple):
     box: Box
     shrunk: Image.Image
     size: tuple[int, int]
-    label: int | None
 
 
 class _Prepared(NamedTuple):
@@ -87,6 +88,7 @@ class _Prepared(NamedTuple):
 
     windows: dict[str, _Window]
     attended: _Attended | None
+    label: int | None
     reason: str = ""
 
 
@@ -160,6 +162,7 @@ def cut_views(
                 images[first : first + len(chunk)],
                 {view: _stacked(own, batch) for view, own in windows.items()},
                 tuple(prepared.reason for prepared in chunk),
+                np.array([_known(prepared) for prepared in chunk], np.int32),
             )
             first += len(chunk)
 
@@ -191,14 +194,18 @@ def _prepare(
             looked_at = (preprocess.squash(image), _whole(image))
             if crop.cam_input == "centre":
                 looked_at = preprocess.cut(shrunk, MIDDLE, crop.field, size)
-            attended = _Attended(*looked_at, shrunk, size, example.label)
+            attended = _Attended(*looked_at, shrunk, size)
         elif view == "full":
             windows[view] = _Window(preprocess.squash(image), _whole(image), MIDDLE, True)
         else:
             centre = _centre(view, crop.field, seed, index, example)
             cut = preprocess.cut(shrunk, centre or MIDDLE, crop.field, size)
             windows[view] = _Window(*cut, centre or MIDDLE, centre is not None)
-    return _Prepared(windows, attended)
+    return _Prepared(windows, attended, example.label)
+
+
+def _known(prepared: _Prepared) -> int:
+    return -1 if prepared.reason or prepared.label is None else prepared.label
 
 
 def _whole(image: Image.Image) -> Box:
@@ -228,7 +235,7 @@ def _attend(
     pixels = padded(np.stack([one.pixels for one in attended]), batch)
     classes = None
     if crop.cam_class == "label":
-        classes = padded(_labels(target, [one.label for one in attended]), batch)
+        classes = padded(_labels(target, [prepared.label for prepared in chunk]), batch)
     return target.view_cams(pixels, classes, crop.cam)
 
 

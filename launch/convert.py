@@ -1,32 +1,6 @@
-"""Convert a target or a CLIP to Orbax's format, its parameters the same bit for bit.
+"""`jaxdesc convert` in a checkout: python -m launch.convert."""
 
-    python -m launch.convert --source=timm/resnet50.tv2_in1k --output=out/resnet50
-
-The source is whatever the configs take: a local folder, a `.pth` of torchvision's, a Hugging Face
-id. The output is then a source too, `--config.target.source=out/resnet50`, which holds all that is
-needed and tells where it came from. On two busy CPU cores a ResNet-50 loaded from it in 0.8 s
-instead of 1.2 s, or of 5.7 s from a `.pth`, for which PyTorch has to be imported; a CLIP ViT-B/32
-in 1.9 s, longer than the 1.3 s that its safetensors took.
-"""
-
-from absl import flags
-
-from jaxdesc.errors import InputError
-from jaxdesc.models.convert import convert
-from launch import command
-
-_SOURCE = flags.DEFINE_string("source", None, "A target or a CLIP, as the configs take it.")
-_OUTPUT = flags.DEFINE_string("output", None, "The folder to write.")
-_REVISION = flags.DEFINE_string("revision", None, "Branch, tag or commit of a Hugging Face id.")
-
-
-def main() -> None:
-    """Convert, and tell what it was."""
-    if not _SOURCE.value or not _OUTPUT.value:
-        raise InputError("--source and --output are needed: what to convert, and where to.")
-    done = convert(_SOURCE.value, _OUTPUT.value, revision=_REVISION.value)
-    print(f"{done.name}: a {done.kind} of {done.parameters:,} parameters, now in {_OUTPUT.value}")
-
+from jaxdesc import cli
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.launch("convert")

@@ -1,53 +1,6 @@
-r"""The paper's tables 1 and 2, measured beside printed.
+"""`jaxdesc tables` in a checkout: python -m launch.tables."""
 
-    python -m launch.tables --config=configs/paper.py --workdir=out/paper \
-        --config.images.source=tfds:imagenet2012/validation
-    python -m launch.tables --workdir=out/paper
-
-With a config it measures what is not measured yet; without one it prints what the working directory
-holds so far. `tables/` in it then has each table as Markdown, LaTeX and CSV, and differences.csv:
-what attention windows, t-vMF and both change, by the paired bootstrap over neurons.
-"""
-
-import time
-
-from jaxdesc.errors import InputError
-from jaxdesc.report import paper, tables
-from jaxdesc.store import Place
-from launch import command, inputs
-
-
-def main() -> None:
-    """Measure what the config asks for, then print and write both tables."""
-    if inputs.CONFIG.value is not None:
-        _measure()
-    if not inputs.WORKDIR.value:
-        raise InputError("--workdir is missing: say where results are, or shall go.")
-    workdir = Place(inputs.WORKDIR.value)
-    for table in paper.tables(tables.read_ablation(workdir / "ablation.csv")):
-        table.write(workdir.at("tables"))
-        print(f"\n{table.title} (× 100)\n{table.markdown()}")
-    cells = tables.read_neurons(workdir / "ablation_neurons.csv")
-    tables.write_differences(workdir.at("tables") / "differences.csv", cells)
-    for words, own in tables.by_vocabulary(cells).items():
-        print(f"\nDifferences, concepts: {words} (× 100)\n{tables.differences(own)}")
-    print(f"\ntables in {workdir / 'tables'}")
-
-
-def _measure() -> None:
-    began = time.perf_counter()
-    asked = inputs.read_config().ablation
-    if not (asked.views and asked.kappas):
-        raise InputError(
-            "config.ablation.views or config.ablation.kappas is empty: a table needs both; see "
-            "configs/paper.py."
-        )
-    run, workdir = inputs.open_run()
-    ready = time.perf_counter()
-    with inputs.working(run, workdir):
-        inputs.measure(run, workdir)
-    inputs.print_stages(run, ready - began, time.perf_counter() - ready)
-
+from jaxdesc import cli
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.launch("tables")

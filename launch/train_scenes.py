@@ -1,63 +1,6 @@
-"""Train the networks of the embedded world, check their gates and write their folders.
+"""`jaxdesc train_scenes` in a checkout: python -m launch.train_scenes."""
 
-    python -m launch.train_scenes --workdir=out/train_scenes [--quick] [--network=clip]
-
-Under an hour on 2 idle CPU cores; `--quick` takes a minute and trains nothing useful.
-Stopped and started again, it goes on from its newest checkpoint. Expected: target above 95 % on
-whole validation scenes, CLIP above 95 % zero-shot on true-box windows, attributes above a mean AUC
-of 95 % for each kind of attribute but context things (71 %) on whole validation scenes.
-"""
-
-import json
-import sys
-import time
-from pathlib import Path
-
-import jax
-from absl import flags
-
-from jaxdesc.scenes import attributes, clip, target
-from launch import command
-
-NETWORKS = {"target": target, "clip": clip, "attributes": attributes}
-GATE = 0.95
-# Context things are muted, small, and now and then wholly behind the object.
-UNGATED = ("auc_context",)
-
-_WORKDIR = flags.DEFINE_string("workdir", None, "Checkpoints and networks go here.", required=True)
-_QUICK = flags.DEFINE_bool("quick", False, "A minute instead of an hour: no gate is checked.")
-_NETWORK = flags.DEFINE_multi_enum(
-    "network", list(NETWORKS), list(NETWORKS), "Which network to train; may be given again."
-)
-
-
-def main() -> None:
-    """Train each network, write it and record its gate."""
-    workdir = Path(_WORKDIR.value) / ("quick" if _QUICK.value else "")
-    checkpoints = workdir / "checkpoints"
-    scenes, held_out = (64, 32) if _QUICK.value else (24_000, 1_600)
-    passed = True
-    for name in _NETWORK.value:
-        network = NETWORKS[name]
-        schedule = network.QUICK if _QUICK.value else network.FULL
-        began = time.monotonic()
-        gates = network.build(schedule, scenes, held_out, workdir / name, checkpoints / name)
-        record = {
-            **gates,
-            "validation_scenes": held_out,
-            "training_scenes": scenes,
-            "samples": schedule.steps * schedule.batch,
-            "seconds_since_start": round(time.monotonic() - began),
-            "device": jax.devices()[0].device_kind,
-            "jax": jax.__version__,
-        }
-        (workdir / name / "training.json").write_text(json.dumps(record, indent=1) + "\n")
-        reached = ", ".join(f"{what} {gate:.1%}" for what, gate in gates.items())
-        print(f"{name}: {reached} on {held_out} validation scenes, gate {GATE:.0%}", flush=True)
-        passed &= all(gate >= GATE for what, gate in gates.items() if what not in UNGATED)
-    if not (passed or _QUICK.value):
-        sys.exit("A gate was missed: these networks are not fit to be probed.")
-
+from jaxdesc import cli
 
 if __name__ == "__main__":
-    command.run(main)
+    cli.launch("train_scenes")

@@ -38,6 +38,7 @@ SLOWEST = [
     "evidence/test_truth.py",
     "evidence/test_similarity.py",
     "test_full_size.py",
+    "test_wheel.py",
     "test_api.py",
     "launch/test_describe.py",
     "scoring/test_devices.py",

@@ -9,6 +9,7 @@ import pytest
 
 import jaxdesc as jd
 from jaxdesc.config import ClipConfig, Config, CropConfig, ImagesConfig, VocabularyConfig
+from jaxdesc.errors import UnusableImage
 from jaxdesc.result import Exemplar, Neuron, Result, write_whole
 from jaxdesc.scenes.world import CLASSES
 from jaxdesc.store import Artifact, Place
@@ -208,6 +209,55 @@ def test_activations_of_ones_own_equal_the_pipeline(ask, clip, album, tmp_path):
         assert {e.box for e in ours.exemplars} <= {()}
     assert bare[3].flags == ("dead", "no concept")
     assert bare[3].concepts == bare[3].exemplars == ()
+
+
+@pytest.mark.parametrize("broken", [(), (3, 11)])
+def test_features_are_the_pipelines(ask, clip, tmp_path, broken, caplog):
+    """Three lines to `describe_activations`, and the bits of a run whose CLIP sees whole images."""
+
+    class Damaged(Album):
+        def __getitem__(self, index):
+            if index in broken:
+                raise UnusableImage(self.identify(index), "is damaged")
+            return super().__getitem__(index)
+
+    source = Damaged(20)
+    images, batch = replace(SMALL_BATCHES.images, max_skipped=0.5), SMALL_BATCHES.clip.batch
+    config = replace(SMALL_BATCHES, images=images, clip=ClipConfig(batch=batch, input="image"))
+    # All images are exemplars, so that both encode the same batches.
+    found = ask(images=source, config=config, workdir=tmp_path, exemplars=20 - len(broken))
+    names, features = jd.image_features(clip, source, batch=batch, quiet=True)
+    texts, concepts, base = jd.concept_features(clip, (text for text in CONCEPTS))
+    assert names == [source.identify(i) for i in range(20) if i not in broken]
+    assert texts == CONCEPTS
+    told = [record.getMessage() for record in caplog.records if "can't be used" in record.msg]
+    assert len(told) == bool(broken)
+    assert not broken or "2 of the 20" in told[0]
+    assert not broken or "picture 3 (is damaged), picture 11 (is damaged)." in told[0]
+    stored = {
+        stage: Artifact(Place(tmp_path / "artifacts" / found.fingerprints[stage]), {})
+        for stage in ("activate", "embed", "encode")
+    }
+    np.testing.assert_array_equal(features, stored["embed"].read("features"))
+    np.testing.assert_array_equal(concepts, stored["encode"].read("features"))
+    np.testing.assert_array_equal(base, stored["encode"].read("base"))
+    activations = np.delete(stored["activate"].read("activations"), broken, axis=0)
+    bare = jd.describe_activations(
+        activations, features, concepts, base, texts, images=names, exemplars=len(names), alpha=0.5
+    )
+    assert [neuron.concepts for neuron in bare] == [neuron.concepts for neuron in found]
+
+
+def test_features_of_nothing_are_refused(clip):
+    class Lost(Album):
+        def __getitem__(self, index):
+            raise UnusableImage(self.identify(index), "is damaged")
+
+    message = r"^No image of album of 4, 0 can be used \(picture 0 \(is damaged\), .*: repair them"
+    with pytest.raises(jd.InputError, match=message):
+        jd.image_features(clip, Lost(4), quiet=True)
+    with pytest.raises(jd.InputError, match="the template 'photo' has no"):
+        jd.concept_features(clip, ["star"], template="photo")
 
 
 def arrays():

@@ -181,6 +181,15 @@ def test_what_can_not_be_compared(tmp_path, clip):
     with pytest.raises(InputError, match=message):
         compare(begin(tmp_path, clip, classes=()))
     assert not list(tmp_path.iterdir())
-    message = "^album of 40, 0 can't be compared on: .*40: give more probe images"
+    with pytest.raises(InputError, match="Unknown method 'wpim': expected one of WWW"):
+        compare(begin(tmp_path, clip), ["WWW", "wpim"])
+    able = "WWW,t-vMF,cos,cos_cubed,wpmi,INVERT"
+    message = (
+        "^album of 39, 0 holds 39 images, but rank_reorder needs 40 and soft_wpmi needs 100: give "
+        f"more images, or ask for other methods, --methods={able}\\.$"
+    )
     with pytest.raises(InputError, match=message):
-        compare(begin(tmp_path, clip, Album(40)))
+        compare(begin(tmp_path, clip, Album(39)))
+    assert not list(tmp_path.iterdir())
+    found = compare(begin(tmp_path, clip, Album(39)), ["wpmi", "cos"])
+    assert list(found.lines) == [AGAINST, "cos", "wpmi"]

@@ -2,21 +2,32 @@ import dataclasses
 import json
 import math
 
+import jax.numpy as jnp
+import jaxtyping
+import numpy as np
 import pytest
 
-from jaxdesc.config import AblationConfig, Config, ScoreConfig, differences
+from jaxdesc.config import AblationConfig, Config, ScoreConfig, converted, differences
 from jaxdesc.errors import InputError
+from jaxdesc.sweep import Grid
 
 # A value other than the default for every key.
 OTHER = {
     "target": {
         "source": "resnet50",
         "revision": "v1",
+        "preprocess": "imagenet_v2",
         "classes": "imagenet",
         "layer": "layer4",
         "pooling": "max",
     },
-    "clip": {"source": "clip", "revision": "v2", "input": "image", "batch": 3},
+    "clip": {
+        "source": "clip",
+        "revision": "v2",
+        "preprocess": "openai",
+        "input": "image",
+        "batch": 3,
+    },
     "images": {"source": "folder:photos", "batch": 5, "max_skipped": 0.25},
     "vocabulary": {"source": "scenes", "template": "a {concept}", "compat": "www"},
     "crop": {
@@ -97,6 +108,7 @@ def test_an_unknown_key_names_the_nearest(values, message):
 
 
 CAMS = "('cam', 'grad_cam', 'grad_cam_pp', 'layer_cam', 'score_cam')"
+PREPROCESSINGS = "('', 'imagenet', 'imagenet_v2', 'imagenet_bicubic', 'inception', 'openai')"
 VIEWS = "('centre', 'attention', 'random', 'box', 'full')"
 
 
@@ -104,6 +116,8 @@ VIEWS = "('centre', 'attention', 'random', 'box', 'full')"
     ("key", "value", "expected"),
     [
         ("target.pooling", "sum", "one of ('mean', 'max')"),
+        ("target.preprocess", "vgg", f"one of {PREPROCESSINGS}"),
+        ("clip.preprocess", "vgg", f"one of {PREPROCESSINGS}"),
         ("clip.batch", 0, "at least 1"),
         ("images.batch", -1, "at least 1"),
         ("images.max_skipped", 1.0, "a share in [0, 1)"),
@@ -194,6 +208,67 @@ def test_a_whole_number_is_good_where_a_float_is_wanted():
     config = Config.from_dict({"score": {"kappa": 1}, "ablation": {"kappas": [0, 1]}})
     assert type(config.score.kappa) is float
     assert [type(kappa) for kappa in config.ablation.kappas] == [float, float]
+
+
+NUMBERS = [
+    np.float32, np.float16, np.float64, np.longdouble, np.array, jnp.float32, jnp.bfloat16,
+]  # fmt: skip
+WHOLE = [np.int64, np.uint8, np.array, jnp.int32]
+
+
+@pytest.fixture
+def as_a_user(monkeypatch):
+    """No annotation is an assertion."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.parametrize("build", [ScoreConfig, lambda **v: Config.from_dict({"score": v}).score])
+def test_numbers_of_numpy_and_jax_are_pythons(number, build, as_a_user):
+    config = build(kappa=number(4.5), alpha=number(0.5))
+    assert config == ScoreConfig(kappa=4.5, alpha=0.5)
+    assert {type(config.kappa), type(config.alpha)} == {float}
+    json.dumps(Config(score=config).to_dict())
+
+
+@pytest.mark.parametrize("number", WHOLE)
+def test_whole_numbers_of_numpy_and_jax_are_pythons(number, as_a_user):
+    config = ScoreConfig(exemplars=number(7), kappa=number(2))
+    assert config == ScoreConfig(exemplars=7, kappa=2.0)
+    assert (type(config.exemplars), type(config.kappa)) == (int, float)
+
+
+def test_lists_are_any_iterables(as_a_user):
+    expected = AblationConfig(views=("box", "full"), kappas=(0.0, 8.0, 16.0))
+    kappas = np.linspace(0, 16, 3, dtype=np.float32)
+    assert AblationConfig(views=np.array(["box", "full"]), kappas=kappas) == expected
+    assert AblationConfig(views=iter(["box", "full"]), kappas=jnp.asarray(kappas)) == expected
+    # Python orders a set differently in every process.
+    assert AblationConfig(views={"full", "box"}, kappas={16, 0, 8}) == expected
+    grid = Grid(kappas, (a for a in (0.9,)), np.arange(1, 3), ["full"])
+    assert grid == Grid((0.0, 8.0, 16.0), (0.9,), (1, 2), ("full",))
+    assert {type(value) for value in (*grid.kappas, *grid.exemplars)} == {float, int}
+
+
+NO_NUMBERS = ["4", True, np.bool_(True), None, [4.0], np.array([4.0]), 4j, b"4"]
+
+
+@pytest.mark.parametrize("value", NO_NUMBERS)
+def test_what_is_not_a_number_is_refused_everywhere(value, as_a_user):
+    for build in (ScoreConfig, lambda **v: Config.from_dict({"score": v})):
+        for key, kind in (("kappa", "float"), ("exemplars", "int")):
+            with pytest.raises(InputError, match=rf"^config\.score\.{key} is .*of type {kind}\.$"):
+                build(**{key: value})
+    with pytest.raises(InputError, match=r"^The sweep's kappas is .*: expected a value of type fl"):
+        Grid((value,), (0.9,), (1,), ("full",))
+    with pytest.raises(InputError, match=r"is 4\.0: expected a value of type int"):
+        ScoreConfig(exemplars=np.float32(4))
+
+
+def test_one_is_not_true(as_a_user):
+    assert converted(bool, np.bool_(True), "quiet") is True
+    with pytest.raises(InputError, match=r"^quiet is 1: expected a value of type bool"):
+        converted(bool, 1, "quiet")
 
 
 def test_differences():

@@ -2,6 +2,8 @@
 
 import re
 
+import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 from PIL import Image
@@ -74,6 +76,24 @@ def test_what_where_and_why(explained, images):
     wanted = reference.image_map(of_class, maps, size)
     np.testing.assert_allclose(explained.class_where, wanted, atol=1e-5)
     assert explained.agreement == pytest.approx(reference.cosine(sample, wanted), abs=1e-5)
+
+
+def test_any_picture_is_converted_to_rgb(images, explained, tmp_path, monkeypatch):
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as a user runs the library
+    target, found, image = plain_target(classes=NAMES), described(), images[0]
+    image.save(tmp_path / "a.png")
+    pixels = np.asarray(image)
+    given = (
+        tmp_path / "a.png", str(tmp_path / "a.png"), pixels, jnp.asarray(pixels),
+        image.convert("RGBA"), np.dstack([pixels, pixels[..., 0]]),
+    )  # fmt: skip
+    peers = [np.asarray(images[1]), *images[2:]]
+    for each in given:
+        again = jd.explain(target, each, found, peers=peers, neurons=np.int64(3))
+        assert again.to_dict() == explained.to_dict()
+    grey = jd.explain(target, image.convert("L"), found)
+    for each in (np.asarray(image.convert("L")), image.convert("L").convert("P")):
+        np.testing.assert_array_equal(jd.explain(target, each, found).pixels, grey.pixels)
 
 
 def test_without_peers_there_is_no_class_map(images, tmp_path):

@@ -138,8 +138,8 @@ def test_one_forward_pass_a_view(begin, monkeypatch):
         calls.append(len(views))
         return forward(self, views, *options)
 
-    forward = jd.Target.view_activations
-    monkeypatch.setattr(jd.Target, "view_activations", activations)
+    forward = jd.Target.view_activations_and_classes  # Album has labels
+    monkeypatch.setattr(jd.Target, "view_activations_and_classes", activations)
     probe(begin(Album(COUNT)), ["centre", "attention", "full"])
     assert calls == [4] * (3 * 4)
 
@@ -155,8 +155,8 @@ def test_a_batch_is_started_before_the_last_one_is_waited_for(begin, monkeypatch
         events.append("finish")
         return finished(*arguments)
 
-    began, finished = activating._start, activating._rows
-    monkeypatch.setattr(activating, "_start", start)
+    began, finished = activating.begin, activating._rows
+    monkeypatch.setattr(activating, "begin", start)
     monkeypatch.setattr(activating, "_rows", finish)
     probe(begin(Album(COUNT)), ["attention"])
     s, f = "start", "finish"

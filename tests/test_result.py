@@ -52,6 +52,14 @@ def test_columns_are_the_csv_and_the_parquet(result, tmp_path):
     assert parquet.read_table(tmp_path / "new" / "a.parquet").to_pydict() == columns
 
 
+def test_a_concept_is_no_formula_of_a_spreadsheet(tmp_path):
+    concepts = ("=1+1", -0.5), ("2+2", 0.25)
+    Result((neuron(0, *concepts),)).to_csv(tmp_path / "a.csv")
+    with (tmp_path / "a.csv").open(newline="") as file:
+        read = [(row["concept"], row["score"]) for row in csv.DictReader(file)]
+    assert read == [("'=1+1", "-0.5"), ("2+2", "0.25")]
+
+
 def test_nothing_found_is_a_table_without_rows(tmp_path):
     Result((neuron(0),)).to_parquet(tmp_path / "a.parquet")
     table = parquet.read_table(tmp_path / "a.parquet")
@@ -64,9 +72,35 @@ def test_a_display_escapes_whatever_it_shows(result):
     assert "<img" not in html
     assert html.count("&lt;img src=x onerror=&quot;alert(1)&quot;&gt; &amp; &#x27;co&#x27;") == 2
     html = result._repr_html_()
-    assert "<p>3 neurons; × 100: hit 33.3 ± 27.2</p>" in html
-    assert "<td>fc[0]</td><td>zebra</td><td>Striped (0.250), zebra (0.125)</td>" in html
-    assert "<td>fc[1]</td><td></td><td>dead, no concept</td>" in html
+    metrics = "metrics x 100: hit 33.3 +/- 27.2 (ceiling 100.0)"
+    assert f"<p>3 neurons of layer fc<br>flagged: 1 dead, 1 no concept<br>{metrics}</p>" in html
+    assert "<td>fc[0]</td><td>zebra</td><td>Striped (0.250), zebra (0.125)</td><td>0</td>" in html
+    assert "<td>fc[1]</td><td></td><td>dead, no concept</td><td>0</td>" in html
+
+
+def test_a_printed_result_is_short(result):
+    for told in (str, repr):
+        assert told(result).split("\n") == [
+            "3 neurons of layer fc",
+            "  flagged: 1 dead, 1 no concept",
+            "  metrics x 100: hit 33.3 +/- 27.2 (ceiling 100.0)",
+            "  best named:",
+            "    fc[2] tabby: zebra 0.500, striped 0.375, STRIPED 0.300 (0 exemplars)",
+            "    fc[0] zebra: Striped 0.250, zebra 0.125 (0 exemplars)",
+        ]
+    assert repr(result[1]) == "fc[1]: no concept (0 exemplars; dead; no concept)"
+    unnamed = Result(tuple(replace(neuron, names=()) for neuron in result), fallbacks=3)
+    assert "metrics: none, since the target's classes have no names" in str(unnamed)
+    assert "views that fell back to the centre: 3" in str(unnamed)
+    many = Result(tuple(neuron(i, ("x" * 900 + "\x1b", i / 500)) for i in range(500)))
+    lines = str(replace(many, hubs={"sky": 0.25})).split("\n")
+    assert "  concepts that chance selects too often: sky (25%)" in lines
+    assert [line.split("]")[0] for line in lines[-10:]] == [
+        f"    fc[{i}" for i in range(499, 489, -1)
+    ]
+    assert len(str(many)) < 1500
+    assert str(many).isascii()
+    assert str(Result(())) == "no neurons"
 
 
 def test_what_was_measured_of_each_concept_is_in_every_form(result, tmp_path):

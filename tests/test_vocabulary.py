@@ -1,6 +1,7 @@
 import logging
 
 import jaxtyping
+import numpy as np
 import pytest
 
 from jaxdesc import wordnet
@@ -59,8 +60,100 @@ def test_file_details(tmp_path, caplog):
     # A byte order mark, Windows line ends, a separator inside a concept, no last line end.
     path.write_bytes(b"\xef\xbb\xbfone\r\ntwo\x0bthree\r\nfour")
     vocabulary = load_vocabulary(f"file:{path}")
-    assert vocabulary == Vocabulary(("one", "two\x0bthree", "four"), "odd.name")
+    assert vocabulary == Vocabulary(("one", "two three", "four"), "odd.name")
+    assert load_vocabulary(path) == vocabulary
+    assert load_vocabulary(f"file:{path}", "www").concepts == ("one", "two\x0bthree", "four")
     assert not caplog.records
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r", "\x85", "\u2028", "\u2029"])
+@pytest.mark.parametrize("compat", [None, "www"])
+def test_any_line_end(tmp_path, end, compat):
+    path = tmp_path / "words.txt"
+    path.write_bytes(end.join(["dog", "cat", "bird", ""]).encode())
+    assert load_vocabulary(f"file:{path}", compat).concepts == ("dog", "cat", "bird")
+
+
+# Spellings of one concept, the first of which is the normal one.
+SPELLINGS = [
+    [
+        "red car",
+        "red  car",
+        "red\tcar",
+        "red\u00a0car",
+        "Red Car",
+        "\u3000red car",
+        "red\u200b car",
+    ],
+    ["café", "cafe\u0301", "\ufeffcafé", "ca\u00adfé", "ca\u2060fé", "CAFÉ\u200e"],
+    ["می\u200cخواهم", "می\u200cخواهم\u200c", "\u200dمی\u200cخواهم"],  # joined, and not, inside
+]
+
+
+@pytest.mark.parametrize("form", [list, "file"])
+def test_spellings_are_one_concept(tmp_path, form):
+    every = [spelling for spellings in SPELLINGS for spelling in spellings]
+    spec = every
+    if form == "file":
+        (tmp_path / "words.txt").write_text("\n".join(every), encoding="utf-8")
+        spec = f"file:{tmp_path / 'words.txt'}"
+    assert load_vocabulary(spec).concepts == tuple(first for first, *_ in SPELLINGS)
+    # WWW's texts are kept as they are written.
+    assert load_vocabulary(spec, "www").concepts == tuple(text.strip() for text in every)
+
+
+REAL = """\
+2,4-D
+2,4,5-T
+1,2-dichloroethane
+N,N-dimethyl
+no. 7
+3:10 to Yuma
+John 3:16
+Boeing 747
+1,000
+he/she
+n
+'n'
+rock 'n' roll
+'tis
+crane, bird
+a "white" cat
+the "x"
+AT&T
+C++
+#1
+x > y
+<3
+=1+1
+-ing
+(a) thing
+[sic]
+{set}
+24: Legacy
+1. FC Köln
+St. Louis
+label
+red\tcar
+semi; colon
+"""
+
+
+def test_real_concepts_are_not_refused(tmp_path):
+    path = tmp_path / "words.txt"
+    path.write_text(REAL, encoding="utf-8")
+    expected = tuple(REAL.replace("\t", " ").splitlines())
+    assert load_vocabulary(f"file:{path}").concepts == expected
+
+
+def test_any_iterable_of_strings():
+    words = ["bird", "ant", "cat", "ant"]
+    expected = Vocabulary(("bird", "ant", "cat"), "list")
+    for spec in (iter(words), tuple(words), np.array(words), dict.fromkeys(words).keys()):
+        assert load_vocabulary(spec) == expected
+    for spec in (set(words), frozenset(words)):
+        assert load_vocabulary(spec).concepts == ("ant", "bird", "cat")
+    assert {type(concept) for concept in load_vocabulary(np.array(words)).concepts} == {str}
 
 
 def test_prompts():
@@ -202,5 +295,5 @@ def test_bad_arguments():
 def test_other_entries_than_strings(monkeypatch):
     # As a user runs the library: no annotation is an assertion.
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
-    with pytest.raises(InputError, match="the vocabulary holds 3, which isn't a string: give a"):
+    with pytest.raises(InputError, match="entry 2 of the vocabulary is 3, which isn't a string: g"):
         load_vocabulary(["a", 3])

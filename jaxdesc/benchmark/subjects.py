@@ -4,7 +4,7 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -61,8 +61,8 @@ class Options:
             return importlib.import_module(f"tests.reference.{module}")
         except ImportError as error:
             raise InputError(
-                f"The rivals can't be imported ({error}): run in a checkout, with the extra "
-                "'benchmark' installed."
+                f"The rivals can't be imported ({error}): run `python -m launch.benchmark` in a "
+                "checkout, with the extra 'benchmark' installed."
             ) from error
 
     @cached_property
@@ -116,17 +116,47 @@ def _probe(options: Options) -> list[Table]:
     return [networks.probe(options.networks, source, *sizes, *rivals)]
 
 
-SUBJECTS: dict[str, Callable[[Options], list[Table]]] = {
-    "scoring": lambda o: [
-        scoring.engines(o.arrays, o.sizes, o.kappa, o.repeats, o.rival("torch_scoring"))
-    ],
-    "sweep": lambda o: [scoring.sweeps(o.arrays, o.sizes, o.kappa, o.repeats)],
-    "averaging": lambda o: scoring.averaging(o.neurons, o.exemplars, o.repeats),
-    "bfloat16": lambda o: [scoring.rounded(o.arrays, o.sizes)],
-    "disk": lambda o: [scoring.on_disk(o.concepts, o.neurons, o.exemplars, o.width)],
-    "networks": lambda o: networks.networks(
-        o.networks, o.batch, o.repeats, o.rival("torch_networks")
+class Subject(NamedTuple):
+    """Something that can be timed.
+
+    Attributes:
+        time: gives its tables.
+        uses: flags of the options that it looks at.
+    """
+
+    time: Callable[[Options], list[Table]]
+    uses: tuple[str, ...]
+
+
+_PROBLEM = ("features", "encoder", "neurons", "exemplars", "images", "concepts", "width")
+_NETWORKS = ("target", "clip", "batch")
+SUBJECTS = {
+    "scoring": Subject(
+        lambda o: [
+            scoring.engines(o.arrays, o.sizes, o.kappa, o.repeats, o.rival("torch_scoring"))
+        ],
+        (*_PROBLEM, "kappa", "repeats", "rival"),
     ),
-    "probe": _probe,
-    "roofline": lambda o: [networks.roofline(o.networks, o.arrays, o.batch, o.repeats)],
+    "sweep": Subject(
+        lambda o: [scoring.sweeps(o.arrays, o.sizes, o.kappa, o.repeats)],
+        (*_PROBLEM, "kappa", "repeats"),
+    ),
+    "averaging": Subject(
+        lambda o: scoring.averaging(o.neurons, o.exemplars, o.repeats),
+        ("neurons", "exemplars", "repeats"),
+    ),
+    "bfloat16": Subject(lambda o: [scoring.rounded(o.arrays, o.sizes)], _PROBLEM),
+    "disk": Subject(
+        lambda o: [scoring.on_disk(o.concepts, o.neurons, o.exemplars, o.width)],
+        ("concepts", "neurons", "exemplars", "width"),
+    ),
+    "networks": Subject(
+        lambda o: networks.networks(o.networks, o.batch, o.repeats, o.rival("torch_networks")),
+        (*_NETWORKS, "repeats", "rival"),
+    ),
+    "probe": Subject(_probe, (*_NETWORKS, "photos", "count", "repeats", "rival")),
+    "roofline": Subject(
+        lambda o: [networks.roofline(o.networks, o.arrays, o.batch, o.repeats)],
+        (*_PROBLEM, *_NETWORKS, "repeats"),
+    ),
 }

@@ -144,10 +144,10 @@ def write(path: Path, place: Mapping[str, Any], tables: Sequence[Table]) -> None
     """Write the JSON of some tables, and their Markdown beside it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {**place, "tables": [table.to_dict() for table in tables]}
-    path.write_text(json.dumps(content, indent=1) + "\n")
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     head = ", ".join(f"{name} {value}" for name, value in place.items())
     text = "\n".join(table.markdown() for table in tables)
-    path.with_suffix(".md").write_text(f"{head}\n\n{text}")
+    path.with_suffix(".md").write_text(f"{head}\n\n{text}", encoding="utf-8")
 
 
 def _short(value: Any) -> str:

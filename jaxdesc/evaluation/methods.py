@@ -64,6 +64,9 @@ def most_similar(probe: Probe, function: Callable[[Probe, int], Look], block: in
     return Answer(concepts, scores, single(concepts))
 
 
+# Images that a method looks at, at least; the others can do with any number.
+FEWEST = {"rank_reorder": 40, "wpmi": 28, "soft_wpmi": 100, "INVERT": 20}
+
 METHODS: dict[str, Method] = {
     "WWW": partial(discovered, kappa=0.0),
     "t-vMF": partial(discovered, kappa=16.0),

@@ -3,18 +3,32 @@
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from jaxdesc.errors import SHOWN, UnusableImage
+from jaxdesc.errors import SHOWN, InputError, UnusableImage, shown
 
 Box = tuple[float, float, float, float]
 
 # What photos come as, whatever their names end in. Pillow reads forty formats more, of which one
 # runs Ghostscript on the file.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
+# What other files begin with, at which byte. They are named rather than called damaged.
+_BEGINNINGS = {
+    "AVIF": ((4, b"ftypavif"), (4, b"ftypavis")),
+    "HEIC": ((4, b"ftyphei"), (4, b"ftyphev"), (4, b"ftypmif1"), (4, b"ftypmsf1")),
+    "TIFF": ((0, b"II*\0"), (0, b"MM\0*")),
+    "JPEG XL": ((0, b"\xff\x0a"), (4, b"JXL \r\n")),
+    "JPEG 2000": ((4, b"jP  \r\n"), (0, b"\xff\x4f\xff\x51")),
+    "PDF": ((0, b"%PDF"),),
+    "SVG": ((0, b"<svg"), (0, b"<?xml")),
+    "HTML": ((0, b"<!doctype"), (0, b"<!DOCTYPE"), (0, b"<html")),
+    "a Photoshop file": ((0, b"8BPS"),),
+    "a video": ((4, b"ftypqt"), (4, b"ftypisom"), (4, b"ftypmp4"), (0, b"\x1aE\xdf\xa3")),
+    "a Git LFS pointer": ((0, b"version https://git-lfs"),),
+}
 # Twice Pillow's own number, above which it refuses a file before decoding it: 512 MiB of RGB.
 MOST_PIXELS = 178_956_970
 
@@ -25,13 +39,16 @@ class Example:
 
     Attributes:
         image: decoded, RGB.
-        label: class index, where the source knows it.
+        label: index of its class among the target's, where the source knows it.
         box: the object's (left, top, right, bottom) in pixels, where the source knows it.
+        category: what the source files it under, where that is no class index: a folder's name, a
+            TFDS set's label. `labels.matched` finds the class.
     """
 
     image: Image.Image
     label: int | None = None
     box: Box | None = None
+    category: str | None = None
 
 
 @runtime_checkable
@@ -53,7 +70,10 @@ class Source(Protocol):
         ...
 
     def __getitem__(self, index: int) -> Example:
-        """Decode image `index`; raises `UnusableImage` where that can't be done: it is skipped."""
+        """Decode image `index`; raises `UnusableImage` where that can't be done: it is skipped.
+
+        `load` takes what is not RGB or no `Example` too.
+        """
         ...
 
     def identify(self, index: int) -> str:
@@ -65,12 +85,97 @@ class Source(Protocol):
         ...
 
 
+def load(source: Source, index: int) -> Example:
+    """Read an image of any source, one of the user's own too, and check what it gave.
+
+    Args:
+        source: gives an `Example`, an image or an array of bytes, grey, RGB or RGBA.
+        index: of the image.
+
+    Returns:
+        The image, RGB, with whatever else the source knows of it.
+
+    Raises:
+        UnusableImage: it can't be read, or is none of these, or its label or box can't be its own.
+        InputError: as the source raises it, to stop the run.
+    """
+    name = source.identify(index)
+    try:
+        found: Any = source[index]
+    except InputError:
+        raise
+    except Exception as error:  # of no fixed type: the source is anybody's
+        raise UnusableImage(repr(name), f"can't be read ({shown(error)})") from error
+    if not isinstance(found, Example):
+        return Example(in_rgb(found, repr(name)))
+    label, box = found.label, found.box
+    image = in_rgb(found.image, repr(name))
+    if label is not None:
+        if isinstance(label, bool | np.bool_) or not isinstance(label, int | np.integer):
+            raise UnusableImage(repr(name), f"has the label {shown(label)}, no index of a class")
+        label = int(label)
+    if box is not None:
+        box = _checked(box, image.size, repr(name))
+    return Example(image, label, box, found.category)
+
+
+def in_rgb(image: Any, name: str) -> Image.Image:
+    """Convert an image, or an array of bytes [H, W], [H, W, 3] or [H, W, 4], to RGB.
+
+    16 bits of grey become their high byte: Pillow (13 too) clips them to their darkest 256 levels,
+    which leaves an all but white picture, though of 16 bits of colour it keeps the high byte.
+
+    Raises:
+        UnusableImage: it is none of these, or has no pixel.
+    """
+    if not isinstance(image, Image.Image):
+        image = _of_array(image, name)
+    if 0 in image.size or image.mode in ("F", "I"):  # whose range nobody knows
+        raise UnusableImage(
+            name, f"has mode {image.mode} and size {image.size}: expected pixels of 8 bits"
+        )
+    if image.mode.startswith("I;16"):
+        image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    return image.convert("RGB")  # a copy: the file of `image` may be about to be closed
+
+
+def _of_array(values: Any, name: str) -> Image.Image:
+    try:
+        pixels = np.asarray(None if isinstance(values, str | bytes) else values)
+    except (TypeError, ValueError):
+        pixels = np.asarray(None)
+    colours = pixels.shape[2] if pixels.ndim == 3 else 3 * (pixels.ndim == 2)
+    if pixels.dtype == np.uint8 and colours in (3, 4) and 0 not in pixels.shape:
+        return Image.fromarray(pixels)
+    known = pixels.dtype != object
+    found = f"{pixels.dtype} of shape {pixels.shape}" if known else shown(values)
+    raise UnusableImage(
+        name, f"is {found}, where a PIL image or uint8 of shape (H, W, 3) was expected"
+    )
+
+
+def _checked(box: Any, size: tuple[int, int], name: str) -> Box:
+    """A box that lies in its image, to a pixel."""
+    try:
+        left, top, right, bottom = map(float, box)
+    except (TypeError, ValueError) as error:
+        raise UnusableImage(
+            name, f"has the box {shown(box)}: expected (left, top, right, bottom)"
+        ) from error
+    width, height = size
+    # NaN fails every comparison.
+    if not (-1 <= left <= right <= width + 1 and -1 <= top <= bottom <= height + 1):
+        raise UnusableImage(
+            name, f"has the box {shown(box)}, which does not lie in its {width} × {height} pixels"
+        )
+    return left, top, right, bottom
+
+
 def decode(file: Path | BytesIO, name: str) -> Image.Image:
     """Decode an image to RGB as torchvision's `pil_loader` does: `Image.convert("RGB")`.
 
     So EXIF's orientation is not applied, and transparency is dropped. 16 bits of grey are the one
-    exception: Pillow (13 too) clips them to their darkest 256 levels, which leaves an all but white
-    picture; here their high byte is kept, as Pillow itself does with 16 bits of colour.
+    exception, see `in_rgb`.
 
     Args:
         file: what to decode.
@@ -84,12 +189,23 @@ def decode(file: Path | BytesIO, name: str) -> Image.Image:
         with Image.open(file, formats=FORMATS) as image:
             if image.width * image.height > MOST_PIXELS:  # where Pillow's own check is switched off
                 raise ValueError(f"{image.width} × {image.height} pixels are too many")
-            if image.mode.startswith("I;16"):
-                high = (np.asarray(image) >> 8).astype(np.uint8)
-                return Image.fromarray(high).convert("RGB")
-            return image.convert("RGB")
+            return in_rgb(image, name)
     except UnidentifiedImageError as error:  # whose text tells an address in memory
-        raise UnusableImage(name, "can't be decoded (empty, or no image)") from error
+        raise UnusableImage(name, _foreign(file)) from error
     except Exception as error:  # of no fixed type: damage meets Pillow's parsers anywhere
         reason = " ".join(str(error).split())[:SHOWN] or type(error).__name__
         raise UnusableImage(name, f"can't be decoded ({reason})") from error
+
+
+def _foreign(file: Path | BytesIO) -> str:
+    """What is wrong with a file that is none of `FORMATS`."""
+    head = file.getvalue()[:64] if isinstance(file, BytesIO) else _head(file)
+    for kind, beginnings in _BEGINNINGS.items():
+        if any(head[at:].startswith(text) for at, text in beginnings):
+            return f"is {kind}, which is not read (convert it to JPEG, PNG or WebP)"
+    return "can't be decoded (empty, or no image)"
+
+
+def _head(file: Path) -> bytes:
+    with open(file, "rb") as opened:
+        return opened.read(64)

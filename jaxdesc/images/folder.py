@@ -3,30 +3,47 @@
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from jaxdesc import imagenet
 from jaxdesc.errors import InputError, UnusableImage, is_text, shown
 from jaxdesc.images.example import Example, decode
+from jaxdesc.images.labels import natural
+from jaxdesc.store.workdir import is_folder_of_run, is_output, is_result
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+# Pictures that are not read, by what they end in.
+UNREAD = {
+    **dict.fromkeys((".heic", ".heif"), "HEIC"),
+    **dict.fromkeys((".tif", ".tiff"), "TIFF"),
+    **dict.fromkeys((".jp2", ".j2k"), "JPEG 2000"),
+    **dict.fromkeys((".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"), "raw"),
+    **{f".{name}": name.upper() for name in ("avif", "jxl", "gif", "bmp", "svg", "ico", "psd")},
+}
+# Folders that other programs keep beside photos, beyond those whose names begin with a dot.
+KEPT_BY_OTHERS = ("__macosx", "@eadir", "$recycle.bin", "#recycle", "thumbnails")
 _WNID = re.compile(r"(?:^|_)(n\d{8})(?:_|$)")
 
 
 class Folder:
     """Every JPEG, PNG and WebP below a folder, by relative path.
 
-    Labels are known where every image's is: ImageNet's class of the wnid that its folder or its
-    name tells (n01440764/x.JPEG, n01440764_tench.JPEG, ILSVRC2012_val_00000293_n01440764.JPEG); or
-    else, where all images lie in sub-folders, the number of the sub-folder among the sorted ones,
-    as torchvision's `ImageFolder` counts.
+    An image's category is the wnid that its folder or its name tells, where every one's does
+    (n01440764/x.JPEG, n01440764_tench.JPEG, ILSVRC2012_val_00000293_n01440764.JPEG), or else the
+    sub-folder that it is in. `labels.matched` turns categories into classes.
+
+    Hidden files and folders, other programs' thumbnails and trash, and what jaxdesc has written
+    itself are no photos.
+
+    Attributes:
+        categories: names of the categories, in natural order; empty if there are none.
+        passed_over: pictures that are not read, and why.
 
     Raises:
         InputError: a folder that is missing, can't be read or holds no image.
     """
 
-    has_boxes = False
+    has_boxes = has_labels = False
 
     def __init__(self, path: str):
         root = Path(os.path.expanduser(path))
@@ -42,14 +59,15 @@ class Folder:
             )
         self.spec = f"folder:{path}"
         self.root = root
-        self.files = sorted(p for p in _entries(root) if p.suffix.lower() in SUFFIXES)
+        self.files, passed_over = _photos(root)
+        self.passed_over = tuple((self._shown(file), reason) for file, reason in passed_over)
         if not self.files:
             raise InputError(
                 f"The image folder {path!r} holds no image: expected at least one file ending in "
-                f"{', '.join(SUFFIXES)}."
+                f"{', '.join(SUFFIXES)}{_instead(passed_over)}."
             )
-        self.labels = _imagenet_labels(self.files) or _folder_labels(root, self.files)
-        self.has_labels = bool(self.labels)
+        self._categories = _wnids(self.files) or [_folder(root, file) for file in self.files]
+        self.categories = tuple(sorted({own for own in self._categories if own}, key=natural))
 
     def __len__(self) -> int:
         return len(self.files)
@@ -59,18 +77,19 @@ class Folder:
         path = self.files[index]
         if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
             raise UnusableImage(repr(str(path)), "is no file")
-        return Example(
-            decode(path, repr(str(path))), self.labels[index] if self.has_labels else None
-        )
+        return Example(decode(path, repr(str(path))), category=self._categories[index])
 
     def identify(self, index: int) -> str:
         """Give the path below the folder; bytes that are no UTF-8 are shown escaped."""
-        path = os.fsencode(self.files[index].relative_to(self.root).as_posix())
+        return self._shown(self.files[index])
+
+    def _shown(self, file: Path) -> str:
+        path = os.fsencode(file.relative_to(self.root).as_posix())
         return path.decode("utf-8", "backslashreplace")
 
     def fingerprint(self) -> str:
         """Hash every file's path, size and times of change, of its content and of its entry."""
-        digest = hashlib.sha256(repr(self.labels).encode())
+        digest = hashlib.sha256(repr(self._categories).encode())
         for index, path in enumerate(self.files):
             digest.update(repr((self.identify(index), *_facts(path))).encode())
         return digest.hexdigest()
@@ -85,9 +104,26 @@ def _facts(path: Path) -> tuple[int, ...]:
     return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
-def _entries(root: Path) -> Iterator[Path]:
-    """Everything below a folder that is no folder; linked folders too, each folder once."""
-    seen = set()
+def _photos(root: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """Photos below a folder, and the pictures that are passed over, with the reason of each."""
+    photos, passed_over = [], []
+    for file, reason in _entries(root):
+        suffix = file.suffix.lower()
+        if suffix in SUFFIXES and not reason:
+            photos.append(file)
+        elif suffix in SUFFIXES or suffix in UNREAD:
+            unread = f"{UNREAD.get(suffix)} is not read: convert it to JPEG, PNG or WebP"
+            passed_over.append((file, reason or unread))
+    return sorted(photos), sorted(passed_over)
+
+
+def _entries(root: Path) -> Iterator[tuple[Path, str]]:
+    """All files below a folder, linked folders included, each folder once.
+
+    With each file the reason for which it is no photo, whatever it ends in; empty for most.
+    """
+    seen: set[tuple[int, int]] = set()
+    reasons = {os.fspath(root): ""}
 
     def refuse(error: OSError) -> None:
         raise InputError(
@@ -102,7 +138,26 @@ def _entries(root: Path) -> Iterator[Path]:
             continue
         seen.add((stat.st_dev, stat.st_ino))
         folders.sort()
-        yield from (Path(folder, name) for name in files)
+        reason = reasons.pop(folder)
+        results = not reason and is_output(folder)
+        if results and folder != os.fspath(root):
+            reason = f"in {Path(folder).name!r}, the output of a run"
+        for name in folders:
+            own = reason or _reason_of_folder(name)
+            if results and is_folder_of_run(name):
+                own = own or f"in {name!r}, the output of a run"
+            reasons[os.path.join(folder, name)] = own
+        for name in files:
+            own = reason or ("hidden" if name.startswith(".") else "")
+            if results and is_result(name):
+                own = own or "the output of a run"
+            yield Path(folder, name), own
+
+
+def _reason_of_folder(name: str) -> str:
+    if name.startswith("."):
+        return f"in the hidden folder {name!r}"
+    return f"in {name!r}" if name.lower() in KEPT_BY_OTHERS else ""
 
 
 def _walk(
@@ -117,18 +172,21 @@ def _walk(
         ) from error
 
 
-def _imagenet_labels(files: list[Path]) -> list[int]:
-    """ImageNet's class of every image, or nothing."""
+def _instead(passed_over: Sequence[tuple[Path, str]]) -> str:
+    """What there is instead of photos."""
+    if not passed_over:
+        return ""
+    (file, reason), *more = passed_over
+    return f", but found {file.name!r} ({reason}){f' and {len(more)} more' if more else ''}"
+
+
+def _wnids(files: list[Path]) -> list[str | None]:
+    """Each image's wnid, or nothing if one has none."""
     found = [_WNID.search(file.parent.name) or _WNID.search(file.stem) for file in files]
-    labels = [imagenet.classes().get(wnid[1]) if wnid else None for wnid in found]
-    known = [label for label in labels if label is not None]
-    return known if len(known) == len(files) else []
+    return [wnid and wnid[1] for wnid in found] if all(found) else []
 
 
-def _folder_labels(root: Path, files: list[Path]) -> list[int]:
-    """The number of every image's sub-folder among all of the root's, or nothing."""
-    parts = [file.relative_to(root).parts for file in files]
-    if min(map(len, parts)) < 2:
-        return []
-    order = {name: i for i, name in enumerate(sorted(p.name for p in root.iterdir() if p.is_dir()))}
-    return [order[first] for first, *_ in parts]
+def _folder(root: Path, file: Path) -> str | None:
+    """The sub-folder that an image is in."""
+    first, *below = file.relative_to(root).parts
+    return first if below else None

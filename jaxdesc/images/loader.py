@@ -1,13 +1,17 @@
 """Batches of decoded images, prepared ahead of the device (Grain)."""
 
 import os
+import sys
+import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeVar
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import numpy as np
 
-from jaxdesc.errors import UnusableImage
-from jaxdesc.images.example import Example, Source
+from jaxdesc.errors import UnusableImage, printable
+from jaxdesc.images.example import Example, Source, load
 
 Prepared = TypeVar("Prepared")
 
@@ -39,18 +43,51 @@ def batches(
     """
     import grain  # two seconds, Orbax and a dozen absl flags: not for everyone who imports jaxdesc
 
+    at_work = threading.local()  # on which image each thread is
+
     def read(index: int) -> Prepared:
+        at_work.image = index
         try:
-            return prepare(index, source[index])
+            return prepare(index, load(source, index))
         except UnusableImage as error:
             if instead is None:
                 raise
             return instead(index, error)
+        finally:
+            at_work.image = None
 
     threads = os.cpu_count() or 1
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * batch)
     chosen = grain.MapDataset.source(indices).map(read)
-    yield from chosen.to_iter_dataset(options).batch(batch, drop_remainder=False, batch_fn=list)
+    with _attributed(source, at_work):
+        yield from chosen.to_iter_dataset(options).batch(batch, drop_remainder=False, batch_fn=list)
+
+
+@contextmanager
+def _attributed(source: Source, at_work: threading.local) -> Iterator[None]:
+    """Gather what libraries warn of while images are read, and say at the end about which ones."""
+    about: dict[str, list[int]] = {}
+    with warnings.catch_warnings():
+        elsewhere = warnings.showwarning
+
+        def show(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+            index = getattr(at_work, "image", None)
+            if index is None:
+                elsewhere(message, category, *where, **more)
+            else:
+                about.setdefault(" ".join(str(message).split()), []).append(index)
+
+        # Of every image, not of the first alone.
+        for category in (UserWarning, RuntimeWarning):
+            warnings.simplefilter("always", category)
+        warnings.showwarning = show
+        try:
+            yield
+        finally:
+            for message, images in about.items():
+                first, more = source.identify(min(images)), len(set(images)) - 1
+                others = f" and {more} more" if more else ""
+                print(printable(f"warning of {first!r}{others}: {message}"), file=sys.stderr)
 
 
 def even(count: int, largest: int) -> int:

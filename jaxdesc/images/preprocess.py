@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, UInt8
 from PIL import Image
 
 from jaxdesc.attention import resized_shape, window
-from jaxdesc.errors import InputError, UnusableImage
+from jaxdesc.errors import InputError, UnusableImage, shown
 from jaxdesc.images.example import Box
 
 INTERPOLATIONS = {
@@ -20,6 +20,9 @@ INTERPOLATIONS = {
     "bicubic": Image.Resampling.BICUBIC,
 }
 LARGEST_SIZE = 4096  # pixels; a batch of such inputs already is gigabytes
+# Mean and std of each channel.
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+OPENAI = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,10 @@ class Preprocess:
         size: side of its square input in pixels.
         field: side of the centre crop as a share of the resized shorter side (224/256).
         interpolation: "bilinear" or "bicubic", antialiased as PIL does it.
-        mean, std: of the normalisation, for pixels in [0, 1].
+        mean, std: of the normalisation, one number per channel, for pixels in [0, 1].
+
+    Raises:
+        InputError: a value that no preprocessing has, or a mean or std of pixels in [0, 255].
     """
 
     size: int
@@ -56,6 +62,11 @@ class Preprocess:
                 f"{self} is no preprocessing: expected a size in [1, {LARGEST_SIZE}], a field in "
                 "(0, 1], and three finite numbers for mean and for std, those of std positive."
             )
+        if max(map(abs, channels)) > 1:
+            raise InputError(
+                f"The preprocessing's mean {self.mean} and std {self.std} are not of pixels in "
+                "[0, 1], where neither exceeds 1: divide those of pixels in [0, 255] by 255."
+            )
 
     @classmethod
     def from_timm(cls, pretrained: Mapping[str, Any]) -> "Preprocess":
@@ -75,8 +86,8 @@ class Preprocess:
             field = size / math.floor(size / crop_pct)
             if entries.get("crop_mode", "center") != "center":
                 raise ValueError(f"crop_mode {entries['crop_mode']!r} is not implemented")
-            mean = _channels(pretrained.get("mean", (0.485, 0.456, 0.406)))
-            std = _channels(pretrained.get("std", (0.229, 0.224, 0.225)))
+            mean = _channels(pretrained.get("mean", IMAGENET[0]))
+            std = _channels(pretrained.get("std", IMAGENET[1]))
         except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
             raise InputError(
                 f"A network's pretrained_cfg can't be read ({error}): expected input_size "
@@ -164,3 +175,21 @@ class Preprocess:
 def _channels(values: Any) -> tuple[float, ...]:
     red, green, blue = map(float, values)
     return red, green, blue
+
+
+# Preprocessings by name, for checkpoints that do not say theirs.
+PRESETS = {
+    "imagenet": Preprocess(224, 224 / 256, "bilinear", *IMAGENET),  # torchvision's V1 weights
+    "imagenet_v2": Preprocess(224, 224 / 232, "bilinear", *IMAGENET),  # torchvision's V2 weights
+    "imagenet_bicubic": Preprocess(224, 224 / 256, "bicubic", *IMAGENET),  # microsoft/resnet-50
+    "inception": Preprocess(224, 224 / 256, "bilinear", (0.5,) * 3, (0.5,) * 3),  # [-1, 1]
+    "openai": Preprocess(224, 1.0, "bicubic", *OPENAI),  # OpenAI's CLIPs
+}
+
+
+def check_preset(name: str) -> None:
+    """Raise `InputError` for a name that is not in `PRESETS`."""
+    if name not in PRESETS:
+        raise InputError(
+            f"Unknown preprocessing {shown(name)}: expected one of {', '.join(PRESETS)}."
+        )

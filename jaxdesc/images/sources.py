@@ -1,7 +1,9 @@
 """Image sources: a folder of photos, a TFDS set, or the embedded world's scenes."""
 
 import hashlib
+import os
 from functools import lru_cache
+from typing import Any
 
 from PIL import Image
 
@@ -13,6 +15,7 @@ from jaxdesc.scenes.world import CLASSES, SPLITS, render
 
 MOST = 10**9  # scenes of a source; their numbers fit into 32 bits
 SCENES = "scenes:split=probe,seed=0,count=1600,correlation=0"
+FORMS = f"folder:PATH, {FORM} or {SCENES}"
 __all__ = ["Example", "Folder", "Scenes", "Source", "Tfds", "open_source"]
 
 
@@ -83,12 +86,12 @@ def _options(text: str) -> dict[str, str]:
     return options
 
 
-def open_source(spec: str) -> Source:
-    """Open an image source by its specification.
+def open_source(images: str | os.PathLike[str] | Source) -> Source:
+    """Open an image source.
 
     Args:
-        spec: `folder:PATH`, `tfds:NAME[/CONFIG][:VERSION]/SPLIT`, or `scenes:` with comma-separated
-            options.
+        images: `folder:PATH`, `tfds:NAME[/CONFIG][:VERSION]/SPLIT`, or `scenes:` with
+            comma-separated options; the path of a folder; or a source, which is returned as it is.
 
     Returns:
         The source.
@@ -96,13 +99,27 @@ def open_source(spec: str) -> Source:
     Raises:
         InputError: for any other form, or what `Folder`, `Tfds` and `Scenes` refuse.
     """
-    kind, _, rest = spec.partition(":")
+    if isinstance(images, Source):
+        return images
+    if isinstance(images, os.PathLike):
+        return Folder(os.fsdecode(images))
+    if not isinstance(images, str):
+        raise InputError(
+            f"images are {shown(images)}: expected the path of a folder, {FORMS}, or an object "
+            f"with all of a jd.Source (this {type(images).__name__} lacks {_lacking(images)})."
+        )
+    kind, _, rest = images.partition(":")
     if kind == "folder" and rest:
         return Folder(rest)
     if kind == "tfds" and rest:
         return Tfds(rest)
     if kind == "scenes":
         return Scenes(rest)
-    raise InputError(
-        f"Unknown image source {shown(spec)}: expected folder:PATH, {FORM} or {SCENES}."
-    )
+    if os.path.isdir(os.path.expanduser(images)):
+        return Folder(images)
+    raise InputError(f"Unknown image source {shown(images)}: expected {FORMS}.")
+
+
+def _lacking(images: Any) -> str:
+    wanted = [*Source.__annotations__, "__len__", "__getitem__", "identify", "fingerprint"]
+    return ", ".join(name for name in wanted if not hasattr(images, name))

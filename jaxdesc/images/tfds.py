@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,42 +13,49 @@ import numpy as np
 from jaxdesc.errors import SHOWN, InputError, UnusableImage, is_text, shown
 from jaxdesc.images.example import Box, Example, decode
 
-FORM = "tfds:NAME[/CONFIG][:VERSION]/SPLIT[,data_dir=PATH]"
+FORM = "tfds:NAME[/CONFIG][:VERSION]/SPLIT[,data_dir=PATH][,image=KEY]"
 _NAMES = ("file_name", "filename", "image/filename")
 
 
 class Tfds:
     """One split of a prepared TFDS set with an image.
 
-    Images stay encoded until Pillow decodes them, as a folder's do. The label is the set's
-    `ClassLabel` (imagenet2012's are in the order of the logits); the box is its `BBoxFeature`, of
-    several objects the largest one's, and an image that shows no object has none.
+    Images stay encoded until Pillow decodes them, as a folder's do. The category is the name that
+    the set's `ClassLabel` has for it, which `labels.matched` turns into a class; the box is its
+    `BBoxFeature`, of several objects the largest one's, and an image that shows no object has none.
 
     Args:
         spec: what follows `tfds:`, such as `imagenet2012/validation[:1000]`. Without `data_dir` the
-            set is looked for in TFDS_DATA_DIR, or else in TFDS's own default.
+            set is looked for in TFDS_DATA_DIR, or else in TFDS's own default. `image` says which
+            one is meant, where the set has several.
+
+    Attributes:
+        categories: names of the set's `ClassLabel`, in its own order; empty if it has none.
 
     Raises:
-        InputError: a set that is not prepared, or not as ArrayRecord, or has no such split or no
-            image.
+        InputError: a set that is not prepared, or not as ArrayRecord, or not whole, or has no such
+            split, or no image or several.
     """
+
+    has_labels = False
 
     def __init__(self, spec: str):
         self.spec = f"tfds:{spec}"
-        place, _, data_dir = spec.partition(",data_dir=")
+        place, options = _options(spec)
         name, _, self._split = place.rpartition("/")
         if not (name and self._split) or not is_text(spec):
             raise InputError(f"The image source {shown(self.spec)} can't be read: expected {FORM}.")
-        builder = _prepared(name, data_dir or os.environ.get("TFDS_DATA_DIR"))
+        data_dir = options.get("data_dir") or os.environ.get("TFDS_DATA_DIR")
+        builder = _prepared(name, data_dir and os.path.expanduser(data_dir))
         self._info = builder.info
-        self._image = _one_of(self._info.features, "Image", "image")
-        if self._image is None:
-            raise InputError(f"The TFDS set {self._info.full_name} has no image: give another.")
+        self._image = _image(self._info, options.get("image"))
         self._label = _one_of(self._info.features, "ClassLabel", "label")
+        names = self._info.features[self._label].names if self._label else None
+        self.categories = tuple(names or ())
         self._box = _box_path(self._info.features)
         self._name = next((key for key in _NAMES if key in self._info.features), None)
         self._records = _records(builder, self._split)
-        self.has_labels, self.has_boxes = self._label is not None, bool(self._box)
+        self.has_boxes = bool(self._box)
 
     def __len__(self) -> int:
         return len(self._records)
@@ -57,10 +65,12 @@ class Tfds:
         record = self._record(index)
         name = f"{self._named(record, index)!r} of {self.spec}"
         image = decode(io.BytesIO(record[self._image]), name)
-        label = None if self._label is None else int(record[self._label])
+        label = int(record[self._label]) if self.categories else -1
+        category = self.categories[label] if label >= 0 else None  # -1 where a set hides it
         for key in self._box:
             record = record[key]
-        return Example(image, label, _largest(record, image.size) if self._box else None)
+        box = _largest(record, image.size) if self._box else None
+        return Example(image, box=box, category=category)
 
     def identify(self, index: int) -> str:
         """Give the file name that the set tells, or else split and number."""
@@ -75,7 +85,8 @@ class Tfds:
         files = [folder / "features.json", *self._info.splits[self._split].filepaths]
         stats = [(Path(file).name, Path(file).stat()) for file in files]
         facts = [(name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for name, stat in stats]
-        return hashlib.sha256(repr((self._info.full_name, self._split, facts)).encode()).hexdigest()
+        text = repr((self._info.full_name, self._split, self._image, facts))
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def _record(self, index: int) -> Any:
         try:
@@ -92,6 +103,39 @@ class Tfds:
 
     def _number(self, index: int) -> str:
         return f"{self._info.full_name}/{self._split}/{index:08d}"
+
+
+def _options(spec: str) -> tuple[str, dict[str, str]]:
+    """Set and split, and the options after them, whose values may hold commas."""
+    place, *parts = re.split(r",(data_dir|image)=", spec)
+    return place, dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def _image(info: Any, wanted: str | None) -> str:
+    """The key of the image that is meant."""
+    keys = sorted(key for key, own in info.features.items() if type(own).__name__ == "Image")
+    if wanted is None and len(keys) > 1 and "image" in keys:
+        wanted = "image"
+    if not keys:
+        raise InputError(f"The TFDS set {info.full_name} has no image: give another.")
+    if wanted not in (None, *keys):
+        raise InputError(
+            f"The TFDS set {info.full_name} has no image {shown(wanted)}: expected one of "
+            f"{', '.join(keys)}."
+        )
+    if wanted is None and len(keys) > 1:
+        raise InputError(
+            f"The TFDS set {info.full_name} has {len(keys)} images, {', '.join(keys)}: say which "
+            f"one by ',image={keys[0]}' after the split."
+        )
+    return wanted or keys[0]
+
+
+def _absent(info: Any, file: str) -> InputError:
+    return InputError(
+        f"The TFDS set {info.full_name} in {info.data_dir} lacks the file {file}, which its "
+        "dataset_info.json tells of: prepare it anew, or copy it whole."
+    )
 
 
 def _prepared(name: str, data_dir: str | None) -> Any:
@@ -163,12 +207,37 @@ def _records(builder: Any, split: str) -> Any:
     encoded = {key: tfds.decode.SkipDecoding() for key in images}  # masks and the like stay so
     folder, prepared_as = builder.info.data_dir, builder.info.file_format.value
     try:
-        return builder.as_data_source(split, decoders=encoded)
+        source = builder.as_data_source(split, decoders=encoded)
     except NotImplementedError as error:
         raise InputError(
             f"The TFDS set {name} was prepared as {prepared_as}, which has no random access: run "
             f"`tfds convert_format --dataset_version_dir={folder} --out_file_format=array_record`."
         ) from error
+    _check_counts(builder.info, split)
+    return source
+
+
+def _check_counts(info: Any, split: str) -> None:
+    """Refuse a split whose files hold another number of records than the set tells of."""
+    from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+    told = {part.filename: part.examples_in_shard for part in info.splits[split].file_instructions}
+    for file in map(Path, told):
+        if not file.exists():
+            raise _absent(info, file.name)
+    try:
+        found = len(ArrayRecordDataSource(list(told)))
+    except Exception as error:  # of no fixed type: ArrayRecord's own
+        raise InputError(
+            f"The TFDS set {info.full_name} in {info.data_dir} has a damaged file "
+            f"({shown(str(error))}): prepare it anew, or copy it whole."
+        ) from error
+    if found != sum(told.values()):
+        raise InputError(
+            f"The TFDS set {info.full_name} in {info.data_dir} holds {found} records of "
+            f"{split}, but its dataset_info.json tells of {sum(told.values())}: prepare it anew, "
+            "or copy it whole."
+        )
 
 
 def _one_of(features: Any, kind: str, usual: str) -> str | None:

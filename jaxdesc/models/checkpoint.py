@@ -233,8 +233,8 @@ def _found(checkpointer: Any, place: Path) -> Mapping[str, Any]:
 def _unreadable(place: Path, error: Exception) -> str:
     reason = str(error).partition("\n")[0][:200]
     return (
-        f"{place} can't be read ({type(error).__name__}: {reason}); expected what launch.convert "
-        "writes; convert the checkpoint again."
+        f"{place} can't be read ({type(error).__name__}: {reason}); expected what convert writes; "
+        "convert the checkpoint again."
     )
 
 

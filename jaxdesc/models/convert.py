@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,9 +10,9 @@ from flax import nnx
 
 from jaxdesc.errors import InputError
 from jaxdesc.models.checkpoint import write_orbax
-from jaxdesc.models.files import read_config
 from jaxdesc.models.formats import load_clip_model, read_folded_resnet
-from jaxdesc.models.source import FILES, locate
+from jaxdesc.models.packaging import CLIP, TARGET, kind_of, open_network
+from jaxdesc.models.source import FILES
 
 
 class Converted(NamedTuple):
@@ -22,7 +23,9 @@ class Converted(NamedTuple):
     parameters: int
 
 
-def convert(source: str, output: str | Path, *, revision: str | None = None) -> Converted:
+def convert(
+    source: str | PathLike[str], output: str | PathLike[str], *, revision: str | None = None
+) -> Converted:
     """Write a folder from which `load_target` or `load_clip` loads the same network.
 
     It holds the parameters as the network computes with them (of a target, with BatchNorm folded
@@ -38,7 +41,7 @@ def convert(source: str, output: str | Path, *, revision: str | None = None) -> 
     Raises:
         InputError: a source that can't be read, or an output that exists or can't be written.
     """
-    path, name = locate(source, "network", revision)
+    path, name, _ = open_network(source, "network", revision)
     place = Path(output).expanduser()
     if place.exists():
         raise InputError(f"The output {str(place)!r} exists: give a folder that does not.")
@@ -61,17 +64,13 @@ def convert(source: str, output: str | Path, *, revision: str | None = None) -> 
 
 
 def _kind(path: Path) -> str:
-    if path.is_file():
-        return "target"
-    entries = read_config(path)
-    if entries.get("model_type") == "clip":
-        return "CLIP"
-    if "architecture" in entries or entries.get("model_type") == "resnet":
-        return "target"
-    raise InputError(
-        f"{path / 'config.json'} tells neither a target nor a CLIP: expected timm's architecture, "
-        "or model_type 'resnet' or 'clip'."
-    )
+    kind = {TARGET: "target", CLIP: "CLIP"}.get(kind_of(path) or "")
+    if kind is None:
+        raise InputError(
+            f"{path / 'config.json'} tells neither a target nor a CLIP: expected timm's "
+            "architecture, or model_type 'resnet' or 'clip'."
+        )
+    return kind
 
 
 def _copy_descriptions(path: Path, folder: Path, model: Any) -> None:

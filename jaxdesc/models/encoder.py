@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,9 @@ from jaxdesc.errors import InputError
 from jaxdesc.images.preprocess import Preprocess
 from jaxdesc.mesh import on_each, shared_out
 from jaxdesc.models.formats import load_clip_model
+from jaxdesc.models.packaging import CLIP, open_network
 from jaxdesc.models.precision import cast, check_precision
 from jaxdesc.models.preprocessor import clip_preprocess
-from jaxdesc.models.source import locate
 from jaxdesc.models.texts import (
     Progress,
     TextBatches,
@@ -152,38 +153,48 @@ def _texts(graph: Any, params: Any, tokens: Any) -> Array:
 
 
 def load_clip(
-    source: str, *, revision: str | None = None, precision: str = "float32"
+    source: str | PathLike[str],
+    *,
+    revision: str | None = None,
+    precision: str = "float32",
+    preprocess: str | Preprocess = "",
 ) -> ClipEncoder:
     """Read a CLIP.
 
     Args:
-        source: a local Hugging Face CLIP folder (`config.json`, `model.safetensors` whole or in
-            shards or `flax_model.msgpack`, tokenizer, `preprocessor_config.json`), or one that
+        source: a local Hugging Face CLIP folder (`config.json`, weights, tokenizer,
+            `preprocessor_config.json`), the one in a folder of sentence-transformers, or one that
             `launch.convert` wrote; a Hugging Face id such as openai/clip-vit-base-patch32; or
-            "scenes", the embedded world's own.
+            "scenes", the embedded world's own. Weights are `model.safetensors` or
+            `pytorch_model.bin`, whole or in shards, or `flax_model.msgpack`.
         revision: branch, tag or commit of a Hugging Face id; its main branch by default. The
             encoder's name tells the commit.
         precision: "float32", or "bfloat16" for weights and tokens; the statistics of LayerNorm,
             softmax, projections and unit features are computed in float32 all the same.
+        preprocess: a name in `jaxdesc.images.preprocess.PRESETS` or a `Preprocess`, in place of
+            the checkpoint's own; by default that one, or OpenAI's if there is none.
 
     Returns:
-        The encoder.
+        The encoder; its notes say what was assumed or left out.
 
     Raises:
         InputError: a missing folder or tokenizer, a config that is not understood, tensors that
-            do not fit, or another precision.
+            do not fit, or another precision or preprocessing.
     """
     check_precision(precision)
-    path, name = locate(source, "clip", revision)
-    model = load_clip_model(path)
+    path, name, notes = open_network(source, CLIP, revision)
+    model = load_clip_model(path, notes)
+    image_size = model.config.vision.image_size
+    own_preprocess = clip_preprocess(path, image_size, preprocess, notes)
     graph, params = nnx.split(model)
     return ClipEncoder(
         params=cast(params, precision),
         graph=graph,
         tokenizer=_tokenizer(path, model.config.text.vocab_size),
         length=model.config.text.max_position_embeddings,
-        preprocess=clip_preprocess(path, model.config.vision.image_size),
+        preprocess=own_preprocess,
         name=name,
+        notes=tuple(notes),
     )
 
 

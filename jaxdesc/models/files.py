@@ -1,12 +1,13 @@
 """The files of a checkpoint: its JSON, and its tensors by name in whatever format they come.
 
-No file is ever unpickled, but for a `.pth`, which PyTorch reads without running anything that the
-file says.
+A file's first bytes say which format it has, and if they do not, its name does. No file is ever
+unpickled, but for PyTorch's, which PyTorch reads without running anything that they say.
 """
 
 import json
+import re
 from collections import ChainMap, Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
@@ -16,13 +17,23 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from jaxdesc.errors import InputError
+from jaxdesc.models.pytorch import read_state_dict
 
 Config = TypeVar("Config")
 
 # The files of a folder that may hold its weights; where there are several, the first is read.
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json", "flax_model.msgpack")
+WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "flax_model.msgpack",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
 LARGEST_JSON = 2**26  # bytes; a tokenizer's are a few million
 ORBAX = "orbax"  # the folder that a converted checkpoint holds instead
+# What wrappers put before every tensor's name: (distributed) data parallelism, torch.compile,
+# Lightning and other modules around a network, transformers' around timm's.
+PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "timm_model.")
 
 
 def read_config(folder: str | PathLike[str]) -> dict[str, Any]:
@@ -91,32 +102,54 @@ def weights_file(folder: str | PathLike[str]) -> Path:
     return next((file for file in files if file.exists()), files[0])
 
 
-def read_tensors(folder: str | PathLike[str]) -> Mapping[str, np.ndarray]:
+def read_tensors(
+    source: str | PathLike[str], notes: list[str] | None = None
+) -> Mapping[str, np.ndarray]:
     """Return the tensors of a folder's weights, or of one file, by name.
 
-    Understood are `model.safetensors`, whole or in shards with an index, each of whose tensors is
-    read when it is asked for; `flax_model.msgpack`, whose names are joined by dots; and a PyTorch
-    state dict such as torchvision's `.pth`.
+    Formats are safetensors, whole or in shards with an index, each tensor of which is read when it
+    is asked for; Flax's msgpack, with names joined by dots; and PyTorch's, whole or in shards. A
+    prefix of `PREFIXES` that all names share is left out.
+
+    Args:
+        source: a folder with one of `WEIGHTS`, or a file of any name.
+        notes: gets a sentence about each thing around the tensors that was left out.
 
     Raises:
-        InputError: the file is missing, truncated, or of another format.
+        InputError: the file is missing, damaged, or of another format.
     """
-    file = weights_file(folder)
+    file = weights_file(source)
+    notes = [] if notes is None else notes
     if not file.exists():
-        raise InputError(_no_weights(file.parent))
-    readers = {".json": _read_shards, ".msgpack": _read_msgpack, ".pth": _read_pth}
-    return readers.get(file.suffix, _Safetensors)(file)
+        raise InputError(
+            f"{file.parent} holds no weights: expected {', '.join(WEIGHTS)} or {ORBAX}/; download "
+            "the checkpoint again."
+        )
+    tensors = _reader(file)(file, notes)
+    while tensors and (prefix := _shared_prefix(tensors)):
+        tensors = _Unprefixed(tensors, prefix)
+        notes.append(f"The prefix {prefix!r} of all tensors' names in {file} was left out.")
+    return tensors
 
 
-def _no_weights(folder: Path) -> str:
-    pickled = sorted(path.name for path in folder.glob("*pytorch_model*.bin"))
-    remedy = (
-        f"{', '.join(pickled)} is a pickle, which could run any code and is not read; convert it "
-        "with save_pretrained of Hugging Face transformers, which writes model.safetensors"
-        if pickled
-        else "download the checkpoint again"
-    )
-    return f"{folder} holds no weights: expected {', '.join(WEIGHTS)} or {ORBAX}/; {remedy}."
+def _shared_prefix(names: Iterable[str]) -> str:
+    return next((p for p in PREFIXES if all(name.startswith(p) for name in names)), "")
+
+
+class _Unprefixed(Mapping[str, np.ndarray]):
+    """Tensors without the prefix that all their names share."""
+
+    def __init__(self, tensors: Mapping[str, np.ndarray], prefix: str):
+        self._tensors, self._prefix = tensors, prefix
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._tensors[self._prefix + name]
+
+    def __iter__(self) -> Iterator[str]:
+        return (name.removeprefix(self._prefix) for name in self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
 
 
 class _Safetensors(Mapping[str, np.ndarray]):
@@ -157,7 +190,11 @@ class _Safetensors(Mapping[str, np.ndarray]):
             ) from error
 
 
-def _read_shards(index: Path) -> Mapping[str, np.ndarray]:
+def _read_safetensors(file: Path, _: list[str]) -> Mapping[str, np.ndarray]:
+    return _Safetensors(file)
+
+
+def _read_shards(index: Path, notes: list[str]) -> Mapping[str, np.ndarray]:
     """Read every file that an index names; a tensor that lies in two of them is doubtful."""
     places = _read_object(index, "the index of a checkpoint in shards").get("weight_map")
     files = list(places.values()) if isinstance(places, dict) else []
@@ -166,7 +203,14 @@ def _read_shards(index: Path) -> Mapping[str, np.ndarray]:
             f"{index} names no files beside it in its weight_map; expected a file for each tensor; "
             "download the checkpoint again."
         )
-    shards: list[Any] = [_Safetensors(index.parent / name) for name in sorted(set(files))]
+    paths = [index.parent / name for name in sorted(set(files))]
+    readers = [_reader(path) for path in paths]
+    if _read_shards in readers:
+        raise InputError(
+            f"{index} names another index among its files; expected the files that hold the "
+            "tensors; download the checkpoint again."
+        )
+    shards: list[Any] = [read(path, notes) for read, path in zip(readers, paths, strict=True)]
     twice = [name for name, n in Counter(name for s in shards for name in s).items() if n > 1]
     if twice:
         raise InputError(
@@ -176,7 +220,7 @@ def _read_shards(index: Path) -> Mapping[str, np.ndarray]:
     return ChainMap(*shards)
 
 
-def _read_msgpack(file: Path) -> dict[str, np.ndarray]:
+def _read_msgpack(file: Path, _: list[str]) -> dict[str, np.ndarray]:
     from flax import serialization, traverse_util
 
     try:
@@ -189,20 +233,51 @@ def _read_msgpack(file: Path) -> dict[str, np.ndarray]:
         ) from error
 
 
-def _read_pth(file: Path) -> dict[str, np.ndarray]:
+Reader = Callable[[Path, list[str]], Mapping[str, np.ndarray]]
+
+
+def _refused(what: str) -> Reader:
+    def refuse(file: Path, _: list[str]) -> Mapping[str, np.ndarray]:
+        raise InputError(f"{file} is {what}.")
+
+    return refuse
+
+
+_SAVE = "save the tensors as safetensors, or as PyTorch's state dict, with what wrote them"
+# By what a file begins with, the first that fits: safetensors' header has less than 4 GB.
+CONTENTS: tuple[tuple[bytes, Reader], ...] = (
+    (rb".{4}\0{4}\{", _read_safetensors),
+    (rb"\s*[\[{]", _read_shards),
+    (rb"PK\x03\x04|\x80[\x02-\x05]", read_state_dict),
+    (
+        rb"version https://git-lfs",
+        _refused("a pointer of Git LFS, not the weights: run git lfs pull in its repository"),
+    ),
+    (
+        rb"(?i)\s*<(!doctype|html|head|\?xml)",
+        _refused("a web page, not weights: download the file itself, logged in if that is asked"),
+    ),
+    (rb"\x89HDF", _refused(f"HDF5, as Keras and TensorFlow write it, which is not read: {_SAVE}")),
+    (rb"GGUF", _refused(f"GGUF, llama.cpp's format, which is not read: {_SAVE}")),
+    (rb"\x08[\x01-\x1f][\x12:B]", _refused(f"an ONNX graph, which is not read: {_SAVE}")),
+    (
+        rb"\x1f\x8b|BZh|\xfd7zXZ|7z\xbc\xaf|.{257}ustar",
+        _refused("an archive or compressed: unpack it, and give what is inside"),
+    ),
+    (rb"[\x80-\x9f\xdc-\xdf]", _read_msgpack),
+)
+# For a file that begins with nothing known; PyTorch's has any suffix.
+SUFFIXES = {".safetensors": _read_safetensors, ".json": _read_shards, ".msgpack": _read_msgpack}
+
+
+def _reader(file: Path) -> Reader:
     try:
-        import torch
-    except ImportError as error:
+        with file.open("rb") as opened:
+            start = opened.read(512)
+    except OSError as error:
         raise InputError(
-            f"{file} can be read by PyTorch alone, which is not installed; pip install torch, or "
-            "use a checkpoint with a model.safetensors, such as timm's of the same network."
+            f"{file} can't be read ({error.strerror}); download the checkpoint again, or correct "
+            "its permissions."
         ) from error
-    try:
-        state = torch.load(file, map_location="cpu", weights_only=True)
-        return {name: tensor.float().numpy() for name, tensor in state.items()}
-    except Exception as error:  # of no fixed type: pickle's, zipfile's, PyTorch's own
-        reason = str(error).partition("\n")[0][:100]
-        raise InputError(
-            f"{file} can't be read ({type(error).__name__}: {reason}); expected a state dict, "
-            "tensors by name, as torchvision publishes them; download it again."
-        ) from error
+    told = (reader for pattern, reader in CONTENTS if re.match(pattern, start, re.DOTALL))
+    return next(told, SUFFIXES.get(file.suffix, read_state_dict))

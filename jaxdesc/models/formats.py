@@ -1,7 +1,7 @@
 """The formats that ResNets and CLIPs come in: which tensor of a file is which parameter.
 
 network   format                             config                        table
-ResNet    timm's folder                      `architecture`                TORCHVISION
+ResNet    timm's folder, TimmWrapper's       `architecture`                TORCHVISION
 ResNet    torchvision's .pth                 none: the tensors' own shapes TORCHVISION
 ResNet    Hugging Face, microsoft/resnet-50  `model_type` "resnet"         HUGGING_FACE_RESNET
 CLIP      Hugging Face, safetensors          `model_type` "clip"           HUGGING_FACE_CLIP
@@ -30,7 +30,7 @@ from jaxdesc.models.checkpoint import (
     write_folder,
 )
 from jaxdesc.models.clip import CLIP, CLIPConfig
-from jaxdesc.models.files import parsed, read_config, read_tensors, weights_file
+from jaxdesc.models.files import parsed, read_config, read_tensors
 from jaxdesc.models.resnet import STAGES, ResNet, ResNetConfig, fold_batch_norm
 
 
@@ -122,24 +122,29 @@ HUGGING_FACE_CLIP = _clip_table(PYTORCH)
 FLAX_CLIP = _clip_table(FLAX)
 
 
-def read_folded_resnet(source: str | PathLike[str]) -> ResNet:
+def read_folded_resnet(source: str | PathLike[str], notes: list[str] | None = None) -> ResNet:
     """Read a ResNet without BatchNorm, from any format or from what `launch.convert` wrote.
+
+    Args:
+        source: as `load_resnet` takes it, or what `launch.convert` wrote.
+        notes: as of `load_resnet`.
 
     Raises:
         InputError: as `load_resnet`.
     """
     if not is_converted(source):
-        return fold_batch_norm(load_resnet(source))
+        return fold_batch_norm(load_resnet(source, notes))
     config = parsed(ResNetConfig.from_entries, read_config(source), source)
     return read_orbax(fold_batch_norm(_abstract(ResNet, config)), source)
 
 
-def load_resnet(source: str | PathLike[str]) -> ResNet:
+def load_resnet(source: str | PathLike[str], notes: list[str] | None = None) -> ResNet:
     """Read a ResNet.
 
     Args:
-        source: a folder with timm's or Hugging Face's `config.json` and their tensors, or a `.pth`
-            of torchvision's.
+        source: a folder with timm's or Hugging Face's `config.json` and their tensors, or a file
+            of tensors under torchvision's names.
+        notes: gets a sentence about each thing around the tensors that was left out.
 
     Returns:
         The model in evaluation mode, with its BatchNorm; `fold_batch_norm` makes it faster.
@@ -148,13 +153,13 @@ def load_resnet(source: str | PathLike[str]) -> ResNet:
         InputError: a missing, unreadable or unsuitable file, or tensors that do not fit.
     """
     if Path(source).is_file():
-        tensors, table = read_tensors(source), TORCHVISION
+        tensors, table = read_tensors(source, notes), TORCHVISION
         config = parsed(ResNetConfig.from_shapes, _shapes(tensors), source)
     else:
         entries = read_config(source)
         config = parsed(ResNetConfig.from_entries, entries, source)
         table = TORCHVISION if "architecture" in entries else HUGGING_FACE_RESNET
-        tensors = read_tensors(source)
+        tensors = read_tensors(source, notes)
     model = assign(_abstract(ResNet, config), tensors, table, source)
     model.eval()
     return model
@@ -177,8 +182,12 @@ def save_resnet(
     write_folder(folder, entries, tensors_of(model, TORCHVISION))
 
 
-def load_clip_model(folder: str | PathLike[str]) -> CLIP:
+def load_clip_model(folder: str | PathLike[str], notes: list[str] | None = None) -> CLIP:
     """Read a CLIP from a Hugging Face folder, or from one that `launch.convert` wrote.
+
+    Args:
+        folder: its folder.
+        notes: as of `load_resnet`.
 
     Raises:
         InputError: a missing, unreadable or unsuitable file, or tensors that do not fit.
@@ -186,9 +195,10 @@ def load_clip_model(folder: str | PathLike[str]) -> CLIP:
     config = parsed(CLIPConfig.from_huggingface, read_config(folder), folder)
     if is_converted(folder):
         return read_orbax(_abstract(CLIP, config), folder)
-    flax = weights_file(folder).suffix == ".msgpack"
+    tensors = read_tensors(folder, notes)
+    flax = any(name.endswith(".kernel") for name in tensors)
     table = FLAX_CLIP if flax else HUGGING_FACE_CLIP
-    return assign(_abstract(CLIP, config), read_tensors(folder), table, folder)
+    return assign(_abstract(CLIP, config), tensors, table, folder)
 
 
 def save_clip_model(model: CLIP, folder: str | PathLike[str]) -> None:

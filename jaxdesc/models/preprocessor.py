@@ -1,49 +1,127 @@
-"""Hugging Face's `preprocessor_config.json` as a `Preprocess`."""
+"""A network's preprocessing: as the user states it, as its files say, or the usual one.
+
+The files are timm's `config.json` and Hugging Face's `preprocessor_config.json`. What they leave
+open is assumed, and a note says so.
+"""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Container
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from jaxdesc.errors import InputError, shown
-from jaxdesc.images.preprocess import Preprocess
-from jaxdesc.models.files import read_json
+from jaxdesc.images.preprocess import IMAGENET, OPENAI, PRESETS, Preprocess, check_preset
+from jaxdesc.models.files import parsed, read_config, read_json
+from jaxdesc.models.settings import pretrained_cfg
 
 RESAMPLINGS = {2: "bilinear", 3: "bicubic"}  # PIL's numbers, as Hugging Face writes them
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-OPENAI = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 WARPED = 384  # ConvNext's processor squashes images to this size and above, whatever their shape
+TIMM_ENTRIES = ("input_size", "crop_pct", "interpolation", "mean", "std")
+HUGGING_FACE_ENTRIES = ("size", "resample", "image_mean", "image_std")
 
 
-def clip_preprocess(folder: Path, image_size: int) -> Preprocess:
-    """Read a CLIP's: the shorter side to `size`, then the centre `crop_size`.
+def target_preprocess(path: Path, stated: str | Preprocess, notes: list[str]) -> Preprocess:
+    """Return a target's preprocessing.
 
-    `processor_config.json`, which newer folders hold instead, is read too. Without either OpenAI's
-    preprocessing is meant.
+    Args:
+        path: its folder, or the file of its weights, which says nothing of it.
+        stated: a name in `PRESETS` or a preprocessing; "" for what the checkpoint says.
+        notes: gets a sentence about what is assumed.
 
     Raises:
-        InputError: a file that is no such preprocessing, or has a step switched off.
+        InputError: an unknown name, or a file of another preprocessing or with a step off.
     """
-    return _read(
-        folder,
-        ("preprocessor_config.json", "processor_config.json"),
+    if stated:
+        return _stated(stated)
+    entries = {} if path.is_file() else read_config(path)
+    if not path.is_file() and "architecture" not in entries:
+        return _convnext_preprocess(path / "preprocessor_config.json", notes)
+    entries = parsed(pretrained_cfg, entries, path)
+    preprocess = parsed(Preprocess.from_timm, entries, path)
+    found = {key.removeprefix("test_") for key in entries}
+    file = path if path.is_file() else path / "config.json"
+    _note_absent(TIMM_ENTRIES, found, file, preprocess, "imagenet", "target", notes)
+    return preprocess
+
+
+def clip_preprocess(
+    folder: Path, image_size: int, stated: str | Preprocess, notes: list[str]
+) -> Preprocess:
+    """Return a CLIP's preprocessing: the shorter side to `size`, then the centre `crop_size`.
+
+    Args:
+        folder: it holds `preprocessor_config.json`, or the newer `processor_config.json`.
+        image_size: of the image tower, in pixels; a preset is read at this size.
+        stated: a name in `PRESETS` or a preprocessing; "" for what the checkpoint says.
+        notes: gets a sentence about what is assumed.
+
+    Raises:
+        InputError: an unknown name, another size than the tower's, or a file of another
+            preprocessing or with a step off.
+    """
+    if stated:
+        preprocess = _stated(stated)
+        if isinstance(stated, str):
+            return replace(preprocess, size=image_size)
+        if preprocess.size != image_size:
+            raise InputError(
+                f"The preprocessing stated for {folder} makes images of {preprocess.size} pixels, "
+                f"but its config.json sets image_size {image_size}: give one of that size."
+            )
+        return preprocess
+    names = ("preprocessor_config.json", "processor_config.json")
+    file = next((folder / name for name in names if (folder / name).exists()), folder / names[0])
+    preprocess, found = _read(
+        file,
         lambda entries: _clip(entries, image_size),
         "CLIP's preprocessing",
         "size with shortest_edge, crop_size",
     )
+    expected = ("crop_size", *HUGGING_FACE_ENTRIES)
+    _note_absent(expected, found, file, preprocess, "openai", "clip", notes)
+    return preprocess
 
 
-def convnext_preprocess(folder: Path) -> Preprocess:
-    """Read a Hugging Face ResNet's, which is that of ConvNext.
-
-    The shorter side is resized to `size / crop_pct`, rounded down, and the centre `size` cut out.
-
-    Raises:
-        InputError: a file that is no such preprocessing, or has a step switched off.
-    """
-    names = ("preprocessor_config.json",)
+def _convnext_preprocess(file: Path, notes: list[str]) -> Preprocess:
+    """A Hugging Face ResNet's: the shorter side to `size / crop_pct`, then the centre `size`."""
     expected = f"size with shortest_edge below {WARPED}, crop_pct"
-    return _read(folder, names, _convnext, "a ResNet's preprocessing", expected)
+    preprocess, found = _read(file, _convnext, "a ResNet's preprocessing", expected)
+    usual = "imagenet_bicubic"
+    _note_absent(HUGGING_FACE_ENTRIES, found, file, preprocess, usual, "target", notes)
+    return preprocess
+
+
+def _stated(stated: str | Preprocess) -> Preprocess:
+    if isinstance(stated, Preprocess):
+        return stated
+    check_preset(stated)
+    return PRESETS[stated]
+
+
+def _note_absent(
+    expected: tuple[str, ...],
+    found: Container[str],
+    file: Path,
+    preprocess: Preprocess,
+    usual: str,
+    kind: str,
+    notes: list[str],
+) -> None:
+    """Say which entries of a preprocessing were assumed, and how to state them."""
+    absent = [key for key in expected if key not in found]
+    if not absent:
+        return
+    entries = "" if len(absent) == len(expected) else f"'s {', '.join(absent)}"
+    statistics = preprocess.mean, preprocess.std
+    mean, std = (", ".join(f"{x:.3g}" for x in channels) for channels in statistics)
+    notes.append(
+        f"{file} does not give its preprocessing{entries}: {usual}'s was assumed "
+        f"({preprocess.size} pixels, the central {preprocess.field:.3g} of the shorter side, "
+        f"{preprocess.interpolation}, mean {mean}, std {std}); state it with --config.{kind}."
+        f"preprocess={usual}, in Python preprocess={usual!r}, or another of "
+        f"{', '.join(name for name in PRESETS if name != usual)}."
+    )
 
 
 def _clip(entries: dict[str, Any], image_size: int) -> Preprocess:
@@ -81,16 +159,13 @@ def _statistics(entries: dict[str, Any], absent: tuple) -> tuple[tuple[float, ..
 
 
 def _read(
-    folder: Path,
-    names: tuple[str, ...],
-    read: Callable[[dict[str, Any]], Preprocess],
-    what: str,
-    expected: str,
-) -> Preprocess:
-    file = next((folder / name for name in names if (folder / name).exists()), folder / names[0])
+    file: Path, read: Callable[[dict[str, Any]], Preprocess], what: str, expected: str
+) -> tuple[Preprocess, Container[str]]:
+    """Return what a file describes, all of it assumed if there is none, and its entries."""
     try:
         entries = read_json(file) if file.exists() else {}
-        return read(entries.get("image_processor", entries))
+        entries = entries.get("image_processor", entries)
+        return read(entries), entries
     except InputError as error:
         raise InputError(f"{file} can't be read as {what}: {error}") from error
     except (OSError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:

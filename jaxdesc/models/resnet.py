@@ -21,7 +21,18 @@ from jaxtyping import Array, Float
 from jaxdesc.compiler import PIECE, in_pieces, materialised
 from jaxdesc.errors import InputError, shown
 from jaxdesc.models.precision import float32_products
-from jaxdesc.models.settings import LARGEST, MOST_LAYERS, POSITIVE, Setting, misfits, one_of, only
+from jaxdesc.models.settings import (
+    ANY,
+    LARGEST,
+    MOST_LAYERS,
+    POSITIVE,
+    UNKNOWN,
+    Setting,
+    misfits,
+    one_of,
+    only,
+    pretrained_cfg,
+)
 from jaxdesc.models.winograd import WinogradConvolution
 
 EXPANSION = {"basic": 1, "bottleneck": 4}
@@ -69,27 +80,36 @@ class ResNetConfig:
     def from_timm(cls, entries: dict[str, Any]) -> "ResNetConfig":
         """Read the entries of a timm `config.json`.
 
-        `architecture` names a row of `ARCHITECTURES`; `model_args`, where present, replaces some of
-        its sizes. Entries about preprocessing and labels are left to whoever reads images.
+        `architecture` names a row of `ARCHITECTURES`, in which the sizes among `model_args` replace
+        the usual ones; the other arguments must be at timm's defaults. Entries about images and
+        labels are read elsewhere.
 
         Raises:
             InputError: an architecture, argument or pooling that is not implemented here.
         """
         name = entries.get("architecture")
-        if not isinstance(name, str) or name not in ARCHITECTURES:
+        if not isinstance(name, str) or name.partition(".")[0] not in ARCHITECTURES:
             raise InputError(
                 f"config.json names the architecture {name!r}, which is not one of "
                 f"{', '.join(ARCHITECTURES)}; use a checkpoint of one of these, or wrap your own "
                 "network in a Target."
             )
+        base = ARCHITECTURES[name.partition(".")[0]]  # the rest is a tag of its weights
         arguments = entries.get("model_args") or {}
-        _refuse(misfits(TIMM_SETTINGS, entries) + _unknown_arguments(arguments))
-        given = arguments | {"num_classes": entries.get("num_classes", 1000)}
+        pretrained = pretrained_cfg(entries)
+        counts = [entries, arguments if isinstance(arguments, dict) else {}, pretrained]
+        classes = next((e["num_classes"] for e in counts if "num_classes" in e), base.num_classes)
+        _refuse(
+            misfits(TIMM_SETTINGS, entries)
+            + misfits(TIMM_POOLING, entries.get("pretrained_cfg") or {}, "pretrained_cfg.")
+            + _argument_misfits(arguments, classes)
+        )
+        given = {key: arguments[key] for key in MODEL_ARGUMENTS if key in arguments}
         sizes: dict[str, Any] = {
             key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
-        }
-        _refuse_impossible(asdict(ARCHITECTURES[name]) | sizes)
-        return replace(ARCHITECTURES[name], **sizes)
+        } | {"num_classes": classes}
+        _refuse_impossible(asdict(base) | sizes)
+        return replace(base, **sizes)
 
     @classmethod
     def from_huggingface(cls, entries: dict[str, Any]) -> "ResNetConfig":
@@ -175,7 +195,45 @@ ARCHITECTURES = {
 }
 
 
-TIMM_SETTINGS = {"global_pool": only("avg"), "in_chans": only(3)}
+TIMM_POOLING = {"global_pool": only("avg")}
+TIMM_SETTINGS = TIMM_POOLING | {
+    "in_chans": only(3),
+    # transformers' TimmWrapper writes them into the same config.
+    "model_type": only("timm_wrapper"),
+    "architectures": only(["TimmWrapperForImageClassification"], None),
+    "quantization_config": only(None),
+}
+
+
+def _layer(*names: str) -> Setting:
+    """A kind of layer, by any of the names that timm knows it by."""
+
+    def fits(value: Any) -> bool:
+        return isinstance(value, str) and value.replace("_", "").lower() in names
+
+    return Setting(f"only {names[0]!r}", fits)
+
+
+# The arguments of timm's ResNet that are not sizes, all of them, at their defaults.
+TIMM_ARGUMENTS = {
+    "in_chans": only(3),
+    "global_pool": only("avg"),
+    "output_stride": only(32),
+    "cardinality": only(1),
+    "base_width": only(64),
+    "stem_type": only(""),
+    "replace_stem_pool": only(False),
+    "block_reduce_first": only(1),
+    "down_kernel_size": only(1),
+    "avg_down": only(False),
+    "act_layer": _layer("relu"),
+    "norm_layer": _layer("batchnorm2d", "batchnorm"),
+    "aa_layer": only(None),
+    "block_args": only(None, {}),
+    # Of no effect on a trained network in evaluation mode.
+    **dict.fromkeys(("drop_rate", "drop_path_rate", "drop_block_rate"), ANY),
+    **dict.fromkeys(("zero_init_last", "device", "dtype"), ANY),
+}
 
 FOUR_SIZES = Setting(
     "four positive integers",
@@ -199,14 +257,12 @@ HUGGING_FACE_SETTINGS = {
 }
 
 
-def _unknown_arguments(arguments: Any) -> list[str]:
+def _argument_misfits(arguments: Any, classes: Any) -> list[str]:
     if not isinstance(arguments, dict):
         return [f"model_args = {repr(arguments)[:60]} (expected an object)"]
-    known = ", ".join(MODEL_ARGUMENTS)
-    return [
-        f"model_args.{key} = {repr(arguments[key])[:60]} (expected only {known} in model_args)"
-        for key in sorted(set(arguments) - set(MODEL_ARGUMENTS))
-    ]
+    known = TIMM_ARGUMENTS | {"num_classes": only(classes)}
+    unknown = dict.fromkeys(set(arguments) - set(known) - set(MODEL_ARGUMENTS), UNKNOWN)
+    return misfits(dict(sorted((known | unknown).items())), arguments, "model_args.")
 
 
 def _refuse(problems: list[str]) -> None:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from jaxdesc.errors import InputError, shown
 from jaxdesc.models.bert import Bert, BertConfig, Encoder, MPNet
 from jaxdesc.models.checkpoint import PYTORCH, Row, Table, _abstract, assign
 from jaxdesc.models.files import parsed, read_config, read_json, read_tensors
-from jaxdesc.models.source import locate
+from jaxdesc.models.packaging import SENTENCE, open_network, read_modules
 from jaxdesc.models.texts import Progress, TextBatches, fingerprint_of, tokenize, unseen
 
 _SHARED_ROWS = (
@@ -70,6 +71,7 @@ class SentenceEncoder:
         tokenizer: a Hugging Face tokenizer.
         length: most tokens of a text that are read.
         name: for reports.
+        notes: what was left out when it was read, a sentence each.
     """
 
     params: Any
@@ -77,6 +79,7 @@ class SentenceEncoder:
     tokenizer: Any
     length: int
     name: str = "sentence"
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def fingerprint(self) -> str:
@@ -120,7 +123,9 @@ def _texts(graph: Any, params: Any, tokens: Array, lengths: Array) -> Array:
     return nnx.merge(graph, params).encode(tokens, mask)
 
 
-def load_sentence_encoder(source: str, *, revision: str | None = None) -> SentenceEncoder:
+def load_sentence_encoder(
+    source: str | PathLike[str], *, revision: str | None = None
+) -> SentenceEncoder:
     """Read a sentence encoder, such as all-mpnet-base-v2 or all-MiniLM-L6-v2.
 
     Args:
@@ -136,13 +141,13 @@ def load_sentence_encoder(source: str, *, revision: str | None = None) -> Senten
         InputError: a missing folder or tokenizer, a config that is not understood, steps that are
             not implemented, or tensors that do not fit.
     """
-    path, name = locate(source, "sentence encoder", revision)
+    path, name, notes = open_network(source, SENTENCE, revision)
     _check_prompt(path / "config_sentence_transformers.json")
     place = _transformer_folder(path)
     kind = _kind(place)
     network, rows = NETWORKS[kind]
     config = parsed(BertConfig.from_huggingface, read_config(place), place)
-    tensors = read_tensors(place)
+    tensors = read_tensors(place, notes)
     table = _table(rows, f"{kind}.", tensors)
     model = assign(_abstract(network, config), tensors, table, place)
     tokenizer = _tokenizer(place, config)
@@ -156,7 +161,12 @@ def load_sentence_encoder(source: str, *, revision: str | None = None) -> Senten
             "max_position_embeddings in its config.json."
         )
     return SentenceEncoder(
-        params=params, graph=graph, tokenizer=tokenizer, length=int(min(lengths)), name=name
+        params=params,
+        graph=graph,
+        tokenizer=tokenizer,
+        length=int(min(lengths)),
+        name=name,
+        notes=tuple(notes),
     )
 
 
@@ -180,32 +190,31 @@ def _kind(place: Path) -> str:
 
 def _transformer_folder(path: Path) -> Path:
     """Check what `modules.json` lets sentence-transformers do, and find the network's folder."""
-    file = path / "modules.json"
-    if not file.exists():
+    if not (path / "modules.json").exists():
+        _check_loose_modules(path)
         return path
-    try:
-        modules = [
-            (module["type"].split(".")[-1], _inside(path, module["path"])) for module in _read(file)
-        ]
-    except (TypeError, LookupError, AttributeError) as error:
-        raise InputError(
-            f"{file} can't be understood ({error!r}): expected a list of modules, each with its "
-            "type and path; download the checkpoint again."
-        ) from error
-    names = tuple(name for name, _ in modules)
+    modules = read_modules(path)
+    names = tuple(module.kind for module in modules)
     if names not in (MODULES, MODULES[:2]):
         raise InputError(
-            f"{file} lists the modules {', '.join(names)}, but only {', '.join(MODULES)} are "
-            "implemented, in this order; use an encoder made of these."
+            f"{path / 'modules.json'} lists the modules {', '.join(names)}, but only "
+            f"{', '.join(MODULES)} are implemented, in this order; use an encoder made of these."
         )
-    _check_pooling(modules[1][1] / "config.json")
-    return modules[0][1]
+    _check_pooling(modules[1].folder / "config.json")
+    return modules[0].folder
 
 
-def _inside(folder: Path, name: str) -> Path:
-    if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise LookupError(f"{name} lies outside")
-    return folder / name
+def _check_loose_modules(path: Path) -> None:
+    """Check the modules of a folder whose `modules.json` was lost, such as `1_Pooling`."""
+    for folder in sorted(path.glob("[0-9]_*/")):
+        kind = folder.name.partition("_")[2]
+        if kind == "Pooling":
+            _check_pooling(folder / "config.json")
+        elif kind not in MODULES:
+            raise InputError(
+                f"{folder} is a module {kind} of sentence-transformers, but only "
+                f"{', '.join(MODULES)} are implemented; use an encoder made of these."
+            )
 
 
 def _check_pooling(file: Path) -> None:

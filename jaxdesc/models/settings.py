@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from jaxdesc.errors import shown
+from jaxdesc.errors import InputError, shown
 
 
 class Setting(NamedTuple):
@@ -14,6 +14,8 @@ class Setting(NamedTuple):
     fits: Callable[[Any], bool]
 
 
+ANY = Setting("anything", lambda _: True)
+UNKNOWN = Setting("no such entry", lambda _: False)
 LARGEST = 2**31 - 1  # of a size or an id
 MOST_LAYERS = 128  # of a tower or a stage; CLIP's largest has 48
 
@@ -48,3 +50,18 @@ def misfits(
         for key, setting in settings.items()
         if key in entries and not setting.fits(entries[key])
     ]
+
+
+def pretrained_cfg(entries: dict[str, Any]) -> dict[str, Any]:
+    """Return timm's entries about images and labels; its older configs hold them at the top.
+
+    Raises:
+        InputError: `pretrained_cfg` is not an object.
+    """
+    found = entries.get("pretrained_cfg", entries) or {}
+    if not isinstance(found, dict):
+        raise InputError(
+            f"pretrained_cfg = {shown(found)[:60]} in its config.json: expected an object of "
+            "settings; correct it."
+        )
+    return found

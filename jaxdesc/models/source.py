@@ -1,12 +1,13 @@
 """Where a network's files lie: a local path, the embedded world's own, or a Hugging Face id."""
 
-import os.path
+import os
 import re
+from os import PathLike
 from pathlib import Path
 from typing import NamedTuple
 
 from jaxdesc.errors import SHOWN, InputError, shown
-from jaxdesc.models.files import WEIGHTS, weights_file
+from jaxdesc.models.files import weights_file
 from jaxdesc.scenes import NETWORKS
 
 # owner/name, with an optional @revision as timm writes it; neither can leave its folder.
@@ -15,8 +16,9 @@ IDENTIFIER = re.compile(
 )
 REVISION = re.compile(r"(?!.*\.\.)\w[\w./-]*", re.A)
 
-# Of a repository only this is downloaded: configs, tokenizers, weights of one format.
-FILES = (
+# Of a repository only this is downloaded: configs, tokenizers, weights of one format. What other
+# tools packaged is known by their configs, and sentence-transformers keeps a network in a folder.
+CONFIGS = (
     "config.json",
     "preprocessor_config.json",
     "processor_config.json",
@@ -26,18 +28,28 @@ FILES = (
     "vocab.json",
     "vocab.txt",
     "merges.txt",
-    "modules.json",
     "sentence_bert_config.json",
+)
+FILES = (
+    *CONFIGS,
+    "modules.json",
     "config_sentence_transformers.json",
     "1_Pooling/config.json",
 )
+MARKERS = ("adapter_config.json", "open_clip_config.json", "model_index.json")
+INNER = "0_*/"  # its folder
 # What a local folder holds, by the kind of network.
 LAYOUT = {
     "target": "config.json and model.safetensors",
     "clip": "config.json, model.safetensors, tokenizer.json and preprocessor_config.json",
     "sentence encoder": "config.json, model.safetensors and tokenizer.json",
 }
-SAFETENSORS = ("model.safetensors", "model.safetensors.index.json", "model-*.safetensors")
+# One format is downloaded, the first that there is.
+FORMATS = (
+    ("model.safetensors", "model.safetensors.index.json", "model-*.safetensors"),
+    ("flax_model.msgpack",),
+    ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*.bin"),
+)
 
 
 class Located(NamedTuple):
@@ -51,12 +63,13 @@ class Located(NamedTuple):
     name: str
 
 
-def locate(source: str, what: str, revision: str | None = None) -> Located:
+def locate(source: str | PathLike[str], what: str, revision: str | None = None) -> Located:
     """Find a network's files, downloading those of a Hugging Face id that are not cached.
 
     Args:
-        source: an existing local path; or "scenes", or `scenes:NAME` for another network of the
-            embedded world; or a Hugging Face id, `owner/name` or `owner/name@revision`.
+        source: an existing local path, in which ~ is the home directory; or "scenes", or
+            `scenes:NAME` for another network of the embedded world; or a Hugging Face id,
+            `owner/name` or `owner/name@revision`. A path object is a local path.
         what: "target", "clip" …: the embedded world's network that "scenes" alone means, and the
             word in errors.
         revision: branch, tag or commit of a Hugging Face id; its main branch where None or empty.
@@ -65,8 +78,11 @@ def locate(source: str, what: str, revision: str | None = None) -> Located:
         InputError: nothing is there, it can't be downloaded, or a revision is given for a local
             path or twice.
     """
-    own = re.fullmatch(r"scenes(?::(\w+))?", source)
-    path = NETWORKS / (own[1] or what) if own else Path(os.path.expanduser(source))
+    if not isinstance(source, str | PathLike):
+        raise InputError(f"The {what} is {shown(source)}: give {_sources(what)}.")
+    local, source = not isinstance(source, str), os.fsdecode(source)
+    embedded = None if local else re.fullmatch(r"scenes(?::(\w+))?", source)
+    path = NETWORKS / (embedded[1] or what) if embedded else Path(os.path.expanduser(source))
     if source and os.path.exists(path):
         if revision:
             raise InputError(
@@ -74,17 +90,24 @@ def locate(source: str, what: str, revision: str | None = None) -> Located:
                 "the revision out, or give a Hugging Face id."
             )
         return Located(path, source)
-    found = IDENTIFIER.fullmatch(source)
+    found = None if local else IDENTIFIER.fullmatch(source)
     if not found:
         raise InputError(
-            f"The {what} folder {shown(source)} does not exist: give {_layout(what)}, a Hugging "
-            "Face id such as owner/name, or 'scenes' or scenes:NAME for a network of the embedded "
-            f"world, NAME one of {', '.join(sorted(p.name for p in NETWORKS.iterdir()))}."
+            f"The {what} folder {shown(source)} does not exist: give {_sources(what)}."
         )
     return _downloaded(found["id"], what, _single(source, found["revision"], revision))
 
 
-def _layout(what: str) -> str:
+def _sources(what: str) -> str:
+    return (
+        f"{layout(what)}, a Hugging Face id such as owner/name, or 'scenes' or scenes:NAME for a "
+        "network of the embedded world, NAME one of "
+        f"{', '.join(sorted(p.name for p in NETWORKS.iterdir()))}"
+    )
+
+
+def layout(what: str) -> str:
+    """Say what a kind of network looks like on a disk."""
     return f"a local folder with {LAYOUT.get(what, LAYOUT['target'])}"
 
 
@@ -101,9 +124,13 @@ def _single(source: str, own: str | None, given: str | None) -> str | None:
 
 
 def _downloaded(identifier: str, what: str, revision: str | None) -> Located:
-    path = _snapshot(identifier, what, revision, [*FILES, *SAFETENSORS])
-    if not weights_file(path).exists():
-        _snapshot(identifier, what, path.name, [name for name in WEIGHTS if "msgpack" in name])
+    files = [*FILES, *MARKERS, *(INNER + name for name in CONFIGS)]
+    first, *others = ([*names, *(INNER + name for name in names)] for names in FORMATS)
+    path = _snapshot(identifier, what, revision, files + first)
+    for weights in others:
+        if any(weights_file(folder).exists() for folder in (path, *path.glob(INNER))):
+            break
+        _snapshot(identifier, what, path.name, weights)
     return Located(path, f"{identifier}@{path.name}")
 
 
@@ -118,5 +145,5 @@ def _snapshot(identifier: str, what: str, revision: str | None, files: list[str]
         raise InputError(
             f"The {what} {identifier!r} is no local folder and can't be had from Hugging Face at "
             f"revision {revision or 'main'!r} ({type(error).__name__}: {reason[:SHOWN]}): correct "
-            f"the id, or go online, or give {_layout(what)}."
+            f"the id, or go online, or give {layout(what)}."
         ) from error

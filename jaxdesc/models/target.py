@@ -1,10 +1,11 @@
 """The target: the network whose neurons are described, and how to read one from a folder."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from pathlib import Path
-from typing import Any
+from os import PathLike
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -16,16 +17,19 @@ from jaxtyping import Array, Float, Float32, Int, UInt8
 from jaxdesc import fingerprint
 from jaxdesc.attention import cam_of_maps
 from jaxdesc.compiler import in_pieces, jit
-from jaxdesc.errors import InputError, printable, shown
+from jaxdesc.errors import InputError, as_printed, shown
 from jaxdesc.images.preprocess import Preprocess
 from jaxdesc.mesh import on_each, shared_out
-from jaxdesc.models.files import parsed, read_config
 from jaxdesc.models.formats import read_folded_resnet
+from jaxdesc.models.labels import read_labels
+from jaxdesc.models.packaging import TARGET, open_network
 from jaxdesc.models.precision import cast, check_precision
-from jaxdesc.models.preprocessor import convnext_preprocess
+from jaxdesc.models.preprocessor import target_preprocess
 from jaxdesc.models.resnet import trunk_in_pieces, with_winograd
-from jaxdesc.models.source import locate
 from jaxdesc.saliency import DEFAULT, METHODS, check_linear, maps_and_logits
+
+if TYPE_CHECKING:
+    from jaxdesc.sanity import Check
 
 LOGITS = "fc"
 POOLINGS = ("mean", "max")
@@ -106,11 +110,50 @@ class Target:
         """How many logits it has."""
         return int(self._shapes[2].shape[1])
 
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of each layer, for one image: how many logits, or the rows, columns and channels."""
+        _, taps, logits = self._shapes
+        return {LOGITS: logits.shape[1:]} | {name: own.shape[1:] for name, own in taps.items()}
+
     @cached_property
     def _shapes(self) -> Any:
-        size = self.preprocess.size
-        pixels = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-        return jax.eval_shape(self._forward, self.params, pixels)
+        batch, size = 2, self.preprocess.size
+        pixels = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.float32)
+        maps, taps = self._shape_of(self.trunk, pixels, "trunk(params, pixels)")
+        for name, own in {"the feature maps": maps, **taps}.items():
+            if len(own.shape) != 4 or own.shape[0] != batch or 0 in own.shape:
+                raise InputError(
+                    f"{self.name} gives {name} the shape {own.shape} for pixels of shape "
+                    f"{pixels.shape}: expected (batch, rows, columns, channels)."
+                )
+        logits = self._shape_of(self.head, maps, "head(params, feature maps)")
+        if len(logits.shape) != 2 or logits.shape[0] != batch or 0 in logits.shape:
+            raise InputError(
+                f"{self.name} gives logits of shape {logits.shape} for pixels of shape "
+                f"{pixels.shape}: expected (batch, classes)."
+            )
+        return maps, taps, logits
+
+    def _shape_of(self, function: Callable[..., Any], given: Any, called: str) -> Any:
+        """What trunk or head returns, which are the user's own."""
+        wanted = "(feature maps, taps by name)" if function is self.trunk else "logits"
+        expected = f"expected {called} -> {wanted}."
+        try:
+            found = jax.eval_shape(function, self.params, given)
+        except InputError:
+            raise
+        except Exception as error:  # of no fixed type
+            raise InputError(
+                f"{called} of {self.name} fails for shape {given.shape}: {shown(error)}; {expected}"
+            ) from error
+        if function is self.trunk:
+            whole = isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], dict)
+        else:
+            whole = hasattr(found, "shape")
+        if not whole:
+            raise InputError(f"{called} of {self.name} gives {shown(found)}: {expected}")
+        return found
 
     def feature_maps(
         self, pixels: Float[Array | np.ndarray, "batch height width 3"]
@@ -141,7 +184,8 @@ class Target:
         Raises:
             InputError: for a layer or a pooling that does not exist.
         """
-        return self._activations(None, pixels, layer, pooling)
+        found: Array = self._activations(None, pixels, layer, pooling)
+        return found
 
     def view_activations(
         self,
@@ -150,7 +194,20 @@ class Target:
         pooling: str = "mean",
     ) -> Float[Array, "batch neuron"]:
         """Return `activations` of views as they were cut, not yet normalised: one program."""
-        return self._activations(self.preprocess, views, layer, pooling)
+        found: Array = self._activations(self.preprocess, views, layer, pooling)
+        return found
+
+    def view_activations_and_classes(
+        self,
+        views: UInt8[np.ndarray, "batch size size 3"],
+        layer: str = LOGITS,
+        pooling: str = "mean",
+    ) -> tuple[Float[Array, "batch neuron"], Int[Array, " batch"]]:
+        """Return `view_activations`, and the class with the largest logit, as one program."""
+        found: tuple[Array, Array] = self._activations(
+            self.preprocess, views, layer, pooling, classify=True
+        )
+        return found
 
     def view_cams(
         self,
@@ -191,15 +248,43 @@ class Target:
             return str(error)
         return ""
 
+    def check(self, images: Any, *, layer: str = LOGITS, count: int = 64) -> "Check":
+        """Look whether it does on a few images what it should, print that, and return it.
+
+        Args:
+            images: as `jaxdesc.describe` takes them; those looked at lie evenly among them.
+            layer: whose activations are looked at.
+            count: how many images at most.
+
+        Returns:
+            Its layers with their shapes, top-1 and top-5 where labels are known, a sheet of what it
+            sees, and every doubt.
+
+        Raises:
+            InputError: it can't be used: shapes that do not fit, a tap that is missing, NaN; or no
+                image can be used.
+        """
+        from jaxdesc.images.sources import open_source
+        from jaxdesc.sanity import look
+
+        found = look(self, open_source(images), layer, count)
+        print(as_printed(str(found), sys.stdout))
+        return found
+
     def _activations(
-        self, preprocess: Preprocess | None, pixels: Any, layer: str, pooling: str
-    ) -> Array:
+        self,
+        preprocess: Preprocess | None,
+        pixels: Any,
+        layer: str,
+        pooling: str,
+        classify: bool = False,
+    ) -> Any:
         if layer != LOGITS:
             self.check_layer(layer)
         if pooling not in POOLINGS:
             raise InputError(f"Unknown pooling {pooling!r}: expected one of {', '.join(POOLINGS)}.")
         network = self.trunk, self.head, preprocess, self.mesh
-        return _activations(*network, layer, pooling, self.params, pixels)
+        return _activations(*network, layer, pooling, classify, self.params, pixels)
 
 
 @partial(jit, static=("trunk",))
@@ -208,7 +293,7 @@ def _feature_maps(trunk: Trunk, params: Any, pixels: Any) -> Array:
 
 
 # What a program does not return, XLA does not write: a ResNet-50's taps are 6 MB an image.
-@partial(jit, static=("trunk", "head", "preprocess", "mesh", "layer", "pooling"))
+@partial(jit, static=("trunk", "head", "preprocess", "mesh", "layer", "pooling", "classify"))
 def _activations(
     trunk: Trunk,
     head: Head,
@@ -216,17 +301,26 @@ def _activations(
     mesh: Mesh | None,
     layer: str,
     pooling: str,
+    classify: bool,
     params: Any,
     pixels: Any,
-) -> Array:
-    """Each neuron's activation on pixels, or on views where their preprocessing is given."""
+) -> Any:
+    """Each neuron's activation on pixels, or on views where their preprocessing is given.
 
-    def activate(params: Any, pixels: Array) -> Array:
+    With the class of each, where `classify` is set.
+    """
+
+    def activate(params: Any, pixels: Array) -> Any:
         feature_maps, taps = trunk(params, preprocess.normalise(pixels) if preprocess else pixels)
         if layer == LOGITS:
-            return head(params, feature_maps)
-        pool = jnp.mean if pooling == "mean" else jnp.max
-        return pool(taps[layer].astype(jnp.float32), axis=(1, 2))
+            found = logits = head(params, feature_maps)
+        else:
+            pool = jnp.mean if pooling == "mean" else jnp.max
+            found = pool(taps[layer].astype(jnp.float32), axis=(1, 2))
+            if not classify:
+                return found
+            logits = head(params, feature_maps)
+        return (found, logits.argmax(axis=1)) if classify else found
 
     return shared_out(partial(in_pieces, activate), mesh, params, pixels)
 
@@ -250,14 +344,22 @@ def _view_cams(
     return shared_out(partial(in_pieces, attend), mesh, params, (views, classes))
 
 
-def load_target(source: str, *, revision: str | None = None, precision: str = "float32") -> Target:
+def load_target(
+    source: str | PathLike[str],
+    *,
+    revision: str | None = None,
+    precision: str = "float32",
+    preprocess: str | Preprocess = "",
+) -> Target:
     """Read a target network, its BatchNorm folded.
 
     Args:
         source: one of
             a local folder with timm's `config.json` and torchvision's tensors, with a Hugging Face
-            `ResNetForImageClassification`, or with what `launch.convert` wrote;
-            a state dict of torchvision's, such as `resnet50-11ad3fa6.pth`;
+            `ResNetForImageClassification` or `TimmWrapperForImageClassification`, or with what
+            `launch.convert` wrote;
+            a file of torchvision's tensors, such as `resnet50-11ad3fa6.pth`, or a training
+            checkpoint that holds them;
             a Hugging Face id, such as timm/resnet50.tv_in1k (torchvision's V1 weights) or
             timm/resnet50.tv2_in1k (V2);
             "scenes", the embedded world's own, or "scenes:attributes", its network of attributes.
@@ -265,23 +367,25 @@ def load_target(source: str, *, revision: str | None = None, precision: str = "f
             target's name tells the commit.
         precision: "float32", or "bfloat16" for weights and feature maps; logits, pooled activations
             and Grad-CAM's weights are computed in float32 all the same.
+        preprocess: a name in `jaxdesc.images.preprocess.PRESETS` or a `Preprocess`, in place of
+            the checkpoint's own; by default that one, the one for evaluation, or ImageNet's usual
+            one if there is none.
 
     Returns:
-        The target. Its classes are timm's `label_names`, at the top of the config or in its
-        `pretrained_cfg`, or Hugging Face's `id2label`. A label is split into names wherever a
-        comma and a space stand: "tench, Tinca tinca" has two. Preprocessing is the one for
-        evaluation; a `.pth` tells none and gets ImageNet's usual one.
+        The target, its classes as `labels.read_labels` reads them. Its notes say what was assumed
+        or left out.
 
     Raises:
         InputError: a missing source, a config that is not understood, tensors that do not fit, or
-            another precision.
+            another precision or preprocessing.
     """
     check_precision(precision)
-    path, name = locate(source, "target", revision)
-    model = read_folded_resnet(path)
+    path, name, notes = open_network(source, TARGET, revision)
+    model = read_folded_resnet(path, notes)
+    labels = read_labels(path, model.config.num_classes, notes)
+    own_preprocess = target_preprocess(path, preprocess, notes)
     if jax.default_backend() == "cpu" and precision == "float32":
         model = with_winograd(model)
-    preprocess, classes = _described(path)
     graph, params = nnx.split(model)
 
     def trunk(params: Any, pixels: Array) -> tuple[Array, dict[str, Array]]:
@@ -290,45 +394,13 @@ def load_target(source: str, *, revision: str | None = None, precision: str = "f
     def head(params: Any, feature_maps: Array) -> Array:
         return nnx.merge(graph, params).head(feature_maps)
 
-    return Target(cast(params, precision), trunk, head, preprocess, classes, name)
-
-
-def _described(path: Path) -> tuple[Preprocess, tuple[tuple[str, ...], ...]]:
-    """What a config tells beside the network itself."""
-    if path.is_file():
-        return Preprocess.from_timm({}), ()
-    entries = read_config(path)
-    if "architecture" not in entries:
-        return convnext_preprocess(path), _classes(path, "id2label", _in_order(path, entries))
-    pretrained = entries.get("pretrained_cfg") or {}
-    preprocess = parsed(Preprocess.from_timm, pretrained, path)
-    labels = entries.get("label_names") or pretrained.get("label_names") or []
-    return preprocess, _classes(path, "label_names", labels)
-
-
-def _in_order(path: Path, entries: dict[str, Any]) -> list[Any]:
-    """Hugging Face's labels by class; none where they are its placeholders."""
-    labels = entries.get("id2label") or {}
-    try:
-        ordered = [labels[str(index)] for index in range(len(labels))]
-    except KeyError as error:
-        raise InputError(
-            f"id2label in {path / 'config.json'} has no label for class {error}: expected a label "
-            f"for each of 0 to {len(labels) - 1}."
-        ) from error
-    return [] if ordered == [f"LABEL_{index}" for index in range(len(labels))] else ordered
-
-
-def _classes(path: Path, where: str, labels: Any) -> tuple[tuple[str, ...], ...]:
-    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-        raise InputError(
-            f"{where} in {path / 'config.json'} are {str(labels)[:60]}: expected strings, one a "
-            "class, several names of a class separated by a comma and a space."
-        )
-    for label in labels:
-        if printable(label) != label:  # they are printed beside their neurons
-            raise InputError(
-                f"{where} in {path / 'config.json'} hold {shown(label)}, which is no name: correct "
-                "it."
-            )
-    return tuple(tuple(label.split(", ")) for label in labels)
+    return Target(
+        params=cast(params, precision),
+        trunk=trunk,
+        head=head,
+        preprocess=own_preprocess,
+        classes=labels.names,
+        name=name,
+        wnids=labels.wnids,
+        notes=tuple(notes),
+    )

@@ -1,6 +1,7 @@
 """Finished runs of the same neurons beside each other: what their page and their figures show."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from jaxdesc.errors import InputError
@@ -8,6 +9,7 @@ from jaxdesc.images.example import Source
 from jaxdesc.models.target import Target
 from jaxdesc.progress import Display, Progress, State
 from jaxdesc.report import page, pictures, saved
+from jaxdesc.report.located import located
 from jaxdesc.report.saved import Saved
 from jaxdesc.result import Result
 
@@ -68,9 +70,11 @@ def write_page(
         Its size in bytes, with its thumbnails.
 
     Raises:
-        InputError: other neurons beside each other, or an image that can't be decoded.
+        InputError: runs of other neurons, exemplars that aren't among the images (any more), or an
+            image that can't be decoded.
     """
     own = runs[0].config
+    runs = [replace(run, result=located(run.result, source)) for run in runs]
     indices = pictures.of_exemplars([run.result for run in runs])
     with Progress(len(indices), "look", displays) as bar:
         looked = pictures.look(source, indices, target, own.crop, own.images.batch, bar.update)

@@ -3,13 +3,16 @@
 from jaxdesc.comparison import AGAINST, Comparison, Known, Line
 from jaxdesc.evaluation.statistics import Bounds
 from jaxdesc.report import tables
-from jaxdesc.store import Place, write_file
+from jaxdesc.store import Place, write_file, write_rows
 
 KINDS = ("hit", "f1")
 
 
-def write(workdir: Place, found: Comparison) -> None:
-    """Write compare.csv, a row a method, compare.md, and certainty.csv, a row a concept.
+def write(workdir: Place, found: Comparison) -> str:
+    """Write compare.csv, a row per method, compare.md, and certainty.csv, a row per concept.
+
+    Returns:
+        "compare"; "compare-2" and so on, if compare.csv is of other methods.
 
     Raises:
         InputError: they can't be written.
@@ -21,9 +24,16 @@ def write(workdir: Place, found: Comparison) -> None:
         for end in ("", "_low", "_high")
     ]
     rows = [_cells(name, line) for name, line in found.lines.items()]
-    tables.write_rows(workdir / "compare.csv", ["method", *bounds, "p", "seconds"], rows)
-    tables.write_rows(workdir / "certainty.csv", Known._fields, found.certainty.rows)
-    write_file(workdir / "compare.md", f"{markdown(found)}\n".encode())
+    name = workdir.unused("compare", ".csv", lambda content: _methods(content) == list(found.lines))
+    write_rows(workdir / f"{name}.csv", ["method", *bounds, "p", "seconds"], rows)
+    write_rows(workdir / "certainty.csv", Known._fields, found.certainty.rows)
+    write_file(workdir / f"{name}.md", f"{markdown(found)}\n".encode())
+    return name
+
+
+def _methods(content: bytes) -> list[str]:
+    """Methods of a comparison that was written."""
+    return [line.partition(",")[0] for line in content.decode("utf-8", "replace").split("\n")[1:-1]]
 
 
 def _cells(name: str, line: Line) -> list[object]:

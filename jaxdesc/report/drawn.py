@@ -9,14 +9,15 @@ from matplotlib.figure import Figure
 
 from jaxdesc.attention import peaks
 from jaxdesc.config import ScoreConfig
-from jaxdesc.images.example import Box, Source
+from jaxdesc.images.example import Box, Source, load
 from jaxdesc.models.target import Target
 from jaxdesc.report import plots
+from jaxdesc.report.located import located
 from jaxdesc.report.page import Method
 from jaxdesc.report.pictures import attended, attention_maps
 from jaxdesc.report.plots import Look, Row
 from jaxdesc.report.saved import Saved
-from jaxdesc.report.style import save
+from jaxdesc.report.style import rendered, save
 from jaxdesc.result import Neuron
 from jaxdesc.saliency import TITLES
 from jaxdesc.store import Artifact, Place
@@ -37,7 +38,7 @@ def draw(
     """Write every figure that the runs have something for.
 
     Args:
-        folder: where to.
+        folder: where to; numbered, as figures-2, if it holds figures of other neurons or methods.
         workdir: of the first run, whose artifacts are read.
         runs: the methods side by side.
         source: of their images.
@@ -47,11 +48,16 @@ def draw(
     Returns:
         The files.
     """
-    first = runs[0].result
-    shown = [first[unit] for unit in units]
-    rows = [[_row(run.result[unit], source) for run in runs] for unit in units]
+    results = [located(run.result, source) for run in runs]
+    shown = [results[0][unit] for unit in units]
+    rows = [[_row(result[unit], source) for result in results] for unit in units]
     names = [Method.of(run).name for run in runs]
-    paths = save(plots.methods(rows, names), folder, "methods")
+    methods = plots.methods(rows, names)
+    vector = rendered(methods)["svg"]
+    folder = folder.with_name(
+        Place(folder.parent).unused(folder.name, "/methods.svg", vector.__eq__)
+    )
+    paths = save(methods, folder, "methods")
     looks, map_name = _looks(runs[0], shown, source, target), TITLES[runs[0].config.crop.cam]
     paths += save(plots.views(looks, map_name), folder, "views")
     marked = [[exemplar.activation for exemplar in neuron.exemplars] for neuron in shown]
@@ -59,7 +65,7 @@ def draw(
     titles = [_title(neuron) for neuron in shown]
     paths += save(plots.activations(titles, values, marked), folder, "activations")
     for neuron in shown:
-        drawn = _scores(workdir, runs[0], neuron)
+        drawn = _scores(workdir, runs[0], runs[0].result[neuron.unit])
         paths += save(drawn, folder, f"scores_{neuron.layer}_{neuron.unit}")
     return paths
 
@@ -71,17 +77,17 @@ def _title(neuron: Neuron) -> str:
 
 def _row(neuron: Neuron, source: Source) -> Row:
     best = neuron.exemplars[:VIEWS]
-    return Row(neuron, [plots.cut(source[e.index].image, e.box) for e in best])
+    return Row(neuron, [plots.cut(load(source, e.index).image, e.box) for e in best])
 
 
 def _looks(run: Saved, neurons: Sequence[Neuron], source: Source, target: Target) -> list[Look]:
     """The best exemplar of each neuron, as the centre and as attention see it."""
     crop, found = run.config.crop, []
     for neuron in neurons[:LOOKS]:
-        example = source[neuron.exemplars[0].index]
+        example = load(source, neuron.exemplars[0].index)
         image = example.image
         pixels, area = attended(target, crop, image)
-        cams = attention_maps(target, crop, pixels[None], [example.label])
+        cams, _ = attention_maps(target, crop, pixels[None], [example.label])
         (peak,), _ = peaks(cams)
         _, centre = target.preprocess.cut(image, MIDDLE, crop.field)
         _, attention = target.preprocess.cut(image, in_image(peak, area, image.size), crop.field)

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 from PIL import Image
 
+from jaxdesc.errors import printable
 from jaxdesc.report.pictures import warmed
 from jaxdesc.result import Neuron, write_whole
 
@@ -94,6 +96,11 @@ class Explanation:
             ],
         }
 
+    def __repr__(self) -> str:
+        """Show the class, and each neuron with its share."""
+        parts = (f"{100 * part.share:.0f} % {part.neuron!r}" for part in self.parts)
+        return "\n  ".join((printable(self.title), *parts))
+
     def to_html(self) -> str:
         """A fragment of HTML with its pictures inside it, for any page or a notebook."""
         figures = "".join(_html_figure(*panel) for panel in self._panels())
@@ -125,14 +132,14 @@ class Explanation:
     def save(self, folder: str | Path, name: str) -> list[Path]:
         """Write it as PNG, SVG and a fragment of HTML.
 
-        Any character may stand in an image's name, but not in all file systems': others become "_".
+        The files are named by `file_name`.
         """
         from jaxdesc.report.style import save
 
-        name = re.sub(r"[^\w.-]", "_", name)
-        page = Path(folder) / f"{name}.html"
+        name, folder = file_name(name), Path(os.path.expanduser(folder))
+        page = folder / f"{name}.html"
         write_whole(page, lambda file: print(self.to_html(), file=file))
-        return [*save(self.figure(), Path(folder), name), page]
+        return [*save(self.figure(), folder, name), page]
 
     def _panels(self) -> list[tuple[np.ndarray, str, Sequence[str]]]:
         """Each picture with a heading and lines below it."""
@@ -150,6 +157,11 @@ class Explanation:
             lines = [texts or ", ".join(part.neuron.flags), share]
             panels.append((warmed(self.pixels, part.where), head, lines))
         return panels
+
+
+def file_name(name: str) -> str:
+    """Name that any file system takes: of an image's, other characters become "_"."""
+    return re.sub(r"[^\w.-]", "_", name)
 
 
 def _shortened(text: str, longest: int = 26) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
 
-from jaxdesc.images.sources import Source
+from jaxdesc.images.example import Source, load
 from jaxdesc.result import Exemplar, Neuron
 from jaxdesc.store import write_file
 
@@ -33,13 +33,31 @@ def exemplar_sheet(
         top = row * (CAPTION + CELL + MARGIN)
         draw.text((MARGIN, top + 6), _caption(neuron), INK, ImageFont.load_default(17))
         for column, exemplar in enumerate(neuron.exemplars[:columns]):
-            picture = _framed(exemplar, source[exemplar.index].image)
+            picture = _framed(exemplar, load(source, exemplar.index).image)
             left = MARGIN + column * (CELL + MARGIN)
             offset = (CELL - picture.height) // 2
             sheet.paste(picture, (left, top + CAPTION + offset))
     content = io.BytesIO()
     sheet.save(content, "PNG")
     write_file(path, content.getvalue())
+
+
+def window_sheet(
+    windows: Sequence[Image.Image], captions: Sequence[str], columns: int = 6
+) -> Image.Image:
+    """Draw windows in rows, each above its caption, of which as much is shown as there is room."""
+    font, step = ImageFont.load_default(12), CELL + MARGIN
+    rows = -(-len(windows) // columns)
+    sheet = Image.new("RGB", (MARGIN + columns * step, MARGIN + rows * (step + CAPTION)), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for place, (window, caption) in enumerate(zip(windows, captions, strict=True)):
+        row, column = divmod(place, columns)
+        left, top = MARGIN + column * step, MARGIN + row * (step + CAPTION)
+        sheet.paste(window.resize((CELL, CELL), Image.Resampling.LANCZOS), (left, top))
+        while draw.textlength(caption, font) > CELL:
+            caption = caption[:-2].rstrip("…") + "…"
+        draw.text((left, top + CELL + MARGIN), caption, INK, font)
+    return sheet
 
 
 def _caption(neuron: Neuron) -> str:

@@ -1,18 +1,19 @@
 """The files a run leaves in its working directory."""
 
-import csv
-import io
 import json
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
 from jaxdesc.config import Config, differences
 from jaxdesc.errors import InputError
 from jaxdesc.result import Result, Skipped, write_whole
-from jaxdesc.store import Place
+from jaxdesc.store import Place, write_rows
+from jaxdesc.store.workdir import is_result
 
 FREE = "images.max_skipped:"  # says when to stop, and changes nothing that is found
+REASONS = 5  # that a line names
 LIBRARIES = ("jaxdesc", "jax", "jaxlib", "flax", "numpy", "pillow", "transformers")
 
 
@@ -50,7 +51,7 @@ def claim(workdir: Place, config: Config, overwrite: bool = False) -> list[str]:
     changed = [text for text in found if not text.startswith(FREE)]
     if not changed:
         return []
-    results = [name for name in workdir.files() if _is_result(name)]
+    results = [name for name in workdir.files() if is_result(name)]
     if not overwrite:
         raise InputError(
             f"{workdir} holds a run with another config ({'; '.join(changed)}): give another "
@@ -63,36 +64,39 @@ def claim(workdir: Place, config: Config, overwrite: bool = False) -> list[str]:
     return results
 
 
-def _is_result(name: str) -> bool:
-    """Whether a run has found it, rather than kept it to go on from."""
-    return name.partition("/")[0] not in ("artifacts", "compilation_cache", "processes")
-
-
 def write(workdir: Place, config: Config, result: Result) -> None:
     """Write concepts.jsonl, concepts.csv and metrics.json, and complete config.json."""
     _write_config(workdir, config, result.fingerprints)
     result.to_json(workdir / "concepts.jsonl")
     result.to_csv(workdir / "concepts.csv")
-    _write_json(workdir / "metrics.json", result.metrics_dict())
+    _write_json(workdir / "metrics.json", _measured(result))
+
+
+def _measured(result: Result) -> dict[str, Any]:
+    """The metrics, or why there are none; the target's top-1; what else is to be known."""
+    content = result.metrics_dict() or {"unmeasured": result.unmeasured}
+    if result.top1:
+        content["target"] = {"top1": result.top1.share} | result.top1._asdict()
+    return content | ({"notes": list(result.notes)} if result.notes else {})
 
 
 def write_skipped(workdir: Place, skipped: Iterable[Skipped]) -> None:
-    """Write skipped.csv, a row for each image that can't be used: image, reason, source.
+    """Write skipped.csv, a row for each image that is left out: image, reason, source.
 
     It is written where there are none too, so that an earlier run's list never stands for this one.
     """
-
-    def rows(file: io.TextIOBase) -> None:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(Skipped._fields)
-        writer.writerows([_cell(text) for text in row] for row in sorted(skipped))
-
-    write_whole(workdir / "skipped.csv", rows)
+    write_rows(workdir / "skipped.csv", Skipped._fields, sorted(skipped))
 
 
-def _cell(text: str) -> str:
-    """A text that no spreadsheet takes for a formula: names of files are anybody's."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+def left_out(skipped: Collection[Skipped]) -> str:
+    """A line that counts the images of skipped.csv by reason."""
+    counts = Counter(own.reason for own in skipped).most_common()
+    reasons = "; ".join(f"{count} {reason}" for reason, count in counts[:REASONS])
+    more = sum(count for _, count in counts[REASONS:])
+    return (
+        f"images left out, listed in skipped.csv: {len(skipped)} ({reasons}"
+        f"{f'; {more} for other reasons' if more else ''})"
+    )
 
 
 def _write_config(workdir: Place, config: Config, fingerprints: Mapping[str, str]) -> None:

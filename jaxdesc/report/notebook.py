@@ -1,12 +1,15 @@
 """The report of a result that is at hand, rather than in a working directory."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from jaxdesc.config import CropConfig
+from jaxdesc.errors import check_type
 from jaxdesc.images.sources import Source, open_source
 from jaxdesc.models.target import Target
 from jaxdesc.report import page, pictures
+from jaxdesc.report.located import located
 from jaxdesc.report.page import Method
 from jaxdesc.result import Result
 from jaxdesc.saliency import DEFAULT
@@ -14,9 +17,9 @@ from jaxdesc.saliency import DEFAULT
 
 def write_report(
     found: Result,
-    folder: str | Path,
+    folder: str | os.PathLike[str],
     *,
-    images: str | Source,
+    images: str | os.PathLike[str] | Source,
     target: Target | None = None,
     title: str = "What each neuron responds to",
     beside: Mapping[str, Result] | None = None,
@@ -27,7 +30,8 @@ def write_report(
     Args:
         found: what it shows.
         folder: where to; it opens from there without a network.
-        images: the source that was described.
+        images: the source that was described; of bare activations, the images that their names
+            stand for.
         target: whose map of attention is shown over the exemplars; no heatmaps where None.
         title: of the page.
         beside: other results of the same neurons on the same images, by their names.
@@ -37,12 +41,19 @@ def write_report(
         The path of the page.
 
     Raises:
-        InputError: results of other neurons, or images that can't be used.
+        InputError: results of other neurons, exemplars that aren't among the images, or images
+            that can't be used.
     """
-    source = open_source(images) if isinstance(images, str) else images
     results = {"this result": found} | dict(beside or {})
-    methods = [Method(name, own, own.metrics_dict()) for name, own in results.items()]
+    for name, result in results.items():
+        check_type(result, Result, name, "describe")
+    if target is not None:
+        check_type(target, Target, "target", "load_target")
+    source = open_source(images)
+    results = {name: located(result, source) for name, result in results.items()}
+    methods = [Method(name, result, result.metrics_dict()) for name, result in results.items()]
     shown = pictures.of_exemplars(list(results.values()))
     looked = pictures.look(source, shown, target, CropConfig(cam=cam))
-    page.write(Path(folder), page.files(title, methods, looked))
-    return Path(folder) / "index.html"
+    written = Path(os.path.expanduser(folder))
+    page.write(written, page.files(title, methods, looked))
+    return written / "index.html"

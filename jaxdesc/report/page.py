@@ -20,9 +20,20 @@ from jaxdesc.evaluation.metrics import f1, hit
 from jaxdesc.report.pictures import CELL, COLUMNS, LEVELS, Picture, in_thousandths, sheet
 from jaxdesc.report.saved import Saved
 from jaxdesc.report.tables import TITLES, similarity_name
-from jaxdesc.result import Neuron, Result
+from jaxdesc.result import UNSURE, Neuron, Result
 
 UNSTABLE = 0.5  # below it a neuron's best concept is flagged
+# What each flag of a neuron means.
+MEANINGS = {
+    "dead": "its activation is the same on every image",
+    "tied": "its exemplars are drawn from more images with the same, largest activation",
+    "few exemplars": "it is active on too few images for a name to be certain",
+    "weak": "its last exemplar hardly excites it",
+    "no concept": "no concept scores above zero, or it has no exemplar",
+    UNSURE: "its concepts score no better than those of random images",
+    "disagree": "none of its concepts is a name of its class",
+    "unstable": "most resamples of its exemplars lose its best concept",
+}
 TEMPLATES = "templates"
 
 # All that could end a script element or an attribute, and what JavaScript once took for a new line.
@@ -38,12 +49,14 @@ class Method:
         result: what it found.
         summary: of each metric its mean, standard error and ceiling, as `Result.metrics_dict`.
         facts: whatever else is worth knowing of it: its config, versions, fingerprints.
+        asked: exemplars per neuron that were asked for; 0 if that isn't known.
     """
 
     name: str
     result: Result
     summary: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
+    asked: int = 0
 
     @classmethod
     def of(cls, saved: Saved) -> "Method":
@@ -52,7 +65,12 @@ class Method:
         name = f"{config.crop.view} view, {similarity_name(config.score.kappa)}"
         about = config.to_dict() | {"version": saved.versions}
         facts = _flat(about | {"fingerprint": saved.result.fingerprints})
-        return cls(name, saved.result, saved.summary, facts)
+        return cls(name, saved.result, saved.summary, facts, config.score.exemplars)
+
+    @property
+    def exemplars(self) -> int:
+        """Number of exemplars per neuron, unless it is active on fewer images."""
+        return self.asked or max(len(neuron.exemplars) for neuron in self.result)
 
     @property
     def stability(self) -> list[float | None]:
@@ -122,6 +140,8 @@ def content(
     names = _image_names(methods)
     places = {image: place for place, image in enumerate(names)}
     shown = [pictures[image] for image in names]
+    classes = list(dict.fromkeys(picture.explained for picture in shown))
+    order = {name: place for place, name in enumerate(classes)}
     return {
         "cell": CELL,
         "columns": COLUMNS,
@@ -134,10 +154,14 @@ def content(
             "sizes": [own.size for own in shown],
             "heats": [own.heat for own in shown],
             "areas": [in_thousandths(own.area, own.size) if own.heat else [] for own in shown],
+            "explained": [order[picture.explained] for picture in shown],
         },
+        "classes": classes,
+        "meanings": MEANINGS,
         "methods": [
             {
                 "name": method.name,
+                "asked": method.exemplars,
                 "neurons": [_neuron(own, places, pictures, sheets) for own in method.result],
                 "flags": [_flags(method, place) for place in range(len(method.result))],
                 "measures": _measures(method.result),

@@ -5,18 +5,18 @@ Both are about the last layer of ResNet-50 on ImageNet's validation set, with 40
 views and t-vMF, and table 2 has the two other combinations.
 """
 
-import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from tabulate import tabulate
 
 from jaxdesc.report.tables import TITLES, Row, similarity_name
 from jaxdesc.result import write_whole
-from jaxdesc.store import Place
+from jaxdesc.store import Place, write_rows
 
 METRICS = ("clip_cos", "sentence_cos", "f1", "hit")
 VIEWS = ("centre", "attention")
@@ -100,19 +100,19 @@ class Table:
         """Write it as Markdown, LaTeX and CSV (one row a metric, numbers × 100)."""
         for suffix, text in (("md", self.markdown()), ("tex", self.latex())):
             write_whole(folder / f"{self.name}.{suffix}", partial(_print_to, text))
-        write_whole(folder / f"{self.name}.csv", self._write_csv)
-
-    def _write_csv(self, file: io.TextIOBase) -> None:
-        writer = csv.writer(file, lineterminator="\n")
         where = ["method", "view", "kappa", "concepts", "probe", "metric"]
-        writer.writerow([*where, "mean", "standard_error", "ceiling", "paper"])
+        names = [*where, "mean", "standard_error", "ceiling", "paper"]
+        write_rows(folder / f"{self.name}.csv", names, self._rows(), ".6g")
+
+    def _rows(self) -> Iterator[list[Any]]:
         for line in self.lines:
+            kappa = None if line.kappa is None else str(line.kappa)
             for metric in METRICS:
-                what = [line.method, line.view, line.kappa, line.vocabulary, line.probe, metric]
+                what = [line.method, line.view, kappa, line.vocabulary, line.probe, metric]
                 row = line.measured.get(metric)
                 values = [row.mean, row.standard_error, row.ceiling] if row else [None] * 3
-                scaled = [None if value is None else f"{100 * value:.6g}" for value in values]
-                writer.writerow([*what, *scaled, line.printed(metric)])
+                scaled = [None if value is None else 100 * value for value in values]
+                yield [*what, *scaled, line.printed(metric)]
 
 
 def tables(rows: Sequence[Row]) -> list[Table]:

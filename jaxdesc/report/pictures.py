@@ -4,19 +4,26 @@ import io
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float, UInt8
+from jax.sharding import Mesh
+from jaxtyping import Array, Float, Int, UInt8
 from PIL import Image
 
+from jaxdesc.compiler import in_pieces, jit
 from jaxdesc.config import CropConfig
 from jaxdesc.images.example import Box, Example, Source
+from jaxdesc.images.labels import matched
 from jaxdesc.images.loader import batches, padded
-from jaxdesc.models.target import Target
+from jaxdesc.images.preprocess import Preprocess
+from jaxdesc.mesh import shared_out
+from jaxdesc.models.target import Head, Target, Trunk
 from jaxdesc.result import Result
+from jaxdesc.saliency import maps_and_logits
 
-CELL = 112  # px, the longer side of a thumbnail
+CELL = 160  # px, the longer side of a thumbnail
 COLUMNS = 8  # of a sheet
 KEPT, SHOWN = 92, 65  # JPEG quality while waiting, WebP quality of a sheet
 
@@ -33,12 +40,14 @@ class Picture(NamedTuple):
         heat: the attention map, its rows with a space between them, a character of `LEVELS` a
             cell; empty where there is no positive value, or no target was given.
         area: the part of the image that the map covers, in pixels.
+        explained: name of the class that the map explains; empty without a map.
     """
 
     thumbnail: bytes
     size: tuple[int, int]
     heat: str = ""
     area: Box = (0.0, 0.0, 0.0, 0.0)
+    explained: str = ""
 
 
 class _Prepared(NamedTuple):
@@ -76,13 +85,16 @@ def look(
         UnusableImage: an image that can't be decoded (any more).
     """
     crop = crop or CropConfig()
+    if target:
+        source = matched(source, target)
     wanted = sorted(set(indices))
     found: dict[int, Picture] = {}
     chunks = batches(source, wanted, partial(_prepare, target, crop), max(1, batch))
     for chunk in chunks:
-        heats = _heats(target, crop, chunk, batch) if target else [""] * len(chunk)
-        for own, heat in zip(chunk, heats, strict=True):
-            found[wanted[len(found)]] = Picture(own.thumbnail, own.size, heat, own.area)
+        heats = _heats(target, crop, chunk, batch) if target else [("", "")] * len(chunk)
+        for own, (heat, explained) in zip(chunk, heats, strict=True):
+            picture = Picture(own.thumbnail, own.size, heat, own.area, explained)
+            found[wanted[len(found)]] = picture
         if seen:
             seen(len(chunk))
     return found
@@ -111,12 +123,47 @@ def attention_maps(
     crop: CropConfig,
     pixels: UInt8[np.ndarray, "padded size size 3"],
     labels: Sequence[int | None],
-) -> Float[np.ndarray, "image row column"]:
-    """A run's maps of what `attended` gave, an image a label; the rows after them are padding."""
+) -> tuple[Float[np.ndarray, "image row column"], Int[np.ndarray, " image"]]:
+    """Compute a run's maps of what `attended` gave, and the classes that they explain.
+
+    Args:
+        target: the network.
+        crop: `cam` and `cam_class`, as the run had them.
+        pixels: what it looks at; rows without a label are padding.
+        labels: of the images.
+    """
     classes = None
     if crop.cam_class == "label" and None not in labels:
         classes = padded(np.array(labels, np.int32), len(pixels))
-    return np.asarray(target.view_cams(pixels, classes, crop.cam))[: len(labels)]
+    target.check_cam(crop.cam)
+    network = target.trunk, target.head, target.preprocess, target.mesh
+    maps, explained = _explained(*network, crop.cam, target.params, pixels, classes)
+    return np.asarray(maps)[: len(labels)], np.asarray(explained)[: len(labels)]
+
+
+@partial(jit, static=("trunk", "head", "preprocess", "mesh", "method"))
+def _explained(
+    trunk: Trunk,
+    head: Head,
+    preprocess: Preprocess,
+    mesh: Mesh | None,
+    method: str,
+    params: Any,
+    views: Any,
+    classes: Any,
+) -> tuple[Array, Array]:
+    """Maps as `Target.view_cams` gives them, and their classes, in one program."""
+
+    def attend(params: Any, rows: Any) -> tuple[Array, Array]:
+        views, classes = rows
+        pixels = preprocess.normalise(views)
+        maps, logits = maps_and_logits(method, trunk, head, params, pixels, classes)
+        return maps, logits.argmax(axis=1) if classes is None else jnp.asarray(classes)
+
+    found: tuple[Array, Array] = shared_out(
+        partial(in_pieces, attend), mesh, params, (views, classes)
+    )
+    return found
 
 
 def _thumbnail(image: Image.Image) -> bytes:
@@ -133,10 +180,19 @@ def scaled(size: tuple[int, int]) -> tuple[int, int]:
     return width, height
 
 
-def _heats(target: Target, crop: CropConfig, chunk: Sequence[_Prepared], batch: int) -> list[str]:
+def _heats(
+    target: Target, crop: CropConfig, chunk: Sequence[_Prepared], batch: int
+) -> list[tuple[str, str]]:
+    """Each image's map, and the name of the class that it explains."""
     pixels = padded(np.stack([own.pixels for own in chunk if own.pixels is not None]), batch)
-    cams = attention_maps(target, crop, pixels, [own.label for own in chunk])
-    return [encode(cam) for cam in cams]
+    maps = attention_maps(target, crop, pixels, [own.label for own in chunk])
+    pairs = [(encode(cam), int(label)) for cam, label in zip(*maps, strict=True)]
+    return [(heat, _class_name(target, label) if heat else "") for heat, label in pairs]
+
+
+def _class_name(target: Target, label: int) -> str:
+    names = target.classes[label] if label < len(target.classes) else ()
+    return names[0] if names else f"class {label}"
 
 
 def encode(cam: Float[np.ndarray, "row column"]) -> str:

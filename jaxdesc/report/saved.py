@@ -12,6 +12,8 @@ import numpy as np
 from jaxdesc.config import Config
 from jaxdesc.errors import InputError
 from jaxdesc.evaluation.metrics import Metrics
+from jaxdesc.evaluation.top1 import Top1
+from jaxdesc.report.tables import TITLES
 from jaxdesc.result import CERTAINTY, Exemplar, Neuron, Result, Skipped
 
 
@@ -40,8 +42,7 @@ def read(workdir: Path) -> Saved:
     """
     if not (workdir / "concepts.jsonl").exists():
         raise InputError(
-            f"{workdir} holds no results: run launch.describe with this --workdir first, or give "
-            "another."
+            f"{workdir} holds no results: run describe with this --workdir first, or give another."
         )
     try:
         return _read(workdir)
@@ -61,6 +62,8 @@ def _read(workdir: Path) -> Saved:
     lines = [json.loads(line) for line in text.split("\n") if line]
     if not lines:
         raise ValueError("concepts.jsonl is empty")
+    measured = dict(json.loads((workdir / "metrics.json").read_text(encoding="utf-8")))
+    target = measured.get("target")
     return Saved(
         config=Config.from_dict(about["config"]),
         versions=dict(about["versions"]),
@@ -69,8 +72,10 @@ def _read(workdir: Path) -> Saved:
             metrics=_metrics(lines),
             skipped=_skipped(workdir / "skipped.csv"),
             fingerprints=dict(about["fingerprints"]),
+            top1=Top1(*(target[name] for name in Top1._fields)) if target else None,
+            notes=tuple(measured.get("notes", ())),
         ),
-        summary=dict(json.loads((workdir / "metrics.json").read_text(encoding="utf-8"))),
+        summary={name: own for name, own in measured.items() if name in TITLES},
     )
 
 

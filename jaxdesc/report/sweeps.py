@@ -1,7 +1,6 @@
 """A sweep as a file, a table and a picture: each metric over κ, for every α and exemplar count."""
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib
@@ -13,8 +12,8 @@ from matplotlib.ticker import MaxNLocator
 from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.evaluation.statistics import interval
 from jaxdesc.report.style import MUTED, SERIES, house_style, rendered
-from jaxdesc.report.tables import TITLES, estimates, markdown, percent, summary, write_rows
-from jaxdesc.store import Place
+from jaxdesc.report.tables import TITLES, estimates, markdown, percent, summary
+from jaxdesc.store import Place, csv_file
 from jaxdesc.sweep import Cell
 
 SHOWN = 10  # rows of a table that is cut short
@@ -39,9 +38,18 @@ class Row(NamedTuple):
     neurons: int
 
 
-def write(path: str | Path, cells: Sequence[Cell]) -> None:
-    """Write one CSV row for every cell and metric."""
-    write_rows(path, Row._fields, (row for cell in cells for row in _rows_of(cell)))
+def write(workdir: Place, cells: Sequence[Cell]) -> list[str]:
+    """Write sweep.csv, one row for every cell and metric, and `figure` as sweep.png and sweep.svg.
+
+    Returns:
+        Names of the files; sweep-2.csv and so on, if those are of another sweep.
+    """
+    table = csv_file(Row._fields, (row for cell in cells for row in _rows_of(cell)))
+    name = workdir.unused("sweep", ".csv", table.__eq__)
+    files = {"csv": table, **rendered(figure(cells))}
+    for kind, content in files.items():
+        workdir.write(f"{name}.{kind}", content)
+    return [f"{name}.{kind}" for kind in sorted(files)]
 
 
 def _rows_of(cell: Cell) -> list[Row]:
@@ -70,15 +78,11 @@ def table(cells: Sequence[Cell]) -> str:
         texts = [view, *(f"{number:g}" for number in numbers)]
         rows.append([*texts, *(percent(measured, kind) for kind in kinds)])
     note = (
-        "" if few else f"\n\nThe {SHOWN} best of {len(conditions)} by F1; sweep.csv has them all."
+        ""
+        if few
+        else f"\n\nThe {SHOWN} best of {len(conditions)} by F1; the CSV file has them all."
     )
     return markdown(rows) + note
-
-
-def draw(folder: Place, cells: Sequence[Cell]) -> None:
-    """Write `figure` as sweep.png and sweep.svg."""
-    for kind, content in rendered(figure(cells)).items():
-        folder.write(f"sweep.{kind}", content)
 
 
 def figure(cells: Sequence[Cell]) -> Figure:

@@ -1,11 +1,10 @@
 """Tables of an ablation: every view × similarity, and the differences that answer its questions."""
 
 import csv
-import io
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, get_type_hints
+from typing import NamedTuple, get_type_hints
 
 import numpy as np
 from tabulate import tabulate
@@ -14,8 +13,7 @@ from jaxdesc.ablation import Cell
 from jaxdesc.errors import InputError, printable
 from jaxdesc.evaluation.metrics import Estimate, Metrics
 from jaxdesc.evaluation.statistics import Bounds, interval, mcnemar, over_probes, paired_over_probes
-from jaxdesc.result import write_whole
-from jaxdesc.store import read_file
+from jaxdesc.store import read_file, write_rows
 
 TITLES = {
     "hit": "Hit Rate",
@@ -238,17 +236,6 @@ def _where(cell: Cell) -> tuple[str, str, str, float]:
 def write_ablation(path: str | Path, cells: Sequence[Cell]) -> None:
     """Write one CSV row for every cell and metric, as `read_ablation` reads it."""
     write_rows(path, Row._fields, (row for cell in cells for row in _rows_of(cell)))
-
-
-def write_rows(path: str | Path, names: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write a CSV file with the names of its columns."""
-
-    def content(file: io.TextIOBase) -> None:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(names)
-        writer.writerows(rows)
-
-    write_whole(path, content)
 
 
 class Row(NamedTuple):

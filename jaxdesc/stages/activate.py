@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from jaxtyping import Array
@@ -12,6 +13,7 @@ from jaxdesc.ahead import ahead
 from jaxdesc.config import TargetConfig
 from jaxdesc.device import Watch
 from jaxdesc.errors import InputError
+from jaxdesc.evaluation.top1 import Top1
 from jaxdesc.images.example import Source
 from jaxdesc.images.loader import even
 from jaxdesc.mesh import device_count, local_mesh
@@ -29,7 +31,9 @@ def activate(run: Run) -> Artifact:
 
     Arrays: activations [I, N], boxes [I, 4] of the views in pixels, centres [I, 2] and fallback
     [I]: whether the attention map was empty (or the image has no box), so that the view is the
-    centre; skipped [I]: whether the image can't be used, so that its other rows are NaN.
+    centre; skipped [I]: whether the image can't be used, so that its other rows are NaN; of a
+    source with labels also label [I] and predicted [I]: each image's class, -1 where it isn't
+    known, and the target's for the view.
 
     Raises:
         InputError: as `probe`.
@@ -53,8 +57,37 @@ def probe(run: Run, views: Sequence[str]) -> dict[str, Artifact]:
         InputError: activations that are NaN, or more images that can't be used than
             `config.images.max_skipped` allows.
     """
+    shards = Shards(len(run.inputs.source), even(len(run.inputs.source), run.config.images.batch))
+    inputs = _inputs(run, views, shards)
+    artifacts = run.stages("activate", inputs, partial(_pass, run, shards), _sum_up)
+    for artifact in artifacts.values():
+        _check_skipped(run, artifact)
+    return artifacts
+
+
+def is_done(run: Run) -> bool:
+    """Whether nothing of what `activate` computes is missing."""
+    shards = Shards(len(run.inputs.source), even(len(run.inputs.source), run.config.images.batch))
+    inputs = _inputs(run, run.views, shards)
+    return all(run.store.has("activate", own) for own in inputs.values())
+
+
+def top1(run: Run, activated: Artifact) -> Top1 | None:
+    """How often the target tells the images' own classes; None where these aren't known."""
+    if not run.inputs.source.has_labels:
+        return None
+    labels, predicted = activated.read("label"), activated.read("predicted")
+    known = labels >= 0
+    if not known.any():
+        return None
+    right = int((labels == predicted)[known].sum())
+    classes = run.inputs.target.logit_count
+    return Top1(right, int(known.sum()), classes, run.config.crop.view)
+
+
+def _inputs(run: Run, views: Sequence[str], shards: Shards) -> dict[str, dict[str, Any]]:
+    """All that the activations of each view depend on."""
     target, source, config = run.inputs.target, run.inputs.source, run.config
-    shards = Shards(len(source), even(len(source), config.images.batch))
     crops = {view: replace(config.crop, view=view) for view in views}
     common = {
         "target": target.fingerprint,
@@ -63,13 +96,7 @@ def probe(run: Run, views: Sequence[str]) -> dict[str, Artifact]:
         "pooling": config.target.pooling,
         "batch": shards.each,
     }
-    inputs = {
-        view: common | {"crop": relevant_options(crop, source)} for view, crop in crops.items()
-    }
-    artifacts = run.stages("activate", inputs, partial(_pass, run, shards), _sum_up)
-    for artifact in artifacts.values():
-        _check_skipped(run, artifact)
-    return artifacts
+    return {view: common | {"crop": relevant_options(crop, source)} for view, crop in crops.items()}
 
 
 def _pass(run: Run, shards: Shards, drafts: Mapping[str, Draft]) -> None:
@@ -81,11 +108,12 @@ def _pass(run: Run, shards: Shards, drafts: Mapping[str, Draft]) -> None:
     source, config, watch, mesh = run.inputs.source, run.config, Watch(), local_mesh()
     target, size = run.inputs.target.on(mesh), shards.each * device_count(mesh)
     cut = cut_views(target, source, config.crop, tuple(drafts), images, size, watch)
-    started = ((batch, watch(_start(target, config.target, batch))) for batch in cut)
+    labelled = source.has_labels
+    started = ((batch, watch(begin(target, config.target, batch, labelled))) for batch in cut)
     with run.bar(len(images), f"activate {', '.join(drafts)}") as bar:
         for batch, activations in ahead(started):
             rows = {
-                view: _rows(target, config.target, batch, view, activations[view])
+                view: _rows(target, config.target, batch, view, *activations[view])
                 for view in drafts
             }
             run.idle["activate"] = watch.so_far()
@@ -100,33 +128,59 @@ def _pass(run: Run, shards: Shards, drafts: Mapping[str, Draft]) -> None:
     run.idle["activate"] = watch.share()
 
 
-def _start(target: Target, config: TargetConfig, batch: Batch) -> dict[str, Array]:
-    """Start the forward passes of a batch's views, without waiting for them."""
+def begin(
+    target: Target, config: TargetConfig, batch: Batch, classify: bool
+) -> dict[str, tuple[Array, ...]]:
+    """Start the forward passes of a batch's views, without waiting for them.
+
+    Returns:
+        Of each view its activations [B, N], and its classes [B] where `classify` is set.
+    """
+    options = config.layer, config.pooling
+    if classify:
+        return {
+            view: target.view_activations_and_classes(views.pixels, *options)
+            for view, views in batch.views.items()
+        }
     return {
-        view: target.view_activations(views.pixels, config.layer, config.pooling)
+        view: (target.view_activations(views.pixels, *options),)
         for view, views in batch.views.items()
     }
 
 
 def _rows(
-    target: Target, config: TargetConfig, batch: Batch, view: str, activations: Array
+    target: Target,
+    config: TargetConfig,
+    batch: Batch,
+    view: str,
+    activations: Array,
+    predicted: Array | None = None,
 ) -> dict[str, np.ndarray]:
     """Wait for a batch's activations; NaN stands for an image that can't be used."""
     views, skipped = batch.views[view], np.array([bool(reason) for reason in batch.skipped])
     values = np.array(activations, np.float32)[: len(skipped)]
-    if not np.isfinite(values[~skipped]).all():
-        raise InputError(
-            f"Layer {config.layer!r} of {target.name} gives NaN or infinity: its weights or its "
-            "preprocessing are broken; check the checkpoint."
-        )
+    check_finite(target, config.layer, values[~skipped])
     values[skipped] = np.nan
-    return {
+    classes = {}
+    if predicted is not None:
+        own = np.asarray(predicted, np.int32)[: len(skipped)]
+        classes = {"label": batch.labels, "predicted": np.where(skipped, np.int32(-1), own)}
+    return classes | {
         "activations": values,
         "boxes": np.where(skipped[:, None], np.float32("nan"), views.boxes),
         "centres": np.where(skipped[:, None], np.nan, views.centres),
         "fallback": views.fallback & ~skipped,
         "skipped": skipped,
     }
+
+
+def check_finite(target: Target, layer: str, activations: np.ndarray) -> None:
+    """Raise `InputError` for activations that are NaN or infinite."""
+    if not np.isfinite(activations).all():
+        raise InputError(
+            f"Layer {layer!r} of {target.name} gives NaN or infinity: its weights or its "
+            "preprocessing are broken; check the checkpoint."
+        )
 
 
 def _reasons(source: Source, batch: Batch, own: slice) -> list[tuple[str, str]]:
@@ -153,20 +207,22 @@ def _sum_up(draft: Draft) -> None:
     draft.values["skipped"] = [one for own in every for one in own["skipped"]]
 
 
-def unusable(run: Run, activated: Artifact) -> list[Skipped]:
-    """The images that can't be used, and why."""
-    spec = run.inputs.source.spec
-    return [Skipped(image, reason, spec) for image, reason in activated.values["skipped"]]
+def left_out(run: Run, activated: Artifact) -> list[Skipped]:
+    """The images that can't be used, those that the source has passed over, and why."""
+    source = run.inputs.source
+    listed = (*activated.values["skipped"], *getattr(source, "passed_over", ()))
+    return [Skipped(image, reason, source.spec) for image, reason in listed]
 
 
 def _check_skipped(run: Run, activated: Artifact) -> None:
-    """Note the images that can't be used; too many, or too few others, stop the run."""
-    skipped, source = unusable(run, activated), run.inputs.source
-    run.skipped.update(skipped)
+    """Keep the images that are left out; too many unusable, or too few others, stop the run."""
+    source = run.inputs.source
+    run.skipped.update(left_out(run, activated))
+    skipped = activated.values["skipped"]
     most, wanted = run.config.images.max_skipped, run.config.score.exemplars
     count, total = len(skipped), len(source)
     if count / total > most:
-        first = ", ".join(f"{one.image} ({one.reason})" for one in skipped[:3])
+        first = ", ".join(f"{image} ({reason})" for image, reason in skipped[:3])
         more = f" and {count - 3} more" if count > 3 else ""
         raise InputError(
             f"{count} of the {total} images of {source.spec} can't be used, more than the share "

@@ -1,14 +1,14 @@
 """Embed: CLIP's features of the exemplars, and of all images where methods are compared."""
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 from jaxtyping import Int32
 
 from jaxdesc.config import Config
+from jaxdesc.features import encoded, whole_image
 from jaxdesc.images.example import Example
-from jaxdesc.images.loader import batches, padded
-from jaxdesc.mesh import device_count, local_mesh
 from jaxdesc.stages.run import Run
 from jaxdesc.stages.select import chosen
 from jaxdesc.store import Artifact, Draft, Shards
@@ -48,12 +48,12 @@ def _embed(
     finish: Callable[[Draft], None],
 ) -> Artifact:
     clip, config = run.inputs.clip, run.config
-    whole_image = _sees_image(config)
+    sees_image = _sees_image(config)
     shards = Shards(len(images), config.clip.batch)
     inputs = {
         **known_by,
         "clip": clip.fingerprint,
-        "input": "image" if whole_image else "view",
+        "input": "image" if sees_image else "view",
         "batch": shards.each,
     }
 
@@ -63,22 +63,17 @@ def _embed(
         wanted = [int(images[row]) for shard in missing for row in shards.rows(shard)]
         if not wanted:
             return
-        centres, mesh = activated.read("centres"), local_mesh()
-        encoder, size = clip.on(mesh), shards.each * device_count(mesh)
+        centres = activated.read("centres")
 
-        def prepare(index: int, example: Example) -> np.ndarray:
-            if whole_image:
-                return clip.preprocess.cut(example.image, (0.5, 0.5))[0]
+        def cut(index: int, example: Example) -> np.ndarray:
             y, x = centres[index]
             return cut_view(clip.preprocess, config.crop, example.image, (y, x))[0]
 
-        views = batches(run.inputs.source, wanted, prepare, size)
+        prepare = partial(whole_image, clip) if sees_image else cut
         each = iter(missing)
         with run.bar(len(wanted), "embed") as bar:
-            for chunk in views:
-                pixels = padded(np.stack(chunk), size)
-                features = np.asarray(encoder.encode_views(pixels))[: len(chunk)]
-                for start in range(0, len(chunk), shards.each):
+            for features in encoded(clip, run.inputs.source, wanted, prepare, shards.each):
+                for start in range(0, len(features), shards.each):
                     own = features[start : start + shards.each]
                     draft.commit(next(each), {"features": own}, shards)
                     bar.update(len(own))

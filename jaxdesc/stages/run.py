@@ -1,5 +1,6 @@
 """A run: its choices, what it works on, and what it notes on its way."""
 
+import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -8,8 +9,11 @@ from typing import Any, Protocol, runtime_checkable
 
 from jaxdesc import memory
 from jaxdesc.config import Config
+from jaxdesc.errors import printable
 from jaxdesc.evaluation import metrics
+from jaxdesc.evaluation.top1 import Top1
 from jaxdesc.images.example import Source
+from jaxdesc.images.labels import matched
 from jaxdesc.models.encoder import ClipEncoder
 from jaxdesc.models.target import LOGITS, Target
 from jaxdesc.progress import Bar, Display, Lines, Progress, State
@@ -25,7 +29,7 @@ class Inputs:
     Attributes:
         target: the network whose neurons are described.
         clip: compares views with concepts.
-        source: the probe images.
+        source: the probe images; their labels become the target's classes.
         vocabulary: the concepts.
         scorer: the CLIP of the metric CLIP cos.
         sentence: encodes texts for the metric sentence cosine; left out where None.
@@ -37,6 +41,9 @@ class Inputs:
     vocabulary: Vocabulary
     scorer: ClipEncoder
     sentence: metrics.Encoder | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "source", matched(self.source, self.target))
 
 
 @runtime_checkable
@@ -72,7 +79,9 @@ class Run:
         idle: share of the time of `activate` in which the device had nothing queued.
         began: when, by `time.perf_counter`, whatever led to it began.
         first_batch: seconds from there to the first activated batch; 0 where there was none.
-        skipped: the images that can't be used, as far as it has met them.
+        skipped: the images that are left out, as far as it has met them.
+        top1s: the target's, by the source of the images, as far as they have labels.
+        notes: what a reader of its results has to know, a sentence each.
     """
 
     config: Config
@@ -87,6 +96,19 @@ class Run:
     began: float = field(default_factory=time.perf_counter)
     first_batch: float = 0.0
     skipped: set[Skipped] = field(default_factory=set)
+    top1s: dict[str, Top1] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def note(self, sentence: str) -> None:
+        """Keep what a reader has to know, and print it once."""
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+            self.tell(f"note: {sentence}")
+
+    def tell(self, line: str) -> None:
+        """Print a line on stderr; of several processes one does."""
+        if self.store.processes.leads:
+            print(printable(line), file=sys.stderr, flush=True)
 
     def stage(
         self, name: str, inputs: Mapping[str, Any], compute: Callable[[Draft], None]

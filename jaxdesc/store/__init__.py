@@ -4,6 +4,18 @@ from jaxdesc.store.artifact import Artifact
 from jaxdesc.store.draft import Draft, Shards
 from jaxdesc.store.place import Place, read_file, write_file
 from jaxdesc.store.processes import Processes
+from jaxdesc.store.rows import csv_file, write_rows
 from jaxdesc.store.store import Store
 
-__all__ = ["Artifact", "Draft", "Place", "Processes", "Shards", "Store", "read_file", "write_file"]
+__all__ = [
+    "Artifact",
+    "Draft",
+    "Place",
+    "Processes",
+    "Shards",
+    "Store",
+    "csv_file",
+    "read_file",
+    "write_file",
+    "write_rows",
+]

@@ -3,8 +3,9 @@
 import hashlib
 import re
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ class Place:
     request, so that no reader and no kill ever meets a part of one.
 
     Args:
-        url: a local path, `~` for the home directory, or a bucket's `gs://BUCKET/PATH`; made when
+        url: a local path, whose `~` is expanded, or a bucket's `gs://BUCKET/PATH`; made when
             something is written.
 
     Raises:
@@ -117,6 +118,26 @@ class Place:
         within = ts.KvStore.KeyRange(folder, f"{folder[:-1]}0") if folder else ts.KvStore.KeyRange()
         with self._told("read"):
             return sorted(key.decode() for key in self._files.list(within).result())
+
+    def unused(
+        self, stem: str, suffix: str, same: Callable[[bytes], bool] = lambda _: False
+    ) -> str:
+        """Find a name under which nothing else is replaced.
+
+        Args:
+            stem: of the file's name.
+            suffix: what the file's name ends with.
+            same: whether a file holds what is to be written, so that it may be replaced.
+
+        Returns:
+            The first of `stem`, `stem-2`, `stem-3` … with no file of that suffix, or with the same.
+        """
+        for number in count(1):
+            name = stem if number == 1 else f"{stem}-{number}"
+            content = self.read(f"{name}{suffix}")
+            if content is None or same(content):
+                return name
+        raise AssertionError("numbers don't end")
 
     def checksums(self, names: Iterable[str]) -> dict[str, str | None]:
         """SHA-256 of files as they lie there, in hexadecimal; nothing for one that is missing."""

@@ -61,6 +61,10 @@ class Store:
         if self.processes.leads:
             self._lock.acquire()
 
+    def has(self, name: str, inputs: Mapping[str, Any]) -> bool:
+        """Whether an artifact is finished; whether it is still sound isn't looked at."""
+        return _finished(self.root.at(f"{name}-{fingerprint.of_inputs(inputs)}"))
+
     def stages(
         self,
         name: str,

@@ -8,7 +8,7 @@ import pytest
 from jaxdesc import scoring
 from jaxdesc.evaluation.accuracy import NONE
 from jaxdesc.evaluation.comparison import compare
-from jaxdesc.evaluation.methods import METHODS, discovered
+from jaxdesc.evaluation.methods import FEWEST, METHODS, discovered
 from jaxdesc.evaluation.planted import Recipe, plant
 from jaxdesc.evaluation.statistics import mcnemar, paired
 from jaxdesc.exemplars import Slots
@@ -100,6 +100,19 @@ def test_a_dead_neuron_has_no_concept(name):
     assert np.flatnonzero(found.concepts == NONE).tolist() == [0, 5]
     assert np.isneginf(found.scores[[0, 5]]).all()
     assert [len(own) > 0 for own in found.selected] == [i not in (0, 5) for i in range(24)]
+
+
+@pytest.mark.parametrize(("name", "fewest"), FEWEST.items())
+def test_the_fewest_images_of_a_method_are_enough_and_no_fewer(name, fewest):
+    probe = plant(EASY).probe
+
+    def found(count):
+        few = {"activations": probe.activations[:count], "images": probe.images[:count]}
+        return METHODS[name](probe._replace(**few))
+
+    assert len(found(fewest).concepts) == probe.activations.shape[1]
+    with pytest.raises(ValueError, match="more"):
+        found(fewest - 1)
 
 
 def test_no_positive_score_is_no_concept(monkeypatch):

@@ -3,12 +3,13 @@
 import errno
 import os
 
-import grain  # noqa: F401 - else its first import would define flags that flagsaver takes away
 import numpy as np
+import scipy.sparse
+from PIL import Image
 
 import jaxdesc as jd
+from jaxdesc.result import Neuron, Result
 from jaxdesc.store import Store
-from launch import convert, describe, sweep, tables
 from tests.faults.images import saved
 from tests.faults.place import PHOTOS, Rows
 from tests.plain_target import parameters, plain_target
@@ -17,7 +18,7 @@ case = Rows()
 
 # How several messages end.
 HELP = "; run with --help for the flags."
-CHECK = "; check --config and its overrides."
+CONFIGS = "one of paper, photos, resnet50_imagenet, scenes, or the path of a Python file."
 
 
 # Arrays of one's own.
@@ -46,7 +47,7 @@ def spoilt(value):
 case(
     "arrays: NaN in activations",
     spoilt(np.nan),
-    "Activations of neuron 2 hold NaN: expected numbers.",
+    "Activations of neuron 2 hold NaN: expected finite numbers.",
 )
 case(
     "arrays: infinity in activations",
@@ -112,6 +113,48 @@ case(
     arrays(kappa=-1.0),
     "config.score.kappa is -1.0: expected a number in [0, 1e+06].",
 )
+case(
+    "arrays: sparse",
+    arrays(activations=scipy.sparse.eye_array(3, format="csr")),
+    "activations is a sparse array of type csr_array: give a dense one, such as "
+    "activations.toarray().",
+)
+case(
+    "arrays: ragged",
+    arrays(activations=[[1, 2], [3]]),
+    "activations can't be read as an array ('<said>'): give one that numpy.asarray takes, such as "
+    "activations.detach().cpu().float() of PyTorch.",
+)
+case(
+    "arrays: complex",
+    arrays(image_features=AXES[:3] * 1j),
+    "image_features is an array of type complex64: expected real numbers.",
+)
+case(
+    "arrays: masked",
+    arrays(activations=np.ma.masked_less(AXES[:3, :3], 0.5)),
+    "activations is an array of type masked float32: expected real numbers.",
+)
+case(
+    "arrays: source for names",
+    arrays(images="folder:photos"),
+    "images is 'folder:photos': expected a list of texts, one per row.",
+)
+case(
+    "arrays: concepts in no order",
+    arrays(concepts={"a"}),
+    "concepts is {'a'}: expected a list of texts, one per row.",
+)
+case(
+    "arrays: number for a name",
+    arrays(images=["a", "b", 3]),
+    "images[2] is 3: expected a text.",
+)
+case(
+    "arrays: κ is text",
+    arrays(kappa="16"),
+    "config.score.kappa is '16': expected a value of type float.",
+)
 case("arrays: α = 0", arrays(alpha=0.0), "config.score.alpha is 0.0: expected a share in (0, 1].")
 
 
@@ -122,9 +165,8 @@ def asked(**changes):
     """`describe` on five scenes, with the embedded world's CLIP and a network of one's own."""
 
     def run(place):
-        own = {"images": "scenes:count=5", "concepts": ["sky", "cat"], "exemplars": 2}
-        network = changes.pop("network", None) or plain_target()
-        jd.describe(network, jd.load_clip("scenes"), **(own | {"quiet": True} | changes))
+        own = {"target": plain_target(), "clip": jd.load_clip("scenes"), "images": "scenes:count=5"}
+        jd.describe(**(own | {"concepts": ["sky", "cat"], "exemplars": 2, "quiet": True} | changes))
 
     return run
 
@@ -160,25 +202,117 @@ case(
 )
 case(
     "describe: names of other classes",
-    asked(network=plain_target(classes=(("a",),))),
+    asked(target=plain_target(classes=(("a",),))),
     "target has 6 logits, but names for 1 classes: give names for each class, or none at all.",
 )
 case(
     "describe: a class without a name",
-    asked(network=plain_target(classes=((),) * 6)),
+    asked(target=plain_target(classes=((),) * 6)),
     "Class 0 of target has no name: give names for each class, or none at all.",
 )
 case(
     "describe: NaN in weights",
-    asked(network=not_a_number()),
+    asked(target=not_a_number()),
     "Layer 'fc' of mine gives NaN or infinity: its weights or its preprocessing are broken; check "
     "the checkpoint.",
 )
 case(
     "describe: encoder of another length",
-    asked(network=plain_target(classes=(("a",),) * 6), sentence_encoder=lambda texts: np.eye(3)),
+    asked(target=plain_target(classes=(("a",),) * 6), sentence_encoder=lambda texts: np.eye(3)),
     "The sentence encoder returned shape (3, 3) for 4 texts: expected one row of "
     "features for each.",
+)
+case(
+    "describe: swapped",
+    lambda p: asked(target=jd.load_clip("scenes"), clip=plain_target())(p),
+    "target is a CLIP, and clip a target: give them the other way round.",
+)
+case(
+    "describe: name of a target",
+    asked(target="timm/resnet50.tv2_in1k"),
+    "target is the text 'timm/resnet50.tv2_in1k': load it with "
+    "jaxdesc.load_target('timm/resnet50.tv2_in1k').",
+)
+case(
+    "describe: no clip",
+    asked(clip=None),
+    "clip is of type NoneType: expected a ClipEncoder, as jaxdesc.load_clip returns it.",
+)
+case(
+    "describe: name of a scorer",
+    asked(scorer="scenes"),
+    "scorer is the text 'scenes': load it with jaxdesc.load_clip('scenes').",
+)
+case(
+    "describe: sentence encoder of another kind",
+    asked(sentence_encoder=3),
+    "sentence_encoder is of type int: expected a SentenceEncoder, as "
+    "jaxdesc.load_sentence_encoder returns it.",
+)
+case("describe: workdir is a number", asked(workdir=3), "workdir is 3: give the path of a folder.")
+case("describe: quiet is 1", asked(quiet=1), "quiet is 1: expected a value of type bool.")
+case(
+    "describe: config is a path",
+    asked(config="configs/scenes.py"),
+    "config is 'configs/scenes.py': expected a group of settings.",
+)
+case(
+    "features: name of a CLIP",
+    lambda p: jd.image_features("scenes", "scenes:count=5"),
+    "clip is the text 'scenes': load it with jaxdesc.load_clip('scenes').",
+)
+
+
+def explained(**changes):
+    """`explain` of a picture, with a network of one's own."""
+
+    def run(place):
+        found = Result(tuple(Neuron("patches", unit, (), 0.0, 0.0, ()) for unit in range(10)))
+        own = {"target": plain_target(), "image": Image.new("RGB", (8, 8)), "found": found}
+        jd.explain(**(own | changes))
+
+    return run
+
+
+PICTURE = (
+    ": expected a path, a PIL image of 8 bits per channel, or an array of uint8 of shape [height, "
+    "width, 3], [height, width, 4] or [height, width]."
+)
+case(
+    "explain: floats",
+    explained(image=np.zeros((8, 9, 3), np.float32)),
+    "image is an array of float32 and shape (8, 9, 3)" + PICTURE,
+)
+case(
+    "explain: channels first",
+    explained(image=np.zeros((3, 8, 9), np.uint8)),
+    "image is an array of uint8 and shape (3, 8, 9)" + PICTURE,
+)
+case(
+    "explain: 16 bits",
+    explained(image=Image.new("I;16", (8, 8))),
+    "image is an image of mode I;16" + PICTURE,
+)
+case("explain: nothing", explained(image=None), "image is of type NoneType" + PICTURE)
+case(
+    "explain: peers of another kind",
+    explained(peers=[np.zeros(3)]),
+    "one of peers is an array of float64 and shape (3,)" + PICTURE,
+)
+case(
+    "explain: number of peers",
+    explained(peers=3),
+    "peers is 3: expected images, such as a list of them.",
+)
+case(
+    "explain: a neuron",
+    explained(found=Neuron("patches", 0, (), 0.0, 0.0, ())),
+    "found is of type Neuron: expected a Result, as jaxdesc.describe returns it.",
+)
+case(
+    "explain: true neurons",
+    explained(neurons=True),
+    "neurons is True: expected a value of type int.",
 )
 case(
     "workdir: below a file",
@@ -206,19 +340,19 @@ case(
 )
 
 
-def shell(*flags, script=describe):
-    return lambda place: place.launch(script, *flags)
+def shell(*flags, command="describe"):
+    return lambda place: place.launch(command, *flags)
 
 
 def with_config(text, *flags):
-    return lambda place: place.launch(describe, place.config(text), *flags)
+    return lambda place: place.launch("describe", place.config(text), *flags)
 
 
 def photos(place, *flags):
     """The photo config on one picture, with the embedded world's networks."""
     place.file("photos/a.png", saved("PNG"))
     place.launch(
-        describe,
+        "describe",
         PHOTOS,
         f"--workdir={place.folder / 'run'}",
         "--config.target.source=scenes",
@@ -234,59 +368,42 @@ def foreign(place):
     photos(place, "--config.score.exemplars=1")
 
 
-case(
-    "script: no config",
-    shell(),
-    "--config is missing: give a Python config, such as configs/scenes.py.",
-)
+case("script: no config", shell(), f"--config is missing: expected {CONFIGS}")
 case(
     "script: config is missing",
     shell("--config=/none/of/it.py"),
-    "The file of --config can't be read: give the path of a Python config, such as "
-    "configs/scenes.py.",
+    f"The config '/none/of/it.py' is unknown: expected {CONFIGS}",
 )
 case(
     "script: config is a folder",
-    lambda p: p.launch(describe, f"--config={p.folder}"),
-    "The file of --config can't be read: give the path of a Python config, such as "
-    "configs/scenes.py.",
+    lambda p: p.launch("describe", f"--config={p.folder}"),
+    f"The config '<here>' is unknown: expected {CONFIGS}",
 )
 case(
-    "script: config is no Python",
-    with_config("def get_config(:"),
-    "The file of --config is no working Python: SyntaxError(<said>).",
-)
-case(
-    "script: config is binary",
-    with_config("\0\0"),
-    "The file of --config is no working Python: SyntaxError(<said>).",
-)
-case(
-    "script: config imports nothing",
-    with_config("import no_such_module"),
-    "The file of --config is no working Python: ModuleNotFoundError(<said>).",
-)
-case(
-    "script: config without get_config",
-    with_config("x = 1"),
-    "A flag or the config can't be understood (AttributeError: <said>)" + CHECK,
-)
-case(
-    "script: config divides by zero",
-    with_config("def get_config(): return 1 / 0"),
-    "A flag or the config can't be understood (ZeroDivisionError: division by zero)" + CHECK,
-)
-case(
-    "script: config never returns",
-    with_config("def get_config(): return get_config()"),
-    "A flag or the config can't be understood (RecursionError: <said>)" + CHECK,
+    "script: config without a setting",
+    shell("--config=scenes:hrad"),
+    "scenes has no setting 'hrad': expected one of hard, validation, wide.",
 )
 case(
     "script: config of a number",
     with_config("def get_config(): return 3"),
-    "get_config() of --config gave 3: expected a ConfigDict.",
+    "get_config of '<here>/config.py' gave 3: expected a ConfigDict.",
 )
-case("script: variant of a config without", shell(f"{PHOTOS}:wide"), "flag --config=<said>" + HELP)
+for what, text, error in (
+    ("is no Python", "def get_config(:", "SyntaxError"),
+    ("is binary", "\0\0", "SyntaxError"),
+    ("imports nothing", "import no_such_module", "ModuleNotFoundError"),
+    ("without get_config", "x = 1", "KeyError"),
+    ("divides by zero", "def get_config(): return 1 / 0", "ZeroDivisionError"),
+    ("never returns", "def get_config(): return get_config()", "RecursionError"),
+    ("takes no setting", "def get_config(setting): return 1", "TypeError"),
+):
+    case(
+        f"script: config {what}",
+        with_config(text),
+        f"The config '<here>/config.py' can't be loaded ({error}(<said>)): expected Python with a "
+        "function get_config that returns a ConfigDict.",
+    )
 case(
     "script: no workdir",
     shell(PHOTOS),
@@ -295,10 +412,12 @@ case(
 case(
     "script: unknown flag",
     shell("--wrkdir=x"),
-    "Unknown command line flag 'wrkdir'. Did you mean: workdir ?" + HELP,
+    "jaxdesc describe has no flag --wrkdir: did you mean --workdir?",
 )
 case(
-    "script: no flag", shell(PHOTOS, "kappa=4"), "'kappa=4' is no flag: give flags as --name=value."
+    "script: no flag",
+    shell(PHOTOS, "kappa=4"),
+    "'kappa=4' is not a flag: give flags as --name=value.",
 )
 case(
     "script: unknown key",
@@ -367,39 +486,39 @@ case(
 )
 case(
     "sweep: no number",
-    shell(PHOTOS, "--kappa=1,x", script=sweep),
+    shell(PHOTOS, "--kappa=1,x", command="sweep"),
     "--kappa=1,x can't be read: expected numbers between commas.",
 )
 case(
     "sweep: κ < 0",
-    shell(PHOTOS, "--kappa=0,-1", script=sweep),
+    shell(PHOTOS, "--kappa=0,-1", command="sweep"),
     "The sweep's kappa holds -1.0: expected a number in [0, 1e+06].",
 )
 case(
     "sweep: twice",
-    shell(PHOTOS, "--alpha=0.5,0.5", script=sweep),
+    shell(PHOTOS, "--alpha=0.5,0.5", command="sweep"),
     "The sweep's alpha holds 0.5 2 times: give it once.",
 )
 case(
     "sweep: nothing",
-    shell(PHOTOS, "--exemplars=", script=sweep),
-    "The sweep's exemplars is an empty list: give at least one value.",
+    shell(PHOTOS, "--exemplars=", command="sweep"),
+    "--exemplars is empty: give it a value, or leave it out.",
 )
 case(
     "tables: nothing measured",
-    lambda p: p.launch(tables, f"--workdir={p.folder}"),
+    lambda p: p.launch("tables", f"--workdir={p.folder}"),
     "<here>/ablation.csv does not exist: nothing was measured there yet; give --config to measure.",
 )
 case(
     "tables: another file",
     lambda p: p.launch(
-        tables, f"--workdir={p.file('ablation.csv', 'a,b' + chr(10) + '1,2').parent}"
+        "tables", f"--workdir={p.file('ablation.csv', 'a,b' + chr(10) + '1,2').parent}"
     ),
     "<here>/ablation.csv is no ablation of this version ('a'): measure anew in another "
     "working directory.",
 )
 case(
     "convert: no flags",
-    shell(script=convert),
+    shell(command="convert"),
     "--source and --output are needed: what to convert, and where to.",
 )

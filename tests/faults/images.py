@@ -20,7 +20,7 @@ ABSENT = "' does not exist: give a folder of JPEG, PNG or WebP files as folder:P
 NO_IMAGE = " can't be decoded (empty, or no image): repair or remove it."
 UNREADABLE = " can't be decoded (<said>): repair or remove it."
 SOURCES = (
-    ": expected folder:PATH, tfds:NAME[/CONFIG][:VERSION]/SPLIT[,data_dir=PATH] or "
+    ": expected folder:PATH, tfds:NAME[/CONFIG][:VERSION]/SPLIT[,data_dir=PATH][,image=KEY] or "
     "scenes:split=probe,seed=0,count=1600,correlation=0."
 )
 OPTIONS = (
@@ -60,7 +60,8 @@ case(
     "folder: no images",
     folder(**{"a.txt": "a", "b.gif": "b", "c.jpg.bak": "c"}),
     "The image folder '<here>/photos' holds no image: expected at least one file ending "
-    "in .jpg, .jpeg, .png, .webp.",
+    "in .jpg, .jpeg, .png, .webp, but found 'b.gif' (GIF is not read: convert it to JPEG, PNG or "
+    "WebP).",
 )
 case(
     "folder: a file",
@@ -172,7 +173,10 @@ def unchecked_bomb(place):
 
 case("image: zero bytes", image(b""), "The image '<here>/photos/a.png'" + NO_IMAGE)
 case(
-    "image: text", image("<html>404</html>", "a.jpg"), "The image '<here>/photos/a.jpg'" + NO_IMAGE
+    "image: text",
+    image("<html>404</html>", "a.jpg"),
+    "The image '<here>/photos/a.jpg' is HTML, which is not read (convert it to JPEG, PNG or "
+    "WebP): repair or remove it.",
 )
 case(
     "image: truncated JPEG",
@@ -332,7 +336,7 @@ case(
     "tfds: no split",
     lambda p: open_source("tfds:imagenet2012"),
     "The image source 'tfds:imagenet2012' can't be read: expected "
-    "tfds:NAME[/CONFIG][:VERSION]/SPLIT[,data_dir=PATH].",
+    "tfds:NAME[/CONFIG][:VERSION]/SPLIT[,data_dir=PATH][,image=KEY].",
 )
 
 

@@ -286,9 +286,15 @@ case(
 case(
     "target: preprocessing is text",
     target_of(pretrained_cfg="imagenet"),
-    "<here>/target: A network's pretrained_cfg can't be read (<said>): expected "
-    "input_size [3, side, side], crop_pct in (0, 1], and mean and std of three numbers; "
-    "correct its config.json.",
+    "<here>/target: pretrained_cfg = 'imagenet' in its config.json: expected an object of "
+    "settings; correct it.",
+)
+case(
+    "target: std of pixels in [0, 255]",
+    target_of(pretrained_cfg={"mean": [127, 127, 127], "std": [128, 128, 128]}),
+    "<here>/target: The preprocessing's mean (127.0, 127.0, 127.0) and std (128.0, 128.0, 128.0) "
+    "are not of pixels in [0, 1], where neither exceeds 1: divide those of pixels in [0, 255] by "
+    "255.",
 )
 case(
     "target: input of a terabyte",
@@ -314,6 +320,37 @@ case(
     "<here>/target: A network's pretrained_cfg can't be read (crop_mode 'border' is not "
     "implemented): expected input_size [3, side, side], crop_pct in (0, 1], and mean and "
     "std of three numbers; correct its config.json.",
+)
+case(
+    "target: dilated, in timm's arguments",
+    target_of(model_args={"num_classes": 32, "output_stride": 8, "squeeze": True}),
+    "<here>/target: config.json describes no ResNet that is implemented: model_args.output_stride "
+    "= 8 (expected only 32), model_args.squeeze = True (expected no such entry); use a plain "
+    "ResNet v1.5 checkpoint, or wrap your own network in a Target.",
+)
+case(
+    "target: two counts of classes",
+    target_of(model_args={"num_classes": 1000}),
+    "<here>/target: config.json describes no ResNet that is implemented: model_args.num_classes = "
+    "1000 (expected only 32); use a plain ResNet v1.5 checkpoint, or wrap your own network in a "
+    "Target.",
+)
+case(
+    "target: fewer labels than logits",
+    target_of(label_names=["cat"] * 10),
+    "label_names in <here>/target/config.json names 10 classes, but the network has 32 logits: "
+    "correct it, or remove it.",
+)
+case(
+    "target: a wnid twice",
+    target_of(label_names=["n02123045"] * 32),
+    "label_names in <here>/target/config.json names n02123045 twice: correct it.",
+)
+case(
+    "target: unknown preprocessing",
+    lambda p: jd.load_target("scenes", preprocess="imgnet"),
+    "Unknown preprocessing 'imgnet': expected one of imagenet, imagenet_v2, imagenet_bicubic, "
+    "inception, openai.",
 )
 case(
     "target: label is a number",
@@ -501,6 +538,83 @@ case(
 )
 
 
+# Of another kind, or in the form of another tool.
+
+
+def packaged(load, *files):
+    """A folder that holds nothing but these files, each empty, handed to a loader."""
+
+    def run(place):
+        for name in files:
+            place.file(f"own/{name}", "{}")
+        load(place.folder / "own")
+
+    return run
+
+
+ANOTHER_FORM = "<here>/own holds a network in the form of {} ({}), which is not read: {}."
+CLIPS = (
+    "give the same CLIP as transformers' CLIPModel, such as laion/CLIP-ViT-B-32-laion2B-s34B-b79K "
+    "or openai/clip-vit-base-patch32"
+)
+SAVED = "give the checkpoint that it was made from, or save it with transformers' save_pretrained"
+A_TARGET = "a local folder with config.json and model.safetensors"
+A_CLIP = "a local folder with config.json, model.safetensors, tokenizer.json and "
+A_CLIP += "preprocessor_config.json"
+
+for tool, file, remedy in (
+    ("open_clip", "open_clip_config.json", CLIPS),
+    ("open_clip", "open_clip_pytorch_model.bin", CLIPS),
+    ("diffusers", "model_index.json", "give the folder of a CLIP or a ResNet"),
+    ("TensorFlow (SavedModel)", "saved_model.pb", SAVED),
+    ("Keras or TensorFlow (HDF5)", "tf_model.h5", SAVED),
+    ("ONNX", "model.onnx", SAVED),
+    ("llama.cpp (GGUF)", "model-q4.gguf", SAVED),
+):
+    case(
+        f"packaging: {file}",
+        packaged(jd.load_clip, "tokenizer.json", file),
+        ANOTHER_FORM.format(tool, file, remedy),
+    )
+for load in (jd.load_target, jd.load_clip, jd.load_sentence_encoder):
+    case(
+        f"packaging: an adapter, {load.__name__}",
+        packaged(load, "config.json", "model.safetensors", "adapter_config.json"),
+        "<here>/own holds an adapter of PEFT (adapter_config.json), which changes a network that "
+        "it does not hold: merge both, model.merge_and_unload().save_pretrained(FOLDER), and give "
+        "that folder.",
+    )
+case(
+    "packaging: a CLIP as a target",
+    lambda p: jd.load_target(p.network("clip")),
+    "<here>/clip is a CLIP and not a target network: read it by load_clip or "
+    f"--config.clip.source, and give {A_TARGET} instead.",
+)
+case(
+    "packaging: a target as a CLIP",
+    lambda p: jd.load_clip(p.network("target")),
+    "<here>/target is a target network and not a CLIP: read it by load_target or "
+    f"--config.target.source, and give {A_CLIP} instead.",
+)
+case(
+    "packaging: a CLIP as a sentence encoder",
+    lambda p: jd.load_sentence_encoder(p.network("clip")),
+    "<here>/clip is a CLIP and not a sentence encoder: read it by load_clip or "
+    "--config.clip.source, and give a local folder with config.json, model.safetensors and "
+    "tokenizer.json instead.",
+)
+case(
+    "packaging: a file as a CLIP",
+    lambda p: jd.load_clip(p.file("ViT-B-32.pt", b"PK")),
+    f"<here>/ViT-B-32.pt is a file, but a CLIP is {A_CLIP}: give that.",
+)
+case(
+    "packaging: no path",
+    lambda p: jd.load_clip(5),
+    f"The clip is 5: give {A_CLIP}" + OR_AN_ID,
+)
+
+
 # Sentence encoders.
 
 
@@ -525,6 +639,20 @@ case(
     "<here>/encoder/config.json sets model_type 'roberta', but only bert and mpnet are "
     "implemented; use an encoder built on one of these, such as all-mpnet-base-v2 or "
     "all-MiniLM-L6-v2.",
+)
+case(
+    "sentences: pooling without modules",
+    sentences(
+        **{"config": {"model_type": "bert"}, "1_Pooling/config": {"pooling_mode_cls_token": True}}
+    ),
+    "<here>/encoder/1_Pooling/config.json pools by ['cls_token'], but only the mean over tokens is "
+    "implemented; use an encoder that averages its tokens.",
+)
+case(
+    "sentences: a dense module without modules",
+    sentences(**{"config": {"model_type": "bert"}, "2_Dense/config": {}}),
+    "<here>/encoder/2_Dense is a module Dense of sentence-transformers, but only Transformer, "
+    "Pooling, Normalize are implemented; use an encoder made of these.",
 )
 case(
     "sentences: no sizes",

@@ -4,16 +4,14 @@ import json
 import os
 import re
 import struct
-import sys
 import zlib
 
 import pytest
-from absl.testing import flagsaver
 from safetensors.numpy import load_file, save_file
 
 import jaxdesc as jd
+from jaxdesc import cli
 from jaxdesc.scenes import NETWORKS
-from launch import command
 from tests.conftest import ROOT
 
 HERE = "<here>"  # in an expected message: the folder of the case
@@ -70,11 +68,10 @@ class Place:
         save_file(tensors, self.folder / kind / "model.safetensors")
         return folder
 
-    def launch(self, script, *flags):
-        """Run a script as from a shell, but in this process; what it refuses is raised."""
-        self.patch.setattr(sys, "argv", [script.__name__, *map(str, flags)])
-        with flagsaver.flagsaver(), pytest.raises(SystemExit) as ended:
-            command.run(script.main)
+    def launch(self, command, *flags):
+        """Run a command as from a shell, but in this process; what it refuses is raised."""
+        with pytest.raises(SystemExit) as ended:
+            cli.main([command, *map(str, flags)])
         printed = self._capsys.readouterr()
         assert (ended.value.code, printed.out, printed.err.count("\n")) == (2, "", 1), printed
         assert printed.err.startswith("error: ")

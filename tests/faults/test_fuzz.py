@@ -7,23 +7,23 @@ import tracemalloc
 from io import BytesIO
 from itertools import product
 
-import grain  # noqa: F401 - else its first import would define flags that flagsaver takes away
 import jaxtyping
 import numpy as np
 import pytest
-from absl.testing import flagsaver
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 import jaxdesc as jd
+from jaxdesc import cli
+from jaxdesc.commands import inputs
 from jaxdesc.config import Config
 from jaxdesc.errors import UnusableImage
 from jaxdesc.images.example import MOST_PIXELS, decode
 from jaxdesc.images.sources import open_source
 from jaxdesc.models.files import read_tensors
-from jaxdesc.vocabulary import LONGEST, load_classes, load_vocabulary
-from launch import command, inputs
+from jaxdesc.names import LONGEST
+from jaxdesc.vocabulary import load_classes, load_vocabulary
 from tests.faults.place import PHOTOS, png
 
 # The same examples each time. A test's own folder and patches serve all of its examples.
@@ -111,10 +111,10 @@ FLAGS = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",
 )
 def test_any_override(monkeypatch, capsys, key, value):
     """Given as a flag: read, or exit code 2 and one line."""
-    monkeypatch.setattr(sys, "argv", ["describe", PHOTOS, f"--config{key}={value}"])
     read = []
-    with flagsaver.flagsaver(), pytest.raises(SystemExit) as ended:
-        command.run(lambda: read.append(inputs.read_config()))
+    monkeypatch.setattr(inputs, "open_run", lambda: read.append(inputs.read_config()) or sys.exit())
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["describe", PHOTOS, f"--config{key}={value}"])
     printed = capsys.readouterr()
     if read:
         assert not ended.value.code

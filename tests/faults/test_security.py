@@ -25,6 +25,7 @@ from jaxdesc.images.tfds import Tfds
 from jaxdesc.report.files import write_skipped
 from jaxdesc.result import Skipped
 from jaxdesc.scenes import NETWORKS
+from jaxdesc.store import write_rows
 from tests.conftest import ROOT
 from tests.faults.place import entry, safetensors
 from tests.plain_target import plain_target
@@ -292,6 +293,15 @@ def test_names_and_concepts_form_no_path(tmp_path, monkeypatch):
     assert all(len(row) == 10 for row in rows)
 
 
+def test_one_writer_of_csv_files_lets_no_formula_pass(tmp_path):
+    for file in (ROOT / "jaxdesc").rglob("*.py"):
+        assert ("csv.writer" in file.read_text()) == (file.name == "rows.py"), file
+    formulas = ["=1+1", "+1", "-1", "@SUM", "\t=1", "\n=1", "\uff1d1+1"]
+    write_rows(tmp_path / "a.csv", ("text", "number"), [(text, -1.5) for text in formulas])
+    with (tmp_path / "a.csv").open(encoding="utf-8", newline="") as file:
+        assert list(csv.reader(file))[1:] == [[f"'{text}", "-1.5"] for text in formulas]
+
+
 def test_a_list_of_skipped_images_holds_no_formula(tmp_path):
     write_skipped(tmp_path, [Skipped(name, "=broken", "folder:x") for name in EVIL])
     with (tmp_path / "skipped.csv").open(encoding="utf-8", newline="") as file:
@@ -324,17 +334,17 @@ def test_sources_that_name_what_to_run_are_texts(tmp_path, monkeypatch):
             with pytest.raises(jd.InputError, match="does not exist"):
                 load(text)
         with pytest.raises(jd.InputError, match="Unknown image source"):
-            jd.describe(plain_target(), None, images=text, concepts=["a"])
+            jd.describe(plain_target(), jd.load_clip("scenes"), images=text, concepts=["a"])
     assert not inside(tmp_path)
 
 
 def test_the_package_s_own_paths_are_of_its_own_words():
     """No name of an image, a concept or a class stands in what the scripts join to the workdir."""
-    for file in (ROOT / "launch").glob("*.py"):
+    for file in (ROOT / "jaxdesc" / "commands").glob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
                 joined = ast.unparse(node)
                 if "workdir" in joined or "checkpoints" in joined:
                     names = {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}
                     assert names <= {"workdir", "checkpoints", "name"}, f"{file}: {joined}"
-    assert Path(ROOT / "launch" / "train_scenes.py").exists()
+    assert Path(ROOT / "jaxdesc" / "commands" / "train_scenes.py").exists()

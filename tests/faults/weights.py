@@ -1,5 +1,6 @@
 """Bad weights, in each format that they come in."""
 
+import gzip
 import json
 
 import msgpack
@@ -23,9 +24,8 @@ FLAX = (
     " can't be read (<said>); expected the parameters of a Flax model; download the "
     "checkpoint again."
 )
-STATE_DICT = (
-    "; expected a state dict, tensors by name, as torchvision publishes them; download it again."
-)
+EXPECTED = "; expected a state dict, tensors by name, as torchvision publishes them"
+STATE_DICT = EXPECTED + "; download it again."
 NO_FILES = (
     " names no files beside it in its weight_map; expected a file for each tensor; "
     "download the checkpoint again."
@@ -73,10 +73,14 @@ def complex_bias(tensors):
     tensors["fc.bias"] = tensors["fc.bias"].astype(np.complex64)
 
 
-def pickled(place):
-    folder = place.network("clip", WEIGHTS)
-    place.file("clip/pytorch_model.bin")
-    jd.load_clip(folder)
+def scripted(place):
+    torch.jit.script(torch.nn.Linear(2, 2)).save(place.folder / "resnet50.pt")
+    jd.load_target(place.folder / "resnet50.pt")
+
+
+def file(content):
+    """A file without a suffix: its content alone says what it is."""
+    return lambda place: jd.load_target(place.file("weights", content))
 
 
 def indexed(places):
@@ -101,15 +105,55 @@ OVERFLOW = {"a": entry([2**62, 8], 0, 0)}
 case(
     "weights: missing",
     target(WEIGHTS, None),
-    "<here>/target holds no weights: expected model.safetensors, "
-    "model.safetensors.index.json, flax_model.msgpack or orbax/; download the checkpoint "
-    "again.",
+    "<here>/target holds no weights: expected model.safetensors, model.safetensors.index.json, "
+    "flax_model.msgpack, pytorch_model.bin, pytorch_model.bin.index.json or orbax/; download the "
+    "checkpoint again.",
 )
 case("weights: empty", target(WEIGHTS, b""), "<here>/target/model.safetensors" + TRUNCATED)
 case(
     "weights: no safetensors",
-    target(WEIGHTS, b"<html>404</html>"),
+    target(WEIGHTS, b"404: Not Found"),
     "<here>/target/model.safetensors" + TRUNCATED,
+)
+case(
+    "weights: a web page",
+    target(WEIGHTS, b"\n<!DOCTYPE html><html>404</html>"),
+    "<here>/target/model.safetensors is a web page, not weights: download the file itself, logged "
+    "in if that is asked.",
+)
+case(
+    "weights: a pointer of Git LFS",
+    target(WEIGHTS, b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 46\n"),
+    "<here>/target/model.safetensors is a pointer of Git LFS, not the weights: run git lfs pull "
+    "in its repository.",
+)
+for form, content in (
+    ("HDF5, as Keras and TensorFlow write it", b"\x89HDF\r\n\x1a\n" + bytes(88)),
+    ("GGUF, llama.cpp's format", b"GGUF\x03\0\0\0" + bytes([123]) + bytes(15)),
+    ("an ONNX graph", b"\x08\x08\x12\x07pytorch\x1a\x062.13.0"),
+):
+    case(
+        f"weights: {form}",
+        file(content),
+        f"<here>/weights is {form}, which is not read: save the tensors as safetensors, or as "
+        "PyTorch's state dict, with what wrote them.",
+    )
+case(
+    "weights: compressed",
+    file(gzip.compress(b"weights")),
+    "<here>/weights is an archive or compressed: unpack it, and give what is inside.",
+)
+case(
+    "weights: TorchScript",
+    scripted,
+    "<here>/resnet50.pt is a TorchScript archive, whose code is not run: save its tensors alone, "
+    "torch.save(torch.jit.load(FILE).state_dict(), NEW_FILE), and give the new file.",
+)
+case(
+    "weights: another zip archive",
+    file(b"PK\x05\x06" + bytes(18)),
+    "<here>/weights is a zip archive that torch.save did not write: unpack it and give what is "
+    "inside, or save the network's state_dict().",
 )
 case(
     "weights: header without end",
@@ -181,14 +225,6 @@ case(
     + ONE_CHECKPOINT,
 )
 case(
-    "weights: a pickle",
-    pickled,
-    "<here>/clip holds no weights: expected model.safetensors, "
-    "model.safetensors.index.json, flax_model.msgpack or orbax/; pytorch_model.bin is a "
-    "pickle, which could run any code and is not read; convert it with save_pretrained "
-    "of Hugging Face transformers, which writes model.safetensors.",
-)
-case(
     "weights: shards elsewhere",
     indexed({"fc.bias": "../../etc/passwd"}),
     "<here>/target/model.safetensors.index.json" + NO_FILES,
@@ -197,13 +233,20 @@ case("weights: no shards", indexed({}), "<here>/target/model.safetensors.index.j
 case(
     "weights: a missing shard",
     indexed({"fc.bias": "model-9.safetensors"}),
-    "<here>/target/model-9.safetensors" + TRUNCATED,
+    "<here>/target/model-9.safetensors can't be read (No such file or directory); download the "
+    "checkpoint again, or correct its permissions.",
+)
+case(
+    "weights: an index among the shards",
+    indexed({"fc.bias": "model.safetensors.index.json"}),
+    "<here>/target/model.safetensors.index.json names another index among its files; expected the "
+    "files that hold the tensors; download the checkpoint again.",
 )
 case(
     "weights: broken Orbax",
     orbax,
     "<here>/target/orbax can't be read (AttributeError: <said>); expected what "
-    "launch.convert writes; convert the checkpoint again.",
+    "convert writes; convert the checkpoint again.",
 )
 case("msgpack: empty", flax(b""), "<here>/clip/flax_model.msgpack" + FLAX)
 case(
@@ -235,7 +278,19 @@ case(
 case(
     ".pth: a list",
     state_dict([1, 2]),
-    "<here>/resnet50.pth can't be read (AttributeError: <said>)" + STATE_DICT,
+    "<here>/resnet50.pth can't be read (a list without tensors by name)" + EXPECTED + ".",
+)
+case(
+    ".pth: a whole module",
+    state_dict(torch.nn.Linear(2, 2)),
+    "<here>/resnet50.pth can't be read (it needs torch.nn.modules.linear.Linear, and no code is "
+    "run)" + EXPECTED + "; save the network's state_dict() alone, and give that file.",
+)
+case(
+    ".pth: several networks",
+    state_dict({name: {"fc.weight": torch.zeros(3, 3)} for name in ("student", "teacher")}),
+    "<here>/resnet50.pth holds several networks, student, teacher: save the state_dict() of one "
+    "of them, and give that file.",
 )
 case(
     ".pth: another network's",

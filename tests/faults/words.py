@@ -83,17 +83,19 @@ case(
 case(
     "concepts: zero bytes",
     words("sky\nca\0t\n"),
-    "vocabulary words holds 'ca\\x00t', in which '\\x00' is no character of a text: remove it.",
+    "vocabulary file <here>/words.txt has a zero byte, as UTF-16 and binary files have: save it "
+    "as UTF-8 text, one concept a line.",
 )
 case(
     "concepts: escape sequence",
     words("sky\n\x1b[2Jcat\n"),
-    "vocabulary words holds '\\x1b[2Jcat', in which '\\x1b' is no character of a text: remove it.",
+    "line 2 of <here>/words.txt holds '\\x1b[2Jcat', in which '\\x1b' is no character of a text: "
+    "remove it.",
 )
 case(
     "concepts: huge line",
     words("x" * 10_000_000),
-    "vocabulary words holds '<x>…', which has 10000000 characters: expected at most "
+    "line 1 of <here>/words.txt holds '<x>…', which has 10000000 characters: expected at most "
     "1000, one concept a line; shorten or remove it.",
 )
 case(
@@ -108,6 +110,39 @@ case(
     "vocabulary file <here>/words.txt has more than 67,108,864 bytes: give a UTF-8 text "
     "file, of fewer or shorter lines.",
 )
+LITERAL = "part of a Python or JSON literal"
+# Files that aren't lists of names, the line that shows it, and what it is.
+NO_NAMES = {
+    "count behind a tab": ("sky\ndog\t123", 2, "a name and a number"),
+    "count behind a comma": ("sky\n\ndog,123", 3, "a name and a number"),
+    "dict of counts": ("'dog': 1,", 1, "a name and a number"),
+    "dict of classes": ("{0: 'tench',\n 1: 'goldfish, Carassius auratus',", 1, LITERAL),
+    "JSON": ('["dog", "cat"]', 1, LITERAL),
+    "JSON over several lines": ('[\n  "dog",\n  "cat"\n]', 1, LITERAL),
+    "wnid": ("sky\nn01440764", 2, "a WordNet id"),
+    "wnid and name": ("n01440764 tench, Tinca tinca", 1, "a WordNet id"),
+    "synset": ("dog.n.01", 1, "a WordNet id"),
+    "HTML": ("sky\n<li>dog</li>", 2, "HTML"),
+    "comment": ("# animals\ndog", 1, "a comment, a bullet or an address"),
+    "heads of a table": ("label,count\ndog,x", 1, "a row of a table"),
+    "numbered": ("0 tench\n1 goldfish", 1, "a row of a table"),
+    "columns": ("dog\tanimal\noak\tplant", 1, "a row of a table"),
+}
+REMEDIES = {
+    "a name and a number": "keep the column of names alone, one name per line",
+    "a row of a table": "keep the column of names alone, one name per line",
+    LITERAL: "write the names alone, one per line, or pass them from Python as a list",
+    "a WordNet id": 'give names, or "imagenet" for those of its classes',
+    "HTML": "save the names as plain text",
+    "a comment, a bullet or an address": "give names alone",
+}
+for name, (content, number, what) in NO_NAMES.items():
+    line = content.split("\n")[number - 1]
+    case(
+        f"concepts: {name}",
+        words(content),
+        f"line {number} of <here>/words.txt is {line!r}, {what}: {REMEDIES[what]}.",
+    )
 case(
     "concepts: unknown form",
     lambda p: load_vocabulary("wordnt"),
@@ -121,12 +156,30 @@ case(
 case(
     "concepts: list of numbers",
     lambda p: load_vocabulary(["sky", 3]),
-    "the vocabulary holds 3, which isn't a string" + FORMS,
+    "entry 2 of the vocabulary is 3, which isn't a string" + FORMS,
+)
+case(
+    "concepts: a dict",
+    lambda p: load_vocabulary({"sky": 3}),
+    "the vocabulary is {'sky': 3}" + FORMS,
+)
+case(
+    "concepts: several lines in one entry",
+    lambda p: load_vocabulary(["sky", "cat\u2028dog"]),
+    "entry 2 of the vocabulary is 'cat\\u2028dog', which has several lines: give one concept per "
+    "entry.",
+)
+case(
+    "concepts: a file without its form",
+    lambda p: load_vocabulary(str(p.file("words.txt", "sky"))),
+    "there is no vocabulary '<here>/words.txt', but there is a file of that name: give "
+    "'file:<here>/words.txt'.",
 )
 case(
     "concepts: half a character",
     lambda p: load_vocabulary(["sky", "\ud83d"]),
-    "vocabulary list holds '\\ud83d', in which '\\ud83d' is no character of a text: remove it.",
+    "entry 2 of the vocabulary holds '\\ud83d', in which '\\ud83d' is no character of a text: "
+    "remove it.",
 )
 case("concepts: nothing", lambda p: load_vocabulary(None), "the vocabulary is None" + FORMS)
 case(
@@ -143,7 +196,7 @@ case(
 case(
     "concepts: Broden's table never closes",
     words('number,name,\n1,"' + "x\n" * 80_000, "broden"),
-    "vocabulary broden holds '<x>…', which has 80000 characters: expected at most 1000, "
+    "label 1 of <here>/words.txt holds '<x>…', which has 80000 characters: expected at most 1000, "
     "one concept a line; shorten or remove it.",
 )
 case(
@@ -172,6 +225,12 @@ case(
     lambda p: load_classes(f"file:{p.folder}/none.txt"),
     "class file <here>/none.txt can't be read (No such file or directory): give the path "
     'of a UTF-8 text file, one class a line, its names separated by ", ".',
+)
+case(
+    "classes: a dict",
+    lambda p: load_classes(f"file:{p.file('c.txt', '{0: ' + repr('tench') + ',')}"),
+    "line 1 of <here>/c.txt is \"{0: 'tench',\", part of a Python or JSON literal: write the names "
+    "alone, one per line, or pass them from Python as a list.",
 )
 case(
     "classes: blank line",

@@ -133,11 +133,17 @@ def break_image(folder, how):
 def test_a_broken_image_is_named(folder, how):
     path = break_image(folder, how)
     source = Folder(str(folder))
-    with pytest.raises(
-        UnusableImage, match=f"^The image '{path}' can't be decoded .*: repair or remove"
-    ):
+    said = "is HTML, which is not read" if how == "text" else "can't be decoded"
+    with pytest.raises(UnusableImage, match=f"^The image '{path}' {said} .*: repair or remove"):
         source[4]
     source[3]
+
+
+@pytest.mark.parametrize(("kind", "format"), [("AVIF", "AVIF"), ("TIFF", "TIFF")])
+def test_another_format_is_named_whatever_its_suffix(tmp_path, kind, format):
+    noise().save(tmp_path / "x.jpg", format)
+    with pytest.raises(UnusableImage, match=f"x.jpg' is {kind}, which is not read .convert it to"):
+        Folder(str(tmp_path))[0]
 
 
 def test_a_truncated_photo_is_named(photos, tmp_path):
@@ -242,63 +248,123 @@ def test_a_folder_that_can_t_be_read_is_not_passed_over(folder, monkeypatch):
         Folder(str(folder))
 
 
-# Labels.
+# Categories.
 
 TENCH, SHARK, TISSUE = imagenet.wnids()[0], imagenet.wnids()[2], imagenet.wnids()[999]
 
 
-@pytest.mark.parametrize(
-    ("names", "labels"),
-    [
-        ((f"{SHARK}/ILSVRC2012_val_0001.JPEG", f"{TENCH}/b.png"), (0, 2)),
-        ((f"train/{TENCH}/a.png", f"train/{TISSUE}/b.png"), (0, 999)),
-        ((f"{SHARK}_great_white_shark.JPEG", f"{TISSUE}.png"), (2, 999)),
-        ((f"ILSVRC2012_val_00000293_{SHARK}.JPEG",), (2,)),
-        ((f"{TENCH}/a.png", f"{SHARK}_1.png"), (0, 2)),
-        # One unknown image makes them all unknown, or leaves them to ImageFolder's rule.
-        ((f"{SHARK}_1.png", "b.png"), ()),
-        (("n99999999_1.png",), ()),
-        ((f"x{SHARK}_1.png",), ()),
-        ((f"{SHARK}/a.png", "n99999999/b.png"), (0, 1)),
-        (("dog/a.png", "cat/kitten/b.png", "cat/c.png", "Zebra/d.png"), (0, 1, 1, 2)),
-        (("dog/a.png", "b.png"), ()),
-        (("a.png", "b.png"), ()),
-    ],
-)
-def test_labels(tmp_path, names, labels):
+def write(root, *names):
     for name in names:
-        path = tmp_path / "photos" / name
+        path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         noise().save(path)
-    source = open_source(f"folder:{tmp_path / 'photos'}")
-    assert source.has_labels == bool(labels)
-    expected = labels or (None,) * len(names)
-    assert tuple(source[i].label for i in range(len(source))) == expected
 
 
-def test_image_folder_counts_empty_folders_too(tmp_path):
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    noise().save(tmp_path / "b" / "x.png")
-    source = Folder(str(tmp_path))
+def written(root, *names):
+    write(root, *names)
+    return Folder(str(root))
+
+
+@pytest.mark.parametrize(
+    ("names", "categories"),
+    [
+        ((f"{SHARK}/ILSVRC2012_val_0001.JPEG", f"{TENCH}/b.png"), (TENCH, SHARK)),
+        ((f"train/{TENCH}/a.png", f"train/{TISSUE}/b.png"), (TENCH, TISSUE)),
+        ((f"{SHARK}_great_white_shark.JPEG", f"{TISSUE}.png"), (SHARK, TISSUE)),
+        ((f"ILSVRC2012_val_00000293_{SHARK}.JPEG",), (SHARK,)),
+        ((f"{TENCH}/a.png", f"{SHARK}_1.png"), (TENCH, SHARK)),
+        # One image without a wnid leaves them to their folders.
+        ((f"{SHARK}_1.png", "b.png"), (None, None)),
+        ((f"x{SHARK}_1.png",), (None,)),
+        (
+            ("Zebra/d.png", "cat/c.png", "cat/kitten/b.png", "dog/a.png"),
+            ("Zebra", "cat", "cat", "dog"),
+        ),
+        (("b.png", "dog/a.png"), (None, "dog")),
+    ],
+)
+def test_categories(tmp_path, names, categories):
+    source = written(tmp_path / "photos", *names)
+    assert not source.has_labels
+    examples = [source[index] for index in range(len(source))]
+    assert sorted(example.category or "" for example in examples) == sorted(
+        category or "" for category in categories
+    )
+    assert set(source.categories) == set(categories) - {None}
+    assert all(example.label is None for example in examples)
+
+
+def test_categories_are_in_natural_order_and_enter_the_fingerprint(tmp_path):
+    names = [f"class {index}/x.png" for index in (10, 9, 1)]
+    source = written(tmp_path, *names)
+    assert source.categories == ("class 1", "class 9", "class 10")
     before = source.fingerprint()
-    assert source[0].label == 1
-    (tmp_path / "a").rmdir()
-    assert Folder(str(tmp_path))[0].label == 0
+    (tmp_path / "empty").mkdir()
+    assert Folder(str(tmp_path)).categories == source.categories
+    (tmp_path / "class 9").rename(tmp_path / "class 8")
     assert Folder(str(tmp_path)).fingerprint() != before
 
 
 def test_a_folder_of_one_class(tmp_path):
     root = tmp_path / SHARK
-    root.mkdir()
-    noise().save(root / "a.png")
-    assert Folder(str(root))[0].label == 2
+    assert written(root, "a.png").categories == (SHARK,)
 
 
-def test_the_sample_s_labels_are_its_names(photos):
-    """Where ImageNet's sample is at hand, its 200 names tell 200 classes."""
-    source = Folder(str(photos[0].parent))
-    if source.has_labels:
-        wnids = [imagenet.wnids()[source[i].label] for i in range(len(source))]
-        assert all(name.name.startswith(wnid) for name, wnid in zip(photos, wnids, strict=True))
-    assert source.has_labels == photos[0].name.startswith("n")
+# What is no photo.
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("x.heic", "HEIC is not read: convert it to JPEG, PNG or WebP"),
+        ("a/x.TIF", "TIFF is not read: convert it to JPEG, PNG or WebP"),
+        ("._x.jpg", "hidden"),
+        ("a/.thumbnails/x.png", "in the hidden folder '.thumbnails'"),
+        (".ipynb_checkpoints/x-checkpoint.png", "in the hidden folder '.ipynb_checkpoints'"),
+        ("a/@eaDir/x.jpg/thumb.jpg", "in '@eaDir'"),
+        ("__MACOSX/x.png", "in '__MACOSX'"),
+        ("notes.txt", None),
+    ],
+)
+def test_what_is_no_photo_is_passed_over_and_told(tmp_path, name, reason):
+    written(tmp_path, "a/photo.png", "photo.jpg")
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_bytes(b"")
+    source = Folder(str(tmp_path))
+    assert [source.identify(i) for i in range(2)] == ["a/photo.png", "photo.jpg"]
+    assert source.passed_over == (((name, reason),) if reason else ())
+    assert source.categories == ("a",)
+
+
+def test_a_class_may_be_named_like_a_bin(tmp_path):
+    """Of TrashNet, say."""
+    assert written(tmp_path, "trash/a.png", "paper/b.png").categories == ("paper", "trash")
+
+
+@pytest.mark.parametrize("workdir", [".", "out", "runs/out"])
+def test_what_a_run_has_written_is_never_a_photo(tmp_path, workdir):
+    """The photos may lie in the working directory, or it beside them."""
+    before = written(tmp_path, "cat/a.png", "dog/b.png")
+    names = [before.identify(i) for i in range(len(before))]
+    out = tmp_path / workdir
+    (out / "artifacts" / "activate-0123456789abcdef").mkdir(parents=True)
+    write(out, "exemplars.png", "figures/views.png", "sweep-2.png", "explanations/x.png")
+    write(out, "report/sheets/0.webp")
+    page = out.parent / "page" if workdir != "." else out / "page"
+    write(page, "sheets/0.webp")
+    (page / "index.html").write_text('<!doctype html>\n<meta name="generator" content="jaxdesc">')
+    after = Folder(str(tmp_path))
+    assert [after.identify(i) for i in range(len(after))] == names
+    assert after.fingerprint() == before.fingerprint()
+    assert len(after.passed_over) == 6
+    assert all("the output of a run" in reason for _, reason in after.passed_over)
+
+
+def test_a_config_alone_tells_a_working_directory(tmp_path):
+    written(tmp_path / "photos", "a.png")
+    write(tmp_path / "photos" / "out", "exemplars.png")
+    config = tmp_path / "photos" / "out" / "config.json"
+    config.write_text('{"config": {}, "versions": {}, "fingerprints": {}}')
+    assert len(Folder(str(tmp_path / "photos"))) == 1
+    config.write_text('{"architecture": "resnet50"}')
+    assert len(Folder(str(tmp_path / "photos"))) == 2

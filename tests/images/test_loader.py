@@ -1,4 +1,5 @@
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -120,3 +121,25 @@ def test_even_batches_are_no_more_and_hardly_padded(count, largest, size):
     batches = -(-count // largest)
     assert -(-count // size) == batches
     assert size * batches - count < batches
+
+
+def test_what_a_library_warns_of_names_the_image(folder, capsys):
+    """As Pillow warns of broken EXIF; of other things it warns as ever."""
+
+    def prepare(index, example):
+        if index in (4, 9):
+            warnings.warn("Corrupt EXIF data.  Expecting 2 bytes", stacklevel=1)
+        return index
+
+    def read():
+        for batch in batches(Folder(str(folder)), range(11), prepare, 4):
+            if 7 in batch:
+                warnings.warn("of the caller's own", stacklevel=1)
+            yield from batch
+
+    with pytest.warns(UserWarning, match="of the caller's own") as others:
+        found = list(read())
+    assert found == list(range(11))
+    assert len(others) == 1
+    said = "warning of '04.png' and 1 more: Corrupt EXIF data. Expecting 2 bytes"
+    assert capsys.readouterr().err.splitlines() == [said]

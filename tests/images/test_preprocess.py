@@ -217,6 +217,24 @@ def test_an_impossible_preprocessing_is_refused(change):
         dataclasses.replace(IMAGENET, **change)
 
 
+@pytest.mark.parametrize(
+    "statistics",
+    [
+        {"mean": (127, 127, 127), "std": (128, 128, 128)},
+        {"mean": (123.675, 116.28, 103.53)},
+        {"mean": (-127.0, 0.0, 0.0)},
+        {"std": (58.395, 57.12, 57.375)},
+    ],
+)
+def test_statistics_of_bytes_are_refused(statistics):
+    with pytest.raises(
+        InputError, match=r"neither exceeds 1: divide those of pixels in \[0, 255\]"
+    ):
+        dataclasses.replace(IMAGENET, **statistics)
+    with pytest.raises(InputError, match=r"divide those of pixels in \[0, 255\] by 255"):
+        Preprocess.from_timm(statistics)
+
+
 @pytest.mark.parametrize("size", [*SIZES, (1601, 1200), (700, 33), (33, 700)])
 @pytest.mark.parametrize("field", [None, 0.3, 224 / 225, 1.0])
 def test_a_shrunk_photo_gives_the_same_windows(size, field):

@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -105,6 +106,21 @@ class OneBox(_Photos, skip_registration=True):
         }
 
 
+class TwoImages(_Photos, skip_registration=True):
+    """Like pairs of a stereo camera, or of before and after; some labels are hidden."""
+
+    def features(self):
+        return {
+            "left": tfds.features.Image(),
+            "right": tfds.features.Image(),
+            "kind": tfds.features.ClassLabel(names=["n01440764", "n02102040"]),
+        }
+
+    def example(self, index):
+        images = {"left": io.BytesIO(encoded(index)), "right": io.BytesIO(encoded(index + 1))}
+        return images | {"kind": index % 3 - 1}
+
+
 class NoImage(_Photos, skip_registration=True):
     def features(self):
         return {"label": tfds.features.ClassLabel(names="ab")}
@@ -117,7 +133,7 @@ class NoImage(_Photos, skip_registration=True):
 def data(tmp_path_factory):
     """A data directory with a few small sets, built by TFDS itself."""
     folder = tmp_path_factory.mktemp("tfds")
-    for kind in (LabelledPhotos, DamagedPhotos, OneBox, NoImage):
+    for kind in (LabelledPhotos, DamagedPhotos, OneBox, TwoImages, NoImage):
         kind(data_dir=folder, file_format="array_record").download_and_prepare()
     for config in ("2014", "2017"):
         builder = BoxedPhotos(config=config, data_dir=folder, file_format="array_record")
@@ -140,7 +156,8 @@ def test_pixels_labels_and_names(labelled, tmp_path):
         (tmp_path / f"photo_{index}.jpg").write_bytes(encoded(index))
     folder = Folder(str(tmp_path))
     assert isinstance(labelled, Source)
-    assert labelled.has_labels
+    assert not labelled.has_labels  # until they are matched with a target's classes
+    assert labelled.categories == ("tench", "goldfish", "shark")
     assert not labelled.has_boxes
     names = [labelled.identify(i) for i in range(len(labelled))]
     assert sorted(names) == [folder.identify(i) for i in range(COUNT)]
@@ -148,14 +165,15 @@ def test_pixels_labels_and_names(labelled, tmp_path):
         example = labelled[index]
         np.testing.assert_array_equal(example.image, folder[number(name)].image)
         assert example.image.mode == "RGB"
-        assert (example.label, example.box) == (number(name) % 3, None)
+        assert example.category == labelled.categories[number(name) % 3]
+        assert (example.label, example.box) == (None, None)
 
 
 def test_in_threads_too(labelled):
     names = [labelled.identify(i) for i in range(COUNT)]
-    wanted = [number(name) % 3 for name in names] * 20
-    found = batches(labelled, [*range(COUNT)] * 20, lambda i, example: example.label, 16)
-    assert [label for batch in found for label in batch] == wanted
+    wanted = [labelled.categories[number(name) % 3] for name in names] * 20
+    found = batches(labelled, [*range(COUNT)] * 20, lambda i, example: example.category, 16)
+    assert [category for batch in found for category in batch] == wanted
 
 
 def test_parts_of_a_split(data):
@@ -181,7 +199,7 @@ def test_where_a_set_is_looked_for(data, monkeypatch, tmp_path):
 def test_boxes_of_objects(data):
     source = Tfds(f"boxed_photos/2017/validation,data_dir={data}")
     assert source.has_boxes
-    assert not source.has_labels
+    assert source.categories == ()
     boxes = set()
     for index in range(COUNT):
         example = source[index]
@@ -201,6 +219,37 @@ def test_one_box_an_image(data):
     assert example.box == (width / 2, height / 4, width, 3 * height / 4)
 
 
+def test_one_of_two_images(data):
+    left, right = (
+        Tfds(f"two_images/train,image={side},data_dir={data}") for side in ("left", "right")
+    )
+    assert left.fingerprint() != right.fingerprint()
+    shapes = {(left[i].image.height, right[i].image.height) for i in range(2)}
+    assert shapes == {(20, 21), (21, 22)}
+    assert {left[i].category for i in range(2)} == {None, "n01440764"}
+
+
+def test_a_set_that_is_not_whole_is_named(data, tmp_path):
+    """As a copy leaves it that was broken off."""
+    shutil.copytree(data / "labelled_photos", tmp_path / "labelled_photos")
+    (file,) = tmp_path.rglob("*validation*")
+    train = next(file.parent.glob("*train*"))
+    spec = f"labelled_photos/validation,data_dir={tmp_path}"
+    named = rf"^The TFDS set labelled_photos/1\.2\.0 in {re.escape(str(tmp_path))}.*"
+    whole = r"prepare it anew, or copy it whole\.$"
+    file.write_bytes(train.read_bytes())
+    message = r"holds 2 records of validation, but its dataset_info\.json tells of 7: "
+    with pytest.raises(InputError, match=f"{named} {message}{whole}"):
+        Tfds(spec)
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(InputError, match=f"{named} has a damaged file .*{whole}"):
+        Tfds(spec)
+    file.unlink()
+    message = r"lacks the file labelled_photos-validation.*, which its dataset_info\.json tells of"
+    with pytest.raises(InputError, match=f"{named} {message}: {whole}"):
+        Tfds(spec)
+
+
 def test_a_damaged_record_is_named(data):
     source = Tfds(f"damaged_photos/validation,data_dir={data}")
     names = [source.identify(i) for i in range(COUNT)]
@@ -209,7 +258,7 @@ def test_a_damaged_record_is_named(data):
     )
     with pytest.raises(UnusableImage, match=message):
         source[names.index("photo_4.jpg")]
-    assert source[names.index("photo_3.jpg")].label == 0
+    assert source[names.index("photo_3.jpg")].category == "tench"
 
 
 def test_a_damaged_file_is_named(data, tmp_path):
@@ -278,6 +327,12 @@ def test_a_set_s_fingerprint(data, labelled):
             "labelled_photos/validation[:0]",
             r"split 'validation\[:0\]' of the TFDS set .* is empty: g",
         ),
+        (
+            "two_images/train",
+            r"^The TFDS set two_images/1\.2\.0 has 2 images, left, right: say which one by "
+            r"',image=left' after the split\.",
+        ),
+        ("two_images/train,image=up", r"no image 'up': expected one of left, right\."),
         ("no_image/train", r"^The TFDS set no_image/1\.2\.0 has no image: give another\."),
     ],
 )
@@ -321,8 +376,8 @@ from jaxdesc.images.loader import batches
 from jaxdesc.images.sources import open_source
 
 source = open_source(sys.argv[1])
-(labels,) = batches(source, range(len(source)), lambda i, example: example.label, 100)
-print(json.dumps([labels, source.fingerprint(), source.identify(0)]))
+(names,) = batches(source, range(len(source)), lambda i, example: example.category, 100)
+print(json.dumps([names, source.fingerprint(), source.identify(0)]))
 assert not {"tensorflow", "torch"} & set(sys.modules)
 """
 
@@ -333,5 +388,5 @@ def test_nothing_needs_tensorflow(labelled):
         cwd=ROOT, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    labels = [labelled[i].label for i in range(COUNT)]
-    assert json.loads(done.stdout) == [labels, labelled.fingerprint(), labelled.identify(0)]
+    categories = [labelled[i].category for i in range(COUNT)]
+    assert json.loads(done.stdout) == [categories, labelled.fingerprint(), labelled.identify(0)]

@@ -1,25 +1,19 @@
 """The compare script: after a run, what it leaves, and what it refuses."""
 
 import csv
-import sys
-
-import grain  # noqa: F401 - else its first import would define flags that flagsaver takes away
-import pytest
-from absl.testing import flagsaver
 
 from jaxdesc.config import Config, ImagesConfig, TargetConfig
 from jaxdesc.evaluation.methods import METHODS
 from jaxdesc.report import files
 from jaxdesc.result import Neuron, Result
 from jaxdesc.store import Place
-from launch import command, compare, describe
 
 CONFIG = """
 from ml_collections import ConfigDict
-from configs import scenes
+from jaxdesc.commands import configs
 
 def get_config():
-    config = scenes.get_config()
+    config = configs.load("scenes")
     config.ablation.probes, config.ablation.views, config.ablation.kappas = (), (), ()
     config.images.source = "scenes:count=100"
     config.score.exemplars = 3
@@ -27,28 +21,13 @@ def get_config():
 """
 
 
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """A script as it runs from a shell, but in this process: (exit code, stdout, stderr)."""
-
-    def run(script, flags):
-        given = [f"--{key}={value}" for key, value in flags.items()]
-        monkeypatch.setattr(sys, "argv", [script.__name__, *given])
-        with flagsaver.flagsaver(), pytest.raises(SystemExit) as ended:
-            command.run(script.main)
-        printed = capsys.readouterr()
-        return ended.value.code, printed.out, printed.err
-
-    return run
-
-
-def test_a_finished_run_is_compared(run, networks, tmp_path):
+def test_a_finished_run_is_compared(command, networks, tmp_path):
     config, words, workdir = tmp_path / "config.py", tmp_path / "words.txt", tmp_path / "run"
     config.write_text(CONFIG)
     words.write_text("star\nheart\nsky\ncat\nmoon\n")
     common = {"workdir": workdir, "quiet": "true"}
-    code, _, error = run(
-        describe,
+    code, _, error = command(
+        "describe",
         common
         | {
             "config": config,
@@ -60,7 +39,7 @@ def test_a_finished_run_is_compared(run, networks, tmp_path):
     )
     assert not code, error
     before = {path.name: path.read_bytes() for path in workdir.iterdir() if path.is_file()}
-    code, output, error = run(compare, common)
+    code, output, error = command("compare", common)
     assert not code, error
     assert (workdir / "compare.md").read_text(encoding="utf-8") in output
     assert f"methods compared in {workdir}: compare.csv, compare.md, certainty.csv" in output
@@ -75,7 +54,7 @@ def test_a_finished_run_is_compared(run, networks, tmp_path):
     assert before == {name: (workdir / name).read_bytes() for name in before}
 
 
-def test_bad_input_is_one_sentence(run, networks, tmp_path):
+def test_bad_input_is_one_sentence(command, networks, tmp_path):
     config = Config(
         target=TargetConfig(source=str(networks.target), layer="layer4"),
         images=ImagesConfig(source="scenes:count=64"),
@@ -88,10 +67,10 @@ def test_bad_input_is_one_sentence(run, networks, tmp_path):
     files.write(Place(tmp_path / "layer4"), config, Result(neurons))
     for flags, message in (
         ({}, "--workdir is missing: say where results are"),
-        ({"workdir": tmp_path}, "holds no results: run launch.describe with this --workdir"),
+        ({"workdir": tmp_path}, "holds no results: run describe with this --workdir"),
         ({"workdir": tmp_path / "layer4"}, "neurons of layer 'layer4' have no known names: use"),
     ):
-        code, output, error = run(compare, flags)
+        code, output, error = command("compare", flags)
         assert (code, output) == (2, "")
         assert error.startswith("error: ")
         assert error.count("\n") == 1

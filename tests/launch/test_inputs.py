@@ -6,15 +6,20 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax
 import pytest
 
+from jaxdesc.commands import inputs
 from jaxdesc.config import Config
+from jaxdesc.errors import InputError
 from jaxdesc.models.encoder import load_clip
-from jaxdesc.store import Place, Processes
-from launch import inputs
+from jaxdesc.models.target import load_target
+from jaxdesc.store import Place as Workdir
+from jaxdesc.store import Processes
+from tests.faults.place import Place
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,12 +31,12 @@ def test_compiled_programs_lie_where_jax_says_or_in_the_workdir(named, tmp_path,
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
     if named:
         monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "mine"))
-    inputs.keep_programs(Place(tmp_path / "run"))
+    inputs.keep_programs(Workdir(tmp_path / "run"))
     assert settings["jax_compilation_cache_dir"] == str(
         tmp_path / ("mine" if named else "run/compilation_cache")
     )
     assert settings["jax_persistent_cache_min_compile_time_secs"] == 0
-    inputs.keep_programs(Place(tmp_path / "run"), Processes(1, 2))  # reads, and writes none
+    inputs.keep_programs(Workdir(tmp_path / "run"), Processes(1, 2))  # reads, and writes none
     assert settings["jax_persistent_cache_min_compile_time_secs"] == math.inf
 
 
@@ -80,3 +85,36 @@ def test_the_judge_is_float32_whatever_the_precision(named, networks):
         assert {leaf.dtype.name for leaf in jax.tree.leaves(scorer.params)} == {"float32"}
         assert (scorer is clip) == (precision == "float32")
         assert scorer.name == clip.name
+
+
+def test_a_stated_preprocessing_reaches_the_networks(tmp_path, monkeypatch, capsys):
+    """Those of the run, and the judge that is the run's CLIP."""
+    seen = []
+
+    target, clip = load_target("scenes"), replace(load_clip("scenes"), name="a@1")
+
+    def loading(network):
+        def load(source, *, preprocess="", **_):
+            seen.append(preprocess)
+            if network is None:
+                raise InputError("That is enough.")
+            return network
+
+        return load
+
+    monkeypatch.setattr(inputs, "load_target", loading(target))
+    monkeypatch.setattr(inputs, "load_clip", loading(None))
+    stated = {"target": "imagenet_v2", "clip": "openai"}
+    flags = [f"--config.{kind}.preprocess={name}" for kind, name in stated.items()]
+    scenes = f"--config={ROOT / 'configs' / 'scenes.py'}"
+    with pytest.raises(InputError, match=r"^That is enough\.$"):
+        Place(tmp_path, monkeypatch, capsys).launch(
+            "describe", scenes, f"--workdir={tmp_path / 'run'}", *flags
+        )
+    assert seen == ["imagenet_v2", "openai"]
+    monkeypatch.setattr(inputs, "load_clip", loading(clip))
+    for scorer in ("", "a@1", "a", "b"):
+        values = {"clip": {"source": "a", "preprocess": "openai"}, "precision": "bfloat16"}
+        config = Config.from_dict(values | {"evaluation": {"scorer": scorer, "sentence": ""}})
+        inputs._judges(config, clip)
+    assert seen[2:] == ["openai", "openai", "openai", ""]

@@ -4,20 +4,17 @@ import re
 
 import jax
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 
+from jaxdesc.commands import flags, processes
 from jaxdesc.errors import InputError
 from jaxdesc.store import Processes
-from launch import processes
 
 ADDRESS = "--coordinator=localhost:9000"
 
 
 def joined(*arguments):
-    with flagsaver.flagsaver():
-        flags.FLAGS(["describe", *arguments])
-        return processes.joined()
+    flags.parse("describe", processes.FLAGS, arguments)
+    return processes.joined()
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +27,7 @@ def met(monkeypatch):
         return Processes()
 
     monkeypatch.setattr(processes, "join", join)
+    monkeypatch.setattr(flags, "_given", {})  # what `parse` sets is for this test alone
     return given
 
 

@@ -2,31 +2,16 @@
 
 import json
 import re
-import sys
 from dataclasses import replace
 
-import grain  # noqa: F401 - else its first import would define flags that flagsaver takes away
 import pytest
-from absl.testing import flagsaver
 
 from jaxdesc.config import Config, CropConfig, ImagesConfig, ScoreConfig, TargetConfig
+from jaxdesc.images.sources import open_source
 from jaxdesc.report import files
+from jaxdesc.scenes.world import CLASSES
 from jaxdesc.store import Place
-from launch import command, report
 from tests.report.made_up import layer
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def run(**flags):
-        given = [f"--{key}={value}" for key, value in flags.items()]
-        monkeypatch.setattr(sys, "argv", ["report", *given])
-        with flagsaver.flagsaver(), pytest.raises(SystemExit) as ended:
-            command.run(report.main)
-        printed = capsys.readouterr()
-        return ended.value.code, printed.out, printed.err
-
-    return run
 
 
 @pytest.fixture
@@ -42,7 +27,13 @@ def workdirs(tmp_path, config):
     """Two runs of the same layer on the same scenes, and one on others."""
     www = replace(config, crop=CropConfig(view="centre"), score=ScoreConfig(kappa=0.0))
     others = replace(config, images=ImagesConfig(source="scenes:count=7"))
-    result = layer(5, images=6, exemplars=3)
+    source, result = open_source("scenes:count=6"), layer(5, images=6, exemplars=3)
+
+    def named(neuron):
+        best = (replace(e, image=source.identify(e.index)) for e in neuron.exemplars)
+        return replace(neuron, exemplars=tuple(best))
+
+    result = replace(result, neurons=tuple(map(named, result)))
     for name, own in (("ours", config), ("www", www), ("others", others)):
         files.write(Place(tmp_path / name), own, result)
     return tmp_path
@@ -53,8 +44,9 @@ def data_of(workdir):
     return json.loads(re.search(r'<script id="data"[^>]*>(.*?)</script>', html)[1]), html
 
 
-def test_a_page_of_two_runs_and_one_of_one(run, workdirs):
-    code, output, error = run(workdir=workdirs / "ours", beside=workdirs / "www", quiet="true")
+def test_a_page_of_two_runs_and_one_of_one(command, workdirs):
+    flags = {"workdir": workdirs / "ours", "quiet": "true"}
+    code, output, error = command("report", flags | {"beside": workdirs / "www"})
     assert not code, error
     assert re.fullmatch(r".*report/index\.html: 0\.\d MB with its thumbnails\n", output)
     data, html = data_of(workdirs / "ours")
@@ -65,18 +57,21 @@ def test_a_page_of_two_runs_and_one_of_one(run, workdirs):
     heats = [len(heat.split()) for heat in data["images"]["heats"] if heat]
     assert heats
     assert set(heats) == {4}  # rows of the last stage
-    code, output, error = run(workdir=workdirs / "ours", heatmaps="false", quiet="true")
+    names = {name for names in CLASSES.values() for name in names[:1]}
+    assert set(data["classes"]) - {""} <= names
+    code, output, error = command("report", flags | {"heatmaps": "false"})
     assert not code, error
+    assert output.startswith(f"{workdirs / 'ours' / 'report' / 'index.html'} is replaced\n")
     data, _ = data_of(workdirs / "ours")
     assert len(data["methods"]) == 1
     assert set(data["images"]["heats"]) == {""}
 
 
-def test_bad_input_is_one_sentence(run, workdirs, tmp_path):
+def test_bad_input_is_one_sentence(command, workdirs, tmp_path):
     for flags, message in (
         ({}, "--workdir is missing: say where results are"),
         ({"workdir": "gs://bucket/run"}, "--workdir is gs://bucket/run, but this script reads and"),
-        ({"workdir": tmp_path / "none"}, "holds no results: run launch.describe"),
+        ({"workdir": tmp_path / "none"}, "holds no results: run describe"),
         (
             {"workdir": workdirs / "ours", "beside": workdirs / "others"},
             r"--beside has other images \(scenes:count=7\) than --workdir \(scenes:count=6\)",
@@ -86,6 +81,6 @@ def test_bad_input_is_one_sentence(run, workdirs, tmp_path):
             "--neurons has '5': expected numbers of neurons between commas, up to 4",
         ),
     ):
-        code, output, error = run(**flags)
+        code, output, error = command("report", flags)
         assert (code, output) == (2, "")
         assert re.fullmatch(f"error: .*{message}.*\n", error), error

@@ -2,21 +2,16 @@
 
 import csv
 import re
-import sys
 
-import grain  # noqa: F401 - else its first import would define flags that flagsaver takes away
 import pytest
-from absl.testing import flagsaver
 from PIL import Image
-
-from launch import command, describe, sweep
 
 CONFIG = """
 from ml_collections import ConfigDict
-from configs import scenes
+from jaxdesc.commands import configs
 
 def get_config():
-    config = scenes.get_config()
+    config = configs.load("scenes")
     config.ablation.probes = ("scenes:count=5", "scenes:count=5,seed=1")
     config.ablation.views, config.ablation.kappas = (), ()
     config.images.source = config.ablation.probes[0]
@@ -44,29 +39,14 @@ def flags(networks, tmp_path):
     }
 
 
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """A script as it runs from a shell, but in this process: (exit code, stdout, stderr)."""
-
-    def run(flags, script=sweep):
-        given = [f"--{key}={value}" for key, value in flags.items() if value is not None]
-        monkeypatch.setattr(sys, "argv", [script.__name__, *given])
-        with flagsaver.flagsaver(), pytest.raises(SystemExit) as ended:
-            command.run(script.main)
-        printed = capsys.readouterr()
-        return ended.value.code, printed.out, printed.err
-
-    return run
-
-
 def read(path):
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
 
 
-def test_a_sweep_and_what_a_second_start_finds(run, flags):
+def test_a_sweep_and_what_a_second_start_finds(command, flags):
     workdir = flags["workdir"]
-    code, output, error = run(flags | LISTS)
+    code, output, error = command("sweep", flags | LISTS)
     assert not code, error
     assert f"16 cells in {workdir}: sweep.csv, sweep.png, sweep.svg" in output
     assert re.search(r"\| attention +\| +4 +\| +0\.9 +\| +3 ", output)
@@ -80,32 +60,33 @@ def test_a_sweep_and_what_a_second_start_finds(run, flags):
     before = {name: (workdir / name).read_bytes() for name in names}
     assert (workdir / "skipped.csv").exists()
 
-    code, output, error = run(flags | LISTS)
+    code, output, error = command("sweep", flags | LISTS)
     assert not code, error
     assert "all done before" in output
     assert {name: (workdir / name).read_bytes() for name in names} == before
 
-    code, output, error = run(flags | LISTS | {"kappa": "0,4,16", "exemplars": "2"})
+    code, output, error = command("sweep", flags | LISTS | {"kappa": "0,4,16", "exemplars": "2"})
     assert not code, error
-    assert f"12 cells in {workdir}" in output
-    rows = read(workdir / "sweep.csv")
+    assert f"12 cells in {workdir}: sweep-2.csv, sweep-2.png, sweep-2.svg" in output
+    rows = read(workdir / "sweep-2.csv")
     assert {(row["kappa"], row["exemplars"]) for row in rows} == {
         (kappa, "2") for kappa in ("0.0", "4.0", "16.0")
     }
+    assert {name: (workdir / name).read_bytes() for name in names} == before
 
     # The working directory is the config's, whatever was swept: its own run shares the networks'.
-    code, output, error = run(flags, describe)
+    code, output, error = command("describe", flags)
     assert not code, error
     assert re.search(
         r"\(score \d+\.\d s [^,]*, certainty \d+\.\d s [^,]*, evaluate \d+\.\d s [^,]*\)", output
     )
-    code, output, error = run(flags | LISTS | {"config.crop.field": 0.5})
+    code, output, error = command("sweep", flags | LISTS | {"config.crop.field": 0.5})
     assert (code, output) == (2, "")
     assert "holds a run with another config (crop.field: 0.65 -> 0.5)" in error
 
 
-def test_what_is_not_swept_is_the_configs_own(run, flags):
-    code, output, error = run(flags | {"views": "centre,random"})
+def test_what_is_not_swept_is_the_configs_own(command, flags):
+    code, output, error = command("sweep", flags | {"views": "centre,random"})
     assert not code, error
     assert output.count("| random ") == 1
     rows = read(flags["workdir"] / "sweep.csv")
@@ -115,7 +96,7 @@ def test_what_is_not_swept_is_the_configs_own(run, flags):
 
 
 BAD = {
-    "empty": ({"kappa": ""}, r"The sweep's kappa is an empty list: give at least one value"),
+    "empty": ({"kappa": ""}, r"--kappa is empty: give it a value, or leave it out"),
     "negative": ({"kappa": "0,-1"}, r"kappa holds -1\.0: expected a number in \[0, 1e\+06\]"),
     "no number": (
         {"kappa": "0,much"},
@@ -125,7 +106,7 @@ BAD = {
     "nan": ({"kappa": "nan"}, r"kappa holds nan: expected a number in"),
     "alpha 0": ({"alpha": "0"}, r"alpha holds 0\.0: expected a share in \(0, 1\]"),
     "alpha 1.5": ({"alpha": "0.9,1.5"}, r"alpha holds 1\.5: expected a share in"),
-    "no alpha": ({"alpha": ""}, r"alpha is an empty list"),
+    "no alpha": ({"alpha": ""}, r"--alpha is empty: give it"),
     "no exemplar": ({"exemplars": "0"}, r"exemplars holds 0: expected at least 1"),
     "half an exemplar": (
         {"exemplars": "1,2.5"},
@@ -147,10 +128,10 @@ BAD = {
 
 
 @pytest.mark.parametrize(("change", "message"), BAD.values(), ids=BAD)
-def test_bad_input_is_one_sentence(run, flags, change, message):
+def test_bad_input_is_one_sentence(command, flags, change, message):
     if "config" in change:
         flags = {}
-    code, output, error = run(flags | LISTS | change)
+    code, output, error = command("sweep", flags | LISTS | change)
     assert (code, output) == (2, ""), error
     assert re.fullmatch(f"error: .*{message}.*\n", error), error
     artifacts = flags["workdir"] / "artifacts" if flags else None

@@ -1,20 +1,15 @@
 """The tables script: a run of both methods, and a working directory that holds part of one."""
 
 import re
-import sys
 
-import grain  # noqa: F401 - else its first import would define flags that flagsaver takes away
 import pytest
-from absl.testing import flagsaver
-
-from launch import command, tables
 
 CONFIG = """
 from ml_collections import ConfigDict
-from configs import scenes
+from jaxdesc.commands import configs
 
 def get_config():
-    config = scenes.get_config()
+    config = configs.load("scenes")
     config.ablation.views = ("centre", "attention")
     config.ablation.probes = ()
     config.ablation.vocabularies = ("scenes", "file:WORDS")
@@ -41,21 +36,8 @@ def flags(networks, tmp_path):
     }
 
 
-@pytest.fixture
-def run(monkeypatch, capsys):
-    def run(flags):
-        given = [f"--{key}={value}" for key, value in flags.items()]
-        monkeypatch.setattr(sys, "argv", ["tables", *given])
-        with flagsaver.flagsaver(), pytest.raises(SystemExit) as ended:
-            command.run(tables.main)
-        printed = capsys.readouterr()
-        return ended.value.code, printed.out, printed.err
-
-    return run
-
-
-def test_both_methods_are_measured_and_printed(run, flags, tmp_path):
-    code, output, error = run(flags)
+def test_both_methods_are_measured_and_printed(command, flags, tmp_path):
+    code, output, error = command("tables", flags)
     assert not code, error
     assert re.search(r"\| WWW +\| cosine +\| scenes ", output)
     assert re.search(r"\| ours +\| t-vMF κ=16 +\| file:.*words.txt ", output)
@@ -74,17 +56,17 @@ def test_both_methods_are_measured_and_printed(run, flags, tmp_path):
     (tmp_path / "run" / "ablation.csv").write_text("\n".join(rows[:4]) + "\n")
     own = tmp_path / "run" / "ablation_neurons.csv"
     own.write_text("\n".join(own.read_text().splitlines()[:33]) + "\n")
-    code, partial, error = run({"workdir": tmp_path / "run"})
+    code, partial, error = command("tables", {"workdir": tmp_path / "run"})
     assert not code, error
     assert "words.txt" not in partial
     own.unlink()
-    code, _, error = run({"workdir": tmp_path / "run"})
+    code, _, error = command("tables", {"workdir": tmp_path / "run"})
     assert (code, error.count("\n")) == (2, 1)
     assert "ablation_neurons.csv does not exist, which holds each neuron's own metrics" in error
     assert partial.splitlines()[-1] == f"tables in {tmp_path / 'run' / 'tables'}"
 
 
-def test_bad_input_is_one_sentence(run, flags, tmp_path):
+def test_bad_input_is_one_sentence(command, flags, tmp_path):
     for change, message in (
         (
             {"config.ablation.views": "()"},
@@ -92,13 +74,13 @@ def test_bad_input_is_one_sentence(run, flags, tmp_path):
         ),
         ({"config.ablation.kappas": "()"}, "is empty: a table needs both"),
     ):
-        code, output, error = run(flags | change)
+        code, output, error = command("tables", flags | change)
         assert (code, output) == (2, "")
         assert re.fullmatch(f"error: .*{message}.*\n", error), error
     for given, message in (
         ({}, "--workdir is missing: say where results are"),
         ({"workdir": tmp_path / "none"}, "ablation.csv does not exist: nothing was measured there"),
     ):
-        code, output, error = run(given)
+        code, output, error = command("tables", given)
         assert (code, output) == (2, "")
         assert re.fullmatch(f"error: .*{message}.*\n", error), error

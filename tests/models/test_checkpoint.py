@@ -13,7 +13,13 @@ from safetensors.torch import save_file as save_torch_file
 from jaxdesc.errors import InputError
 from jaxdesc.models.checkpoint import Row, Table, assign, tensors_of
 from jaxdesc.models.files import read_config, read_tensors
-from jaxdesc.models.formats import load_clip_model, load_resnet, save_clip_model, save_resnet
+from jaxdesc.models.formats import (
+    HUGGING_FACE_CLIP,
+    load_clip_model,
+    load_resnet,
+    save_clip_model,
+    save_resnet,
+)
 from jaxdesc.models.resnet import ResNetConfig, fold_batch_norm
 from tests.models.torch_checkpoints import (
     save_torch_resnet,
@@ -183,17 +189,30 @@ def test_missing_weights_are_refused(resnet_folder):
     (resnet_folder / "model.safetensors").unlink()
     message = (
         rf"^{resnet_folder} holds no weights: expected model.safetensors, "
-        r"model.safetensors.index.json, flax_model.msgpack or orbax/; download the checkpoint again"
+        r"model.safetensors.index.json, flax_model.msgpack, pytorch_model.bin, "
+        r"pytorch_model.bin.index.json or orbax/; download the checkpoint again"
     )
     with pytest.raises(InputError, match=message):
         load_resnet(resnet_folder)
 
 
-def test_a_pickle_is_not_read_but_how_to_convert_it_is_told(clip_folder):
-    (clip_folder / "model.safetensors").rename(clip_folder / "pytorch_model.bin")
-    with pytest.raises(
-        InputError, match=r"pytorch_model.bin is a pickle.*convert it with save_pre"
-    ):
+def test_pytorch_s_weights_are_the_same_clip(clip_folder, tmp_path):
+    before = tensors_of(load_clip_model(clip_folder), HUGGING_FACE_CLIP)
+    (clip_folder / "model.safetensors").unlink()
+    state = {f"module.{name}": t for name, t in small_torch_clip().state_dict().items()}
+    torch.save({"epoch": 3, "state_dict": state}, clip_folder / "pytorch_model.bin")
+    notes = []
+    after = tensors_of(load_clip_model(clip_folder, notes), HUGGING_FACE_CLIP)
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+    assert ["'state_dict' was read" in notes[0], "'module.'" in notes[1]] == [True, True]
+
+
+def test_a_prefix_of_some_names_is_part_of_them(clip_folder):
+    def rename(tensors):
+        tensors["module.logit_scale"] = tensors.pop("logit_scale")
+
+    edit(clip_folder, rename)
+    with pytest.raises(InputError, match=r"unknown tensors: module\.logit_scale;"):
         load_clip_model(clip_folder)
 
 

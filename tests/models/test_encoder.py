@@ -1,13 +1,16 @@
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from jaxdesc import load_clip
+from jaxdesc import Preprocess, load_clip, load_target
 from jaxdesc.errors import InputError
+from jaxdesc.images.preprocess import PRESETS
 from jaxdesc.models import encoder, texts
 from jaxdesc.models.clip import CLIP
+from jaxdesc.models.convert import convert
 
 TEXTS = [
     "a cat",
@@ -122,3 +125,60 @@ def test_a_missing_tokenizer_is_an_error(folder, tmp_path):
     (copied / "tokenizer.json").unlink()
     with pytest.raises(InputError, match=r"has no tokenizer: expected tokenizer.json, or vocab"):
         load_clip(str(copied))
+
+
+# Preprocessing and packagings.
+
+
+def copied(folder, place, *without):
+    shutil.copytree(folder / "clip", place, ignore=shutil.ignore_patterns(*without))
+    return place
+
+
+def test_a_preprocessing_that_is_assumed_is_told(folder, tmp_path):
+    place = copied(folder, tmp_path / "clip", "preprocessor_config.json")
+    clip, size = load_clip(place), load_clip(folder / "clip").preprocess.size
+    assert clip.preprocess == replace(PRESETS["openai"], size=size)
+    (note,) = clip.notes
+    assert note.startswith(
+        f"{place}/preprocessor_config.json does not give its preprocessing: openai's was assumed ("
+    )
+    assert "state it with --config.clip.preprocess=openai, in Python preprocess='openai'" in note
+    stated = load_clip(place, preprocess="openai")
+    assert (stated.preprocess, stated.notes) == (clip.preprocess, ())
+    assert stated.fingerprint == clip.fingerprint
+    assert load_clip(place, preprocess="inception").preprocess.mean == (0.5, 0.5, 0.5)
+    stated = Preprocess(size, 0.5, "bilinear", (0.5,) * 3, (0.5,) * 3)
+    assert load_clip(place, preprocess=stated).preprocess == stated
+    with pytest.raises(InputError, match=r"makes images of 224 pixels, but .* image_size"):
+        load_clip(place, preprocess=PRESETS["openai"])
+    (place / "preprocessor_config.json").write_text(json.dumps({"size": size, "crop_size": size}))
+    (note,) = load_clip(place).notes
+    assert "its preprocessing's resample, image_mean, image_std: openai's was assumed" in note
+
+
+def packaged(folder, place, *modules):
+    """A folder of sentence-transformers."""
+    copied(folder, place / "0_CLIPModel")
+    listed = [
+        {"idx": n, "name": str(n), "path": f"{n}_{kind}", "type": f"sentence_transformers.{kind}"}
+        for n, kind in enumerate(("models.CLIPModel", *modules))
+    ]
+    listed[0]["path"] = "0_CLIPModel"
+    (place / "modules.json").write_text(json.dumps(listed))
+    return place
+
+
+def test_the_clip_of_sentence_transformers(folder, tmp_path):
+    clip = load_clip(packaged(folder, tmp_path / "st", "models.Normalize"))
+    assert clip.fingerprint == load_clip(folder / "clip").fingerprint
+    assert clip.name == str(tmp_path / "st")
+    (note,) = clip.notes
+    assert note == f"{tmp_path}/st was packaged by sentence-transformers: its 0_CLIPModel was read."
+    done = convert(tmp_path / "st", tmp_path / "converted")
+    assert (done.kind, done.name) == ("CLIP", str(tmp_path / "st"))
+    assert load_clip(tmp_path / "converted").fingerprint == clip.fingerprint
+    with pytest.raises(InputError, match=r"st/0_CLIPModel is a CLIP and not a target"):
+        load_target(tmp_path / "st")
+    with pytest.raises(InputError, match=r"modules.json lists Dense after its CLIP, which is not"):
+        load_clip(packaged(folder, tmp_path / "dense", "models.Dense"))

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 from functools import partial
 
@@ -201,6 +202,60 @@ def test_timm_entries_of_other_sizes_round_trip():
     assert ResNetConfig.from_timm(config.to_timm()) == config
 
 
+# All arguments of timm's ResNet, at their defaults or of no effect in evaluation mode.
+DEFAULTS = {
+    "block": "basic", "layers": [2, 2, 2, 2], "num_classes": 7, "in_chans": 3, "output_stride": 32,
+    "global_pool": "avg", "cardinality": 1, "base_width": 64, "stem_width": 64, "stem_type": "",
+    "replace_stem_pool": False, "block_reduce_first": 1, "down_kernel_size": 1, "avg_down": False,
+    "channels": [64, 128, 256, 512], "act_layer": "relu", "norm_layer": "BatchNorm2d",
+    "aa_layer": None, "block_args": None, "drop_rate": 0.1, "drop_path_rate": 0.05,
+    "drop_block_rate": 0.2, "zero_init_last": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"num_classes": 7, "model_args": DEFAULTS},
+        {"num_classes": 7, "num_features": 512, "global_pool": "avg", "in_chans": 3},
+        {"model_args": {"num_classes": 7}},
+        {"pretrained_cfg": {"num_classes": 7, "global_pool": "avg"}},
+        {"num_classes": 7, "model_args": None, "model_type": "timm_wrapper", "do_pooling": True},
+    ],
+)
+@pytest.mark.parametrize("name", ["resnet18", "resnet18.a1_in1k"])
+def test_configs_that_state_defaults_are_read(entries, name):
+    wanted = replace(ARCHITECTURES["resnet18"], num_classes=7)
+    assert ResNetConfig.from_entries({"architecture": name} | entries) == wanted
+
+
+@pytest.mark.parametrize(
+    ("argument", "value"),
+    [
+        ("in_chans", 1),
+        ("output_stride", 16),
+        ("global_pool", "max"),
+        ("cardinality", 32),
+        ("base_width", 4),
+        ("stem_type", "deep"),
+        ("replace_stem_pool", True),
+        ("block_reduce_first", 2),
+        ("down_kernel_size", 3),
+        ("avg_down", True),
+        ("act_layer", "silu"),
+        ("norm_layer", "groupnorm"),
+        ("aa_layer", "blurpool"),
+        ("block_args", {"attn_layer": "se"}),
+        ("num_classes", 8),
+        ("unheard_of", 1),
+    ],
+)
+def test_other_arguments_are_refused_by_name_and_value(argument, value):
+    entries = {"architecture": "resnet18", "num_classes": 7, "model_args": {argument: value}}
+    with pytest.raises(InputError, match=rf"model_args\.{argument} = {re.escape(repr(value))} \("):
+        ResNetConfig.from_entries(entries)
+
+
 @pytest.mark.parametrize(
     ("entries", "message"),
     [
@@ -208,7 +263,7 @@ def test_timm_entries_of_other_sizes_round_trip():
         ({}, "architecture None"),
         (
             {"architecture": "resnet50", "model_args": {"stem_type": "deep", "avg_down": True}},
-            r"model_args.avg_down = True \(expected only block, .*, model_args.stem_type = 'deep'",
+            r"model_args.avg_down = True \(expected only False\), model_args.stem_type = 'deep' \(",
         ),
         (
             {"architecture": "resnet50", "model_args": "deep"},
@@ -216,6 +271,10 @@ def test_timm_entries_of_other_sizes_round_trip():
         ),
         ({"architecture": "resnet50", "global_pool": "max"}, r"'max' \(expected only 'avg'\)"),
         ({"architecture": ["resnet50"]}, r"architecture \['resnet50'\], which is not one of"),
+        (
+            {"architecture": "resnet50", "pretrained_cfg": {"global_pool": "catavgmax"}},
+            r"pretrained_cfg.global_pool = 'catavgmax' \(expected only 'avg'\)",
+        ),
         ({"architecture": "resnet50", "num_classes": 0}, "num_classes=0.*positive"),
         ({"architecture": "resnet50", "model_args": {"layers": [1, 1]}}, r"layers=\(1, 1\)"),
         ({"architecture": "resnet50", "model_args": {"block": "v2"}}, "basic or bottleneck"),

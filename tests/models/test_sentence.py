@@ -281,6 +281,24 @@ def test_other_modules_are_named(modules, message, folder):
         loaded(folder)
 
 
+def test_a_mean_without_modules(small, folder):
+    """Its pooling config says what Hugging Face's own folders leave open: the mean."""
+    (folder / "modules.json").unlink()
+    np.testing.assert_array_equal(loaded(folder)(TEXTS[:2]), loaded(small["bert"])(TEXTS[:2]))
+    change(folder / "1_Pooling" / "config.json", pooling_mode_mean_tokens=False)
+    change(folder / "1_Pooling" / "config.json", pooling_mode_max_tokens=True)
+    with pytest.raises(InputError, match=r"1_Pooling/config.json pools by \['max_tokens'\], but"):
+        loaded(folder)
+
+
+def test_a_prefix_is_left_out_and_told(small, folder):
+    file = folder / "model.safetensors"
+    save_file({f"model.{name}": tensor for name, tensor in load_file(file).items()}, file)
+    encoder = jd.load_sentence_encoder(folder)
+    np.testing.assert_array_equal(encoder(TEXTS[:2]), loaded(small["bert"])(TEXTS[:2]))
+    assert "'model.' of all tensors' names" in encoder.notes[0]
+
+
 def test_other_buckets_are_refused(small, tmp_path):
     folder = shutil.copytree(small["mpnet"], tmp_path / "encoder")
     change(folder / "config.json", relative_attention_num_buckets=64)

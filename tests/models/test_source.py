@@ -2,8 +2,9 @@
 
 import shutil
 import socket
+from dataclasses import replace
 from fnmatch import fnmatchcase
-from types import SimpleNamespace
+from pathlib import Path
 
 import huggingface_hub
 import numpy as np
@@ -11,10 +12,14 @@ import pytest
 from huggingface_hub import constants
 
 import jaxdesc as jd
+from jaxdesc.commands.inputs import _pinned
 from jaxdesc.config import Config, EvaluationConfig, TargetConfig
+from jaxdesc.images.sources import open_source
 from jaxdesc.models.source import locate
 from jaxdesc.scenes import NETWORKS
-from launch.inputs import _pinned
+from jaxdesc.stages.run import Inputs, Run
+from jaxdesc.store import Store
+from jaxdesc.vocabulary import load_vocabulary
 from tests.models.test_clip import FLAX
 from tests.models.test_target import same
 
@@ -103,11 +108,14 @@ def test_a_flax_checkpoint_is_found_too(cache):
     assert (path / "flax_model.msgpack").exists()
 
 
-@pytest.mark.parametrize("kept", ["model.safetensors", "flax_model.msgpack"])
+FORMATS = ["model.safetensors", "flax_model.msgpack", "pytorch_model.bin"]
+
+
+@pytest.mark.parametrize("kept", FORMATS)
 def test_only_what_is_read_is_downloaded(monkeypatch, tmp_path, kept):
-    """Of the formats that a repository holds, one; the pickles never."""
+    """One of the formats that a repository holds, a pickle if there is nothing else."""
     asked = []
-    there = ["config.json", "README.md", "pytorch_model.bin", "tf_model.h5", "merges.txt", kept]
+    there = ["config.json", "README.md", "tf_model.h5", "merges.txt", kept, FORMATS[-1]]
     folder = tmp_path / NEW
     folder.mkdir()
 
@@ -121,8 +129,37 @@ def test_only_what_is_read_is_downloaded(monkeypatch, tmp_path, kept):
     monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
     assert locate("o/n", "clip", "main").name == f"o/n@{NEW}"
     assert {path.name for path in folder.iterdir()} == {"config.json", "merges.txt", kept}
-    pinned = [("o/n", NEW)] if kept.endswith("msgpack") else []
-    assert asked == [("o/n", "main"), *pinned]
+    assert asked == [("o/n", "main"), *[("o/n", NEW)] * FORMATS.index(kept)]
+
+
+def test_a_network_in_a_folder_of_its_own_is_downloaded(monkeypatch, tmp_path):
+    """As sentence-transformers has it."""
+    folder = tmp_path / NEW
+
+    def download(identifier, *, revision, allow_patterns):
+        for name in ("modules.json", "0_CLIPModel/config.json", "0_CLIPModel/pytorch_model.bin"):
+            if any(fnmatchcase(name, pattern) for pattern in allow_patterns):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                (folder / name).write_text("{}")
+        return str(folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    path, _ = locate("o/n", "clip", "main")
+    assert (path / "0_CLIPModel" / "pytorch_model.bin").exists()
+
+
+def test_a_path_is_local(cache, tmp_path, monkeypatch, target_files):
+    """Not an id, nor a name of the embedded world; ~ is the home directory."""
+    add(cache, "o/n", NEW, target_files)
+    shutil.copytree(NETWORKS / "target", tmp_path / "mine")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for source in (tmp_path / "mine", Path("~/mine"), "~/mine"):
+        target = jd.load_target(source)
+        assert target.name == str(source)
+        assert same(target, jd.load_target("scenes"))
+    for other in (Path("o/n"), Path("scenes")):
+        with pytest.raises(jd.InputError, match=rf"target folder '{other}' does not exist"):
+            jd.load_target(other)
 
 
 def test_an_unknown_id_offline_is_one_sentence(cache):
@@ -210,15 +247,16 @@ def test_a_local_folder_comes_before_an_id(cache, tmp_path, monkeypatch, target_
     assert jd.load_target("o/n").name == "o/n"
 
 
-def test_names_are_in_the_result_s_config(cache, target_files):
+def test_names_are_in_the_result_s_config(cache, target_files, tmp_path):
     """The embedded world's network under an id: its commit is what a run's config says."""
     add(cache, "o/n", NEW, target_files)
     config = Config(target=TargetConfig(source="o/n", revision="main"))
     clip = jd.load_clip("scenes")
     target = jd.load_target("o/n", revision="main")
-    opened = SimpleNamespace(target=target, clip=clip, scorer=clip, sentence=None)
-    for names, scorer in ((("a",), "scenes"), ((), config.evaluation.scorer)):
-        pinned = _pinned(SimpleNamespace(config=config, inputs=opened, names=names))
+    source, words = open_source("scenes:count=1"), load_vocabulary(["a"])
+    for classes, scorer in ((target.classes, "scenes"), ((), config.evaluation.scorer)):
+        opened = Inputs(replace(target, classes=classes), clip, source, words, clip)
+        pinned = _pinned(Run(config, opened, Store(tmp_path / "run")))
         assert pinned.target == TargetConfig(source=f"o/n@{NEW}")
         assert pinned.clip.source == "scenes"
         # A judge that was not loaded keeps its id.

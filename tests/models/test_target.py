@@ -1,8 +1,11 @@
 """One target from every format that it may come in, and its preprocessing and names."""
 
+import argparse
 import json
 import pickle
+import re
 import sys
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -11,8 +14,12 @@ import torch
 import transformers
 from PIL import Image
 from safetensors.numpy import load_file, save_file
+from safetensors.torch import save_file as save_torch_file
 
 import jaxdesc as jd
+from jaxdesc.images.preprocess import PRESETS
+from jaxdesc.models.preprocessor import target_preprocess
+from tests import noun_file
 from tests.models.torch_checkpoints import save_torch_resnet, torch_resnet, torchvision_state
 
 SIZES = {"layers": [1, 2, 1, 1], "channels": [8, 12, 16, 20], "stem_width": 8}
@@ -132,7 +139,67 @@ def test_timm_s_labels(timm_folder, where):
     assert jd.load_target(str(timm_folder)).classes == NAMES
 
 
-@pytest.mark.parametrize("labels", [{"0": "a"}, "a", [1], ["a", None]])
+def test_labels_by_number(timm_folder):
+    edit(timm_folder / "config.json", label_names={str(index): LABELS[index] for index in LABELS})
+    assert jd.load_target(str(timm_folder)).classes == NAMES
+
+
+WNIDS = ("n01440764", "n01514668", "n01514859", "n02012849", "n03126707")
+# As timm writes them, the longer ones with a definition.
+DESCRIBED = ("tench, Tinca tinca", "cock", "hen: a female", "a,b", "crane, bird")
+DESCRIPTIONS = dict(zip(WNIDS, DESCRIBED, strict=True))
+
+
+@pytest.mark.parametrize("where", ["top", "pretrained_cfg", "both"])
+def test_names_of_wnids_are_their_descriptions(timm_folder, where):
+    names, descriptions = {"label_names": list(WNIDS)}, {"label_descriptions": DESCRIPTIONS}
+    changes = {
+        "top": names | descriptions,
+        "pretrained_cfg": {"pretrained_cfg": names | descriptions},
+        "both": names | {"pretrained_cfg": descriptions},
+    }
+    edit(timm_folder / "config.json", **changes[where])
+    target = jd.load_target(str(timm_folder))
+    assert (target.classes, target.wnids) == (NAMES, WNIDS)
+
+
+@pytest.mark.parametrize("form", ["timm_folder", "hugging_face_folder"])
+def test_wnids_alone_are_named_by_wordnet(form, request, tmp_path, monkeypatch):
+    folder = request.getfixturevalue(form)
+    labels = {"label_names": list(WNIDS)} if form == "timm_folder" else {
+        "id2label": dict(zip("01234", WNIDS, strict=True))
+    }  # fmt: skip
+    edit(folder / "config.json", **labels)
+    monkeypatch.setenv("WNSEARCHDIR", str(tmp_path))
+    target = jd.load_target(folder)
+    assert (target.classes, target.wnids) == ((), WNIDS)
+    missing = r"by WordNet's ids alone, .* missing: WordNet's data.noun isn't in the folder "
+    assert [note for note in target.notes if re.search(missing, note)]
+    synsets = {wnid: (f"word {wnid[-1]}", "other") for wnid in WNIDS}
+    noun_file.write(tmp_path / "data.noun", synsets)
+    target = jd.load_target(folder)
+    cranes = {"n02012849": ("crane", "bird"), "n03126707": ("crane", "machine")}
+    assert target.classes == tuple({**synsets, **cranes}[wnid] for wnid in WNIDS)
+    assert not any("WordNet" in note for note in target.notes)
+
+
+def test_labels_of_wnids_and_words(timm_folder):
+    labels = [f"{wnid} {LABELS[index]}" for index, wnid in enumerate(WNIDS)]
+    edit(timm_folder / "config.json", label_names=labels)
+    target = jd.load_target(timm_folder)
+    assert (target.classes, target.wnids) == (NAMES, WNIDS)
+
+
+@pytest.mark.parametrize("form", ["timm_folder", "hugging_face_folder"])
+def test_a_label_too_few_is_refused(form, request):
+    """At once, for any layer: explanations name classes too."""
+    folder = request.getfixturevalue(form)
+    edit(folder / "config.json", label_names=["a"] * 4)
+    with pytest.raises(jd.InputError, match=r"names 4 classes, but the network has 5 logits"):
+        jd.load_target(folder)
+
+
+@pytest.mark.parametrize("labels", [{"0": 3}, "a", [1], ["a", None]])
 def test_labels_that_are_no_texts_are_refused(timm_folder, labels):
     edit(timm_folder / "config.json", label_names=labels)
     with pytest.raises(
@@ -164,6 +231,45 @@ def test_images_are_sized_as_for_evaluation(timm_folder):
     assert (preprocess.size, preprocess.field) == (224, 224 / 232)
 
 
+def assumed(target, usual, *entries):
+    """Tell if its notes say that a preprocessing, or these entries of it, was assumed."""
+    what = f"'s {', '.join(entries)}" if entries else ""
+    message = f"does not give its preprocessing{what}: {usual}'s was assumed (224 pixels, "
+    stated = f"state it with --config.target.preprocess={usual}, "
+    return [note for note in target.notes if message in note and stated in note] != []
+
+
+def test_a_preprocessing_that_is_assumed_is_told(timm_folder, hugging_face_folder, pth):
+    (hugging_face_folder / "preprocessor_config.json").unlink()
+    usual = {timm_folder: "imagenet", pth: "imagenet", hugging_face_folder: "imagenet_bicubic"}
+    small = replace(PRESETS["imagenet"], size=96)
+    for source, preset in usual.items():
+        target = jd.load_target(source)
+        assert assumed(target, preset)
+        assert target.preprocess == PRESETS[preset]
+        notes = []
+        for name, stated in (*PRESETS.items(), (small, small)):
+            assert target_preprocess(source, name, notes) == stated
+        assert notes == []
+    stated = jd.load_target(pth, preprocess="inception")
+    assert (stated.preprocess, stated.notes) == (PRESETS["inception"], ())
+    assert stated.fingerprint != jd.load_target(pth).fingerprint
+
+
+def test_entries_of_a_preprocessing_that_are_assumed_are_told(timm_folder):
+    told = {"input_size": [3, 224, 224], "crop_pct": 0.9, "interpolation": "bicubic"}
+    edit(timm_folder / "config.json", pretrained_cfg=told)
+    assert assumed(jd.load_target(timm_folder), "imagenet", "mean", "std")
+    told |= {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
+    edit(timm_folder / "config.json", pretrained_cfg=told)
+    target = jd.load_target(timm_folder)
+    assert target.notes == ()
+    # As timm wrote it before it knew pretrained_cfg.
+    write(timm_folder / "config.json", TIMM | told | {"labels": list(LABELS.values())})
+    older = jd.load_target(timm_folder)
+    assert (older.preprocess, older.notes, older.classes) == (target.preprocess, (), NAMES)
+
+
 def test_another_crop_is_refused(timm_folder):
     edit(timm_folder / "config.json", pretrained_cfg={"crop_mode": "squash"})
     with pytest.raises(jd.InputError, match=r"crop_mode 'squash' is not implemented"):
@@ -181,6 +287,112 @@ def test_a_pth_tells_its_own_architecture(tmp_path, block):
     np.testing.assert_allclose(target.logits(pixels), theirs, rtol=0, atol=1e-5 * theirs.max())
     assert target.classes == ()
     assert target.preprocess == jd.Preprocess.from_timm({})
+
+
+def ddp(state):
+    return {f"module.{name}": tensor for name, tensor in state.items()}
+
+
+# What `torch.save` is given, under which name, and what the notes say of it.
+TRAINED = {
+    "a state dict": (lambda s: s, "x.pt", []),
+    "no suffix": (lambda s: s, "checkpoint", []),
+    "parameters": (
+        lambda s: {n: torch.nn.Parameter(t) if "weight" in n else t for n, t in s.items()},
+        "x.bin",
+        [],
+    ),
+    "ImageNet's example": (
+        lambda s: {
+            "epoch": 1, "arch": "resnet50", "state_dict": ddp(s), "best_acc1": torch.tensor(7.0),
+            "optimizer": {"state": {0: {"momentum_buffer": torch.zeros(3)}}, "param_groups": []},
+        },
+        "model_best.pth.tar",
+        ["'state_dict' was read.", "'module.' of all"],
+    ),
+    "torchvision's references": (
+        lambda s: {
+            "model": s, "args": argparse.Namespace(lr=0.1), "lr_scheduler": {"last": [0.1]},
+            "model_ema": {"n_averaged": torch.tensor(9), **ddp(dict.fromkeys(s, torch.ones(1)))},
+        },
+        "model_9.pth",
+        ["'model' was read and not 'model_ema'."],
+    ),
+    "an average alone": (
+        lambda s: {"model_ema": {"n_averaged": torch.tensor(9), **ddp(s)}},
+        "ema.pth",
+        ["'model_ema' was read.", "'module.' of all"],
+    ),
+    "Lightning, compiled": (
+        lambda s: {
+            "state_dict": {f"model._orig_mod.{name}": tensor for name, tensor in s.items()},
+            "hyper_parameters": {"lr": 0.1}, "loops": {"fit_loop": {"state_dict": {}}},
+        },
+        "last.ckpt",
+        ["'state_dict' was read.", "'model.' of all", "'_orig_mod.' of all"],
+    ),
+    "a backbone": (
+        lambda s: {f"backbone.{name}": tensor for name, tensor in s.items()},
+        "x.pth",
+        ["'backbone.' of all"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
+@pytest.mark.parametrize("form", TRAINED)
+def test_a_training_checkpoint_is_the_same_network(reference, pth, tmp_path, form, zipped):
+    wrap, name, notes = TRAINED[form]
+    file = tmp_path / name
+    torch.save(wrap(torchvision_state(reference)), file, _use_new_zipfile_serialization=zipped)
+    target = jd.load_target(file)
+    assert same(target, jd.load_target(pth))
+    assert len(target.notes) == len(notes) + 1  # its preprocessing is assumed too
+    assert all(part in note for part, note in zip(notes, target.notes, strict=False))
+
+
+def test_content_tells_the_format_and_not_the_suffix(reference, pth, tmp_path):
+    wanted = jd.load_target(pth)
+    save_torch_file(torchvision_state(reference), tmp_path / "safetensors.pth")
+    pth.rename(tmp_path / "pytorch.safetensors")
+    for name in ("safetensors.pth", "pytorch.safetensors"):
+        assert same(jd.load_target(tmp_path / name), wanted)
+
+
+def test_pytorch_s_weights_in_a_folder(timm_folder, hugging_face_folder, reference):
+    """Alone, and in shards with an index; next to safetensors they are not read."""
+    wanted, state = jd.load_target(timm_folder), reference.state_dict()
+    (timm_folder / "pytorch_model.bin").write_bytes(b"not read")
+    assert same(jd.load_target(timm_folder), wanted)
+    (timm_folder / "model.safetensors").unlink()
+    torch.save(torchvision_state(reference), timm_folder / "pytorch_model.bin")
+    assert same(jd.load_target(timm_folder), wanted)
+    (hugging_face_folder / "model.safetensors").unlink()
+    places = {}
+    for shard in range(2):
+        name = f"pytorch_model-0000{shard + 1}-of-00002.bin"
+        part = dict(list(state.items())[shard::2])
+        torch.save(part, hugging_face_folder / name)
+        places |= dict.fromkeys(part, name)
+    write(hugging_face_folder / "pytorch_model.bin.index.json", {"weight_map": places})
+    assert same(jd.load_target(hugging_face_folder), wanted)
+
+
+def test_a_folder_of_timm_wrapper(reference, timm_folder):
+    """As transformers writes one for timm's network; its labels are placeholders."""
+    wanted = jd.load_target(timm_folder)
+    entries = {
+        "architectures": ["TimmWrapperForImageClassification"], "model_type": "timm_wrapper",
+        "do_pooling": True, "initializer_range": 0.02,
+        "label_names": [f"LABEL_{index}" for index in range(5)],
+    }  # fmt: skip
+    edit(timm_folder / "config.json", **entries)
+    state = {f"timm_model.{name}": t for name, t in torchvision_state(reference).items()}
+    save_torch_file(state, timm_folder / "model.safetensors")
+    target = jd.load_target(timm_folder)
+    assert same(target, wanted)
+    assert target.classes == ()
+    assert "'timm_model.' of all tensors' names" in target.notes[0]
 
 
 def test_a_pth_without_torch_is_a_sentence(pth, monkeypatch):
@@ -213,10 +425,13 @@ BAD_FILES = {
     "empty": (lambda state, file: file.write_bytes(b""), r"\.pth can't be read"),
     "code": (lambda state, file: torch.save({"fc.weight": Harmful()}, file), "can't be read"),
     "pickle": (lambda state, file: file.write_bytes(pickle.dumps(Harmful())), "can't be read"),
-    "a list": (lambda state, file: torch.save([1, 2], file), r"\.pth can't be read \(Attribute"),
-    "a nested dict": (
-        lambda state, file: torch.save({"state_dict": state, "epoch": 3}, file),
-        r"\.pth can't be read \(AttributeError",
+    "a list": (lambda state, file: torch.save([1, 2], file), r"\.pth can't be read \(a list wi"),
+    "quantised": (
+        lambda state, file: torch.save(
+            state | {"fc.bias": torch.quantize_per_tensor(state["fc.bias"], 0.1, 0, torch.qint8)},
+            file,
+        ),
+        r"\.pth can't be read \(",
     ),
     "another network": (
         lambda state, file: torch.save({"blocks.0.attn.qkv.weight": torch.zeros(3)}, file),

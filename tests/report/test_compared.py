@@ -77,3 +77,15 @@ def test_the_files(tmp_path):
         "p": "0.0234", "seconds": "12.0",
     }  # fmt: skip
     assert ours[0] == "t-vMF"
+
+
+def test_a_comparison_of_other_methods_replaces_nothing(tmp_path):
+    found = comparison({})
+    fewer = found._replace(lines={"t-vMF": LINES["t-vMF"]})
+    assert compared.write(Place(tmp_path), found) == "compare"
+    before = (tmp_path / "compare.csv").read_bytes()
+    for _ in range(2):
+        assert compared.write(Place(tmp_path), fewer) == "compare-2"
+    assert (tmp_path / "compare.csv").read_bytes() == before
+    assert (tmp_path / "compare-2.md").exists()
+    assert compared.write(Place(tmp_path), found) == "compare"

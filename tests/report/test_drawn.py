@@ -30,6 +30,11 @@ def arrays(rng):
     }
 
 
+def _later(exemplar):
+    index = exemplar.index + FIRST
+    return replace(exemplar, index=index, image=Colours(1).identify(index))
+
+
 @pytest.fixture
 def run(tmp_path, arrays):
     found = {}
@@ -42,7 +47,7 @@ def run(tmp_path, arrays):
 
         found[stage] = store.stages(stage, {"it": {"stage": stage}}, compute)["it"].name
     neurons = tuple(
-        replace(own, exemplars=tuple(replace(e, index=e.index + FIRST) for e in own.exemplars))
+        replace(own, exemplars=tuple(map(_later, own.exemplars)))
         for own in layer(NEURONS, IMAGES, EXEMPLARS)
     )
     result = Result(neurons, fingerprints=found)
@@ -126,3 +131,12 @@ def test_every_figure_of_its_own_neurons(run, arrays, tmp_path, monkeypatch):
         np.testing.assert_allclose((top + bottom) / 2, height / 2, atol=1.5)
         assert look.pixels.shape == (height, width, 3)
         assert look.heat.shape == (height, width)
+
+
+def test_figures_of_other_neurons_replace_none(run, tmp_path):
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / "methods.svg").write_bytes(b"of other neurons")
+    source, target = Pictures(IMAGES + FIRST), plain_target()
+    written = drawn.draw(tmp_path / "f", tmp_path, [run], source, target, [2])
+    assert {path.parent.name for path in written} == {"f-2"}
+    assert [path.read_bytes() for path in (tmp_path / "f").iterdir()] == [b"of other neurons"]

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from absl import flags
 
+from jaxdesc import cli
+from jaxdesc.commands import evidence as script
 from jaxdesc.evaluation.statistics import Bounds
 from jaxdesc.evidence import similarity
 from jaxdesc.evidence.table import Table
 from jaxdesc.report import evidence
-from launch import evidence as script
 
 DOCS = Path(__file__).parents[2] / "docs"
 TABLES, FACTS = evidence.load((DOCS / "evidence.json").read_text(encoding="utf-8"))
@@ -77,15 +77,7 @@ def test_a_table_that_is_missing():
         evidence.render([BY_NAME["rivals"]], FACTS)
 
 
-@pytest.fixture
-def flagged(tmp_path):
-    values = flags.FLAGS
-    values(["evidence", f"--workdir={tmp_path / 'work'}", f"--docs={tmp_path / 'docs'}"])
-    yield tmp_path
-    values.unparse_flags()
-
-
-def test_the_script_writes_numbers_and_page(flagged, monkeypatch, capsys):
+def test_the_command_writes_numbers_and_page(tmp_path, monkeypatch, capsys):
     class Study:
         def __init__(self, tables):
             self.tables = lambda workdir: tables
@@ -94,11 +86,12 @@ def test_the_script_writes_numbers_and_page(flagged, monkeypatch, capsys):
     studies = {"one": Study(TABLES[:half]), "other": Study(TABLES[half:])}
     monkeypatch.setattr(script, "STUDIES", studies)
     monkeypatch.setattr(script.inputs, "keep_programs", lambda workdir: None)
-    script.main()
+    with pytest.raises(SystemExit):
+        cli.main(["evidence", f"--workdir={tmp_path / 'work'}", f"--docs={tmp_path / 'docs'}"])
     for folder in ("work", "docs"):
-        tables, facts = evidence.load((flagged / folder / "evidence.json").read_text())
+        tables, facts = evidence.load((tmp_path / folder / "evidence.json").read_text())
         assert tables == TABLES
         assert facts["seconds"].keys() == studies.keys()
         page = evidence.render(tables, facts)
-        assert (flagged / folder / "evidence.md").read_text() == page
+        assert (tmp_path / folder / "evidence.md").read_text() == page
     assert page in capsys.readouterr().out

@@ -143,7 +143,9 @@ def test_metrics_json(workdir):
 
 def test_no_metrics_without_classes(result, tmp_path):
     files.write(Place(tmp_path), Config(), replace(result, metrics=None, ceilings=None))
-    assert json.loads((tmp_path / "metrics.json").read_text()) == {}
+    assert json.loads((tmp_path / "metrics.json").read_text()) == {
+        "unmeasured": "the target's classes have no names to compare concepts with"
+    }
     assert '"metrics"' not in (tmp_path / "concepts.jsonl").read_text()
 
 

@@ -3,6 +3,9 @@
 import json
 import re
 
+import numpy as np
+import pytest
+
 import jaxdesc as jd
 from tests.plain_target import plain_target
 from tests.report.made_up import Colours, layer
@@ -25,3 +28,65 @@ def test_a_result_becomes_a_page(tmp_path):
     assert len(data["methods"]) == 1
     assert not any(data["images"]["heats"])
     assert "<title>&lt;i&gt;</title>" in (tmp_path / "b" / "index.html").read_text()
+
+
+class Renamed(Colours):
+    """The same images, by other names."""
+
+    spec = "folder:photos"
+
+    def __init__(self, names):
+        super().__init__(len(names))
+        self.names = names
+
+    def identify(self, index):
+        return self.names[index]
+
+
+def bare(images):
+    """A result of activations on three images, each of which excites one neuron."""
+    axes = np.eye(4, dtype=np.float32)
+    return jd.describe_activations(
+        axes[:3, :3], axes[:3], axes[:3], axes[3], ["a", "b", "c"], exemplars=1, images=images
+    )
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["c/x.jpg", "b/x.jpg", "a/x.jpg"],
+        ["/data/c/x.jpg", "/data/b/x.jpg", "/data/a/x.jpg"],
+        ["val/c/x.jpg", "val/b/x.jpg", "val/a/x.jpg"],
+    ],
+)
+def test_bare_activations_are_shown_with_the_images_of_their_names(tmp_path, names):
+    source = Renamed(["a/x.jpg", "other.jpg", "b/x.jpg", "c/x.jpg"])
+    data = data_of(jd.write_report(bare(names), tmp_path, images=source))
+    assert data["images"]["sizes"] == [list(source[i].image.size) for i in (0, 2, 3)]
+    shown = [neuron["exemplars"][0][0] for neuron in data["methods"][0]["neurons"]]
+    assert [data["images"]["names"][place] for place in shown] == names
+
+
+def test_names_that_are_not_in_the_folder_are_refused(tmp_path):
+    source = Renamed(["a/x.jpg", "b/x.jpg", "c/y.jpg"])
+    for names, message in (
+        (None, r"^The exemplars have the numbers of rows for names, such as '0', which says noth"),
+        (["a/x.jpg", "b/x.jpg", "z.jpg"], r"^1 of the exemplars' 3 images can't be found in fol"),
+        (["x.jpg", "c/y.jpg", "b/x.jpg"], r"not one alone \('x\.jpg'\): give the images"),
+        (["1/c/y.jpg", "2/c/y.jpg", "b/x.jpg"], r"\('1/c/y\.jpg', '2/c/y\.jpg'\): give the i"),
+    ):
+        with pytest.raises(jd.InputError, match=message):
+            jd.write_report(bare(names), tmp_path / "a", images=source)
+    with pytest.raises(jd.InputError, match=r"^12 of the exemplars' 12 images can't be found in"):
+        jd.write_report(layer(12, 12, 12), tmp_path / "a", images=source)
+    assert not (tmp_path / "a").exists()
+
+
+def test_images_that_have_moved_in_their_folder_are_found(tmp_path):
+    found, names = layer(4, 9, 3), [Colours(9).identify(index) for index in range(9)]
+    data = data_of(jd.write_report(found, tmp_path, images=Renamed(["new.jpg", *names])))
+    assert set(data["images"]["names"]) == {e.image for neuron in found for e in neuron.exemplars}
+    sizes = dict(zip(data["images"]["names"], data["images"]["sizes"], strict=True))
+    assert sizes[found[0].exemplars[0].image] == list(
+        Colours(10)[found[0].exemplars[0].index + 1].image.size
+    )

@@ -84,7 +84,9 @@ def test_the_data_is_the_result(pictures):
             size = data["images"]["sizes"][place]
             wanted = [1000 * e / s for e, s in zip(exemplar.box, [*size, *size], strict=True)]
             np.testing.assert_allclose(box, wanted, atol=0.5)
-            assert data["images"]["heats"][place] == pictures[exemplar.index].heat
+            picture = pictures[exemplar.index]
+            assert data["images"]["heats"][place] == picture.heat
+            assert data["classes"][data["images"]["explained"][place]] == picture.explained
         assert f"sheets/{own['sheet']}.webp" in files
     f1 = [metrics.f1([text for text, _ in own.concepts], own.names) for own in result]
     np.testing.assert_allclose(method["measures"]["F1"], f1, atol=1e-4)
@@ -104,6 +106,19 @@ def test_flags_are_the_results_and_what_label_and_stability_say(pictures):
         assert ("disagree" in flags) == (unit % 7 == 3)
         assert ("unstable" in flags) == (unit / 19 < 0.5 and unit % 10 != 9)
         assert (UNSURE in flags) == (unit == 4)
+
+
+def test_every_flag_has_a_meaning_and_exemplars_are_counted(pictures, tmp_path):
+    flags = {"dead", "tied", "few exemplars", "weak", "no concept", UNSURE, "disagree", "unstable"}
+    result = layer(3, IMAGES, exemplars=3)
+    data = page.content([Method("a", result)], pictures, {})
+    assert set(data["meanings"]) == flags
+    assert data["methods"][0]["asked"] == 3
+    few = replace(result[1], exemplars=result[1].exemplars[:1])
+    uneven = Result((result[0], few))
+    assert page.content([Method("a", uneven)], pictures, {})["methods"][0]["asked"] == 3
+    run_files.write(Place(tmp_path), Config(), uneven)
+    assert Method.of(saved.read(tmp_path)).exemplars == Config().score.exemplars
 
 
 def test_what_is_absent_is_not_in_the_data(pictures):

@@ -12,13 +12,14 @@ from playwright.sync_api import expect, sync_playwright
 from jaxdesc.report import page as pages
 from jaxdesc.report.page import Method
 from jaxdesc.report.pictures import look
-from jaxdesc.result import Result
+from jaxdesc.result import Exemplar, Result
 from tests.plain_target import plain_target
 from tests.report.made_up import HOSTILE, Colours, box_of, colour, layer, sure
 
 NEURONS, IMAGES, EXEMPLARS = 1000, 60, 40
 WIDE, NARROW = {"width": 1400, "height": 900}, {"width": 390, "height": 844}
 expect.set_options(timeout=60_000)  # ms; a busy machine draws a tall page slowly
+LONG = f"n02123045/{'a-photo-of-a-tabby-' * 6}0123456789.JPEG"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -47,10 +48,13 @@ class Framed(Colours):
 
 @pytest.fixture(scope="module")
 def result():
-    """1,000 neurons; number 500 has a hostile name, and the concept that is its own."""
+    """1,000 neurons; 500 has a hostile name, and the concept that is its own; 20 few exemplars."""
     found = layer(NEURONS, IMAGES, EXEMPLARS, rankings=7)
-    own = replace(found[500], concepts=((HOSTILE, 0.5),), names=(HOSTILE,), maximum=0.5)
-    return Result((*found[:500], own, *found[501:]), skipped=found.skipped)
+    neurons = list(found)
+    neurons[500] = replace(found[500], concepts=((HOSTILE, 0.5),), names=(HOSTILE,), maximum=0.5)
+    few = Exemplar(LONG, 9.5, box_of(IMAGES), IMAGES), found[20].exemplars[1]
+    neurons[20] = replace(found[20], exemplars=few, flags=("few exemplars",))
+    return Result(tuple(neurons), skipped=found.skipped)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +65,7 @@ def folder(tmp_path_factory, result):
     beside = Result(tuple(replace(o, names=n.names) for o, n in zip(beside, result, strict=True)))
     own = sure(result, stability)
     methods = [Method(HOSTILE, own, {}, {"key": HOSTILE}), Method("WWW", beside)]
-    pictures = look(Framed(IMAGES), range(IMAGES), plain_target())
+    pictures = look(Framed(IMAGES + 1), range(IMAGES + 1), plain_target())
     pages.write(written, pages.files("A <b>layer</b>", methods, pictures))
     return written
 
@@ -152,7 +156,7 @@ def test_sorted_by_score_stability_and_agreement(page, result):
 def test_flags_filter(page):
     names = [text.split()[:-1] for text in page.locator(".flag").all_text_contents()]
     assert sorted(map(" ".join, names)) == [
-        "dead", "disagree", "no concept", "no significant concept", "unstable",
+        "dead", "disagree", "few exemplars", "no concept", "no significant concept", "unstable",
     ]  # fmt: skip
     page.get_by_role("button", name="dead").click()
     assert listed(page) == list(range(9, NEURONS, 10))[: len(listed(page))]
@@ -290,6 +294,45 @@ def test_windows_lie_where_the_boxes_are(page, result):
         left, top, right, _ = exemplar.box
         found = [window["x"] - image["x"], window["y"] - image["y"], window["width"]]
         np.testing.assert_allclose(found, np.array([left, top, right - left]) * scale, atol=1.5)
+
+
+@pytest.mark.parametrize(("width", "least"), [(1280, 160), (1920, 160), (390, 140)])
+def test_a_card_uses_its_room(open_page, width, least):
+    page = open_page({"width": width, "height": 800}, fragment="#20")
+    side = page.locator(".side").first
+    cells = [cell.bounding_box()["width"] for cell in side.locator(".cell").all()]
+    assert min(cells) >= least
+    shown = side.locator("figcaption .name").first
+    assert shown.is_visible()
+    text = shown.inner_text()
+    assert text.startswith(LONG[:15])
+    assert text.endswith(LONG[-30:])
+    assert len(text) < len(LONG)
+    assert side.locator("figure").first.get_attribute("title") == LONG
+    assert side.locator(".view").first.get_attribute("aria-label").startswith(LONG)
+
+
+def test_few_exemplars_and_flags_are_explained(open_page):
+    page = open_page(fragment="#20")
+    told = page.locator(".side").first.locator(".facts-line").inner_text()
+    assert "2 of 40 exemplars" in told
+    assert "few exemplars it is active on too few images for a name to be certain" in told
+    page.keyboard.press("Escape")
+    row = page.locator(".row").nth(20)
+    assert "2 of 40 exemplars" in row.inner_text()
+    assert row.locator(".mark").first.get_attribute("title").startswith("it is active on too few")
+    assert "exemplars" not in page.locator(".row").nth(1).inner_text()
+
+
+def test_a_heatmap_names_its_class(page):
+    open_card(page, 1)
+    side = page.locator(".side").first
+    told = [text.strip() for text in side.locator(".explained").all_text_contents()]
+    assert len(told) == side.locator(".heat").count() > 0
+    assert all(text.startswith("heatmap: class ") for text in told)
+    assert len(set(told)) > 1
+    page.uncheck("#heat")
+    assert not side.locator(".explained").first.is_visible()
 
 
 @pytest.mark.parametrize("viewport", [WIDE, NARROW])

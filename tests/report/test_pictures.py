@@ -12,6 +12,7 @@ from jaxdesc.report.pictures import (
     CELL,
     COLUMNS,
     LEVELS,
+    attention_maps,
     encode,
     in_thousandths,
     look,
@@ -50,7 +51,7 @@ def test_each_image_is_read_once_and_found_by_its_index():
 
 
 def test_an_image_that_is_gone_is_a_sentence():
-    with pytest.raises(UnusableImage, match="The image 'colour 3' can't be decoded: repair"):
+    with pytest.raises(UnusableImage, match=r"The image 'photos/colour 3\.jpg' can't be"):
         look(Colours(5, broken=3), [1, 3])
 
 
@@ -86,13 +87,29 @@ def test_a_heatmap_is_the_runs_own_map(crop, area):
         classes = np.array([example.label], np.int32) if crop.cam_class == "label" else None
         seen = target.preprocess.normalise(pixels[None])
         cam = np.asarray(saliency(crop.cam, target, seen, classes))[0].astype(np.float64)
+        explained = np.asarray(target.logits(seen)).argmax() if classes is None else classes[0]
         if cam.max() > 0:
             wanted = 63 * cam / cam.max()
             np.testing.assert_allclose(decoded(picture.heat), wanted, atol=0.5 + 1e-6)
+            assert picture.explained == f"class {explained}"
         else:
-            assert picture.heat == ""
+            assert picture.heat == picture.explained == ""
         np.testing.assert_allclose(picture.area, area(*example.image.size), atol=1.5)
     assert any(picture.heat for picture in found.values())
+
+
+def test_maps_are_the_pipelines_bit_for_bit_and_know_their_class():
+    names = tuple((f"name {i}", "other") for i in range(6))
+    source, target = Pictures(23), plain_target(classes=names)
+    pixels = np.stack([target.preprocess.squash(source[i].image) for i in range(23)])
+    maps, classes = attention_maps(target, CropConfig(), pixels, [None] * 20)
+    np.testing.assert_array_equal(maps, target.view_cams(pixels)[:20])
+    logits = target.view_activations(pixels)
+    np.testing.assert_array_equal(classes, np.asarray(logits).argmax(axis=1)[:20])
+    found = look(source, range(20), target)
+    assert {picture.explained for picture in found.values() if picture.heat} == {
+        f"name {label}" for label, own in zip(classes, maps, strict=True) if own.max() > 0
+    }
 
 
 def test_a_map_in_characters():

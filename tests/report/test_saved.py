@@ -1,5 +1,6 @@
 """What a run wrote is what is read."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from jaxdesc.config import Config
 from jaxdesc.errors import InputError
 from jaxdesc.evaluation.metrics import Metrics
+from jaxdesc.evaluation.top1 import Top1
 from jaxdesc.report import files, saved
 from jaxdesc.store import Place
 from tests.report.made_up import HOSTILE, layer, sure
@@ -24,6 +26,8 @@ def result():
         metrics=Metrics(values),
         ceilings=Metrics(values),
         fingerprints={"activate": "activate-0123"},
+        top1=Top1(630, 640, 32, "attention"),
+        notes=("its preprocessing was assumed",),
     )
 
 
@@ -41,6 +45,9 @@ def test_everything_is_read_back(workdir, result):
     assert [e.index for e in found.result[3].exemplars] == [e.index for e in result[3].exemplars]
     assert found.result.skipped == result.skipped
     assert found.result.fingerprints == result.fingerprints
+    assert (found.result.top1, found.result.notes) == (result.top1, result.notes)
+    measured = json.loads((workdir / "metrics.json").read_text())
+    assert measured["target"]["top1"] == 630 / 640
     for kind, values in result.metrics.values.items():
         np.testing.assert_array_equal(found.result.metrics.values[kind], values)
     assert found.summary == result.metrics_dict()
@@ -73,5 +80,5 @@ def test_files_of_something_else_are_a_sentence(workdir, name, text):
 
 
 def test_a_directory_without_results(tmp_path):
-    with pytest.raises(InputError, match=r"holds no results: run launch\.describe with this"):
+    with pytest.raises(InputError, match=r"holds no results: run describe with this"):
         saved.read(tmp_path)

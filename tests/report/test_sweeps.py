@@ -31,7 +31,7 @@ def cells(probes=("a", "b"), views=("centre", "box")):
 
 def test_csv_round_trip(tmp_path):
     path, all_cells = tmp_path / "out" / "sweep.csv", cells()
-    sweeps.write(path, all_cells)
+    sweeps.write(Place(path.parent), all_cells)
     with path.open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert list(lines[0]) == [
@@ -73,7 +73,7 @@ def test_a_small_table_holds_everything():
 
 def test_a_large_table_shows_the_best_by_f1():
     text = sweeps.table(cells())
-    assert text.endswith("\n\nThe 10 best of 24 by F1; sweep.csv has them all.")
+    assert text.endswith("\n\nThe 10 best of 24 by F1; the CSV file has them all.")
     _, _, *rows = rows_of(text)
     f1 = [float(row[5].split()[0]) for row in rows]
     # The largest κ, exemplar count and α: (0.16 + 0.16 + 0.095) / 2, on b 0.025 more.
@@ -148,8 +148,7 @@ def test_all_of_it_is_visible():
 
 def test_files_are_pictures_and_always_the_same(tmp_path):
     for folder in ("one", "two"):
-        (tmp_path / folder).mkdir()
-        sweeps.draw(Place(tmp_path / folder), cells())
+        sweeps.write(Place(tmp_path / folder), cells())
     with Image.open(tmp_path / "one" / "sweep.png") as picture:
         assert picture.format == "PNG"
         assert picture.width > picture.height > 500
@@ -161,7 +160,17 @@ def test_files_are_pictures_and_always_the_same(tmp_path):
 
 
 def test_a_single_cell_is_a_sweep_too(tmp_path):
-    sweeps.draw(Place(tmp_path), [cell("a", "centre", 0.0, 0.9, 4)])
+    sweeps.write(Place(tmp_path), [cell("a", "centre", 0.0, 0.9, 4)])
     hit, f1 = sweeps.figure([cell("a", "centre", 0.0, 0.9, 4)]).axes
     assert [label.get_text() for label in f1.get_xticklabels()] == ["0"]
     assert hit.lines[0].get_xydata().tolist() == [[0, pytest.approx(27)]]
+
+
+def test_another_sweep_replaces_nothing(tmp_path):
+    place, first, second = Place(tmp_path), cells(), cells(probes=("a",))
+    assert sweeps.write(place, first) == ["sweep.csv", "sweep.png", "sweep.svg"]
+    assert sweeps.write(place, second) == ["sweep-2.csv", "sweep-2.png", "sweep-2.svg"]
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert sweeps.write(place, second)[0] == "sweep-2.csv"
+    assert sweeps.write(place, first)[0] == "sweep.csv"
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

@@ -52,6 +52,22 @@ def test_files_come_back(place):
     place.at("nowhere").delete_all()
 
 
+def test_a_name_that_replaces_nothing_else(place):
+    for content, name in ((b"1", "x"), (b"2", "x-2"), (b"3", "x-3"), (b"2", "x-2"), (b"1", "x")):
+        assert place.unused("x", ".csv", content.__eq__) == name
+        place.write(f"{name}.csv", content)
+    assert place.unused("x", ".csv") == "x-4"
+    assert place.unused("x", ".json") == "x"
+
+
+def test_a_home_directory_is_expanded(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    Place("~/run").write("a", b"a")
+    write_file("~/run/b", b"b")
+    assert (read_file("~/run/a"), read_file(tmp_path / "run" / "b")) == (b"a", b"b")
+    assert Place("~/run").local == tmp_path / "run"
+
+
 def test_arrays_and_their_checksums(place, rng):
     values = rng.normal(size=(7, 3)).astype(np.float32)
     array = place.create("x", values.dtype, values.shape, (4, 3))

@@ -21,6 +21,8 @@ import jax
 import tqdm  # noqa: F401
 from transformers import CLIPTokenizer  # noqa: F401 - transformers alone imports none
 
+import jaxdesc.commands.describe  # noqa: F401 - each life needs it
+from jaxdesc import cli
 from jaxdesc.config import Config
 from jaxdesc.errors import InputError
 from jaxdesc.images.sources import open_source
@@ -30,8 +32,6 @@ from jaxdesc.report import files
 from jaxdesc.stages.run import Inputs, Run
 from jaxdesc.store import Draft, Place, Store, lock, rendezvous
 from jaxdesc.vocabulary import load_vocabulary
-from launch import command
-from launch import describe as launch_describe
 from tests.plain_target import plain_target
 
 IMAGES = 20
@@ -152,8 +152,7 @@ def launch(arguments, output, dead=None, environment=()):
     if dead:
         for module in (rendezvous, lock):
             module.BEAT, module.DEAD = dead / 10, dead
-    sys.argv = ["describe", *arguments]
-    command.run(launch_describe.main)
+    cli.main(["describe", *arguments])
 
 
 def begin(function, *arguments):

@@ -4,7 +4,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const [main] = data.methods;
 const CHUNK = 40; // rows at a time: more follow as the reader comes near the end
 const STRIP = 6; // exemplars of a row
-const THUMB = 52; // px, side of one of them
+const NAME = 60; // letters of an image's name
 
 const byId = (id) => document.getElementById(id);
 const list = byId("list");
@@ -111,6 +111,7 @@ function setUpTools() {
 function flagButton(flag, count) {
   const button = make("button", "flag", flag, make("span", "muted", ` ${count.toLocaleString("en")}`));
   button.type = "button";
+  button.title = data.meanings[flag] || "";
   button.setAttribute("aria-pressed", "false");
   button.addEventListener("click", () => {
     const pressed = !chosen.delete(flag);
@@ -171,8 +172,20 @@ function concepts(place) {
     cell.append(make("span", "concept", text, make("span", "value", number(value))));
   }
   if (found.length > 4) cell.append(make("span", "muted small", `+${found.length - 4}`));
-  for (const flag of main.flags[place]) cell.append(make("span", "mark", flag));
+  const count = main.neurons[place].exemplars.length;
+  if (count < main.asked) cell.append(make("span", "muted small", exemplarCount(main, count)));
+  for (const flag of main.flags[place]) cell.append(flagMark(flag));
   return cell;
+}
+
+const exemplarCount = (method, count) =>
+  `${count < method.asked ? `${count} of ${method.asked}` : count} exemplar${method.asked === 1 ? "" : "s"}`;
+
+/** A flag, whose meaning shows under the pointer. */
+function flagMark(flag) {
+  const mark = make("span", "mark", flag);
+  mark.title = data.meanings[flag] || "";
+  return mark;
 }
 
 /** Agreement and stability, where they are known. */
@@ -212,19 +225,24 @@ function showWindow(element, neuron, rank) {
   const [left, top, right, bottom] = box.length ? box : [0, 0, 1000, 1000];
   const across = (width * (right - left)) / 1000;
   const down = (height * (bottom - top)) / 1000;
-  const zoom = THUMB / Math.min(across, down);
-  const x = (width * left) / 1000 + (across - THUMB / zoom) / 2;
-  const y = (height * top) / 1000 + (down - THUMB / zoom) / 2;
-  placeSheet(element, neuron, rank, zoom, x, y);
+  const side = Math.min(across, down);
+  const x = (width * left) / 1000 + (across - side) / 2;
+  const y = (height * top) / 1000 + (down - side) / 2;
+  placeSheet(element, neuron, rank, x, y, side, side);
 }
 
-function placeSheet(element, neuron, rank, zoom, x, y) {
-  const columns = Math.min(data.columns, neuron.exemplars.length);
-  const column = rank % data.columns;
-  const line = Math.floor(rank / data.columns);
+/** Fill an element of any size with a part of a thumbnail. */
+function placeSheet(element, neuron, rank, x, y, width, height) {
+  const count = neuron.exemplars.length;
+  const across = Math.min(data.columns, count) * data.cell;
+  const down = Math.ceil(count / data.columns) * data.cell;
+  const left = (rank % data.columns) * data.cell + x;
+  const top = Math.floor(rank / data.columns) * data.cell + y;
+  // A position of 100 % is where the far ends of sheet and element meet.
+  const share = (from, whole, part) => (whole > part ? (100 * from) / (whole - part) : 0);
   element.style.backgroundImage = `url("sheets/${neuron.sheet}.webp")`;
-  element.style.backgroundSize = `${columns * data.cell * zoom}px auto`;
-  element.style.backgroundPosition = `${-(column * data.cell + x) * zoom}px ${-(line * data.cell + y) * zoom}px`;
+  element.style.backgroundSize = `${(100 * across) / width}% ${(100 * down) / height}%`;
+  element.style.backgroundPosition = `${share(left, across, width)}% ${share(top, down, height)}%`;
 }
 
 /** An exemplar: the whole image, its heatmap and the window that was looked at. */
@@ -232,22 +250,28 @@ function exemplar(neuron, rank) {
   const [image, activation, ...box] = neuron.exemplars[rank];
   const [width, height] = thumbnail(image);
   const view = make("div", "view");
-  view.style.width = `${width}px`;
-  view.style.height = `${height}px`;
+  const name = data.images.names[image];
+  const explained = data.classes[data.images.explained[image]];
+  view.style.width = `${(100 * width) / data.cell}%`;
+  view.style.aspectRatio = `${width} / ${height}`;
   view.setAttribute("role", "img");
-  view.setAttribute("aria-label", data.images.names[image]);
-  placeSheet(view, neuron, rank, 1, 0, 0);
+  view.setAttribute("aria-label", explained ? `${name}, heatmap of ${explained}` : name);
+  placeSheet(view, neuron, rank, 0, 0, width, height);
   if (data.images.heats[image]) view.append(heatmap(image));
   if (box.length) view.append(placed(make("div", "window"), box));
-  const figure = make("figure", "exemplar", make("div", "cell", view), caption(image, activation));
-  figure.title = data.images.names[image];
+  const figure = make("figure", "exemplar", make("div", "cell", view), caption(name, explained, activation));
+  figure.title = name;
   return figure;
 }
 
-function caption(image, activation) {
-  const name = data.images.names[image].split("/").pop();
-  return make("figcaption", "", make("span", "value", activation.toFixed(2)), make("span", "muted name", name));
+function caption(name, explained, activation) {
+  const line = make("span", "value", activation.toFixed(2));
+  if (explained) line.append(make("span", "explained muted", ` heatmap: ${explained}`));
+  return make("figcaption", "", line, make("span", "muted name", middle(name)));
 }
+
+/** A name without its middle, if it is long: beginnings are alike, and ends tell files apart. */
+const middle = (name) => (name.length > NAME ? `${name.slice(0, NAME / 3)}…${name.slice(1 - (2 * NAME) / 3)}` : name);
 
 function placed(element, [left, top, right, bottom]) {
   element.style.left = `${left / 10}%`;
@@ -323,12 +347,13 @@ function conceptTable(method, place) {
 }
 
 function facts(method, place) {
-  const { threshold } = method.neurons[place];
-  const texts = [`threshold ${number(threshold)}`];
+  const { threshold, exemplars } = method.neurons[place];
+  const texts = [exemplarCount(method, exemplars.length), `threshold ${number(threshold)}`];
   for (const [name, values] of Object.entries(method.measures)) texts.push(`${name} ${values[place].toFixed(2)}`);
-  const line = make("p", "muted small facts-line", texts.join(" · "));
-  for (const flag of method.flags[place]) line.append(" ", make("span", "mark", flag));
-  return line;
+  const lines = method.flags[place].map((flag) =>
+    make("p", "small", make("span", "mark", flag), make("span", "muted", ` ${data.meanings[flag] || ""}`)),
+  );
+  return make("div", "facts-line", make("p", "muted small", texts.join(" · ")), ...lines);
 }
 
 // Moving about: the address tells which card is open, so that "back" closes it

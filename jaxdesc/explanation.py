@@ -1,12 +1,15 @@
 """What, where and why, for one image."""
 
+import os
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from jaxdesc.config import converted
 from jaxdesc.contribution import (
     Contributions,
     contributions,
@@ -15,11 +18,15 @@ from jaxdesc.contribution import (
     image_map,
     neuron_map,
 )
-from jaxdesc.errors import InputError, UnusableImage
-from jaxdesc.images.example import Source, decode
+from jaxdesc.errors import InputError, UnusableImage, check_type, shown
+from jaxdesc.images.example import Source, decode, load
+from jaxdesc.images.labels import matched
 from jaxdesc.models.target import LOGITS, Target
 from jaxdesc.report.explained import Explanation, Part
 from jaxdesc.result import Result
+
+# An image, its bytes [height, width], [height, width, 3] or [height, width, 4], or a file's path.
+Picture = Image.Image | np.ndarray | str | os.PathLike[str]
 
 SHOWN = 3  # neurons
 PEERS = 50  # other images of the class
@@ -27,10 +34,10 @@ PEERS = 50  # other images of the class
 
 def explain(
     target: Target,
-    image: Image.Image | str | Path,
+    image: Picture,
     found: Result,
     *,
-    peers: Iterable[Image.Image] = (),
+    peers: Iterable[Picture] = (),
     neurons: int = SHOWN,
 ) -> Explanation:
     """Explain a prediction by the neurons that contribute most to it (WWW, Ahn et al. 2024).
@@ -39,7 +46,8 @@ def explain(
 
     Args:
         target: the network.
-        image: to explain, or the path of one.
+        image: to explain: a PIL image of 8 bits per channel, bytes (uint8) of shape [height, width,
+            3], [height, width, 4] or [height, width], or the path of a file; converted to RGB.
         found: what the neurons of one of its layers respond to; of another layer than the logits.
         peers: other images of the predicted class, which give the class map.
         neurons: how many to show.
@@ -51,12 +59,14 @@ def explain(
     Raises:
         InputError: a result of the logits or of another network, or an image that can't be decoded.
     """
-    layer = _layer(target, found)
+    check_type(target, Target, "target", "load_target")
+    check_type(found, Result, "found", "describe")
+    layer, neurons = _layer(target, found), converted(int, neurons, "neurons")
     if neurons < 1:
         raise InputError(f"{neurons} neurons are asked for: expected at least 1.")
-    if not isinstance(image, Image.Image):
-        image = decode(Path(image), repr(str(image)))
-    pixels = target.preprocess.squash(image)
+    if isinstance(peers, str) or not isinstance(peers, Iterable):
+        raise InputError(f"peers is {shown(peers)}: expected images, such as a list of them.")
+    pixels = target.preprocess.squash(_rgb(image, "image"))
     own = _contributions(target, layer, pixels[None])
     values, maps, logits = (np.asarray(each)[0] for each in own)
     if len(values) != len(found):
@@ -91,7 +101,7 @@ def explain(
 
 def explain_among(
     target: Target,
-    image: Image.Image | str | Path,
+    image: Picture,
     found: Result,
     source: Source,
     *,
@@ -102,7 +112,7 @@ def explain_among(
 
     Args:
         target: the network.
-        image: to explain, or the path of one.
+        image: to explain, as `explain` takes it.
         found: what the neurons respond to.
         source: whose first images of the predicted class give the class map.
         peers: how many of them at most.
@@ -111,21 +121,49 @@ def explain_among(
     Raises:
         InputError: `peers` is negative, or as `explain`.
     """
+    peers = converted(int, peers, "peers")
     if peers < 0:
         raise InputError(
             f"{peers} peers are asked for: expected a number of images, or 0 for none."
         )
     alone = explain(target, image, found, neurons=neurons)
+    source = matched(source, target)
     if not (source.has_labels and peers):
         return alone
     others = islice(_of_class(source, alone.label), peers)
     return explain(target, image, found, peers=others, neurons=neurons)
 
 
+def _rgb(image: Any, name: str) -> Image.Image:
+    """A picture as a run's sources give it."""
+    if isinstance(image, str | os.PathLike):
+        path = os.path.expanduser(image)
+        return decode(Path(path), repr(str(path)))
+    if isinstance(image, Image.Image):
+        found = f"an image of mode {image.mode}"
+        if not image.mode.startswith(("I", "F")):  # whose values Pillow would cut off at 255
+            return image.convert("RGB")
+    elif hasattr(image, "shape"):
+        pixels = np.asarray(image)
+        found = f"an array of {pixels.dtype} and shape {pixels.shape}"
+        if pixels.dtype == np.uint8 and _is_picture(pixels.shape):
+            return Image.fromarray(pixels).convert("RGB")
+    else:
+        found = f"of type {type(image).__name__}"
+    raise InputError(
+        f"{name} is {found}: expected a path, a PIL image of 8 bits per channel, or an array of "
+        "uint8 of shape [height, width, 3], [height, width, 4] or [height, width]."
+    )
+
+
+def _is_picture(shape: tuple[int, ...]) -> bool:
+    return 0 not in shape and (len(shape) == 2 or (len(shape) == 3 and shape[2] in (3, 4)))
+
+
 def _of_class(source: Source, label: int) -> Iterator[Image.Image]:
     for index in range(len(source)):
         try:
-            example = source[index]
+            example = load(source, index)
         except UnusableImage:
             continue
         if example.label == label:
@@ -154,7 +192,7 @@ def _contributions(
 
 
 def _class_mean(
-    target: Target, layer: str, label: int, peers: Iterable[Image.Image]
+    target: Target, layer: str, label: int, peers: Iterable[Picture]
 ) -> np.ndarray | None:
     """Φ[y], each neuron's mean contribution to the class over its images, one after the other.
 
@@ -162,7 +200,7 @@ def _class_mean(
     """
     total, count, classes = np.zeros(()), 0, np.array([label], np.int32)
     for peer in peers:
-        pixels = target.preprocess.squash(peer)
+        pixels = target.preprocess.squash(_rgb(peer, "one of peers"))
         own = _contributions(target, layer, pixels[None], classes)
         total, count = total + np.asarray(own.values, np.float64)[0], count + 1
     return total / count if count else None

@@ -4,8 +4,8 @@ import os
 import sys
 
 import jax
-from absl import flags
 
+from jaxdesc.commands import flags
 from jaxdesc.errors import InputError
 from jaxdesc.store import Place, Processes
 from jaxdesc.store.processes import join
@@ -21,6 +21,7 @@ _PROCESS = flags.DEFINE_integer("process", None, "Which of them this one is, fro
 _JOIN_TIMEOUT = flags.DEFINE_integer(
     "join_timeout", 300, "Seconds to wait for the other processes.", lower_bound=1
 )
+FLAGS = (_COORDINATOR, _PROCESSES, _PROCESS, _JOIN_TIMEOUT)
 
 
 def joined() -> Processes:
@@ -31,11 +32,7 @@ def joined() -> Processes:
     Raises:
         InputError: flags that do not fit together, or processes that do not come.
     """
-    given = [
-        f"--{flag.name}"
-        for flag in (_PROCESSES, _PROCESS, _JOIN_TIMEOUT)
-        if flags.FLAGS[flag.name].present
-    ]
+    given = [f"--{flag.name}" for flag in (_PROCESSES, _PROCESS, _JOIN_TIMEOUT) if flag.present]
     coordinator = _COORDINATOR.value
     if coordinator is None:
         if given:

@@ -11,16 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from absl import flags
-from ml_collections import config_flags
 
 from jaxdesc.ablation import Cell, ablate
+from jaxdesc.commands import STARTED, command, configs, flags, processes
 from jaxdesc.config import Config
 from jaxdesc.errors import InputError
 from jaxdesc.images.sources import open_source
 from jaxdesc.models.encoder import ClipEncoder, load_clip
 from jaxdesc.models.sentence import load_sentence_encoder
-from jaxdesc.models.target import load_target
+from jaxdesc.models.target import Target, load_target
 from jaxdesc.progress import Bar, Display, Lines, State
 from jaxdesc.report import files, tables
 from jaxdesc.report.scalars import Scalars
@@ -29,12 +28,15 @@ from jaxdesc.stages.run import Inputs, Run
 from jaxdesc.store import Place, Processes, Store
 from jaxdesc.store.processes import ALONE, watched
 from jaxdesc.vocabulary import Vocabulary, load_classes, load_vocabulary
-from launch import STARTED, command, processes
-from launch.command import MISSING, UNREADABLE
 
-# A Python file with `get_config()`, and its --config.key=value overrides.
-CONFIG = config_flags.DEFINE_config_file("config", None, "Config file.", lock_config=True)
-WORKDIR = flags.DEFINE_string("workdir", None, "Where artifacts and results go.")
+CONFIG = flags.DEFINE_path(
+    "config",
+    None,
+    "A config by its name, such as scenes or scenes:wide, or the path of a Python file.",
+)
+WORKDIR = flags.DEFINE_path(
+    "workdir", None, "Where artifacts and results are, a folder or gs://BUCKET/PATH."
+)
 OVERWRITE = flags.DEFINE_bool(
     "overwrite", False, "Drop what a run with another config has found in --workdir."
 )
@@ -43,24 +45,20 @@ TENSORBOARD = flags.DEFINE_bool(
     "tensorboard", False, "Write the run's course as TensorBoard's scalars to WORKDIR/tensorboard."
 )
 
+# What `open_run` takes, of the config or of a run that is finished.
+RUN = (WORKDIR, QUIET, TENSORBOARD, *processes.FLAGS)
+FLAGS = (CONFIG, OVERWRITE, *RUN)
+
 
 def read_config() -> Config:
     """Turn the value of --config into a checked config.
 
     Raises:
-        InputError: no config file, one that can't be read, or a key or value that can't be used.
+        InputError: no config, one that can't be loaded, or a key or value that can't be used.
     """
     if CONFIG.value is None:
-        raise InputError(MISSING)
-    try:
-        values = CONFIG.value.to_dict()
-    except OSError as error:
-        raise InputError(UNREADABLE) from error
-    except AttributeError as error:
-        raise InputError(
-            f"get_config() of --config gave {CONFIG.value!r}: expected a ConfigDict."
-        ) from error
-    return Config.from_dict(values)
+        raise InputError(f"--config is missing: expected one of {configs.choices()}.")
+    return Config.from_dict(configs.load(CONFIG.value, flags.overrides()).to_dict())
 
 
 def results() -> Path:
@@ -104,10 +102,13 @@ def open_run(config: Config | None = None) -> tuple[Run, Place]:
     vocabulary = open_vocabulary(config, config.vocabulary.source)
     for other in config.ablation.vocabularies:
         open_vocabulary(config, other)
-    precision = config.precision
-    target = load_target(config.target.source, revision=config.target.revision, precision=precision)
-    clip = load_clip(config.clip.source, revision=config.clip.revision, precision=precision)
-    target = replace(target, classes=load_classes(config.target.classes) or target.classes)
+    target = open_target(config)
+    clip = load_clip(
+        config.clip.source,
+        revision=config.clip.revision,
+        precision=config.precision,
+        preprocess=config.clip.preprocess,
+    )
     inputs = Inputs(target, clip, source, vocabulary, scorer=clip)
     store = Store(workdir.at("artifacts"), together, command.stop_if_asked)
     quiet = QUIET.value or not together.leads
@@ -121,6 +122,19 @@ def open_run(config: Config | None = None) -> tuple[Run, Place]:
     for name in files.claim(workdir, run.config, OVERWRITE.value):
         print(f"dropped: {name}")
     return run, workdir
+
+
+def open_target(config: Config) -> Target:
+    """Load the target, its classes named as the config says, or else its checkpoint."""
+    own = config.target
+    target = load_target(
+        own.source,
+        revision=own.revision,
+        precision=config.precision,
+        preprocess=own.preprocess,
+    )
+    classes = load_classes(own.classes)
+    return replace(target, classes=classes, wnids=()) if classes else target
 
 
 def _listener(workdir: Place) -> Scalars | None:
@@ -181,8 +195,10 @@ def _judges(config: Config, clip: ClipEncoder) -> dict[str, Any]:
     """The encoders of the metrics: loaded only where there is something to judge."""
     options = config.evaluation
     own = options.scorer in ("", clip.name) and config.precision == "float32"
+    same = options.scorer in ("", clip.name, config.clip.source)
+    stated = config.clip.preprocess if same else ""
     return {
-        "scorer": clip if own else load_clip(options.scorer or clip.name),
+        "scorer": clip if own else load_clip(options.scorer or clip.name, preprocess=stated),
         "sentence": load_sentence_encoder(options.sentence) if options.sentence else None,
     }
 
@@ -212,7 +228,7 @@ def working(run: Run, workdir: Place) -> Iterator[None]:
                 run.listener.close()
             files.write_skipped(workdir, run.skipped)
     if run.skipped:
-        print(f"images that can't be used, left out: {len(run.skipped)}, listed in skipped.csv")
+        print(files.left_out(run.skipped))
 
 
 def print_stages(run: Run, set_up: float, stages: float) -> None:

@@ -1,0 +1,50 @@
+"""Name the neurons of a layer: the whole method, from images to concepts.
+
+    jaxdesc describe --config=scenes --workdir=out/scenes
+
+A second start with the same config and working directory reads what is done already.
+"""
+
+import time
+
+from jaxdesc.commands import inputs
+from jaxdesc.pipeline import describe
+from jaxdesc.report import figures, files, tables
+from jaxdesc.result import Neuron
+
+FLAGS = inputs.FLAGS
+
+
+def main() -> None:
+    """Read the config, run the stages, write and print what they found."""
+    began = time.perf_counter()
+    run, workdir = inputs.open_run()
+    ready = time.perf_counter()
+    with inputs.working(run, workdir):
+        result = describe(run)
+        files.write(workdir, run.config, result)
+        figures.exemplar_sheet(result[:6], run.inputs.source, workdir / "exemplars.png")
+        cells = inputs.measure(run, workdir)
+        if run.listener:
+            run.listener.measured(result.metrics_dict())
+    for vocabulary in dict.fromkeys(cell.vocabulary for cell in cells):
+        own = [cell for cell in cells if cell.vocabulary == vocabulary]
+        print(f"\nconcepts: {vocabulary}\n{tables.ablation(own)}\n\n{tables.differences(own)}\n")
+    for name, value in result.metrics_dict().items():
+        numbers = f"{value['mean']:.3f} ± {value['standard_error']:.3f}"
+        print(f"{tables.TITLES[name]}: {numbers} (ceiling {value['ceiling']:.3f})")
+    for neuron in result[:8]:
+        print(f"  {_line(neuron)}")
+    print(tables.certainty(result.unnamed, result.hubs))
+    print(f"views that fell back to the centre: {result.fallbacks}")
+    inputs.print_stages(run, ready - began, time.perf_counter() - ready)
+    print(f"results in {workdir}: concepts.csv, concepts.jsonl, metrics.json, exemplars.png")
+
+
+def _line(neuron: Neuron) -> str:
+    """A neuron's best concepts with their scores and stability, and its flags."""
+    kept = [f" ({share:.0%} stable)" for share in neuron.stability] or [""] * len(neuron.concepts)
+    best = zip(neuron.concepts[:4], kept, strict=False)
+    texts = [f"{text} {score:.3f}{sure}" for (text, score), sure in best]
+    found = "; ".join(filter(None, (", ".join(texts), ", ".join(neuron.flags))))
+    return f"{neuron.layer}[{neuron.unit}] {'/'.join(neuron.names)}: {found}"

@@ -1,0 +1,44 @@
+r"""Explain one image by the neurons that a run has described: what, where and why.
+
+    jaxdesc describe --config=scenes --workdir=out/layer4 \
+        --config.target.layer=layer4 --config.ablation.views="()"
+    jaxdesc explain --workdir=out/layer4 --image=PHOTO.jpg
+
+The class map needs other images of the predicted class: those of the run's source, if it has
+labels, up to `--peers` of them. Writes a picture (PNG, SVG) and a fragment of HTML, named
+like the image, and numbered if another explanation has that name.
+"""
+
+import json
+from pathlib import Path
+
+from jaxdesc.commands import flags, inputs
+from jaxdesc.errors import InputError
+from jaxdesc.explanation import explain_among
+from jaxdesc.images.sources import open_source
+from jaxdesc.report import saved
+from jaxdesc.report.explained import file_name
+from jaxdesc.store import Place
+
+_IMAGE = flags.DEFINE_path("image", None, "The image, a file.")
+_PEERS = flags.DEFINE_integer("peers", 50, "Images of its class for the class map; 0 for none.")
+_FOREMOST = flags.DEFINE_integer("foremost", 3, "How many neurons are shown.")
+FLAGS = (inputs.WORKDIR, _IMAGE, _PEERS, _FOREMOST)
+
+
+def main() -> None:
+    """Read the run, explain the image, write and print it."""
+    workdir = inputs.results()
+    if not _IMAGE.value:
+        raise InputError("--image is missing: give the file of an image.")
+    run, path = saved.read(workdir), Path(_IMAGE.value)
+    target = inputs.open_target(run.config)
+    source = open_source(run.config.images.source)
+    found = explain_among(
+        target, path, run.result, source, peers=_PEERS.value, neurons=_FOREMOST.value
+    )
+    page, folder = f"{found.to_html()}\n".encode(), Place(workdir / "explanations")
+    name = folder.unused(file_name(path.stem), ".html", page.__eq__)
+    written = found.save(workdir / "explanations", name)
+    print(json.dumps(found.to_dict(), indent=1, ensure_ascii=False))
+    print(f"{', '.join(own.name for own in written)} in {workdir / 'explanations'}")

@@ -1,0 +1,42 @@
+"""Whether the target tells the images' own classes: the plainest test of how it was read."""
+
+from typing import NamedTuple
+
+# A top-1 below it, or below so many times that of guessing, is near chance.
+LEAST, TIMES = 0.05, 5
+
+
+class Top1(NamedTuple):
+    """How often the class with the largest logit is an image's own.
+
+    Attributes:
+        right: how often.
+        images: of how many, those with a known class.
+        classes: how many classes there are to choose from.
+        view: which part of each image the target saw.
+    """
+
+    right: int
+    images: int
+    classes: int
+    view: str
+
+    @property
+    def share(self) -> float:
+        """As a share of the images."""
+        return self.right / self.images
+
+    @property
+    def near_chance(self) -> bool:
+        """Whether the preprocessing, the order of the classes or the labels must be wrong.
+
+        The larger of 5 % and five times chance; of few classes, half of the way from chance to one.
+        """
+        chance = 1 / self.classes
+        return self.share < min(max(LEAST, TIMES * chance), (1 + chance) / 2)
+
+    def __str__(self) -> str:
+        return (
+            f"top-1 {self.share:.1%} on {self.images:,} labelled image{'s' * (self.images != 1)}, "
+            f"{self.view} views; chance is {1 / self.classes:.1%}"
+        )

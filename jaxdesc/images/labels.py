@@ -1,0 +1,176 @@
+"""Which class of a target each image of a folder or of a TFDS set belongs to.
+
+Folders are named in any way and any order, so their place in the alphabet says nothing about the
+order of a network's logits. They are matched by what names them: by wnid, else by class name, and
+only else by their natural order, if there are as many of them as logits.
+"""
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from jaxdesc import imagenet, wordnet
+from jaxdesc.errors import InputError, shown
+from jaxdesc.images.example import Example, Source
+
+WNID = re.compile(r"n\d{8}")
+IMAGENET = 1000  # logits of a network that is taken to have ImageNet's classes in ImageNet's order
+
+
+class Classes(NamedTuple):
+    """Classes of a target, as far as they are known.
+
+    Attributes:
+        logits: how many there are.
+        names: names of each class; empty if unknown.
+        wnids: WordNet id of each class; empty if unknown.
+        target: name of the target, for messages.
+    """
+
+    logits: int
+    names: Sequence[Sequence[str]] = ()
+    wnids: Sequence[str] = ()
+    target: str = "the target"
+
+
+class Match(NamedTuple):
+    """Class of each category, or none at all.
+
+    Attributes:
+        classes: index of the class of each category; empty if they can't be matched.
+        how: by what they were matched, or why they can't be.
+    """
+
+    classes: Mapping[str, int]
+    how: str
+
+
+class Matched:
+    """A source whose images are labelled by the classes of a target.
+
+    Attributes:
+        source: the images, each with its category.
+        match: the class of each category.
+        passed_over: as the source has it.
+    """
+
+    def __init__(self, source: Source, match: Match):
+        self.source, self.match = source, match
+        self.spec, self.has_boxes = source.spec, source.has_boxes
+        self.has_labels = bool(match.classes)
+        self.passed_over = getattr(source, "passed_over", ())
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Example:
+        """Decode image `index`."""
+        example = self.source[index]
+        return replace(example, label=self.match.classes.get(example.category or ""))
+
+    def identify(self, index: int) -> str:
+        """Name image `index`."""
+        return self.source.identify(index)
+
+    def fingerprint(self) -> str:
+        """Hash the images and the classes that they are labelled by."""
+        text = f"{self.source.fingerprint()} {sorted(self.match.classes.items())}"
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def matched(source: Source, target: Any) -> Source:
+    """Label a source's images by a target's classes, where the source has categories.
+
+    Args:
+        source: any; labels that are class indices already stay.
+        target: a `Target`, of whose classes names or wnids may be known.
+    """
+    bare = source.source if isinstance(source, Matched) else source
+    categories = tuple(getattr(bare, "categories", ()))
+    if not categories:
+        return bare
+    classes = Classes(target.logit_count, target.classes, target.wnids, target.name)
+    return Matched(bare, match(categories, classes))
+
+
+def match(categories: Sequence[str], classes: Classes) -> Match:
+    """Find the class of each category: by wnid, else by class name, else by their order.
+
+    Their order is taken where there are as many as logits and no name tells otherwise.
+
+    Args:
+        categories: names of the non-empty folders in natural order, or of a TFDS set's labels.
+        classes: what is known of the target's.
+    """
+    wnids = classes.wnids
+    if not wnids and classes.logits == IMAGENET:
+        wnids = imagenet.wnids()
+    by_wnid = {wnid: index for index, wnid in enumerate(wnids)}
+    if by_wnid.keys() >= set(categories):
+        return Match({category: by_wnid[category] for category in categories}, "by wnid")
+    by_name = _by_name(classes.names or _imagenet_names(classes.logits))
+    found = {category: _named(category, by_name) for category in categories}
+    named = {category: index for category, index in found.items() if index is not None}
+    if len(named) == len(categories):
+        return Match(named, "by class name")
+    order = {category: index for index, category in enumerate(categories)}
+    if len(order) == classes.logits and named.items() <= order.items():
+        return Match(order, f"by the order of their categories, {_some(categories)}")
+    return Match({}, _unmatched(categories, sorted(set(categories) - named.keys()), classes))
+
+
+def natural(name: str) -> list[tuple[bool, int, str]]:
+    """Sort key by which 'class 9' comes before 'class 10'."""
+    parts = re.split(r"(\d+)", name)
+    return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in parts]
+
+
+def _imagenet_names(logits: int) -> Sequence[Sequence[str]]:
+    try:
+        return imagenet.names() if logits == IMAGENET else ()
+    except InputError:  # WordNet isn't installed
+        return ()
+
+
+def _unmatched(categories: Sequence[str], unknown: Sequence[str], classes: Classes) -> str:
+    own = f"which has {classes.logits} logits"
+    if classes.names:
+        own = f"whose {classes.logits} are {_some([names[0] for names in classes.names])}"
+    return (
+        f"of their {len(categories)} categories, {_some(unknown)} can't be told as a class of "
+        f"{classes.target}, {own}: name each by wnid or by class"
+    )
+
+
+def _by_name(names: Sequence[Sequence[str]]) -> dict[str, int | None]:
+    """Class of each name; None for a name of several classes."""
+    found: dict[str, int | None] = {}
+    for index, own in enumerate(names):
+        for name in {_folded(text) for text in own}:
+            found[name] = index if name not in found else None
+    return found
+
+
+def _named(category: str, by_name: dict[str, int | None]) -> int | None:
+    """Class that bears a category's name, or any word that WordNet has for its wnid."""
+    words = [category]
+    if WNID.fullmatch(category):
+        try:
+            words = list(wordnet.noun_synsets().get(category, ()))
+        except InputError:  # WordNet isn't installed
+            words = []
+    found = {by_name.get(_folded(word)) for word in words} - {None}
+    return found.pop() if len(found) == 1 else None
+
+
+def _folded(name: str) -> str:
+    words = unicodedata.normalize("NFC", name).replace("_", " ").replace("-", " ").split()
+    return " ".join(words).casefold()
+
+
+def _some(names: Sequence[str]) -> str:
+    few = ", ".join(shown(name) for name in names[:3])
+    return f"{few} …" if len(names) > 3 else few

@@ -1,0 +1,53 @@
+"""What a run leaves in its working directory: told from what else lies there, photos above all."""
+
+import json
+import os
+import re
+
+# What a run goes on from, and what it or a script that reads it has found.
+_KEPT = ("artifacts", "compilation_cache", "processes")
+_FOUND = re.compile(r"explanations|figures(-\d+)?|report|tables|tensorboard")
+_FILES = re.compile(
+    r"(ablation(_neurons)?|certainty|compare|concepts|config|evidence|exemplars|metrics|skipped"
+    r"|sweep)(-\d+)?\.(csv|jsonl?|md|png|svg)"
+)
+_PAGE = b'<meta name="generator" content="jaxdesc">'
+_ARTIFACT = re.compile(r"[a-z]+-[0-9a-f]{16}|lock")
+
+
+def is_result(name: str) -> bool:
+    """Whether a run has found a file, by its path below the working directory."""
+    folder, _, below = name.partition("/")
+    return bool(_FOUND.fullmatch(folder) if below else _FILES.fullmatch(name))
+
+
+def is_folder_of_run(name: str) -> bool:
+    """Whether a run keeps what is its own in a folder of this name, in its working directory."""
+    return name in _KEPT or bool(_FOUND.fullmatch(name))
+
+
+def is_output(folder: str | os.PathLike[str]) -> bool:
+    """Whether a local folder is the working directory of a run, or a report's page."""
+    try:
+        with os.scandir(os.path.join(folder, "artifacts")) as entries:
+            if any(_ARTIFACT.fullmatch(entry.name) for entry in entries):
+                return True
+    except OSError:  # most often: there is none
+        pass
+    return _is_run(_head(folder, "config.json")) or _PAGE in _head(folder, "index.html", 4096)
+
+
+def _is_run(config: bytes) -> bool:
+    try:
+        return bool(json.loads(config).keys() >= {"config", "fingerprints"})
+    except (ValueError, AttributeError, RecursionError):
+        return False
+
+
+def _head(folder: str | os.PathLike[str], name: str, length: int = 1 << 20) -> bytes:
+    """The beginning of a file; nothing where there is none."""
+    try:
+        with open(os.path.join(folder, name), "rb") as file:
+            return file.read(length)
+    except OSError:
+        return b""
