@@ -187,10 +187,11 @@ def _on_classes(
 
 
 def near_chance(target: Target, found: Top1) -> str:
-    """What a top-1 near chance tells."""
+    """Return the warning for a top-1 near chance."""
     return (
-        f"{target.name} is near chance ({found}): its preprocessing, the order of its classes or "
-        "the images' labels must be wrong, so that its neurons' concepts mean little"
+        f"{target.name} is near chance ({found}): check its preprocessing, the order of its "
+        "classes, the images' labels, and whether the views show what is labelled; if one of them "
+        "is wrong, the neurons' concepts mean little"
     )
 
 

@@ -1,4 +1,4 @@
-"""Whether the target tells the images' own classes: the plainest test of how it was read."""
+"""The target's top-1 accuracy on labelled images: the plainest test of how it was read."""
 
 from typing import NamedTuple
 
@@ -7,11 +7,11 @@ LEAST, TIMES = 0.05, 5
 
 
 class Top1(NamedTuple):
-    """How often the class with the largest logit is an image's own.
+    """The share of images whose class has the largest logit.
 
     Attributes:
-        right: how often.
-        images: of how many, those with a known class.
+        right: images whose class has the largest logit.
+        images: all images with a known class.
         classes: how many classes there are to choose from.
         view: which part of each image the target saw.
     """
@@ -28,7 +28,7 @@ class Top1(NamedTuple):
 
     @property
     def near_chance(self) -> bool:
-        """Whether the preprocessing, the order of the classes or the labels must be wrong.
+        """True if it is so low that the preprocessing, class order or labels may be wrong.
 
         The larger of 5 % and five times chance; of few classes, half of the way from chance to one.
         """

@@ -253,9 +253,23 @@ def _html(
         megabytes=f"{total / 1e6:.1f}",
         methods=methods,
         metrics=[(kind, TITLES[kind]) for kind in methods[0].summary],
+        remarks=_remarks(methods),
         facts=_rows([method.facts for method in methods]),
         skipped=sorted({own for method in methods for own in method.result.skipped}),
     )
+
+
+def _remarks(methods: Sequence[Method]) -> list[str]:
+    """List what a reader has to know first: the target's top-1, notes, why there are no metrics."""
+    found = {}
+    for method in methods:
+        result = method.result
+        lines = [f"The target: {result.top1}."] if result.top1 else []
+        lines += [f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in result.notes]
+        lines += [f"There are no metrics: {result.unmeasured}."] if result.unmeasured else []
+        found |= {line: method.name for line in lines if line not in found}
+    several = len(methods) > 1 and len({method.result.top1 for method in methods}) > 1
+    return [f"{name}: {line}" if several else line for line, name in found.items()]
 
 
 def as_data(value: Any) -> str:

@@ -13,6 +13,7 @@ import pytest
 from jaxdesc.config import Config
 from jaxdesc.errors import InputError
 from jaxdesc.evaluation import metrics
+from jaxdesc.evaluation.top1 import Top1
 from jaxdesc.report import files as run_files
 from jaxdesc.report import page, saved
 from jaxdesc.report.page import Method
@@ -154,17 +155,19 @@ def hostile_methods(result):
     )
     rest = tuple(replace(neuron, layer=HOSTILE) for neuron in result.neurons[1:])
     facts = {HOSTILE: HOSTILE, "b": "c"}
-    return [Method(HOSTILE, replace(result, neurons=(own, *rest)), {}, facts)]
+    return [Method(HOSTILE, replace(result, neurons=(own, *rest), notes=(HOSTILE,)), {}, facts)]
 
 
 def test_whatever_comes_from_outside_stays_text(pictures):
-    plain = made([Method("a", layer(5, IMAGES, 3), {}, {"a": "b", "b": "c"})], pictures)
+    noted = replace(layer(5, IMAGES, 3), notes=("a",))
+    plain = made([Method("a", noted, {}, {"a": "b", "b": "c"})], pictures)
     hostile = hostile_methods(layer(5, IMAGES, 3))
     html = made(hostile, pictures | {IMAGES: pictures[0]}, HOSTILE)["index.html"].decode()
     parsed, usual = Parsed(html), Parsed(plain["index.html"].decode())
     names = [(tag, sorted(own)) for tag, own in parsed.elements]
     assert names == [(tag, sorted(own)) for tag, own in usual.elements]
-    assert parsed.text.count(HOSTILE) == 6  # title and heading, layer, fact and its name, reason
+    # Title and heading, layer, note, why there are no metrics, fact and its name, reason.
+    assert parsed.text.count(HOSTILE) == 8
     data = data_of(html)
     assert data["layer"] == HOSTILE
     assert data["labels"][0] == [HOSTILE]
@@ -197,6 +200,20 @@ def test_numbers_in_the_head_are_the_summarys(pictures):
     assert re.search(r"51\.2</span>\s*<span class=\"muted\">± 3\.4<", html)
     assert "ceiling 75.6" in html
     assert 'class="fill" width="51.2"' in html
+
+
+def test_the_head_says_what_a_reader_has_to_know_first(pictures):
+    own = replace(layer(3, IMAGES, 2), top1=Top1(3, 12, 5, "centre"), notes=("a <b> was assumed",))
+    text = Parsed(made([Method("a", own)], pictures)["index.html"].decode()).text
+    assert "The target: top-1 25.0% on 12 labelled images, centre views; chance is 20.0%." in text
+    assert "A <b> was assumed." in text
+    assert ("There are no metrics: " in text) == (own.metrics is None)
+    other = replace(own, top1=Top1(6, 12, 5, "attention"))
+    html = made([Method("a", own), Method("b", other)], pictures)["index.html"].decode()
+    text = Parsed(html).text
+    assert "a: The target: top-1 25.0%" in text
+    assert "b: The target: top-1 50.0%" in text
+    assert text.count("was assumed") == 1
 
 
 def test_methods_beside_each_other(pictures):
