@@ -52,6 +52,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "jaxdesc ") -> N
         print(f"error: Unknown command {printable(repr(name))}: {hint}", file=sys.stderr)
         sys.exit(2)
     else:
+        # transformers would advise to install PyTorch, which is not needed here.
+        os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
         # Here, since they import JAX.
         from jaxdesc.commands import command, help
 
