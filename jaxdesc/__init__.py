@@ -10,9 +10,10 @@ with epy.lazy_api_imports(globals()):
     from jaxdesc import attention, similarity
     from jaxdesc.api import describe, describe_activations
     from jaxdesc.config import Config
-    from jaxdesc.errors import InputError
+    from jaxdesc.errors import InputError, UnusableImage
     from jaxdesc.explanation import explain
     from jaxdesc.features import concept_features, image_features
+    from jaxdesc.images.example import Example, Source
     from jaxdesc.images.preprocess import Preprocess
     from jaxdesc.models.encoder import load_clip
     from jaxdesc.models.sentence import load_sentence_encoder
@@ -22,11 +23,14 @@ with epy.lazy_api_imports(globals()):
 
 __all__ = [
     "Config",
+    "Example",
     "InputError",
     "Neuron",
     "Preprocess",
     "Result",
+    "Source",
     "Target",
+    "UnusableImage",
     "attention",
     "concept_features",
     "describe",

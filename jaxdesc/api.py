@@ -27,6 +27,7 @@ from jaxdesc.images.sources import Source, open_source
 from jaxdesc.models.encoder import ClipEncoder
 from jaxdesc.models.sentence import SentenceEncoder
 from jaxdesc.models.target import Target
+from jaxdesc.names import LINE_END, check_name, normalised
 from jaxdesc.pipeline import describe as run_stages
 from jaxdesc.report.files import write_skipped
 from jaxdesc.result import CERTAINTY, Exemplar, Result, build_neurons
@@ -169,7 +170,7 @@ def describe_activations(
     """
     options = ScoreConfig(exemplars=exemplars, fewest=fewest, kappa=kappa, alpha=alpha)
     kappa, alpha = options.kappa, options.alpha
-    layer, concepts = converted(str, layer, "layer"), _texts(concepts, "concepts")
+    layer, concepts = converted(str, layer, "layer"), _concepts(concepts)
     matrix, views, texts, base = (
         _numbers(values, name)
         for values, name in (
@@ -183,6 +184,8 @@ def describe_activations(
     _check_shapes(matrix, views, texts, concepts, names)
     chosen = _exemplars(matrix, options.exemplars, names)
     seen, slots = chosen.slots.distinct()
+    if not seen.size:  # all units are dead
+        seen = np.zeros(1, np.int32)
     try:
         found = scoring.discover(views, chosen.slots, texts, base, kappa, alpha)
     except ValueError as error:  # features of another width or length
@@ -229,6 +232,23 @@ def _numbers(values: Any, name: str) -> np.ndarray:
         raise InputError(f"{name} is an array of type {kind}: expected real numbers.")
     with np.errstate(over="ignore"):  # infinity is refused by its own name
         return np.asarray(array, np.float32)
+
+
+def _concepts(values: Any) -> list[str]:
+    """List concepts as a vocabulary has them: each once, and none of several lines."""
+    concepts, rows = _texts(values, "concepts"), dict[str, int]()
+    for row, concept in enumerate(concepts):
+        check_name(concept, f"row {row} of concepts")
+        name = normalised(concept)
+        if not name or LINE_END.search(concept):
+            raise InputError(f"row {row} of concepts is {shown(concept)}: expected one name.")
+        if name in rows:
+            raise InputError(
+                f"rows {rows[name]} and {row} of concepts are both {shown(name)}: give each once, "
+                "as jaxdesc.concept_features does."
+            )
+        rows[name] = row
+    return list(rows)
 
 
 def _texts(values: Any, name: str) -> list[str]:

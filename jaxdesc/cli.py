@@ -10,6 +10,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 from jaxdesc import commands
@@ -27,7 +28,7 @@ COMMANDS = (
     "evidence",
     "train_scenes",
 )
-HELP = {"--help", "-help", "-h"}
+HELP = {"--help", "-help", "-h", "help"}
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "jaxdesc ") -> None:
@@ -44,8 +45,12 @@ def main(arguments: Sequence[str] | None = None, program: str = "jaxdesc ") -> N
         if isinstance(stream, io.TextIOWrapper):  # a concept or κ may not be in its encoding
             stream.reconfigure(errors="backslashreplace")
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if name == "help" and rest:
+        name, rest = rest[0], ["--help"]
     if name in HELP:
         _show(_listing())
+    elif name == "--version":
+        _show(f"jaxdesc {version('jaxdesc')}")
     elif name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(COMMANDS)}."

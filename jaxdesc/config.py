@@ -56,8 +56,8 @@ class TargetConfig(_Group):
         source: checkpoint folder, `.pth` file, Hugging Face id, or "scenes". WWW describes
             torchvision's V2 weights (tv2_in1k), CLIP-Dissect the V1 (tv_in1k).
         revision: branch, tag or commit of a Hugging Face id; its main branch where empty.
-        preprocess: name of its preprocessing, one of `images.preprocess.PRESETS`; as the checkpoint
-            says where empty.
+        preprocess: "imagenet", "imagenet_v2", "imagenet_bicubic", "inception" or "openai", or empty
+            for what the checkpoint says.
         classes: names of its classes: "imagenet", `file:PATH` (one class a line, its names
             separated by ", "), or empty for those in the checkpoint.
         layer: "fc" or a tap of the trunk, layer1 … layer4.
@@ -85,8 +85,8 @@ class ClipConfig(_Group):
     Attributes:
         source: Hugging Face folder or id, or "scenes".
         revision: branch, tag or commit of a Hugging Face id; its main branch where empty.
-        preprocess: name of its preprocessing, one of `images.preprocess.PRESETS`; as the checkpoint
-            says where empty.
+        preprocess: "imagenet", "imagenet_v2", "imagenet_bicubic", "inception" or "openai", or empty
+            for what the checkpoint says.
         input: what CLIP sees of an exemplar: "view", the window that the target saw (the paper);
             "image", its own preprocessing of the whole image (WWW); or "method", in a table of
             both, the image for centre views and the view for all others.

@@ -52,6 +52,7 @@ def shown(value: Any) -> str:
         text = repr(value)
     except (ValueError, RecursionError):
         return f"of type {type(value).__name__} and too large to be shown"
+    text = " ".join(text.split("\n"))
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
@@ -67,7 +68,7 @@ def check_type(value: Any, kind: type, name: str, loader: str) -> None:
     Raises:
         InputError: a value of another type.
     """
-    if isinstance(value, str | os.PathLike):
+    if isinstance(value, str | os.PathLike) and loader.startswith("load_"):
         text = shown(os.fspath(value))
         raise InputError(f"{name} is the text {text}: load it with jaxdesc.{loader}({text}).")
     if not isinstance(value, kind):

@@ -31,9 +31,10 @@ _LAST = np.iinfo(np.int32).max
 # Of the hash that draws among images tied at a unit's largest value.
 _SEED = 0
 
-# A unit is weak if its last exemplar lies below this share of the way from lowest to largest value;
-# or, of a code with both signs, which rests at 0, below this share of the largest.
-_WEAK, _AT_ZERO = 0.1, 1e-4
+# A unit is weak if its last exemplar lies below this share of the way from lowest to largest value.
+# A code with both signs rests at 0: it is weak if the last is below the tiny share of the largest,
+# or below the first share with a gap above it, up to the second.
+_WEAK, _GAP, _TINY = 0.1, 0.25, 1e-4
 
 # Activations [batch, unit], image indices [batch], and which rows are not padding [batch].
 Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -114,7 +115,10 @@ class Exemplars(NamedTuple):
         last = self.values[np.arange(len(self.counts)), np.maximum(self.counts - 1, 0)]
         low, high = self.lowest.astype(np.float64), self.highest.astype(np.float64)
         near_lowest = last < low + _WEAK * (high - low)
-        near_zero = (low < 0) & (high > 0) & (last < _AT_ZERO * high)
+        values, top = np.where(self.slots.taken, self.values, np.inf), high[:, None]
+        between = (values >= _WEAK * top) & (values < _GAP * top)
+        apart = (last >= 0) & (last < _WEAK * high) & ~between.any(axis=1)
+        near_zero = (low < 0) & (high > 0) & (apart | (last < _TINY * high))
         return (self.counts > 0) & ~self.dead & (near_lowest | near_zero)
 
     def ranked(self) -> Iterator[list[tuple[int, float]]]:

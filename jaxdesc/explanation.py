@@ -19,7 +19,7 @@ from jaxdesc.contribution import (
     neuron_map,
 )
 from jaxdesc.errors import InputError, UnusableImage, check_type, shown
-from jaxdesc.images.example import Source, decode, load
+from jaxdesc.images.example import Source, decode, in_rgb, load
 from jaxdesc.images.labels import matched
 from jaxdesc.models.target import LOGITS, Target
 from jaxdesc.report.explained import Explanation, Part
@@ -64,7 +64,8 @@ def explain(
     layer, neurons = _layer(target, found), converted(int, neurons, "neurons")
     if neurons < 1:
         raise InputError(f"{neurons} neurons are asked for: expected at least 1.")
-    if isinstance(peers, str) or not isinstance(peers, Iterable):
+    single = isinstance(peers, str) or getattr(peers, "ndim", 4) < 4
+    if single or not isinstance(peers, Iterable):
         raise InputError(f"peers is {shown(peers)}: expected images, such as a list of them.")
     pixels = target.preprocess.squash(_rgb(image, "image"))
     own = _contributions(target, layer, pixels[None])
@@ -139,25 +140,10 @@ def _rgb(image: Any, name: str) -> Image.Image:
     if isinstance(image, str | os.PathLike):
         path = os.path.expanduser(image)
         return decode(Path(path), repr(str(path)))
-    if isinstance(image, Image.Image):
-        found = f"an image of mode {image.mode}"
-        if not image.mode.startswith(("I", "F")):  # whose values Pillow would cut off at 255
-            return image.convert("RGB")
-    elif hasattr(image, "shape"):
-        pixels = np.asarray(image)
-        found = f"an array of {pixels.dtype} and shape {pixels.shape}"
-        if pixels.dtype == np.uint8 and _is_picture(pixels.shape):
-            return Image.fromarray(pixels).convert("RGB")
-    else:
-        found = f"of type {type(image).__name__}"
-    raise InputError(
-        f"{name} is {found}: expected a path, a PIL image of 8 bits per channel, or an array of "
-        "uint8 of shape [height, width, 3], [height, width, 4] or [height, width]."
-    )
-
-
-def _is_picture(shape: tuple[int, ...]) -> bool:
-    return 0 not in shape and (len(shape) == 2 or (len(shape) == 3 and shape[2] in (3, 4)))
+    try:
+        return in_rgb(image, name)
+    except UnusableImage as error:
+        raise InputError(f"{name} {error.reason}.") from error
 
 
 def _of_class(source: Source, label: int) -> Iterator[Image.Image]:

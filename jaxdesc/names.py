@@ -72,6 +72,15 @@ def normalised(text: str) -> str:
     return " ".join(filter(None, (word.strip(_JOINERS) for word in text.split())))
 
 
+def class_names(label: str) -> tuple[str, ...]:
+    """Split a class's label wherever a comma and a space stand: "tench, Tinca tinca" has two names.
+
+    Each is normalised; underscores stand for spaces, as in love_heart.
+    """
+    names = (normalised(name.replace("_", " ")) for name in re.split(r",\s", label + " "))
+    return tuple(filter(None, names))
+
+
 def check_name(text: str, where: str) -> None:
     """Refuse what no tokenizer should be given, and no terminal should print.
 

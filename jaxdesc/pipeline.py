@@ -13,7 +13,7 @@ from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.evaluation.probe import Probe
 from jaxdesc.result import CERTAINTY, Exemplar, Result, build_neurons
 from jaxdesc.sanity import look_before, near_chance
-from jaxdesc.stages.activate import activate, left_out, top1
+from jaxdesc.stages.activate import activate, left_out, mislabelled, top1
 from jaxdesc.stages.certainty import certainty, hubs
 from jaxdesc.stages.check import check
 from jaxdesc.stages.embed import embed, embed_all
@@ -131,6 +131,8 @@ def _run_networks(run: Run) -> _Seen:
 def _tell_top1(run: Run, activated: Artifact) -> None:
     """Print the target's top-1, once for each source; near chance it is noted."""
     found, spec = top1(run, activated), run.inputs.source.spec
+    if wrong := mislabelled(run, activated):
+        run.note(wrong)
     if found and spec not in run.top1s:
         run.top1s[spec] = found
         run.tell(f"{run.inputs.target.name}: {found}")

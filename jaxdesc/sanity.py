@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
-from jaxdesc.config import CropConfig
+from jaxdesc.config import CropConfig, converted
 from jaxdesc.errors import InputError
 from jaxdesc.evaluation.top1 import Top1
 from jaxdesc.images.example import Source
@@ -75,6 +75,9 @@ def look(target: Target, source: Source, layer: str = LOGITS, count: int = 64) -
         InputError: as `Target.check`.
     """
     target.check_layer(layer)
+    count = converted(int, count, "count")
+    if count < 1:
+        raise InputError(f"count is {count}: expected a number of images, at least 1.")
     source = matched(source, target)
     images = _spread(len(source), count)
     batch = _batch(target, source, CropConfig(view="centre"), images, len(images))
@@ -88,7 +91,7 @@ def look(target: Target, source: Source, layer: str = LOGITS, count: int = 64) -
         check_finite(target, layer, activations)
         doubts += _on_activations(layer, activations)
     doubts += _on_activations(LOGITS, logits)
-    known = labels[usable] >= 0
+    known = (labels[usable] >= 0) & (labels[usable] < target.logit_count)
     ranked = np.argsort(-logits, axis=1, kind="stable")[:, :5]
     hits = (ranked == labels[usable][:, None])[known]
     doubts += _on_classes(target, ranked[:, 0], labels[usable], "centre")
@@ -178,7 +181,7 @@ def _on_classes(
     labels: Int[np.ndarray, " image"],
     view: str,
 ) -> list[str]:
-    known = labels >= 0
+    known = (labels >= 0) & (labels < target.logit_count)
     if not known.any():
         return []
     right = int((predicted == labels)[known].sum())
@@ -207,7 +210,8 @@ def _sheet(
         return target.classes[index][0] if target.classes else f"class {index}"
 
     captions = [
-        f"{name(own)}" + (f" (is {name(label)})" if 0 <= label != own else "")
+        f"{name(own)}"
+        + (f" (is {name(label)})" if 0 <= label < target.logit_count and label != own else "")
         for own, label in zip(predicted.tolist(), labels.tolist(), strict=True)
     ]
     return window_sheet([Image.fromarray(own) for own in windows], captions)

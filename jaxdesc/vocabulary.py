@@ -15,7 +15,14 @@ from typing import NamedTuple
 
 from jaxdesc import imagenet, wordnet
 from jaxdesc.errors import InputError, shown
-from jaxdesc.names import LINE_END, check_lines, check_name, normalised, read_lines
+from jaxdesc.names import (
+    LINE_END,
+    check_lines,
+    check_name,
+    class_names,
+    normalised,
+    read_lines,
+)
 from jaxdesc.scenes import captions
 
 TEMPLATE = "A photo of a {concept}"
@@ -112,8 +119,8 @@ def load_classes(spec: str) -> tuple[tuple[str, ...], ...]:
 
 
 def _class_names(path: str, number: int, line: str) -> tuple[str, ...]:
-    names = tuple(map(normalised, line.split(", ")))
-    if not all(names):
+    names = class_names(line)
+    if not names:
         raise InputError(f"line {number} of {path} has a blank name: expected {_CLASS_LINES}.")
     for name in names:
         check_name(name, f"line {number} of {path}")
@@ -177,7 +184,7 @@ def _read(spec: str | os.PathLike[str] | Iterable[str]) -> _Entries:
 def _listed(entries: Iterable[str]) -> list[str]:
     # Iterating over a dict or a data frame gives keys or heads, which are rarely the concepts.
     table = isinstance(entries, Mapping) or hasattr(entries, "columns")
-    if table or not isinstance(entries, Iterable):
+    if table or not isinstance(entries, Iterable) or getattr(entries, "ndim", 1) == 0:
         raise InputError(f"the vocabulary is {shown(entries)}: give {_FORMS}.")
     listed = list(entries)
     for number, entry in enumerate(listed, 1):

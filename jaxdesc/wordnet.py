@@ -54,7 +54,8 @@ def _in(folder: str) -> Path:
 
 def _nltk() -> Iterator[Path]:
     """Where nltk.download leaves the corpus, unpacked or not; as nltk.data.path."""
-    listed = [Path(path) for path in os.environ.get("NLTK_DATA", "").split(os.pathsep) if path]
+    paths = os.environ.get("NLTK_DATA", "").split(os.pathsep)
+    listed = [Path(os.path.expanduser(path)) for path in paths if path]
     prefix = Path(sys.prefix)
     parents = (Path.home(), prefix, prefix / "share", prefix / "lib", Path("/usr/share"))
     more = (Path("/usr/local/share"), Path("/usr/lib"), Path("/usr/local/lib"))

@@ -426,3 +426,28 @@ def test_a_file_is_the_old_one_or_the_whole_new_one(tmp_path):
     write_whole(path, lambda file: file.write("new"))
     assert path.read_text() == "new"
     assert [found.name for found in tmp_path.iterdir()] == ["file"]
+
+
+def test_concepts_of_ones_own_are_those_of_a_vocabulary():
+    rng = np.random.default_rng(0)
+    matrix = np.maximum(rng.normal(size=(40, 3)), 0)
+    features = rng.normal(size=(43, 8)).astype(np.float32)
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    images, texts, base = features[:40], features[40:42], features[42]
+
+    def described(concepts, activations=matrix):
+        return jd.describe_activations(activations, images, texts, base, concepts, exemplars=6)
+
+    found = described(["red  car", "dog"])
+    assert {text for neuron in found for text, _ in neuron.concepts} <= {"red car", "dog"}
+    for concepts, message in (
+        (["red  car", "red car"], "^rows 0 and 1 of concepts are both 'red car': give each once"),
+        (["x", "a\nb"], r"^row 1 of concepts is 'a.nb': expected one name"),
+        (["x", " "], "^row 1 of concepts is ' ': expected one name"),
+    ):
+        with pytest.raises(jd.InputError, match=message):
+            described(concepts)
+    for dead in (np.zeros((40, 2)), np.ones((40, 2))):
+        found = described(["a", "b"], dead)
+        assert [neuron.flags for neuron in found] == [("dead", "no concept")] * 2
+        assert [neuron.exemplars for neuron in found] == [()] * 2

@@ -97,6 +97,7 @@ def refused(capsys, *arguments):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["convert", "--source=scenes", "--output=x"], "'scenes' is several networks: give one of"),
         (["descirbe"], "Unknown command 'descirbe': did you mean describe?"),
         (["--workdir=x"], "Unknown command '--workdir=x': expected one of describe, sweep, "),
         (["compare", "--config=x"], "jaxdesc compare has no flag --config: expected one of --work"),

@@ -42,7 +42,7 @@ LAYERS = {
         ARITHMETIC | {"flax", "huggingface_hub", "safetensors", "transformers"},
         (
             *("models", "images", "attention", "saliency", "compiler", "mesh", "fingerprint"),
-            *("errors", "scenes", "imagenet", "wordnet"),
+            *("errors", "scenes", "imagenet", "wordnet", "names"),
         ),
     ),
 }

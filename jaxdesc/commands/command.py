@@ -1,5 +1,6 @@
 """The start of every command: flags are read, and bad input becomes one sentence."""
 
+import errno
 import gc
 import os
 import signal
@@ -52,6 +53,8 @@ def _guarded(main: Callable[[], None]) -> None:
     except InputError as error:
         _end(f"error: {error}", 2)
     except OSError as error:
+        if error.errno == errno.ENOSPC and error.filename is None:  # most often stdout's
+            _end(f"error: Nothing can be written ({error.strerror}): {_RESUME}", 2)
         if error.filename is None:
             raise
         _end(

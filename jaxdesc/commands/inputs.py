@@ -166,7 +166,8 @@ def keep_programs(workdir: Place, together: Processes = ALONE) -> None:
     programs, the first alone writes: JAX does not write a file at once.
     """
     own = workdir.local or Path.home() / ".cache" / "jaxdesc"
-    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR") or str(own / "compilation_cache")
+    given = os.path.expanduser(os.environ.get("JAX_COMPILATION_CACHE_DIR", ""))
+    folder = given or str(own / "compilation_cache")
     jax.config.update("jax_compilation_cache_dir", folder)
     shortest = 0.0 if together.leads else math.inf
     jax.config.update("jax_persistent_cache_min_compile_time_secs", shortest)

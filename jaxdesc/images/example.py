@@ -1,5 +1,6 @@
 """One probe image, and what every source of them offers."""
 
+import operator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -18,17 +19,21 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 # What other files begin with, at which byte. They are named rather than called damaged.
 _BEGINNINGS = {
     "AVIF": ((4, b"ftypavif"), (4, b"ftypavis")),
-    "HEIC": ((4, b"ftyphei"), (4, b"ftyphev"), (4, b"ftypmif1"), (4, b"ftypmsf1")),
-    "TIFF": ((0, b"II*\0"), (0, b"MM\0*")),
+    "HEIC": ((4, b"ftyphei"), (4, b"ftyphev")),
+    "HEIC or AVIF": ((4, b"ftypmif1"), (4, b"ftypmsf1")),
+    "a raw photo": ((4, b"ftypcrx"), (0, b"FUJIFILMCCD-RAW")),
+    "TIFF": ((0, b"II*\0"), (0, b"MM\0*"), (0, b"II+\0"), (0, b"MM\0+")),
     "JPEG XL": ((0, b"\xff\x0a"), (4, b"JXL \r\n")),
     "JPEG 2000": ((4, b"jP  \r\n"), (0, b"\xff\x4f\xff\x51")),
     "PDF": ((0, b"%PDF"),),
-    "SVG": ((0, b"<svg"), (0, b"<?xml")),
-    "HTML": ((0, b"<!doctype"), (0, b"<!DOCTYPE"), (0, b"<html")),
+    "SVG": ((0, b"<svg"), (0, b"<?xml"), (0, b"<!--")),
+    "HTML": ((0, b"<!doctype"), (0, b"<html")),
+    "a zip archive": ((0, b"PK\x03\x04"),),
     "a Photoshop file": ((0, b"8BPS"),),
-    "a video": ((4, b"ftypqt"), (4, b"ftypisom"), (4, b"ftypmp4"), (0, b"\x1aE\xdf\xa3")),
+    "a video": ((4, b"ftyp"), (0, b"\x1aE\xdf\xa3"), (8, b"AVI "), (0, b"\0\0\1\xba")),
     "a Git LFS pointer": ((0, b"version https://git-lfs"),),
 }
+_NO_PICTURES = ("HTML", "a zip archive", "a video", "a Git LFS pointer")
 # Twice Pillow's own number, above which it refuses a file before decoding it: 512 MiB of RGB.
 MOST_PIXELS = 178_956_970
 
@@ -41,14 +46,14 @@ class Example:
         image: decoded, RGB.
         label: index of its class among the target's, where the source knows it.
         box: the object's (left, top, right, bottom) in pixels, where the source knows it.
-        category: what the source files it under, where that is no class index: a folder's name, a
-            TFDS set's label. `labels.matched` finds the class.
+        categories: names that the source files it under, one for each of its `namings`: a folder's
+            name, a TFDS set's label. `labels.matched` finds the class.
     """
 
     image: Image.Image
     label: int | None = None
     box: Box | None = None
-    category: str | None = None
+    categories: tuple[str | None, ...] = ()
 
 
 @runtime_checkable
@@ -99,24 +104,31 @@ def load(source: Source, index: int) -> Example:
         UnusableImage: it can't be read, or is none of these, or its label or box can't be its own.
         InputError: as the source raises it, to stop the run.
     """
-    name = source.identify(index)
+    name = repr(f"image {index} of {source.spec}")
     try:
+        name = repr(source.identify(index))
         found: Any = source[index]
     except InputError:
         raise
     except Exception as error:  # of no fixed type: the source is anybody's
-        raise UnusableImage(repr(name), f"can't be read ({shown(error)})") from error
+        raise UnusableImage(name, f"can't be read ({shown(error)})") from error
     if not isinstance(found, Example):
-        return Example(in_rgb(found, repr(name)))
-    label, box = found.label, found.box
-    image = in_rgb(found.image, repr(name))
-    if label is not None:
-        if isinstance(label, bool | np.bool_) or not isinstance(label, int | np.integer):
-            raise UnusableImage(repr(name), f"has the label {shown(label)}, no index of a class")
-        label = int(label)
-    if box is not None:
-        box = _checked(box, image.size, repr(name))
-    return Example(image, label, box, found.category)
+        return Example(in_rgb(found, name))
+    image = in_rgb(found.image, name)
+    label = None if found.label is None else _class_index(found.label, name)
+    box = None if found.box is None else _checked(found.box, image.size, name)
+    return Example(image, label, box, found.categories)
+
+
+def _class_index(label: Any, name: str) -> int:
+    """Read a whole number of any library."""
+    try:
+        scalar = label if isinstance(label, int) else np.asarray(label)[()]
+        if not isinstance(scalar, bool | np.bool_):
+            return operator.index(scalar)
+    except (TypeError, ValueError):
+        pass
+    raise UnusableImage(name, f"has the label {shown(label)}, no index of a class")
 
 
 def in_rgb(image: Any, name: str) -> Image.Image:
@@ -136,7 +148,10 @@ def in_rgb(image: Any, name: str) -> Image.Image:
         )
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    return image.convert("RGB")  # a copy: the file of `image` may be about to be closed
+    try:
+        return image.convert("RGB")  # a copy: the file of `image` may be about to be closed
+    except Exception as error:  # of no fixed type: Pillow decodes a file that was opened only here
+        raise UnusableImage(name, f"can't be decoded ({_reason(error)})") from error
 
 
 def _of_array(values: Any, name: str) -> Image.Image:
@@ -192,18 +207,29 @@ def decode(file: Path | BytesIO, name: str) -> Image.Image:
             return in_rgb(image, name)
     except UnidentifiedImageError as error:  # whose text tells an address in memory
         raise UnusableImage(name, _foreign(file)) from error
+    except InputError:
+        raise
+    except FileNotFoundError as error:
+        raise UnusableImage(name, "does not exist") from error
     except Exception as error:  # of no fixed type: damage meets Pillow's parsers anywhere
-        reason = " ".join(str(error).split())[:SHOWN] or type(error).__name__
-        raise UnusableImage(name, f"can't be decoded ({reason})") from error
+        raise UnusableImage(name, f"can't be decoded ({_reason(error)})") from error
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[:SHOWN] or type(error).__name__
 
 
 def _foreign(file: Path | BytesIO) -> str:
     """What is wrong with a file that is none of `FORMATS`."""
     head = file.getvalue()[:64] if isinstance(file, BytesIO) else _head(file)
+    if not head:
+        return "is empty"
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     for kind, beginnings in _BEGINNINGS.items():
-        if any(head[at:].startswith(text) for at, text in beginnings):
-            return f"is {kind}, which is not read (convert it to JPEG, PNG or WebP)"
-    return "can't be decoded (empty, or no image)"
+        if any(head[at:].startswith(own) or text[at:].startswith(own) for at, own in beginnings):
+            remedy = "" if kind in _NO_PICTURES else " (convert it to JPEG, PNG or WebP)"
+            return f"is {kind}, which is not read{remedy}"
+    return "can't be decoded (no image)"
 
 
 def _head(file: Path) -> bytes:

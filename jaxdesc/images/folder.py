@@ -9,34 +9,51 @@ from pathlib import Path
 from jaxdesc.errors import InputError, UnusableImage, is_text, shown
 from jaxdesc.images.example import Example, decode
 from jaxdesc.images.labels import natural
-from jaxdesc.store.workdir import is_folder_of_run, is_output, is_result
+from jaxdesc.store.workdir import is_drawn, is_output
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-# Pictures that are not read, by what they end in.
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp")
+# Pictures and videos that are not read, by what they end in.
 UNREAD = {
-    **dict.fromkeys((".heic", ".heif"), "HEIC"),
+    **dict.fromkeys(
+        (".mov", ".mp4", ".m4v", ".avi", ".webm", ".mkv", ".3gp", ".mpg", ".mpeg", ".wmv", ".mts"),
+        "a video",
+    ),
+    **dict.fromkeys((".heic", ".heif", ".heics", ".hif"), "HEIC"),
+    **dict.fromkeys((".avif", ".avifs"), "AVIF"),
+    **dict.fromkeys((".svg", ".svgz"), "SVG"),
+    **dict.fromkeys((".ppm", ".pgm", ".pbm", ".pnm"), "Netpbm"),
     **dict.fromkeys((".tif", ".tiff"), "TIFF"),
     **dict.fromkeys((".jp2", ".j2k"), "JPEG 2000"),
-    **dict.fromkeys((".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf"), "raw"),
-    **{f".{name}": name.upper() for name in ("avif", "jxl", "gif", "bmp", "svg", "ico", "psd")},
+    **dict.fromkeys(
+        (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"), "raw"
+    ),
+    **{
+        f".{name}": name.upper()
+        for name in ("jxl", "gif", "apng", "bmp", "ico", "psd", "psb", "tga", "exr", "eps", "pdf")
+    },
 }
 # Folders that other programs keep beside photos, beyond those whose names begin with a dot.
-KEPT_BY_OTHERS = ("__macosx", "@eadir", "$recycle.bin", "#recycle", "thumbnails")
-_WNID = re.compile(r"(?:^|_)(n\d{8})(?:_|$)")
+KEPT_BY_OTHERS = (
+    *("__macosx", "@eadir", "@__thumb", "thumbnails", "thumbs", "lost+found"),
+    *("$recycle.bin", "#recycle", "@recycle", "system volume information"),
+)
+# Folders of the parts of a data set, which are no classes.
+SPLITS = {"train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing"}
+_WNID = re.compile(r"(?:^|[ _-])(n\d{8})(?:[ _-]|$)")
 
 
 class Folder:
     """Every JPEG, PNG and WebP below a folder, by relative path.
 
-    An image's category is the wnid that its folder or its name tells, where every one's does
-    (n01440764/x.JPEG, n01440764_tench.JPEG, ILSVRC2012_val_00000293_n01440764.JPEG), or else the
-    sub-folder that it is in. `labels.matched` turns categories into classes.
+    An image is categorised by each of the sub-folders that it is in, and by a wnid in its name
+    (n01440764_tench.JPEG, ILSVRC2012_val_00000293_n01440764.JPEG). Where all sub-folders of a level
+    bear wnids, these are the names. `labels.matched` finds out which of them are classes.
 
-    Hidden files and folders, other programs' thumbnails and trash, and what jaxdesc has written
-    itself are no photos.
+    Hidden files and folders, other programs' thumbnails and trash, links to photos of the same
+    folder, and what jaxdesc has written itself are not photos.
 
     Attributes:
-        categories: names of the categories, in natural order; empty if there are none.
+        namings: names of the categories in natural order, of each way of naming them.
         passed_over: pictures that are not read, and why.
 
     Raises:
@@ -66,8 +83,11 @@ class Folder:
                 f"The image folder {path!r} holds no image: expected at least one file ending in "
                 f"{', '.join(SUFFIXES)}{_instead(passed_over)}."
             )
-        self._categories = _wnids(self.files) or [_folder(root, file) for file in self.files]
-        self.categories = tuple(sorted({own for own in self._categories if own}, key=natural))
+        columns = list(_categories(root, self.files))
+        self._categories = list(zip(*columns, strict=True)) or [()] * len(self.files)
+        self.namings = tuple(
+            tuple(sorted({name for name in column if name}, key=natural)) for column in columns
+        )
 
     def __len__(self) -> int:
         return len(self.files)
@@ -77,7 +97,7 @@ class Folder:
         path = self.files[index]
         if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
             raise UnusableImage(repr(str(path)), "is no file")
-        return Example(decode(path, repr(str(path))), category=self._categories[index])
+        return Example(decode(path, repr(str(path))), categories=self._categories[index])
 
     def identify(self, index: int) -> str:
         """Give the path below the folder; bytes that are no UTF-8 are shown escaped."""
@@ -122,7 +142,7 @@ def _entries(root: Path) -> Iterator[tuple[Path, str]]:
 
     With each file the reason for which it is no photo, whatever it ends in; empty for most.
     """
-    seen: set[tuple[int, int]] = set()
+    seen, top = set[tuple[int, int]](), os.path.realpath(root)
     reasons = {os.fspath(root): ""}
 
     def refuse(error: OSError) -> None:
@@ -133,7 +153,7 @@ def _entries(root: Path) -> Iterator[tuple[Path, str]]:
 
     for folder, folders, files in _walk(root, refuse):
         stat = os.stat(folder)
-        if (stat.st_dev, stat.st_ino) in seen:  # a link back would never end
+        if (stat.st_dev, stat.st_ino) in seen or _leads_back(folder, top):
             folders.clear()
             continue
         seen.add((stat.st_dev, stat.st_ino))
@@ -144,14 +164,29 @@ def _entries(root: Path) -> Iterator[tuple[Path, str]]:
             reason = f"in {Path(folder).name!r}, the output of a run"
         for name in folders:
             own = reason or _reason_of_folder(name)
-            if results and is_folder_of_run(name):
-                own = own or f"in {name!r}, the output of a run"
             reasons[os.path.join(folder, name)] = own
+        names = set(files)
         for name in files:
-            own = reason or ("hidden" if name.startswith(".") else "")
-            if results and is_result(name):
-                own = own or "the output of a run"
-            yield Path(folder, name), own
+            path = Path(folder, name)
+            yield path, reason or _reason_of_file(path, top, names)
+
+
+def _leads_back(path: str | Path, top: str) -> bool:
+    """True for a link to something that is found below the folder anyway."""
+    real = os.path.realpath(path) if os.path.islink(path) else ""
+    return real.startswith(os.path.join(top, "")) and os.path.exists(real)
+
+
+def _reason_of_file(path: Path, top: str, beside: set[str]) -> str:
+    if path.name.startswith("."):
+        return "hidden"
+    if path.suffix.lower() in SUFFIXES and _leads_back(path, top):
+        return f"a link to {os.path.relpath(os.path.realpath(path), top)!r}"
+    # What jaxdesc draws comes as PNG and as SVG, but for its sheet of exemplars.
+    png = path.with_suffix(".png")
+    both = path.suffix in (".png", ".svg") and {png.name, f"{path.stem}.svg"} <= beside
+    drawn = both or (path == png and path.stem.startswith("exemplars"))
+    return "the output of a run" if drawn and is_drawn(png) else ""
 
 
 def _reason_of_folder(name: str) -> str:
@@ -180,13 +215,20 @@ def _instead(passed_over: Sequence[tuple[Path, str]]) -> str:
     return f", but found {file.name!r} ({reason}){f' and {len(more)} more' if more else ''}"
 
 
-def _wnids(files: list[Path]) -> list[str | None]:
-    """Each image's wnid, or nothing if one has none."""
-    found = [_WNID.search(file.parent.name) or _WNID.search(file.stem) for file in files]
-    return [wnid and wnid[1] for wnid in found] if all(found) else []
-
-
-def _folder(root: Path, file: Path) -> str | None:
-    """The sub-folder that an image is in."""
-    first, *below = file.relative_to(root).parts
-    return first if below else None
+def _categories(root: Path, files: list[Path]) -> Iterator[list[str | None]]:
+    """Name each image's category by every level of sub-folders that all have, then by its wnid."""
+    paths = [file.relative_to(root) for file in files]
+    levels = max(1, min(len(path.parts) - 1 for path in paths))
+    columns: list[list[str | None]] = [
+        [path.parts[level] if len(path.parts) > level + 1 else None for path in paths]
+        for level in range(levels)
+    ]
+    for column in columns:
+        names = {name for name in column if name}
+        if names and not SPLITS.issuperset(name.lower() for name in names):
+            wnids = {name: _WNID.search(name) for name in names}
+            found = {name: wnid[1] for name, wnid in wnids.items() if wnid}
+            yield [name and found[name] for name in column] if len(found) == len(names) else column
+    borne = [_WNID.search(file.parent.name) or _WNID.search(file.stem) for file in files]
+    if all(borne):
+        yield [wnid and wnid[1] for wnid in borne]

@@ -17,6 +17,7 @@ from jaxdesc.errors import InputError, shown
 from jaxdesc.images.example import Example, Source
 
 WNID = re.compile(r"n\d{8}")
+BY_WNID, BY_NAME = "by wnid", "by class name"
 IMAGENET = 1000  # logits of a network that is taken to have ImageNet's classes in ImageNet's order
 
 
@@ -52,13 +53,14 @@ class Matched:
     """A source whose images are labelled by the classes of a target.
 
     Attributes:
-        source: the images, each with its category.
+        source: the images, each with its categories.
         match: the class of each category.
+        naming: which of the source's `namings` the categories are of.
         passed_over: as the source has it.
     """
 
-    def __init__(self, source: Source, match: Match):
-        self.source, self.match = source, match
+    def __init__(self, source: Source, match: Match, naming: int = 0):
+        self.source, self.match, self.naming = source, match, naming
         self.spec, self.has_boxes = source.spec, source.has_boxes
         self.has_labels = bool(match.classes)
         self.passed_over = getattr(source, "passed_over", ())
@@ -69,7 +71,8 @@ class Matched:
     def __getitem__(self, index: int) -> Example:
         """Decode image `index`."""
         example = self.source[index]
-        return replace(example, label=self.match.classes.get(example.category or ""))
+        category = example.categories[self.naming]
+        return replace(example, label=self.match.classes.get(category or ""))
 
     def identify(self, index: int) -> str:
         """Name image `index`."""
@@ -77,23 +80,29 @@ class Matched:
 
     def fingerprint(self) -> str:
         """Hash the images and the classes that they are labelled by."""
-        text = f"{self.source.fingerprint()} {sorted(self.match.classes.items())}"
+        classes = sorted(self.match.classes.items())
+        text = f"{self.source.fingerprint()} {self.naming} {classes}"
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 def matched(source: Source, target: Any) -> Source:
-    """Label a source's images by a target's classes, where the source has categories.
+    """Label a source's images by a target's classes, if the source has categories.
+
+    Of several ways of naming them, the first that names classes counts, or else the first.
 
     Args:
         source: any; labels that are class indices already stay.
         target: a `Target`, of whose classes names or wnids may be known.
     """
     bare = source.source if isinstance(source, Matched) else source
-    categories = tuple(getattr(bare, "categories", ()))
-    if not categories:
+    namings = tuple(getattr(bare, "namings", ()))
+    if not any(namings):
         return bare
     classes = Classes(target.logit_count, target.classes, target.wnids, target.name)
-    return Matched(bare, match(categories, classes))
+    matches = [match(categories, classes) for categories in namings]
+    named = (place for place, found in enumerate(matches) if found.how in (BY_WNID, BY_NAME))
+    place = next(named, 0)
+    return Matched(bare, matches[place], place)
 
 
 def match(categories: Sequence[str], classes: Classes) -> Match:
@@ -110,12 +119,12 @@ def match(categories: Sequence[str], classes: Classes) -> Match:
         wnids = imagenet.wnids()
     by_wnid = {wnid: index for index, wnid in enumerate(wnids)}
     if by_wnid.keys() >= set(categories):
-        return Match({category: by_wnid[category] for category in categories}, "by wnid")
+        return Match({category: by_wnid[category] for category in categories}, BY_WNID)
     by_name = _by_name(classes.names or _imagenet_names(classes.logits))
     found = {category: _named(category, by_name) for category in categories}
     named = {category: index for category, index in found.items() if index is not None}
     if len(named) == len(categories):
-        return Match(named, "by class name")
+        return Match(named, BY_NAME)
     order = {category: index for index, category in enumerate(categories)}
     if len(order) == classes.logits and named.items() <= order.items():
         return Match(order, f"by the order of their categories, {_some(categories)}")

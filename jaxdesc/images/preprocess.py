@@ -1,6 +1,7 @@
 """From an image to a network's pixels: PIL-exact resizing, windows, normalisation."""
 
 import math
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -46,6 +47,20 @@ class Preprocess:
     std: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        try:  # numbers of any library, so that it can be hashed
+            numbers = {
+                "size": operator.index(self.size),
+                "field": float(self.field),
+                "mean": tuple(map(float, self.mean)),
+                "std": tuple(map(float, self.std)),
+            }
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"{shown(self)} is not a preprocessing ({error}): expected a whole number as size, "
+                "a number as field, and three numbers for mean and for std."
+            ) from error
+        for name, value in numbers.items():
+            object.__setattr__(self, name, value)
         if self.interpolation not in INTERPOLATIONS:
             raise InputError(
                 f"Unknown interpolation {self.interpolation!r} in a network's preprocessing: "
@@ -80,7 +95,9 @@ class Preprocess:
         """
         try:
             entries = {"input_size": (3, 224, 224), "crop_pct": 0.875, **pretrained}
-            size = int(entries.get("test_input_size", entries["input_size"])[-1])
+            channels, height, size = map(int, entries.get("test_input_size", entries["input_size"]))
+            if (channels, height) != (3, size):
+                raise ValueError(f"input_size [{channels}, {height}, {size}] is not of a square")
             crop_pct = entries.get("test_crop_pct", entries["crop_pct"])
             # timm resizes to the floor of this; `cut` takes the nearest, of any field.
             field = size / math.floor(size / crop_pct)
@@ -187,9 +204,9 @@ PRESETS = {
 }
 
 
-def check_preset(name: str) -> None:
-    """Raise `InputError` for a name that is not in `PRESETS`."""
-    if name not in PRESETS:
+def check_preset(name: Any) -> None:
+    """Raise `InputError` for what is not a name in `PRESETS`."""
+    if not isinstance(name, str) or name not in PRESETS:
         raise InputError(
             f"Unknown preprocessing {shown(name)}: expected one of {', '.join(PRESETS)}."
         )

@@ -2,7 +2,8 @@
 
 import hashlib
 import os
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Any
 
 from PIL import Image
@@ -10,6 +11,7 @@ from PIL import Image
 from jaxdesc.errors import InputError, shown
 from jaxdesc.images.example import Example, Source
 from jaxdesc.images.folder import Folder
+from jaxdesc.images.labels import Matched
 from jaxdesc.images.tfds import FORM, Tfds
 from jaxdesc.scenes.world import CLASSES, SPLITS, render
 
@@ -99,14 +101,17 @@ def open_source(images: str | os.PathLike[str] | Source) -> Source:
     Raises:
         InputError: for any other form, or what `Folder`, `Tfds` and `Scenes` refuse.
     """
-    if isinstance(images, Source):
+    if isinstance(images, Source) and not isinstance(images, type):
+        if not isinstance(images, Folder | Tfds | Scenes | Matched):
+            _check_texts(images)
         return images
     if isinstance(images, os.PathLike):
         return Folder(os.fsdecode(images))
     if not isinstance(images, str):
         raise InputError(
             f"images are {shown(images)}: expected the path of a folder, {FORMS}, or an object "
-            f"with all of a jd.Source (this {type(images).__name__} lacks {_lacking(images)})."
+            f"with all of a jaxdesc.Source (this {type(images).__name__} lacks "
+            f"{_lacking(images) or 'being an instance'})."
         )
     kind, _, rest = images.partition(":")
     if kind == "folder" and rest:
@@ -118,6 +123,22 @@ def open_source(images: str | os.PathLike[str] | Source) -> Source:
     if os.path.isdir(os.path.expanduser(images)):
         return Folder(images)
     raise InputError(f"Unknown image source {shown(images)}: expected {FORMS}.")
+
+
+def _check_texts(source: Source) -> None:
+    """Refuse a source whose images or content have no names: what is kept goes by these."""
+    texts: dict[str, Callable[[], str]] = {"fingerprint()": source.fingerprint}
+    if len(source):
+        texts["identify(0)"] = partial(source.identify, 0)
+    for call, text in texts.items():
+        try:
+            found: Any = text()
+        except Exception as error:  # of no fixed type: the source is anybody's
+            raise InputError(
+                f"{call} of {shown(source.spec)} fails ({shown(error)}): expected a text."
+            ) from error
+        if not isinstance(found, str) or not found:
+            raise InputError(f"{call} of {shown(source.spec)} is {shown(found)}: expected a text.")
 
 
 def _lacking(images: Any) -> str:

@@ -30,7 +30,8 @@ class Tfds:
             one is meant, where the set has several.
 
     Attributes:
-        categories: names of the set's `ClassLabel`, in its own order; empty if it has none.
+        namings: the names of the set's `ClassLabel`, in its own order; empty if it has none, or
+            several of which none is called label.
 
     Raises:
         InputError: a set that is not prepared, or not as ArrayRecord, or not whole, or has no such
@@ -51,7 +52,7 @@ class Tfds:
         self._image = _image(self._info, options.get("image"))
         self._label = _one_of(self._info.features, "ClassLabel", "label")
         names = self._info.features[self._label].names if self._label else None
-        self.categories = tuple(names or ())
+        self.namings = (tuple(names),) if names else ()
         self._box = _box_path(self._info.features)
         self._name = next((key for key in _NAMES if key in self._info.features), None)
         self._records = _records(builder, self._split)
@@ -65,12 +66,13 @@ class Tfds:
         record = self._record(index)
         name = f"{self._named(record, index)!r} of {self.spec}"
         image = decode(io.BytesIO(record[self._image]), name)
-        label = int(record[self._label]) if self.categories else -1
-        category = self.categories[label] if label >= 0 else None  # -1 where a set hides it
+        names = self.namings[0] if self.namings else ()
+        label = int(record[self._label]) if names else -1
+        category = names[label] if label >= 0 else None  # -1 where a set hides it
         for key in self._box:
             record = record[key]
         box = _largest(record, image.size) if self._box else None
-        return Example(image, box=box, category=category)
+        return Example(image, box=box, categories=(category,))
 
     def identify(self, index: int) -> str:
         """Give the file name that the set tells, or else split and number."""
@@ -117,7 +119,10 @@ def _image(info: Any, wanted: str | None) -> str:
     if wanted is None and len(keys) > 1 and "image" in keys:
         wanted = "image"
     if not keys:
-        raise InputError(f"The TFDS set {info.full_name} has no image: give another.")
+        raise InputError(
+            f"The TFDS set {info.full_name} has no image among its features "
+            f"{', '.join(sorted(info.features))}: give another."
+        )
     if wanted not in (None, *keys):
         raise InputError(
             f"The TFDS set {info.full_name} has no image {shown(wanted)}: expected one of "

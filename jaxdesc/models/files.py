@@ -7,7 +7,7 @@ unpickled, but for PyTorch's, which PyTorch reads without running anything that 
 import json
 import re
 from collections import ChainMap, Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
@@ -33,6 +33,7 @@ LARGEST_JSON = 2**26  # bytes; a tokenizer's are a few million
 ORBAX = "orbax"  # the folder that a converted checkpoint holds instead
 # What wrappers put before every tensor's name: (distributed) data parallelism, torch.compile,
 # Lightning and other modules around a network, transformers' around timm's.
+HEADS = ("fc.", "classifier.", "head.")  # beside a wrapped trunk
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.", "backbone.", "timm_model.")
 
 
@@ -126,30 +127,40 @@ def read_tensors(
             "the checkpoint again."
         )
     tensors = _reader(file)(file, notes)
-    while tensors and (prefix := _shared_prefix(tensors)):
-        tensors = _Unprefixed(tensors, prefix)
-        notes.append(f"The prefix {prefix!r} of all tensors' names in {file} was left out.")
+    while prefix := _common_prefix(tensors):
+        # A training module holds more than the network: its loss, its metrics.
+        kept = {
+            name.removeprefix(prefix): name for name in tensors if name.startswith((prefix, *HEADS))
+        }
+        if len(kept) < len(tensors):
+            left = sorted(set(tensors) - set(kept.values()))
+            more = f" and {len(left) - 3} more" if len(left) > 3 else ""
+            notes.append(f"{', '.join(left[:3])}{more} in {file} lie outside and were left out.")
+        tensors = _Renamed(tensors, kept)
+        notes.append(f"The prefix {prefix!r} of the tensors' names in {file} was left out.")
     return tensors
 
 
-def _shared_prefix(names: Iterable[str]) -> str:
-    return next((p for p in PREFIXES if all(name.startswith(p) for name in names)), "")
+def _common_prefix(names: Mapping[str, Any]) -> str:
+    """Return a wrapper's prefix that nearly all names have."""
+    counts = {p: sum(name.startswith(p) for name in names) for p in PREFIXES}
+    return next((p for p, count in counts.items() if count and count >= 0.9 * len(names)), "")
 
 
-class _Unprefixed(Mapping[str, np.ndarray]):
-    """Tensors without the prefix that all their names share."""
+class _Renamed(Mapping[str, np.ndarray]):
+    """Some tensors under other names."""
 
-    def __init__(self, tensors: Mapping[str, np.ndarray], prefix: str):
-        self._tensors, self._prefix = tensors, prefix
+    def __init__(self, tensors: Mapping[str, np.ndarray], names: Mapping[str, str]):
+        self._tensors, self._names = tensors, names
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return self._tensors[self._prefix + name]
+        return self._tensors[self._names[name]]
 
     def __iter__(self) -> Iterator[str]:
-        return (name.removeprefix(self._prefix) for name in self._tensors)
+        return iter(self._names)
 
     def __len__(self) -> int:
-        return len(self._tensors)
+        return len(self._names)
 
 
 class _Safetensors(Mapping[str, np.ndarray]):

@@ -9,9 +9,10 @@ from jaxdesc import imagenet, wordnet
 from jaxdesc.errors import InputError, printable, shown
 from jaxdesc.models.files import parsed, read_config
 from jaxdesc.models.settings import pretrained_cfg
+from jaxdesc.names import class_names
 
 # A WordNet id, alone or before its words, as in "n02123045 tabby, tabby cat".
-WNID = re.compile(r"(n\d{8})(?:[\s_]+(.+))?")
+WNID = re.compile(r"(n\d{8})(?:[\s_:,-]+(.+))?")
 
 
 class Labels(NamedTuple):
@@ -30,9 +31,8 @@ def read_labels(path: Path, logits: int, notes: list[str]) -> Labels:
     """Read the classes of a target.
 
     They are timm's `label_names`, whose names may be ids that `label_descriptions` explains, or
-    Hugging Face's `id2label`: a list, or an object by class number. A label is split into names
-    wherever a comma and a space stand; "tench, Tinca tinca" has two. A WordNet id without a
-    description gets the words of its synset.
+    Hugging Face's `id2label`: a list, or an object by class number. `names.class_names` splits a
+    label into names. A WordNet id without a description gets the words of its synset.
 
     Args:
         path: the target's folder, or the file of its weights, which names no classes.
@@ -60,7 +60,7 @@ def read_labels(path: Path, logits: int, notes: list[str]) -> Labels:
         raise InputError(f"label_descriptions in {file} is a list: expected an object by label.")
     _check_texts(descriptions, "label_descriptions", file)
     described = [(label, descriptions.get(label, "")) for label in labels]
-    classes = [_class(label, description) for label, description in described]
+    classes = [_class(label.strip(), description) for label, description in described]
     wnids = [wnid for wnid, _ in classes if wnid]
     twice = [wnid for wnid, count in Counter(wnids).items() if count > 1]
     if twice:
@@ -75,10 +75,10 @@ def _class(label: str, description: str) -> tuple[str, tuple[str, ...]]:
     """Return a class's WordNet id, or "", and its names; none if only the id is known."""
     found = WNID.fullmatch(label)
     if not found:
-        return "", tuple((description or label).split(", "))
+        return "", class_names(description or label)
     # timm's longer descriptions add the synset's definition.
     text = (description or found[2] or "").partition(": ")[0]
-    return found[1], tuple(text.split(", ")) if text else ()
+    return found[1], class_names(text)
 
 
 def _published(entries: dict[str, Any], pretrained: dict[str, Any]) -> tuple[str, Any]:
@@ -113,7 +113,7 @@ def _check_texts(texts: Any, where: str, file: Path) -> None:
             "names of a class separated by a comma and a space."
         )
     for text in listed:
-        if printable(text) != text or not text.strip():  # they are printed beside their neurons
+        if printable(text) != text or not class_names(text):  # printed beside their neurons
             raise InputError(f"{where} in {file} hold {shown(text)}, which is no name: correct it.")
 
 

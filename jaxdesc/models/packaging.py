@@ -26,6 +26,7 @@ MODEL_TYPES = {"resnet": TARGET, "clip": CLIP, "bert": SENTENCE, "mpnet": SENTEN
 # What holds no network of its own, but a change to another one.
 ADAPTERS = ("adapter_config.json", "adapter_model.*")
 _CLIPS = "such as laion/CLIP-ViT-B-32-laion2B-s34B-b79K or openai/clip-vit-base-patch32"
+_FILE = "give the file itself, in place of its folder"
 _SAVE = "give the checkpoint that it was made from, or save it with transformers' save_pretrained"
 # Files that show which tool wrote a folder without config.json and weights, and the remedy.
 OTHERS = {
@@ -36,6 +37,14 @@ OTHERS = {
     "*.keras": ("Keras", _SAVE),
     "*.ckpt.index": ("TensorFlow (checkpoint)", _SAVE),
     "*.onnx": ("ONNX", _SAVE),
+    "onnx/*.onnx": ("ONNX", _SAVE),
+    "openvino_model.xml": ("OpenVINO", _SAVE),
+    "*.distcp": ("PyTorch (distributed checkpoint)", _SAVE),
+    "model.*.safetensors": ("transformers' variants", "rename it to model.safetensors"),
+    "*.pt": ("PyTorch", _FILE),
+    "*.pth": ("PyTorch", _FILE),
+    "*.pth.tar": ("PyTorch", _FILE),
+    "*.ckpt": ("PyTorch", _FILE),
     "*.gguf": ("llama.cpp (GGUF)", _SAVE),
 }
 
@@ -74,8 +83,11 @@ def open_network(source: str | PathLike[str], kind: str, revision: str | None = 
             )
         return Opened(path, name, notes)
     _refuse_others(path)
-    if kind != SENTENCE and (path / "modules.json").exists():
-        path = _first_module(path, notes)
+    if (path / "modules.json").exists():
+        inner = _first_module(path, notes, kind)
+        if inner != path:
+            _refuse_others(inner)
+        path = path if kind == SENTENCE else inner
     described = kind in KINDS and (path / "config.json").exists()
     found = kind_of(path) if described else None
     if found and found != kind:
@@ -138,10 +150,12 @@ def _inside(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def _first_module(path: Path, notes: list[str]) -> Path:
+def _first_module(path: Path, notes: list[str], kind: str) -> Path:
     """Return the folder of the network that sentence-transformers starts with."""
     modules = read_modules(path)
     folder = modules[0].folder if modules else path
+    if kind == SENTENCE:
+        return folder
     if folder != path and kind_of(folder) == CLIP:
         notes.append(f"{path} was packaged by sentence-transformers: its {folder.name} was read.")
     further = [module.kind for module in modules[1:] if module.kind != "Normalize"]

@@ -19,6 +19,11 @@ from jaxdesc.errors import InputError
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "weights")
 # PyTorch's AveragedModel counts its steps among the tensors.
 COUNTER = "n_averaged"
+# What NumPy's numbers and arrays are rebuilt by; none of it runs anything else.
+NUMPY = [
+    *(np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0], np.ndarray, np.dtype),
+    *{type(np.dtype(kind)) for kind in "?bhilqBHILQefd"},
+]
 EXPECTED = "expected a state dict, tensors by name, as torchvision publishes them"
 
 
@@ -69,8 +74,8 @@ def _load(file: Path) -> Any:
             "use a checkpoint with a model.safetensors, such as timm's of the same network."
         ) from error
     try:
-        # Training scripts save their flags too, which are plain values in a Namespace.
-        allowed = torch.serialization.safe_globals([argparse.Namespace])
+        # Training scripts save their flags too, plain values in a Namespace, and NumPy's numbers.
+        allowed = torch.serialization.safe_globals([argparse.Namespace, *NUMPY])
         with allowed, file.open("rb") as opened:  # opened, as PyTorch minds the name's suffix too
             return torch.load(opened, map_location="cpu", weights_only=True)
     except Exception as error:  # of no fixed type: pickle's, zipfile's, PyTorch's own
@@ -87,6 +92,9 @@ def _state_dict(content: Any, file: Path, notes: list[str]) -> Mapping[str, Any]
     """Return the state dict of the network that a file is about."""
     entries = content if isinstance(content, dict) else {}
     networks = {key: value for key, value in entries.items() if _is_state_dict(value)}
+    within = [key for key in WRAPPERS if isinstance(entries.get(key), dict)]
+    if within and not networks:
+        return _state_dict(entries[within[0]], file, notes)
     usual = [key for key in WRAPPERS if key in networks]
     if len(networks) > 1 and not usual:
         raise InputError(

@@ -191,6 +191,8 @@ def _kind(place: Path) -> str:
 def _transformer_folder(path: Path) -> Path:
     """Check what `modules.json` lets sentence-transformers do, and find the network's folder."""
     if not (path / "modules.json").exists():
+        if (path.parent / "modules.json").exists() and re.match("[0-9]_", path.name):
+            _transformer_folder(path.parent)  # what it does with this one's output
         _check_loose_modules(path)
         return path
     modules = read_modules(path)

@@ -91,6 +91,11 @@ def locate(source: str | PathLike[str], what: str, revision: str | None = None) 
             )
         return Located(path, source)
     found = None if local else IDENTIFIER.fullmatch(source)
+    if embedded and not embedded[1]:
+        raise InputError(
+            f"{source!r} is several networks: give one of "
+            f"{', '.join(sorted(f'scenes:{p.name}' for p in NETWORKS.iterdir()))}."
+        )
     if not found:
         raise InputError(
             f"The {what} folder {shown(source)} does not exist: give {_sources(what)}."

@@ -136,7 +136,7 @@ class Explanation:
         """
         from jaxdesc.report.style import save
 
-        name, folder = file_name(name), Path(os.path.expanduser(folder))
+        name, folder = file_name(str(name)), Path(os.path.expanduser(folder))
         page = folder / f"{name}.html"
         write_whole(page, lambda file: print(self.to_html(), file=file))
         return [*save(self.figure(), folder, name), page]

@@ -4,11 +4,12 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from jaxdesc.images.example import Source, load
 from jaxdesc.result import Exemplar, Neuron
 from jaxdesc.store import write_file
+from jaxdesc.store.workdir import DRAWN
 
 CELL, MARGIN, CAPTION = 132, 6, 34  # px
 INK, PAPER, FRAME = (20, 20, 20), (255, 255, 255), (255, 40, 90)
@@ -37,8 +38,10 @@ def exemplar_sheet(
             left = MARGIN + column * (CELL + MARGIN)
             offset = (CELL - picture.height) // 2
             sheet.paste(picture, (left, top + CAPTION + offset))
-    content = io.BytesIO()
-    sheet.save(content, "PNG")
+    content, about = io.BytesIO(), PngImagePlugin.PngInfo()
+    for key, value in DRAWN.items():
+        about.add_text(key, value)
+    sheet.save(content, "PNG", pnginfo=about)
     write_file(path, content.getvalue())
 
 

@@ -21,6 +21,7 @@ from jaxdesc.report.pictures import CELL, COLUMNS, LEVELS, Picture, in_thousandt
 from jaxdesc.report.saved import Saved
 from jaxdesc.report.tables import TITLES, similarity_name
 from jaxdesc.result import UNSURE, Neuron, Result
+from jaxdesc.store.workdir import is_output
 
 UNSTABLE = 0.5  # below it a neuron's best concept is flagged
 # What each flag of a neuron means.
@@ -261,7 +262,7 @@ def _html(
 
 def _remarks(methods: Sequence[Method]) -> list[str]:
     """List what a reader has to know first: the target's top-1, notes, why there are no metrics."""
-    found = {}
+    found: dict[str, str] = {}
     for method in methods:
         result = method.result
         lines = [f"The target: {result.top1}."] if result.top1 else []
@@ -318,7 +319,15 @@ def write(folder: Path, made: Iterable[tuple[str, bytes]]) -> int:
 
     Returns:
         Their size in bytes.
+
+    Raises:
+        InputError: the folder holds another page.
     """
+    if (folder / "index.html").exists() and not is_output(folder):
+        raise InputError(
+            f"{folder / 'index.html'} is not a report of jaxdesc and would be replaced: give "
+            "another folder."
+        )
     sheets, total = folder / "sheets", 0
     sheets.mkdir(parents=True, exist_ok=True)
     (folder / "index.html").unlink(missing_ok=True)  # it would show new sheets as old exemplars

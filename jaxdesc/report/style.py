@@ -12,6 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from jaxdesc.store.workdir import DRAWN
+
 INK, MUTED, ACCENT, FRAME = "#1f1e1c", "#6d6a64", "#b8420f", "#ff6a2b"
 SERIES = (ACCENT, "#2f6690", "#6a8d3a", "#8a5a9e")  # told apart without colour by their order
 DPI = 200
@@ -53,7 +55,7 @@ def rendered(figure: Figure) -> dict[str, bytes]:
     vector, pixels = io.BytesIO(), io.BytesIO()
     with house_style():
         figure.savefig(vector, format="svg", metadata={"Date": None})
-        figure.savefig(pixels, format="png", dpi=DPI)
+        figure.savefig(pixels, format="png", dpi=DPI, metadata=DRAWN)
     return {"svg": vector.getvalue(), "png": pixels.getvalue()}
 
 

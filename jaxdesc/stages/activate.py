@@ -72,12 +72,29 @@ def is_done(run: Run) -> bool:
     return all(run.store.has("activate", own) for own in inputs.values())
 
 
+def mislabelled(run: Run, activated: Artifact) -> str:
+    """Name the images whose labels are not classes of the target; empty if there are none."""
+    if not run.inputs.source.has_labels:
+        return ""
+    source, classes = run.inputs.source, run.inputs.target.logit_count
+    labels = activated.read("label")
+    wrong = np.flatnonzero((labels < -1) | (labels >= classes))
+    if not wrong.size:
+        return ""
+    first = int(wrong[0])
+    return (
+        f"{wrong.size} of the images have labels that are not classes of the target, 0 to "
+        f"{classes - 1}, such as {source.identify(first)!r} with {labels[first]}: they count as "
+        "unlabelled"
+    )
+
+
 def top1(run: Run, activated: Artifact) -> Top1 | None:
     """How often the target tells the images' own classes; None where these aren't known."""
     if not run.inputs.source.has_labels:
         return None
     labels, predicted = activated.read("label"), activated.read("predicted")
-    known = labels >= 0
+    known = (labels >= 0) & (labels < run.inputs.target.logit_count)
     if not known.any():
         return None
     right = int((labels == predicted)[known].sum())

@@ -373,6 +373,7 @@ def _listener(address: Address) -> socket.socket:
     host, port = address
     ip = _ip(host)
     try:
+        socket.getaddrinfo(host, port)  # else the others would look for it in vain
         if ip.is_loopback if ip else host == "localhost":
             family = socket.AF_INET6 if ":" in host else socket.AF_INET
             return socket.create_server((host, port), family=family)

@@ -4,8 +4,9 @@ import json
 import os
 import re
 
-# What a run goes on from, and what it or a script that reads it has found.
-_KEPT = ("artifacts", "compilation_cache", "processes")
+DRAWN = {"Software": "jaxdesc"}  # metadata of every PNG
+
+# What a run, or a command that reads it, has found.
 _FOUND = re.compile(r"explanations|figures(-\d+)?|report|tables|tensorboard")
 _FILES = re.compile(
     r"(ablation(_neurons)?|certainty|compare|concepts|config|evidence|exemplars|metrics|skipped"
@@ -21,9 +22,10 @@ def is_result(name: str) -> bool:
     return bool(_FOUND.fullmatch(folder) if below else _FILES.fullmatch(name))
 
 
-def is_folder_of_run(name: str) -> bool:
-    """Whether a run keeps what is its own in a folder of this name, in its working directory."""
-    return name in _KEPT or bool(_FOUND.fullmatch(name))
+def is_drawn(path: str | os.PathLike[str]) -> bool:
+    """True for a PNG that was drawn by jaxdesc, which says so in its metadata."""
+    folder, name = os.path.split(path)
+    return b"tEXtSoftware\0jaxdesc" in _head(folder, name, 512)
 
 
 def is_output(folder: str | os.PathLike[str]) -> bool:

@@ -17,7 +17,8 @@ case = Rows()
 
 # How several messages end.
 ABSENT = "' does not exist: give a folder of JPEG, PNG or WebP files as folder:PATH."
-NO_IMAGE = " can't be decoded (empty, or no image): repair or remove it."
+NO_IMAGE = " can't be decoded (no image): repair or remove it."
+EMPTY = " is empty: repair or remove it."
 UNREADABLE = " can't be decoded (<said>): repair or remove it."
 SOURCES = (
     ": expected folder:PATH, tfds:NAME[/CONFIG][:VERSION]/SPLIT[,data_dir=PATH][,image=KEY] or "
@@ -54,14 +55,14 @@ case(
     "folder: empty",
     folder(),
     "The image folder '<here>/photos' holds no image: expected at least one file ending "
-    "in .jpg, .jpeg, .png, .webp.",
+    "in .jpg, .jpeg, .jpe, .jfif, .png, .webp.",
 )
 case(
     "folder: no images",
     folder(**{"a.txt": "a", "b.gif": "b", "c.jpg.bak": "c"}),
     "The image folder '<here>/photos' holds no image: expected at least one file ending "
-    "in .jpg, .jpeg, .png, .webp, but found 'b.gif' (GIF is not read: convert it to JPEG, PNG or "
-    "WebP).",
+    "in .jpg, .jpeg, .jpe, .jfif, .png, .webp, but found 'b.gif' (GIF is not read: convert it to "
+    "JPEG, PNG or WebP).",
 )
 case(
     "folder: a file",
@@ -171,12 +172,11 @@ def unchecked_bomb(place):
     return png(50_000, 50_000)
 
 
-case("image: zero bytes", image(b""), "The image '<here>/photos/a.png'" + NO_IMAGE)
+case("image: zero bytes", image(b""), "The image '<here>/photos/a.png'" + EMPTY)
 case(
     "image: text",
     image("<html>404</html>", "a.jpg"),
-    "The image '<here>/photos/a.jpg' is HTML, which is not read (convert it to JPEG, PNG or "
-    "WebP): repair or remove it.",
+    "The image '<here>/photos/a.jpg' is HTML, which is not read: repair or remove it.",
 )
 case(
     "image: truncated JPEG",
@@ -222,17 +222,17 @@ case(
 case(
     "image: name of a formula, two lines",
     image(b"", '=HYPERLINK("x")\n.png'),
-    "The image '<here>/photos/=HYPERLINK(\"x\")\\n.png'" + NO_IMAGE,
+    "The image '<here>/photos/=HYPERLINK(\"x\")\\n.png'" + EMPTY,
 )
 case(
     "image: name that steers a terminal",
     image(b"", "\x1b[31m<script>.png"),
-    "The image '<here>/photos/\\x1b[31m<script>.png'" + NO_IMAGE,
+    "The image '<here>/photos/\\x1b[31m<script>.png'" + EMPTY,
 )
 case(
     "image: name that is no UTF-8",
     image(b"", os.fsdecode(b"\xff.png")),
-    "The image '<here>/photos/\\udcff.png'" + NO_IMAGE,
+    "The image '<here>/photos/\\udcff.png'" + EMPTY,
 )
 case(
     "image: longer than can be resized",
@@ -264,8 +264,7 @@ def longest_name(place):
 case(
     "image: link to nothing",
     linked("gone.jpg"),
-    "The image '<here>/photos/a.png' can't be decoded ([Errno 2] No such file or "
-    "directory: '<here>/photos/a.png'): repair or remove it.",
+    "The image '<here>/photos/a.png' does not exist: repair or remove it.",
 )
 case(
     "image: link to itself",
@@ -274,7 +273,7 @@ case(
     "symbolic links: '<here>/photos/a.png'): repair or remove it.",
 )
 case("image: a pipe", pipe, "The image '<here>/photos/a.png' is no file: repair or remove it.")
-case("image: longest name", longest_name, "The image '<here>/photos/<x>.png'" + NO_IMAGE)
+case("image: longest name", longest_name, "The image '<here>/photos/<x>.png'" + EMPTY)
 
 
 # Other sources.

@@ -1,9 +1,11 @@
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdesc.errors import UnusableImage
+from jaxdesc.errors import InputError, UnusableImage
 from jaxdesc.images.example import Example, load
+from jaxdesc.images.sources import open_source
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
 
@@ -11,7 +13,7 @@ RGB = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
 def example(image, label=None, box=None):
     """As a user may make one: nothing checks its types."""
     found = object.__new__(Example)
-    for name, value in {"image": image, "label": label, "box": box, "category": None}.items():
+    for name, value in {"image": image, "label": label, "box": box, "categories": ()}.items():
         object.__setattr__(found, name, value)
     return found
 
@@ -99,3 +101,34 @@ def test_labels_and_boxes_of_numpy():
 def test_what_is_not_is_named(given, message):
     with pytest.raises(UnusableImage, match=rf"^The image 'one\.jpg' {message}"):
         load(Own(given), 0)
+
+
+def test_whatever_fails_names_the_image(tmp_path):
+    """A file that Pillow opens without decoding it, a mode without conversion, other methods."""
+    path = tmp_path / "half.png"
+    Image.fromarray(RGB).resize((90, 90)).save(path)
+    path.write_bytes(path.read_bytes()[:300])
+    for given in (Image.open(path), example(Image.open(path)), Image.new("La", (4, 4))):
+        with pytest.raises(UnusableImage, match=r"The image 'one.jpg' can't be decoded"):
+            load(Own(given), 0)
+
+    class Unnamed(Own):
+        def identify(self, index):
+            raise KeyError(index)
+
+        def fingerprint(self):
+            return None
+
+    with pytest.raises(UnusableImage, match=r"The image 'image 0 of own' can't be read .KeyErr"):
+        load(Unnamed(RGB), 0)
+    with pytest.raises(InputError, match=r"^fingerprint\(\) of 'own' is None: expected a text"):
+        open_source(Unnamed(RGB))
+    with pytest.raises(InputError, match=r"identify\(0\) of 'own' fails .KeyError"):
+        open_source(type("Named", (Unnamed,), {"fingerprint": lambda self: "x"})(RGB))
+    with pytest.raises(InputError, match=r"lacks being an instance"):
+        open_source(Own)
+
+
+@pytest.mark.parametrize("label", [np.asarray(3), jnp.int32(3), np.uint8(3)])
+def test_whole_numbers_of_any_library_are_labels(label):
+    assert load(Own(example(RGB, label=label)), 0).label == 3

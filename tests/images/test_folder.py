@@ -1,13 +1,17 @@
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from jaxdesc import imagenet
 from jaxdesc.errors import InputError, UnusableImage
 from jaxdesc.images.folder import Folder
 from jaxdesc.images.sources import Source, open_source
+from jaxdesc.report import figures, style
+from tests.report.made_up import layer
 
 
 def noise(size=(24, 18), seed=0):
@@ -107,7 +111,8 @@ def test_a_missing_or_empty_folder(tmp_path):
         open_source(f"folder:{missing}")
     (tmp_path / "notes.txt").write_text("")
     with pytest.raises(
-        InputError, match=rf"folder '{tmp_path}' holds no image: .* in \.jpg, \.jpeg, \.png, \.webp"
+        InputError,
+        match=rf"folder '{tmp_path}' holds no image: .* in \.jpg, .*, \.png, \.webp",
     ):
         open_source(f"folder:{tmp_path}")
     with pytest.raises(InputError, match=r"notes\.txt' does not exist"):
@@ -133,8 +138,9 @@ def break_image(folder, how):
 def test_a_broken_image_is_named(folder, how):
     path = break_image(folder, how)
     source = Folder(str(folder))
-    said = "is HTML, which is not read" if how == "text" else "can't be decoded"
-    with pytest.raises(UnusableImage, match=f"^The image '{path}' {said} .*: repair or remove"):
+    said = {"text": "is HTML, which is not read", "zero bytes": "is empty"}
+    expected = said.get(how, r"can't be decoded .*")
+    with pytest.raises(UnusableImage, match=f"^The image '{path}' {expected}: repair or remove"):
         source[4]
     source[3]
 
@@ -156,7 +162,7 @@ def test_a_truncated_photo_is_named(photos, tmp_path):
 def test_an_image_that_is_gone_is_named(folder):
     source = Folder(str(folder))
     (folder / "b.png").unlink()
-    with pytest.raises(InputError, match=r"b\.png' can't be decoded .*No such file"):
+    with pytest.raises(InputError, match=r"b\.png' does not exist"):
         source[4]
 
 
@@ -216,8 +222,8 @@ def test_linked_folders_are_read_once(folder):
     source = Folder(str(folder))
     names = [source.identify(i) for i in range(len(source))]
     expected = ["B.jpeg", "a/b/c.png", "a/z.PNG", "a.JPG", "b.png", "c.webp"]
-    assert names == [*expected, "link.png", "linked/far.png"]
-    np.testing.assert_array_equal(source[6].image, source[4].image)
+    assert names == [*expected, "linked/far.png"]
+    assert source.passed_over == (("link.png", "a link to 'b.png'"),)
     assert source.fingerprint() == Folder(str(folder)).fingerprint()
 
 
@@ -228,7 +234,7 @@ def test_what_is_no_file_can_t_be_used(folder):
     names = [source.identify(i) for i in range(len(source))]
     with pytest.raises(UnusableImage, match=r"pipe\.png' is no file: repair or remove it"):
         source[names.index("pipe.png")]
-    with pytest.raises(UnusableImage, match=r"nowhere\.png' can't be decoded .*No such file"):
+    with pytest.raises(UnusableImage, match=r"nowhere\.png' does not exist"):
         source[names.index("nowhere.png")]
     assert source.fingerprint() == Folder(str(folder)).fingerprint()
 
@@ -287,27 +293,52 @@ def test_categories(tmp_path, names, categories):
     source = written(tmp_path / "photos", *names)
     assert not source.has_labels
     examples = [source[index] for index in range(len(source))]
-    assert sorted(example.category or "" for example in examples) == sorted(
-        category or "" for category in categories
-    )
-    assert set(source.categories) == set(categories) - {None}
+    wanted = sorted(category or "" for category in categories)
+    namings = list(zip(*(example.categories for example in examples), strict=True))
+    found = [sorted(category or "" for category in naming) for naming in namings]
+    assert wanted in found or (not found and not any(wanted))
+    assert [set(own) - {None} for own in namings] == [set(own) for own in source.namings]
     assert all(example.label is None for example in examples)
+
+
+def test_levels_of_folders_are_namings_of_their_own_but_splits(tmp_path):
+    names = [f"{split}/{pet}/{i}.png" for i in range(2) for split in "ab" for pet in ("cat", "dog")]
+    assert written(tmp_path / "parts", *names).namings == (("a", "b"), ("cat", "dog"))
+    names = [f"{split}/{pet}/x.png" for split in ("train", "Val") for pet in ("cat", "dog")]
+    assert written(tmp_path / "splits", *names).namings == (("cat", "dog"),)
+    assert written(tmp_path / "alone", "train/a.png", "test/b.png").namings == ()
+    names = [f"cat/{SHARK}_1.png", f"dog/{TENCH}_2.png"]  # of whatever the files come from
+    assert written(tmp_path / "both", *names).namings == (("cat", "dog"), (TENCH, SHARK))
+    names = [f"{TENCH}-tench/a.png", f"{SHARK} great white/b.png"]
+    assert (TENCH, SHARK) in written(tmp_path / "stanford", *names).namings
+
+
+def test_a_link_to_a_photo_of_the_folder_is_not_another_photo(tmp_path):
+    write(tmp_path, "cat/a.png", "dog/b.png")
+    write(tmp_path.parent / "elsewhere", "c.png")
+    (tmp_path / "also.png").symlink_to(tmp_path / "cat" / "a.png")
+    (tmp_path / "all").symlink_to(tmp_path / "cat")
+    (tmp_path / "dog" / "c.png").symlink_to(tmp_path.parent / "elsewhere" / "c.png")
+    source = Folder(str(tmp_path))
+    found = [source.identify(i) for i in range(len(source))]
+    assert found == ["cat/a.png", "dog/b.png", "dog/c.png"]
+    assert source.passed_over == (("also.png", "a link to 'cat/a.png'"),)
 
 
 def test_categories_are_in_natural_order_and_enter_the_fingerprint(tmp_path):
     names = [f"class {index}/x.png" for index in (10, 9, 1)]
     source = written(tmp_path, *names)
-    assert source.categories == ("class 1", "class 9", "class 10")
+    assert source.namings == (("class 1", "class 9", "class 10"),)
     before = source.fingerprint()
     (tmp_path / "empty").mkdir()
-    assert Folder(str(tmp_path)).categories == source.categories
+    assert Folder(str(tmp_path)).namings == source.namings
     (tmp_path / "class 9").rename(tmp_path / "class 8")
     assert Folder(str(tmp_path)).fingerprint() != before
 
 
 def test_a_folder_of_one_class(tmp_path):
     root = tmp_path / SHARK
-    assert written(root, "a.png").categories == (SHARK,)
+    assert written(root, "a.png").namings == ((SHARK,),)
 
 
 # What is no photo.
@@ -323,6 +354,8 @@ def test_a_folder_of_one_class(tmp_path):
         (".ipynb_checkpoints/x-checkpoint.png", "in the hidden folder '.ipynb_checkpoints'"),
         ("a/@eaDir/x.jpg/thumb.jpg", "in '@eaDir'"),
         ("__MACOSX/x.png", "in '__MACOSX'"),
+        ("@Recycle/x.png", "in '@Recycle'"),
+        ("x.MOV", "a video is not read: convert it to JPEG, PNG or WebP"),
         ("notes.txt", None),
     ],
 )
@@ -333,12 +366,12 @@ def test_what_is_no_photo_is_passed_over_and_told(tmp_path, name, reason):
     source = Folder(str(tmp_path))
     assert [source.identify(i) for i in range(2)] == ["a/photo.png", "photo.jpg"]
     assert source.passed_over == (((name, reason),) if reason else ())
-    assert source.categories == ("a",)
+    assert source.namings == (("a",),)
 
 
 def test_a_class_may_be_named_like_a_bin(tmp_path):
     """Of TrashNet, say."""
-    assert written(tmp_path, "trash/a.png", "paper/b.png").categories == ("paper", "trash")
+    assert written(tmp_path, "trash/a.png", "paper/b.png").namings == (("paper", "trash"),)
 
 
 @pytest.mark.parametrize("workdir", [".", "out", "runs/out"])
@@ -348,16 +381,31 @@ def test_what_a_run_has_written_is_never_a_photo(tmp_path, workdir):
     names = [before.identify(i) for i in range(len(before))]
     out = tmp_path / workdir
     (out / "artifacts" / "activate-0123456789abcdef").mkdir(parents=True)
-    write(out, "exemplars.png", "figures/views.png", "sweep-2.png", "explanations/x.png")
+    drawn = Figure()
+    for name in ("figures/views", "sweep-2", "explanations/x"):
+        style.save(drawn, out / Path(name).parent, Path(name).name)
+    figures.exemplar_sheet(list(layer(2, 2, 2)), before, out / "exemplars.png")
     write(out, "report/sheets/0.webp")
+    (out / "report" / "index.html").write_text('<meta name="generator" content="jaxdesc">')
     page = out.parent / "page" if workdir != "." else out / "page"
     write(page, "sheets/0.webp")
     (page / "index.html").write_text('<!doctype html>\n<meta name="generator" content="jaxdesc">')
     after = Folder(str(tmp_path))
     assert [after.identify(i) for i in range(len(after))] == names
     assert after.fingerprint() == before.fingerprint()
-    assert len(after.passed_over) == 6
+    assert len(after.passed_over) == 9
     assert all("the output of a run" in reason for _, reason in after.passed_over)
+    if workdir == ".":  # of the user, whatever they are called
+        write(tmp_path, "tables/c.png", "figures/d.png")
+        assert len(Folder(str(tmp_path))) == len(names) + 2
+
+
+def test_an_explanation_among_photos_is_not_one(tmp_path):
+    write(tmp_path, "a.png")
+    style.save(Figure(), tmp_path, "why")
+    assert Folder(str(tmp_path)).passed_over == tuple(
+        (f"why.{kind}", "the output of a run") for kind in ("png", "svg")
+    )
 
 
 def test_a_config_alone_tells_a_working_directory(tmp_path):

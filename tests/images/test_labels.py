@@ -99,6 +99,19 @@ def test_a_source_labelled_by_a_target(pets):
     assert unknown[0].label is None
 
 
+def test_the_naming_that_names_classes_counts(tmp_path):
+    target = plain_target(parameters(2), classes=(("dog",), ("cat",)))
+    for name in ("b/dog/1.png", "a/cat/2.png", f"a/dog/{TENCH}_3.png"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 8)).save(path)
+    source = matched(Folder(str(tmp_path)), target)
+    labels = {source.identify(i): source[i].label for i in range(3)}
+    assert labels == {"a/cat/2.png": 1, "b/dog/1.png": 0, f"a/dog/{TENCH}_3.png": 0}
+    unnamed = matched(source, replace(target, classes=()))  # the order of the first level
+    assert [unnamed[i].label for i in range(3)] == [0, 0, 1]
+
+
 def test_labels_that_are_classes_already_stay():
     class Own:
         spec, has_boxes, has_labels = "own", False, True
@@ -122,7 +135,7 @@ def test_labels_that_are_classes_already_stay():
 def test_the_sample_s_labels_are_its_names(photos):
     """Where ImageNet's sample is at hand, its 200 names tell 200 classes."""
     source = Folder(str(photos[0].parent))
-    found = match(source.categories, IMAGENET)
+    found = match(source.namings[0], IMAGENET)
     assert bool(found.classes) == photos[0].name.startswith("n")
     for wnid, index in found.classes.items():
         assert imagenet.wnids()[index] == wnid

@@ -291,3 +291,30 @@ TOO_LONG = (
 def test_an_image_too_long_to_resize_is_refused():
     with pytest.raises(InputError, match=TOO_LONG):
         IMAGENET.cut(Image.new("RGB", (9999, 1)), (0.5, 0.5))
+
+
+def test_numbers_of_any_library_and_sentences_for_others():
+    numpy = {
+        "size": np.int64(8),
+        "field": np.float32(0.5),
+        "mean": [0.5] * 3,
+        "std": np.ones(3) / 4,
+    }
+
+    def made(**changes):
+        """As a user may make one: nothing checks its types."""
+        found = object.__new__(Preprocess)
+        for name, value in (numpy | {"interpolation": "bilinear"} | changes).items():
+            object.__setattr__(found, name, value)
+        found.__post_init__()
+        return found
+
+    given = made()
+    assert given == Preprocess(8, 0.5, "bilinear", (0.5,) * 3, (0.25,) * 3)
+    assert hash(given)
+    for changes in ({"mean": 0.5}, {"std": "abc"}, {"size": (8, 8)}, {"size": 8.5}):
+        with pytest.raises(InputError, match=r"is not a preprocessing \(.*\): expected a whole"):
+            made(**changes)
+    for size in ([3, 8, 9], [1, 8, 8], [8, 8]):
+        with pytest.raises(InputError, match=r"A network's pretrained_cfg can't be read"):
+            Preprocess.from_timm({"input_size": size})

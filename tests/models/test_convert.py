@@ -98,7 +98,7 @@ def test_a_damaged_orbax_folder_is_one_sentence(converted, tmp_path):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ("scenes", r"^The network folder 'scenes' does not exist"),
+        ("scenes", r"^'scenes' is several networks: give one of scenes:"),
         ("/none", r"^The network folder '/none' does not exist"),
         ("bert", r"config.json tells neither a target nor a CLIP: expected timm's architecture"),
     ],

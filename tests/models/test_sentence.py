@@ -296,7 +296,7 @@ def test_a_prefix_is_left_out_and_told(small, folder):
     save_file({f"model.{name}": tensor for name, tensor in load_file(file).items()}, file)
     encoder = jd.load_sentence_encoder(folder)
     np.testing.assert_array_equal(encoder(TEXTS[:2]), loaded(small["bert"])(TEXTS[:2]))
-    assert "'model.' of all tensors' names" in encoder.notes[0]
+    assert "'model.' of the tensors' names" in encoder.notes[0]
 
 
 def test_other_buckets_are_refused(small, tmp_path):
@@ -341,3 +341,29 @@ def test_files_that_are_missing_or_damaged_are_named(folder):
         loaded(folder)
     with pytest.raises(InputError, match=r"folder '.*nowhere' does not exist: give a local folder"):
         loaded(folder / "nowhere")
+
+
+def test_what_a_folder_does_with_its_network_holds_for_the_network_too(folder, small):
+    """An adapter beside the inner weights, and the pooling of the folder around."""
+    inner = folder / "0_Transformer"
+    inner.mkdir()
+    (folder / "modules.json").unlink(missing_ok=True)
+    for file in [path for path in folder.iterdir() if path.is_file()]:
+        file.rename(inner / file.name)
+    (folder / "1_Pooling").mkdir(exist_ok=True)
+    pooling = folder / "1_Pooling" / "config.json"
+    pooling.write_text('{"pooling_mode_cls_token": true}')
+    kinds = {"0_Transformer": "Transformer", "1_Pooling": "Pooling"}
+    modules = [{"type": f"sentence_transformers.models.{kinds[p]}", "path": p} for p in kinds]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    for place in (folder, inner):
+        with pytest.raises(jd.InputError, match=r"1_Pooling/config\.json pools by"):
+            jd.load_sentence_encoder(place)
+    pooling.write_text('{"pooling_mode_mean_tokens": true}')
+    assert (
+        jd.load_sentence_encoder(inner)(["a"]).shape
+        == jd.load_sentence_encoder(folder)(["a"]).shape
+    )
+    (inner / "adapter_config.json").write_text("{}")
+    with pytest.raises(jd.InputError, match=r"0_Transformer holds an adapter of PEFT"):
+        jd.load_sentence_encoder(folder)

@@ -308,7 +308,7 @@ TRAINED = {
             "optimizer": {"state": {0: {"momentum_buffer": torch.zeros(3)}}, "param_groups": []},
         },
         "model_best.pth.tar",
-        ["'state_dict' was read.", "'module.' of all"],
+        ["'state_dict' was read.", "'module.' of the"],
     ),
     "torchvision's references": (
         lambda s: {
@@ -321,7 +321,7 @@ TRAINED = {
     "an average alone": (
         lambda s: {"model_ema": {"n_averaged": torch.tensor(9), **ddp(s)}},
         "ema.pth",
-        ["'model_ema' was read.", "'module.' of all"],
+        ["'model_ema' was read.", "'module.' of the"],
     ),
     "Lightning, compiled": (
         lambda s: {
@@ -329,12 +329,30 @@ TRAINED = {
             "hyper_parameters": {"lr": 0.1}, "loops": {"fit_loop": {"state_dict": {}}},
         },
         "last.ckpt",
-        ["'state_dict' was read.", "'model.' of all", "'_orig_mod.' of all"],
+        ["'state_dict' was read.", "'model.' of the", "'_orig_mod.' of the"],
+    ),
+    "Lightning, with more than the network": (
+        lambda s: {
+            "state_dict": {f"model.{name}": tensor for name, tensor in s.items()}
+            | {"criterion.weight": torch.ones(9), "accuracy.total": torch.ones(())},
+        },
+        "last.ckpt",
+        ["'state_dict' was read.", "accuracy.total, criterion.weight in", "'model.' of the"],
+    ),
+    "a head beside a wrapped trunk": (
+        lambda s: {n if n.startswith("fc.") else f"backbone.{n}": t for n, t in s.items()},
+        "x.pth",
+        ["'backbone.' of the"],
+    ),
+    "wrapped twice, with NumPy's numbers": (
+        lambda s: {"model": {"state_dict": s}, "best": np.float64(3), "curve": np.zeros(2)},
+        "x.pth",
+        ["'state_dict' was read."],
     ),
     "a backbone": (
         lambda s: {f"backbone.{name}": tensor for name, tensor in s.items()},
         "x.pth",
-        ["'backbone.' of all"],
+        ["'backbone.' of the"],
     ),
 }  # fmt: skip
 
@@ -392,7 +410,7 @@ def test_a_folder_of_timm_wrapper(reference, timm_folder):
     target = jd.load_target(timm_folder)
     assert same(target, wanted)
     assert target.classes == ()
-    assert "'timm_model.' of all tensors' names" in target.notes[0]
+    assert "'timm_model.' of the tensors' names" in target.notes[0]
 
 
 def test_a_pth_without_torch_is_a_sentence(pth, monkeypatch):

@@ -36,7 +36,9 @@ def flags(activations, n, names=None, key=str, fewest=5):
         if len(chosen) < fewest:
             found.add("few exemplars")
         low, high, last = Fraction(min(values)), Fraction(max(values)), Fraction(values[chosen[-1]])
-        at_zero = low < 0 < high and last < high / 10_000  # a code with both signs rests at 0
+        # A code with both signs rests at 0, with nothing between there and where it fires.
+        gap = not any(high / 10 <= Fraction(values[i]) < high / 4 for i in chosen)
+        at_zero = low < 0 < high and (last < high / 10_000 or (gap and 0 <= last < high / 10))
         if last - low < (high - low) / 10 or at_zero:
             found.add("weak")
         result.append(found)

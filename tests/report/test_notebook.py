@@ -90,3 +90,10 @@ def test_images_that_have_moved_in_their_folder_are_found(tmp_path):
     assert sizes[found[0].exemplars[0].image] == list(
         Colours(10)[found[0].exemplars[0].index + 1].image.size
     )
+
+
+def test_another_page_is_not_replaced(tmp_path):
+    (tmp_path / "index.html").write_text("my page")
+    with pytest.raises(jd.InputError, match=r"index\.html is not a report of jaxdesc and would be"):
+        jd.write_report(layer(2, 4, 2), tmp_path, images=Colours(4))
+    assert (tmp_path / "index.html").read_text() == "my page"
