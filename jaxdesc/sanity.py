@@ -108,9 +108,11 @@ def look(target: Target, source: Source, layer: str = LOGITS, count: int = 64) -
 
 
 def look_before(run: Run) -> None:
-    """Run a run's target on one batch of its images, and note every doubt.
+    """Run a run's target on one batch of its images, and print every doubt.
 
-    Nothing where the target has seen all images already. What is compiled is what the run needs.
+    If the target has seen all images already, it is not run again. So what the batch shows is no
+    part of the result, which is the same if a run was stopped and went on. What is compiled is what
+    the run needs.
 
     Raises:
         InputError: what no run could go on from, as `Target.check`.
@@ -129,17 +131,17 @@ def look_before(run: Run) -> None:
     found = begin(target, config.target, batch, source.has_labels)[crop.view]
     activations, *predicted = (np.asarray(own)[: len(usable)][usable] for own in found)
     check_finite(target, config.target.layer, activations)
-    for doubt in _on_activations(config.target.layer, activations):
-        run.note(doubt)
+    doubts = _on_activations(config.target.layer, activations)
     if predicted:
-        for doubt in _on_classes(target, predicted[0], batch.labels[usable], crop.view):
-            run.note(doubt)
+        doubts += _on_classes(target, predicted[0], batch.labels[usable], crop.view)
     empty = int(batch.views[crop.view].fallback[usable].sum())
     if crop.view == ATTENTION and 2 * empty > usable.sum():
-        run.note(
+        doubts.append(
             f"the map of attention is empty for {empty} of {usable.sum()} images, whose view is "
             "the centre"
         )
+    for doubt in doubts:
+        run.tell(f"doubt: {doubt}")
 
 
 def _spread(total: int, count: int) -> list[int]:
