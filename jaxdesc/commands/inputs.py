@@ -95,6 +95,11 @@ def open_run(config: Config | None = None) -> tuple[Run, Place]:
     config = config or read_config()
     if not WORKDIR.value:
         raise InputError("--workdir is missing: say where artifacts and results shall go.")
+    if TENSORBOARD.value and "://" in WORKDIR.value:
+        raise InputError(
+            f"--tensorboard writes to this machine alone, but --workdir is {WORKDIR.value}: give a "
+            "local path, or leave the flag out."
+        )
     workdir, together = Place(WORKDIR.value), processes.joined()
     listener = _listener(workdir) if together.leads else None
     keep_programs(workdir, together)
@@ -139,13 +144,8 @@ def open_target(config: Config) -> Target:
 
 def _listener(workdir: Place) -> Scalars | None:
     """What writes TensorBoard's scalars, where they are asked for."""
-    if not TENSORBOARD.value:
+    if not TENSORBOARD.value or workdir.local is None:
         return None
-    if workdir.local is None:
-        raise InputError(
-            f"--tensorboard writes to this machine alone, but --workdir is {workdir}: give a local "
-            "path, or leave the flag out."
-        )
     return Scalars(workdir.local / "tensorboard")
 
 

@@ -30,8 +30,7 @@ class Tfds:
             one is meant, where the set has several.
 
     Attributes:
-        namings: the names of the set's `ClassLabel`, in its own order; empty if it has none, or
-            several of which none is called label.
+        namings: names of each `ClassLabel` in its own order, that called label first.
 
     Raises:
         InputError: a set that is not prepared, or not as ArrayRecord, or not whole, or has no such
@@ -50,9 +49,10 @@ class Tfds:
         builder = _prepared(name, data_dir and os.path.expanduser(data_dir))
         self._info = builder.info
         self._image = _image(self._info, options.get("image"))
-        self._label = _one_of(self._info.features, "ClassLabel", "label")
-        names = self._info.features[self._label].names if self._label else None
-        self.namings = (tuple(names),) if names else ()
+        features = self._info.features
+        keys = [key for key, own in features.items() if type(own).__name__ == "ClassLabel"]
+        self._labels = sorted(keys, key=lambda key: (key != "label", key))
+        self.namings = tuple(tuple(features[key].names or ()) for key in self._labels)
         self._box = _box_path(self._info.features)
         self._name = next((key for key in _NAMES if key in self._info.features), None)
         self._records = _records(builder, self._split)
@@ -66,13 +66,13 @@ class Tfds:
         record = self._record(index)
         name = f"{self._named(record, index)!r} of {self.spec}"
         image = decode(io.BytesIO(record[self._image]), name)
-        names = self.namings[0] if self.namings else ()
-        label = int(record[self._label]) if names else -1
-        category = names[label] if label >= 0 else None  # -1 where a set hides it
+        labels = zip(self.namings, (int(record[key]) for key in self._labels), strict=True)
+        # A label is -1 where a set hides it.
+        categories = tuple(names[i] if names and i >= 0 else None for names, i in labels)
         for key in self._box:
             record = record[key]
         box = _largest(record, image.size) if self._box else None
-        return Example(image, box=box, categories=(category,))
+        return Example(image, box=box, categories=categories)
 
     def identify(self, index: int) -> str:
         """Give the file name that the set tells, or else split and number."""
@@ -243,12 +243,6 @@ def _check_counts(info: Any, split: str) -> None:
             f"{split}, but its dataset_info.json tells of {sum(told.values())}: prepare it anew, "
             "or copy it whole."
         )
-
-
-def _one_of(features: Any, kind: str, usual: str) -> str | None:
-    """The key of the only feature of a kind, or of several the one that bears the usual name."""
-    keys = [key for key, feature in features.items() if type(feature).__name__ == kind]
-    return usual if usual in keys else keys[0] if len(keys) == 1 else None
 
 
 def _box_path(features: Any) -> tuple[str, ...]:

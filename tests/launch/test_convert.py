@@ -26,7 +26,7 @@ def test_it_converts_and_tells_what(command, tmp_path):
         ([], "error: --source and --output are needed: what to convert, and where to.\n"),
         (["--output=x"], "error: --source and --output are needed"),
         (["--source=/none", "--output=x"], "error: The network folder '/none' does not exist"),
-        (["--source=scenes", "--output=/"], "error: The network folder 'scenes' does not exist"),
+        (["--source=scenes", "--output=/"], "error: 'scenes' is several networks: give one"),
         (["--source=/", "--output=x", "--revision=v1"], "error: The network '/' is a local path"),
     ],
 )
