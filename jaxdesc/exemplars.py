@@ -59,7 +59,7 @@ class Slots(NamedTuple):
 
     @property
     def taken(self) -> Bool[np.ndarray, "unit slot"]:
-        """Whether each slot holds an exemplar."""
+        """True for slots that hold an exemplar."""
         return np.arange(self.rows.shape[1])[None] < self.counts[:, None]
 
     @property
@@ -106,12 +106,12 @@ class Exemplars(NamedTuple):
 
     @property
     def dead(self) -> Bool[np.ndarray, "unit"]:
-        """Whether the activation was the same on all images."""
+        """True for units whose activation was the same on all images."""
         return self.lowest == self.highest
 
     @property
     def weak(self) -> Bool[np.ndarray, "unit"]:
-        """Whether the last exemplar is hardly more active than images at which the unit rests."""
+        """True for units whose last exemplar is hardly more active than images at which they rest."""
         last = self.values[np.arange(len(self.counts)), np.maximum(self.counts - 1, 0)]
         low, high = self.lowest.astype(np.float64), self.highest.astype(np.float64)
         near_lowest = last < low + _WEAK * (high - low)

@@ -73,7 +73,7 @@ def normalised(text: str) -> str:
 
 
 def class_names(label: str) -> tuple[str, ...]:
-    """Split a class's label wherever a comma and a space stand: "tench, Tinca tinca" has two names.
+    """Split a class's label at each comma with a space: "tench, Tinca tinca" has two names.
 
     Each is normalised; underscores stand for spaces, as in love_heart.
     """

@@ -1,4 +1,4 @@
-"""Whether a target does what it should, looked at on a few images before hours of others."""
+"""A look at what a target does on a few images, before hours of others."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,15 +24,15 @@ SHOWN = 24  # windows of a sheet
 
 @dataclass(frozen=True)
 class Check:
-    """What a target did on a few images.
+    """Results of a target on a few images.
 
     Attributes:
         name: the target's.
         layers: of each layer that can be described its shape for one image: of the logits their
             number, of others rows, columns and channels.
         images: how many were looked at.
-        top1, top5: how often their class had the largest logit, or one of the five largest; None
-            where no label is known.
+        top1, top5: share of images whose class had the largest logit, or one of the five largest;
+            None if no label is known.
         doubts: what may be wrong, a sentence each.
         sheet: some of the windows that the target saw, each above its class, and its own.
     """
@@ -68,7 +68,7 @@ def look(target: Target, source: Source, layer: str = LOGITS, count: int = 64) -
     Args:
         target: the network.
         source: the images.
-        layer: whose activations are looked at beside the logits.
+        layer: its activations are looked at too, besides the logits.
         count: how many images at most.
 
     Raises:

@@ -118,6 +118,6 @@ def stoppable() -> Iterator[None]:
 
 
 def stop_if_asked() -> None:
-    """Raise `Stopped` where the run was asked to stop."""
+    """Raise `Stopped` if the run was asked to stop."""
     if _asked.is_set():
         raise Stopped

@@ -14,7 +14,7 @@ from jaxdesc.store.rendezvous import Address
 _COORDINATOR = flags.DEFINE_string(
     "coordinator",
     None,
-    "HOST:PORT of the first of several processes, or 'auto' where the cluster tells (TPU pods).",
+    "HOST:PORT of the first of several processes, or 'auto' if the cluster says (TPU pods).",
 )
 _PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there are.")
 _PROCESS = flags.DEFINE_integer("process", None, "Which of them this one is, from 0.")
@@ -25,7 +25,7 @@ FLAGS = (_COORDINATOR, _PROCESSES, _PROCESS, _JOIN_TIMEOUT)
 
 
 def joined() -> Processes:
-    """Join the other processes that the flags tell of; one alone without them.
+    """Join the other processes that the flags name; without flags, be the only one.
 
     Only the first prints from here on.
 
@@ -101,5 +101,5 @@ def _notify(line: str) -> None:
 
 
 def nowhere() -> Place:
-    """A working directory that nobody sees: of processes that tell nothing."""
+    """A working directory that nobody sees, for processes that print nothing."""
     return Place("memory://results")

@@ -32,12 +32,12 @@ UNREAD = {
         for name in ("jxl", "gif", "apng", "bmp", "ico", "psd", "psb", "tga", "exr", "eps", "pdf")
     },
 }
-# Folders that other programs keep beside photos, beyond those whose names begin with a dot.
+# Folders that other programs keep among photos, beyond those whose names begin with a dot.
 KEPT_BY_OTHERS = (
     *("__macosx", "@eadir", "@__thumb", "thumbnails", "thumbs", "lost+found"),
     *("$recycle.bin", "#recycle", "@recycle", "system volume information"),
 )
-# Folders of the parts of a data set, which are no classes.
+# Folders of the parts of a data set, which are not classes.
 SPLITS = {"train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing"}
 _WNID = re.compile(r"(?:^|[ _-])(n\d{8})(?:[ _-]|$)")
 
@@ -140,7 +140,7 @@ def _photos(root: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
 def _entries(root: Path) -> Iterator[tuple[Path, str]]:
     """All files below a folder, linked folders included, each folder once.
 
-    With each file the reason for which it is no photo, whatever it ends in; empty for most.
+    With each file comes the reason why it is not a photo, regardless of its suffix; empty for most.
     """
     seen, top = set[tuple[int, int]](), os.path.realpath(root)
     reasons = {os.fspath(root): ""}
@@ -208,7 +208,7 @@ def _walk(
 
 
 def _instead(passed_over: Sequence[tuple[Path, str]]) -> str:
-    """What there is instead of photos."""
+    """Name the pictures that are there instead of photos."""
     if not passed_over:
         return ""
     (file, reason), *more = passed_over

@@ -1,4 +1,4 @@
-"""Which class of a target each image of a folder or of a TFDS set belongs to.
+"""The class of a target that each image of a folder or of a TFDS set belongs to.
 
 Folders are named in any way and any order, so their place in the alphabet says nothing about the
 order of a network's logits. They are matched by what names them: by wnid, else by class name, and
@@ -108,7 +108,7 @@ def matched(source: Source, target: Any) -> Source:
 def match(categories: Sequence[str], classes: Classes) -> Match:
     """Find the class of each category: by wnid, else by class name, else by their order.
 
-    Their order is taken where there are as many as logits and no name tells otherwise.
+    Their order counts if there are as many as logits and no name contradicts it.
 
     Args:
         categories: names of the non-empty folders in natural order, or of a TFDS set's labels.

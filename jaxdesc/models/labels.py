@@ -16,7 +16,7 @@ WNID = re.compile(r"(n\d{8})(?:[\s_:,-]+(.+))?")
 
 
 class Labels(NamedTuple):
-    """What is known of a network's classes, in the order of its logits; empty if it is not.
+    """Names and ids of a network's classes, in the order of its logits; empty if unknown.
 
     Attributes:
         names: of each class, the usual one first.
@@ -40,7 +40,7 @@ def read_labels(path: Path, logits: int, notes: list[str]) -> Labels:
         notes: gets a sentence if the classes stay without names.
 
     Raises:
-        InputError: labels that are no texts, or not one per logit.
+        InputError: labels that are not texts, or not one per logit.
     """
     if path.is_file():
         return Labels()

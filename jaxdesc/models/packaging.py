@@ -1,8 +1,7 @@
 """From a source to the folder or file that a loader reads; other packagings are told by name.
 
-Tools other than timm, torchvision and Hugging Face transformers lay networks out in their own ways.
-Whatever is not read, or is another kind of network than was asked for, is refused here by what it
-is.
+Tools other than timm, torchvision and Hugging Face transformers lay networks out in other ways. What
+is not read, or is another kind of network than was asked for, is refused here by its name.
 """
 
 from os import PathLike
@@ -23,7 +22,7 @@ KINDS = {
 }
 MODEL_TYPES = {"resnet": TARGET, "clip": CLIP, "bert": SENTENCE, "mpnet": SENTENCE}
 
-# What holds no network of its own, but a change to another one.
+# Files that hold no network, but a change to one.
 ADAPTERS = ("adapter_config.json", "adapter_model.*")
 _CLIPS = "such as laion/CLIP-ViT-B-32-laion2B-s34B-b79K or openai/clip-vit-base-patch32"
 _FILE = "give the file itself, in place of its folder"
@@ -125,7 +124,7 @@ def read_modules(path: Path) -> list[Module]:
     """Read the `modules.json` of a folder of sentence-transformers.
 
     Raises:
-        InputError: it is no list of modules, or names a folder outside.
+        InputError: it is not a list of modules, or names a folder outside.
     """
     file = path / "modules.json"
     try:

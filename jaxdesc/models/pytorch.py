@@ -1,4 +1,4 @@
-"""PyTorch's files: the tensors of one network, among whatever else was saved with them.
+"""PyTorch's files: the tensors of one network, among other things that were saved with them.
 
 PyTorch reads them itself, in its mode that runs nothing that a file says (`weights_only`).
 """

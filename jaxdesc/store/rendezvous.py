@@ -40,7 +40,7 @@ _END = "end"
 
 
 class Address(NamedTuple):
-    """Where the first process listens."""
+    """Address at which the first process listens."""
 
     host: str
     port: int
@@ -369,7 +369,7 @@ class _Connection:
 
 
 def _listener(address: Address) -> socket.socket:
-    """A socket that listens for this machine alone where the host is a loopback, else for all."""
+    """Listen for this machine alone if the host is a loopback, else for all."""
     host, port = address
     ip = _ip(host)
     try:
@@ -395,7 +395,7 @@ def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 
 
 def _said(error: Exception) -> str:
-    """What the system says, without the address that Python adds."""
+    """Return the system's words, without the address that Python adds."""
     if isinstance(error, OSError) and error.errno and not isinstance(error, socket.gaierror):
         return os.strerror(error.errno)
     return getattr(error, "strerror", None) or str(error)

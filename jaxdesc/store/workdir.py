@@ -1,4 +1,4 @@
-"""What a run leaves in its working directory: told from what else lies there, photos above all."""
+"""The files that runs leave, told from others in the same folder, photos above all."""
 
 import json
 import os
@@ -17,7 +17,7 @@ _ARTIFACT = re.compile(r"[a-z]+-[0-9a-f]{16}|lock")
 
 
 def is_result(name: str) -> bool:
-    """Whether a run has found a file, by its path below the working directory."""
+    """True for the path, below the working directory, of a file that a run has found."""
     folder, _, below = name.partition("/")
     return bool(_FOUND.fullmatch(folder) if below else _FILES.fullmatch(name))
 
@@ -29,7 +29,7 @@ def is_drawn(path: str | os.PathLike[str]) -> bool:
 
 
 def is_output(folder: str | os.PathLike[str]) -> bool:
-    """Whether a local folder is the working directory of a run, or a report's page."""
+    """True for a local folder that is the working directory of a run, or a report's page."""
     try:
         with os.scandir(os.path.join(folder, "artifacts")) as entries:
             if any(_ARTIFACT.fullmatch(entry.name) for entry in entries):
@@ -47,7 +47,7 @@ def _is_run(config: bytes) -> bool:
 
 
 def _head(folder: str | os.PathLike[str], name: str, length: int = 1 << 20) -> bytes:
-    """The beginning of a file; nothing where there is none."""
+    """Read the beginning of a file; empty if there is none."""
     try:
         with open(os.path.join(folder, name), "rb") as file:
             return file.read(length)
