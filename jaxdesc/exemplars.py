@@ -111,7 +111,7 @@ class Exemplars(NamedTuple):
 
     @property
     def weak(self) -> Bool[np.ndarray, "unit"]:
-        """True for units whose last exemplar is hardly more active than images at which they rest."""
+        """True for units whose last exemplar is hardly more active than where they rest."""
         last = self.values[np.arange(len(self.counts)), np.maximum(self.counts - 1, 0)]
         low, high = self.lowest.astype(np.float64), self.highest.astype(np.float64)
         near_lowest = last < low + _WEAK * (high - low)

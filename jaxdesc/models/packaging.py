@@ -1,7 +1,7 @@
 """From a source to the folder or file that a loader reads; other packagings are told by name.
 
-Tools other than timm, torchvision and Hugging Face transformers lay networks out in other ways. What
-is not read, or is another kind of network than was asked for, is refused here by its name.
+Tools other than timm, torchvision and Hugging Face transformers lay networks out in other ways.
+What is not read, or is another kind of network than was asked for, is refused here by its name.
 """
 
 from os import PathLike
