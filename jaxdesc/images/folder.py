@@ -172,9 +172,11 @@ def _entries(root: Path) -> Iterator[tuple[Path, str]]:
 
 
 def _leads_back(path: str | Path, top: str) -> bool:
-    """True for a link to something that is found below the folder anyway."""
-    real = os.path.realpath(path) if os.path.islink(path) else ""
-    return real.startswith(os.path.join(top, "")) and os.path.exists(real)
+    """True for a link to a folder or a photo that is found below `top` anyway."""
+    real = Path(os.path.realpath(path)) if os.path.islink(path) else Path()
+    if not real.is_relative_to(top) or any(map(_reason_of_folder, real.relative_to(top).parts)):
+        return False
+    return real.is_dir() or (real.is_file() and real.suffix.lower() in SUFFIXES)
 
 
 def _reason_of_file(path: Path, top: str, beside: set[str]) -> str:

@@ -323,6 +323,15 @@ def test_a_link_to_a_photo_of_the_folder_is_not_another_photo(tmp_path):
     found = [source.identify(i) for i in range(len(source))]
     assert found == ["cat/a.png", "dog/b.png", "dog/c.png"]
     assert source.passed_over == (("also.png", "a link to 'cat/a.png'"),)
+    (tmp_path / "also.png").unlink()
+    # What would not be found otherwise, as in the caches of git-annex and of Hugging Face.
+    for place in (".git/annex/d.png", "blobs/0123"):
+        (tmp_path / place).parent.mkdir(parents=True)
+        (tmp_path / "cat" / "a.png").rename(tmp_path / place)
+        (tmp_path / "cat" / "a.png").symlink_to(tmp_path / place)
+        assert len(Folder(str(tmp_path))) == 3
+        (tmp_path / "cat" / "a.png").unlink()
+        (tmp_path / place).rename(tmp_path / "cat" / "a.png")
 
 
 def test_categories_are_in_natural_order_and_enter_the_fingerprint(tmp_path):
