@@ -291,6 +291,8 @@ class _Hub:
         if word != "join" or not 0 <= index < count:
             raise ValueError("a stranger")
         with self._changed:
+            # Who was started again may be here before it is seen that its last connection is gone.
+            self._changed.wait_for(lambda: index not in self._members, BEAT)
             refusal = self._refusal(index, count)
             if refusal:
                 connection.send("refused", refusal)
