@@ -179,3 +179,16 @@ def test_errors():
         exemplars(np.zeros((5, 2), np.float32), 6)
     with pytest.raises(ValueError, match="for a batch of at least 1"):
         exemplars(np.zeros((5, 2), np.float32), 2, batch=0)
+
+
+@pytest.mark.parametrize("floor", [1e-3, 1e-2, 5e-2])
+def test_a_code_with_both_signs_is_weak_if_its_floor_is_among_the_exemplars(floor):
+    """It rests a hair above 0 on some images, fires on five, and is as far below 0 on others."""
+    rng = np.random.default_rng(0)
+    matrix = floor * rng.uniform(0.5, 1.5, (60, 4)).astype(np.float32)
+    matrix[:5], matrix[5:11] = rng.uniform(1, 2, (5, 4)), -rng.uniform(1, 2, (6, 4))
+    found = exemplars(matrix, 20)
+    assert found.weak.all()
+    assert found.flags(5) == [("weak",)] * 4
+    assert reference.flags(matrix, 20) == [{"weak"}] * 4
+    assert not exemplars(matrix, 5).weak.any()
