@@ -9,10 +9,9 @@ from etils import epy
 with epy.lazy_api_imports(globals()):
     from jaxdesc import attention, similarity
     from jaxdesc.api import describe, describe_activations
+    from jaxdesc.attention.explanation import explain
     from jaxdesc.config import Config
     from jaxdesc.errors import InputError, UnusableImage
-    from jaxdesc.explanation import explain
-    from jaxdesc.features import concept_features, image_features
     from jaxdesc.images.example import Example, Source
     from jaxdesc.images.preprocess import Preprocess
     from jaxdesc.models.encoder import load_clip
@@ -20,6 +19,7 @@ with epy.lazy_api_imports(globals()):
     from jaxdesc.models.target import Target, load_target
     from jaxdesc.report.notebook import write_report
     from jaxdesc.result import Neuron, Result
+    from jaxdesc.stages.features import concept_features, image_features
 
 __all__ = [
     "Config",

@@ -8,7 +8,7 @@ from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.images.sources import Source
 from jaxdesc.pipeline import measure
 from jaxdesc.stages.run import Run
-from jaxdesc.vocabulary import Vocabulary
+from jaxdesc.vocabulary.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)

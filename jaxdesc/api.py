@@ -27,13 +27,13 @@ from jaxdesc.images.sources import Source, open_source
 from jaxdesc.models.encoder import ClipEncoder
 from jaxdesc.models.sentence import SentenceEncoder
 from jaxdesc.models.target import Target
-from jaxdesc.names import LINE_END, check_name, normalised
 from jaxdesc.pipeline import describe as run_stages
 from jaxdesc.report.files import write_skipped
 from jaxdesc.result import CERTAINTY, Exemplar, Result, build_neurons
 from jaxdesc.stages.run import Inputs, Run
 from jaxdesc.store import Place, Store
-from jaxdesc.vocabulary import load_vocabulary
+from jaxdesc.vocabulary.names import LINE_END, check_name, normalised
+from jaxdesc.vocabulary.vocabulary import load_vocabulary
 
 Options = TypeVar("Options", TargetConfig, CropConfig, ScoreConfig)
 

@@ -9,12 +9,12 @@ from numbers import Integral, Real
 from typing import Any
 
 from jaxdesc.attention import WINDOWS
+from jaxdesc.attention.saliency import DEFAULT, METHODS
 from jaxdesc.errors import SHOWN, InputError, is_text, shown
 from jaxdesc.images.preprocess import PRESETS
 from jaxdesc.models.precision import PRECISIONS
 from jaxdesc.models.target import LOGITS, POOLINGS
-from jaxdesc.saliency import DEFAULT, METHODS
-from jaxdesc.vocabulary import TEMPLATE
+from jaxdesc.vocabulary.vocabulary import TEMPLATE
 
 LARGEST_KAPPA = 1e6  # float32 holds the scores up to there
 KAPPAS = f"a number in [0, {LARGEST_KAPPA:g}]"

@@ -12,7 +12,6 @@ from typing import NamedTuple
 from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.evaluation.probe import Probe
 from jaxdesc.result import CERTAINTY, Exemplar, Result, build_neurons
-from jaxdesc.sanity import look_before, near_chance
 from jaxdesc.stages.activate import activate, left_out, mislabelled, top1
 from jaxdesc.stages.certainty import certainty, hubs
 from jaxdesc.stages.check import check
@@ -20,6 +19,7 @@ from jaxdesc.stages.embed import embed, embed_all
 from jaxdesc.stages.encode import encode
 from jaxdesc.stages.evaluate import ceilings, evaluate
 from jaxdesc.stages.run import Run
+from jaxdesc.stages.sanity import look_before, near_chance
 from jaxdesc.stages.score import Setting, score, selection, texts
 from jaxdesc.stages.select import chosen, select
 from jaxdesc.stages.sweep import sweep as sweep_settings

@@ -1,1 +1,1 @@
-"""The commands of `jaxdesc.cli` as scripts of a checkout, which need no installation."""
+"""The commands of `jaxdesc.commands.cli` as scripts of a checkout, which need no installation."""

@@ -1,6 +1,6 @@
 """`jaxdesc benchmark` in a checkout: python -m launch.benchmark."""
 
-from jaxdesc import cli
+from jaxdesc.commands import cli
 
 if __name__ == "__main__":
     cli.launch("benchmark")

@@ -1,6 +1,6 @@
 """`jaxdesc convert` in a checkout: python -m launch.convert."""
 
-from jaxdesc import cli
+from jaxdesc.commands import cli
 
 if __name__ == "__main__":
     cli.launch("convert")

@@ -1,6 +1,6 @@
 """`jaxdesc describe` in a checkout: python -m launch.describe."""
 
-from jaxdesc import cli
+from jaxdesc.commands import cli
 
 if __name__ == "__main__":
     cli.launch("describe")

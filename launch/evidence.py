@@ -1,6 +1,6 @@
 """`jaxdesc evidence` in a checkout: python -m launch.evidence."""
 
-from jaxdesc import cli
+from jaxdesc.commands import cli
 
 if __name__ == "__main__":
     cli.launch("evidence")

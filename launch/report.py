@@ -1,6 +1,6 @@
 """`jaxdesc report` in a checkout: python -m launch.report."""
 
-from jaxdesc import cli
+from jaxdesc.commands import cli
 
 if __name__ == "__main__":
     cli.launch("report")

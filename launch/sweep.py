@@ -1,6 +1,6 @@
 """`jaxdesc sweep` in a checkout: python -m launch.sweep."""
 
-from jaxdesc import cli
+from jaxdesc.commands import cli
 
 if __name__ == "__main__":
     cli.launch("sweep")

@@ -1,6 +1,6 @@
 """`jaxdesc tables` in a checkout: python -m launch.tables."""
 
-from jaxdesc import cli
+from jaxdesc.commands import cli
 
 if __name__ == "__main__":
     cli.launch("tables")

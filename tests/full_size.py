@@ -26,10 +26,10 @@ from flax import nnx
 from PIL import Image
 
 import jaxdesc as jd
-from jaxdesc import memory
 from jaxdesc.config import VocabularyConfig
 from jaxdesc.images.preprocess import Preprocess
-from jaxdesc.vocabulary import base_template, load_vocabulary, prompts
+from jaxdesc.runtime import memory
+from jaxdesc.vocabulary.vocabulary import base_template, load_vocabulary, prompts
 from tests.random_networks import write_clip, write_resnet50
 
 ROOT = Path(__file__).parents[1]

@@ -1,6 +1,6 @@
 """Made-up WordNets: `data.noun` in the exact format of wndb(5WN), for where the real one isn't."""
 
-from jaxdesc import imagenet
+from jaxdesc.vocabulary import imagenet
 
 LICENCE = [
     "This software and database is being provided to you, the LICENSEE, by",

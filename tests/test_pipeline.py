@@ -11,6 +11,7 @@ import torch
 from transformers import CLIPModel
 
 from jaxdesc.ablation import ablate
+from jaxdesc.attention.saliency import METHODS
 from jaxdesc.config import AblationConfig, Config
 from jaxdesc.errors import InputError
 from jaxdesc.images.sources import open_source
@@ -18,12 +19,11 @@ from jaxdesc.models import encoder
 from jaxdesc.models.clip import CLIP
 from jaxdesc.models.encoder import ClipEncoder
 from jaxdesc.pipeline import describe
-from jaxdesc.saliency import METHODS
 from jaxdesc.scenes import captions
 from jaxdesc.scenes.world import CLASSES
 from jaxdesc.stages.run import Inputs, Run
 from jaxdesc.store import Artifact, Place, Store
-from jaxdesc.vocabulary import load_vocabulary
+from jaxdesc.vocabulary.vocabulary import load_vocabulary
 from tests import plain_target
 from tests.album import Album
 from tests.reference import pipeline as reference

@@ -19,7 +19,7 @@ from jaxdesc.stages.run import Inputs, Run
 from jaxdesc.stages.select import chosen
 from jaxdesc.store import Artifact, Place, Store
 from jaxdesc.sweep import Grid, sweep_probes
-from jaxdesc.vocabulary import load_vocabulary
+from jaxdesc.vocabulary.vocabulary import load_vocabulary
 from tests import plain_target
 from tests.album import Album
 

@@ -14,7 +14,7 @@ from jaxdesc.config import ClipConfig, Config, ImagesConfig, ScoreConfig, Vocabu
 from jaxdesc.scenes import captions
 from jaxdesc.scenes.world import render
 from jaxdesc.scoring import discover
-from jaxdesc.vocabulary import load_vocabulary
+from jaxdesc.vocabulary.vocabulary import load_vocabulary
 from tests import plain_target
 from tests.reference import exemplars as exemplar_reference
 from tests.reference import metrics, www

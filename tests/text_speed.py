@@ -16,7 +16,7 @@ import numpy as np
 
 import jaxdesc as jd
 from jaxdesc.models import encoder, texts
-from jaxdesc.vocabulary import load_vocabulary, prompts
+from jaxdesc.vocabulary.vocabulary import load_vocabulary, prompts
 from tests.random_networks import write_clip
 
 

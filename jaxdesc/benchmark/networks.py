@@ -16,10 +16,10 @@ from jaxdesc.attention import grad_cam
 from jaxdesc.benchmark.features import Arrays
 from jaxdesc.benchmark.scoring import ALPHA, bare
 from jaxdesc.benchmark.timing import Job, Table, timed
-from jaxdesc.compiler import jit, product
 from jaxdesc.images.example import Example, Source
 from jaxdesc.models.encoder import ClipEncoder
 from jaxdesc.models.target import Target
+from jaxdesc.runtime.compiler import jit, product
 
 
 class Networks(NamedTuple):
@@ -148,7 +148,7 @@ def probe(
     from jaxdesc.stages.activate import activate
     from jaxdesc.stages.run import Inputs, Run
     from jaxdesc.store import Store
-    from jaxdesc.vocabulary import Vocabulary
+    from jaxdesc.vocabulary.vocabulary import Vocabulary
 
     idle: list[float] = []
     images = ImagesConfig(source=source.spec, batch=batch)

@@ -10,10 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdesc import memory, scoring
+from jaxdesc import scoring
 from jaxdesc.benchmark.features import Arrays, cosines, made_up, unit
 from jaxdesc.benchmark.timing import Job, Table, timed
-from jaxdesc.compiler import jit, product
+from jaxdesc.runtime import memory
+from jaxdesc.runtime.compiler import jit, product
 from jaxdesc.scoring import full
 from jaxdesc.scoring.discovery import EngineName
 

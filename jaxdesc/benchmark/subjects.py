@@ -17,7 +17,7 @@ from jaxdesc.models.encoder import load_clip
 from jaxdesc.models.sentence import load_sentence_encoder
 from jaxdesc.models.source import locate
 from jaxdesc.models.target import load_target
-from jaxdesc.vocabulary import TEMPLATE, base_template, load_vocabulary, prompts
+from jaxdesc.vocabulary.vocabulary import TEMPLATE, base_template, load_vocabulary, prompts
 
 
 @dataclass(frozen=True)

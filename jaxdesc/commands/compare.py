@@ -12,7 +12,7 @@ certain the run's own concepts are. A comparison of other methods becomes compar
 import time
 
 from jaxdesc.commands import flags, inputs
-from jaxdesc.comparison import compare
+from jaxdesc.evaluation.comparison import compare
 from jaxdesc.evaluation.methods import METHODS
 from jaxdesc.report import compared, saved
 

@@ -12,9 +12,9 @@ like the image, and numbered if another explanation has that name.
 import json
 from pathlib import Path
 
+from jaxdesc.attention.explanation import explain_among
 from jaxdesc.commands import flags, inputs
 from jaxdesc.errors import InputError
-from jaxdesc.explanation import explain_among
 from jaxdesc.images.sources import open_source
 from jaxdesc.report import saved
 from jaxdesc.report.explained import file_name

@@ -20,14 +20,14 @@ from jaxdesc.images.sources import open_source
 from jaxdesc.models.encoder import ClipEncoder, load_clip
 from jaxdesc.models.sentence import load_sentence_encoder
 from jaxdesc.models.target import Target, load_target
-from jaxdesc.progress import Bar, Display, Lines, State
 from jaxdesc.report import files, tables
 from jaxdesc.report.scalars import Scalars
+from jaxdesc.runtime.progress import Bar, Display, Lines, State
 from jaxdesc.stages.check import check
 from jaxdesc.stages.run import Inputs, Run
 from jaxdesc.store import Place, Processes, Store
 from jaxdesc.store.processes import ALONE, watched
-from jaxdesc.vocabulary import Vocabulary, load_classes, load_vocabulary
+from jaxdesc.vocabulary.vocabulary import Vocabulary, load_classes, load_vocabulary
 
 CONFIG = flags.DEFINE_path(
     "config",

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Float32, Int, Int64
 
-from jaxdesc.ahead import ahead
-from jaxdesc.compiler import jit, product
+from jaxdesc.runtime.ahead import ahead
+from jaxdesc.runtime.compiler import jit, product
 
 # Scores [neuron, block] of a block of concepts' features, zero rows at its end where it is short.
 Look = Callable[[Float32[Array, "block feature"]], Float[Array, "neuron block"]]

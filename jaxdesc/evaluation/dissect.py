@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float32, Float64, Int32
 
-from jaxdesc.compiler import jit, product
 from jaxdesc.evaluation.blocks import Look, log_sums
 from jaxdesc.evaluation.probe import Probe
+from jaxdesc.runtime.compiler import jit, product
 
 # Below this length a vector is not scaled to 1 (cos_cubed).
 _LEAST_NORM = 1e-3

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float32
 
-from jaxdesc.compiler import jit, product
 from jaxdesc.evaluation.blocks import Look
 from jaxdesc.evaluation.probe import Probe
 from jaxdesc.evaluation.ranks import mid_ranks
+from jaxdesc.runtime.compiler import jit, product
 
 
 def auc(probe: Probe, block: int, share: float = 0.05) -> Look:

@@ -22,9 +22,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Float32, Float64, Int, Int32
 
-from jaxdesc.compiler import jit, product
 from jaxdesc.evaluation.statistics import at_least, false_discovery
 from jaxdesc.exemplars import Slots
+from jaxdesc.runtime.compiler import jit, product
 from jaxdesc.scoring import Selection, discover
 from jaxdesc.scoring.candidates import padded
 from jaxdesc.scoring.problem import checked

@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Float32, Float64, Int, Int32
 
-from jaxdesc.compiler import contraction, jit, product
 from jaxdesc.exemplars import Slots
+from jaxdesc.runtime.compiler import contraction, jit, product
 from jaxdesc.scoring import Selection
 from jaxdesc.scoring.candidates import padded
 from jaxdesc.scoring.problem import PART, Problem, checked, slots_of

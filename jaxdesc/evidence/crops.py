@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from jaxdesc.ablation import ablate
+from jaxdesc.attention.saliency import DEFAULT, METHODS
 from jaxdesc.config import AblationConfig, Config
 from jaxdesc.evaluation.localisation import localisation
 from jaxdesc.evaluation.statistics import Bounds, bootstrap, paired
@@ -23,14 +24,13 @@ from jaxdesc.evidence.table import Cell, Table
 from jaxdesc.evidence.world import PROBES, SCENES, SETTING, open_run
 from jaxdesc.images.loader import batches, padded
 from jaxdesc.images.sources import Example, Source, open_source
+from jaxdesc.images.views import ATTENTION
 from jaxdesc.models.encoder import ClipEncoder, load_clip
 from jaxdesc.models.target import Target, load_target
 from jaxdesc.pipeline import describe
-from jaxdesc.saliency import DEFAULT, METHODS
 from jaxdesc.stages.run import Run
 from jaxdesc.store import Artifact, Draft
-from jaxdesc.views import ATTENTION
-from jaxdesc.vocabulary import load_vocabulary
+from jaxdesc.vocabulary.vocabulary import load_vocabulary
 
 FIELDS = (0.35, 0.5, 0.65, 0.8, 224 / 256, 1.0)
 VIEWS = ("centre", ATTENTION, "random", "box")

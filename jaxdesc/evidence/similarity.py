@@ -15,10 +15,10 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from jaxdesc import scoring
-from jaxdesc.comparison import AGAINST, methods_of
 from jaxdesc.config import AblationConfig, Config
 from jaxdesc.evaluation import metrics
 from jaxdesc.evaluation.accuracy import Accuracy, accuracy
+from jaxdesc.evaluation.comparison import AGAINST, methods_of
 from jaxdesc.evaluation.faithfulness import by_similarity, by_truth
 from jaxdesc.evaluation.methods import METHODS, discovered
 from jaxdesc.evaluation.null import LEVEL, Significance, null, random_sets, significance

@@ -43,7 +43,7 @@ from jaxdesc.scenes.pairs import pairs
 from jaxdesc.scenes.world import Scene
 from jaxdesc.stages.run import Run
 from jaxdesc.store import Place, Store
-from jaxdesc.vocabulary import load_vocabulary
+from jaxdesc.vocabulary.vocabulary import load_vocabulary
 
 VIEWS = ("centre", "attention", "random", "box", "full")
 KAPPAS = (0.0, 16.0)

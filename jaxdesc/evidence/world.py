@@ -14,7 +14,7 @@ from jaxdesc.scenes import captions
 from jaxdesc.scenes.world import WIDTH, Scene, render
 from jaxdesc.stages.run import Inputs, Run
 from jaxdesc.store import Place, Store
-from jaxdesc.vocabulary import load_vocabulary
+from jaxdesc.vocabulary.vocabulary import load_vocabulary
 
 SCENES = "scenes"
 PROBES = tuple(f"scenes:split=probe,seed={seed},count=640" for seed in range(5))

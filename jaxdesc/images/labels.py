@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from jaxdesc import imagenet, wordnet
 from jaxdesc.errors import InputError, shown
 from jaxdesc.images.example import Example, Source
+from jaxdesc.vocabulary import imagenet, wordnet
 
 WNID = re.compile(r"n\d{8}")
 BY_WNID, BY_NAME = "by wnid", "by class name"

@@ -12,11 +12,8 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Float32, UInt8
 
-from jaxdesc import fingerprint
-from jaxdesc.compiler import jit
 from jaxdesc.errors import InputError
 from jaxdesc.images.preprocess import Preprocess
-from jaxdesc.mesh import on_each, shared_out
 from jaxdesc.models.formats import load_clip_model
 from jaxdesc.models.packaging import CLIP, open_network
 from jaxdesc.models.precision import cast, check_precision
@@ -29,6 +26,9 @@ from jaxdesc.models.texts import (
     tokenize,
     unseen,
 )
+from jaxdesc.runtime import fingerprint
+from jaxdesc.runtime.compiler import jit
+from jaxdesc.runtime.mesh import on_each, shared_out
 
 # How many of the texts that are too long an error names.
 NAMED = 3

@@ -5,11 +5,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxdesc import imagenet, wordnet
 from jaxdesc.errors import InputError, printable, shown
 from jaxdesc.models.files import parsed, read_config
 from jaxdesc.models.settings import pretrained_cfg
-from jaxdesc.names import class_names
+from jaxdesc.vocabulary import imagenet, wordnet
+from jaxdesc.vocabulary.names import class_names
 
 # A WordNet id, alone or before its words, as in "n02123045 tabby, tabby cat".
 WNID = re.compile(r"(n\d{8})(?:[\s_:,-]+(.+))?")

@@ -18,7 +18,6 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from jaxdesc.compiler import PIECE, in_pieces, materialised
 from jaxdesc.errors import InputError, shown
 from jaxdesc.models.precision import float32_products
 from jaxdesc.models.settings import (
@@ -34,6 +33,7 @@ from jaxdesc.models.settings import (
     pretrained_cfg,
 )
 from jaxdesc.models.winograd import WinogradConvolution
+from jaxdesc.runtime.compiler import PIECE, in_pieces, materialised
 
 EXPANSION = {"basic": 1, "bottleneck": 4}
 # Channels below which a product is too small to pay for its transforms.

@@ -18,13 +18,13 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float32
 
-from jaxdesc import fingerprint
 from jaxdesc.errors import InputError, shown
 from jaxdesc.models.bert import Bert, BertConfig, Encoder, MPNet
 from jaxdesc.models.checkpoint import PYTORCH, Row, Table, _abstract, assign
 from jaxdesc.models.files import parsed, read_config, read_json, read_tensors
 from jaxdesc.models.packaging import SENTENCE, open_network, read_modules
 from jaxdesc.models.texts import Progress, TextBatches, fingerprint_of, tokenize, unseen
+from jaxdesc.runtime import fingerprint
 
 _SHARED_ROWS = (
     Row(r"(word|position)_embeddings\.embedding", r"embeddings.\1_embeddings.weight"),

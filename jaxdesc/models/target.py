@@ -14,22 +14,22 @@ from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Float32, Int, UInt8
 
-from jaxdesc import fingerprint
 from jaxdesc.attention import cam_of_maps
-from jaxdesc.compiler import in_pieces, jit
+from jaxdesc.attention.saliency import DEFAULT, METHODS, check_linear, maps_and_logits
 from jaxdesc.errors import InputError, as_printed, shown
 from jaxdesc.images.preprocess import Preprocess
-from jaxdesc.mesh import on_each, shared_out
 from jaxdesc.models.formats import read_folded_resnet
 from jaxdesc.models.labels import read_labels
 from jaxdesc.models.packaging import TARGET, open_network
 from jaxdesc.models.precision import cast, check_precision
 from jaxdesc.models.preprocessor import target_preprocess
 from jaxdesc.models.resnet import trunk_in_pieces, with_winograd
-from jaxdesc.saliency import DEFAULT, METHODS, check_linear, maps_and_logits
+from jaxdesc.runtime import fingerprint
+from jaxdesc.runtime.compiler import in_pieces, jit
+from jaxdesc.runtime.mesh import on_each, shared_out
 
 if TYPE_CHECKING:
-    from jaxdesc.sanity import Check
+    from jaxdesc.stages.sanity import Check
 
 LOGITS = "fc"
 POOLINGS = ("mean", "max")
@@ -265,7 +265,7 @@ class Target:
                 image can be used.
         """
         from jaxdesc.images.sources import open_source
-        from jaxdesc.sanity import look
+        from jaxdesc.stages.sanity import look
 
         found = look(self, open_source(images), layer, count)
         print(as_printed(str(found), sys.stdout))

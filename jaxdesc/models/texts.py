@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Float32
 
-from jaxdesc import fingerprint
 from jaxdesc.errors import InputError
+from jaxdesc.runtime import fingerprint
 
 # Dense where concepts and their prompts lie: of WordNet's nouns in "A photo of a {concept}", 59 %
 # have up to 8 of CLIP's tokens, 35 % 9 or 10, 5 % 11 or 12, and the longest 19.

@@ -11,7 +11,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, ArrayLike, Float
 
-from jaxdesc.compiler import contraction, materialised
+from jaxdesc.runtime.compiler import contraction, materialised
 
 TILE = 2
 # Input tiles of 4 × 4 lie two pixels apart.

@@ -7,11 +7,11 @@ from pathlib import Path
 from jaxdesc.errors import InputError
 from jaxdesc.images.example import Source
 from jaxdesc.models.target import Target
-from jaxdesc.progress import Display, Progress, State
 from jaxdesc.report import page, pictures, saved
 from jaxdesc.report.located import located
 from jaxdesc.report.saved import Saved
 from jaxdesc.result import Result
+from jaxdesc.runtime.progress import Display, Progress, State
 
 SHOWN = 6  # neurons of the figures
 

@@ -1,6 +1,6 @@
 """A comparison of methods as table and files."""
 
-from jaxdesc.comparison import AGAINST, Comparison, Known, Line
+from jaxdesc.evaluation.comparison import AGAINST, Comparison, Known, Line
 from jaxdesc.evaluation.statistics import Bounds
 from jaxdesc.report import tables
 from jaxdesc.store import Place, write_file, write_rows

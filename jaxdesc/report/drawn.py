@@ -8,8 +8,10 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from jaxdesc.attention import peaks
+from jaxdesc.attention.saliency import TITLES
 from jaxdesc.config import ScoreConfig
 from jaxdesc.images.example import Box, Source, load
+from jaxdesc.images.views import MIDDLE, in_image
 from jaxdesc.models.target import Target
 from jaxdesc.report import plots
 from jaxdesc.report.located import located
@@ -19,9 +21,7 @@ from jaxdesc.report.plots import Look, Row
 from jaxdesc.report.saved import Saved
 from jaxdesc.report.style import rendered, save
 from jaxdesc.result import Neuron
-from jaxdesc.saliency import TITLES
 from jaxdesc.store import Artifact, Place
-from jaxdesc.views import MIDDLE, in_image
 
 VIEWS = 5  # exemplars a neuron
 LOOKS = 6  # images of the figure of both views

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from jaxdesc.attention.saliency import DEFAULT
 from jaxdesc.config import CropConfig
 from jaxdesc.errors import check_type
 from jaxdesc.images.sources import Source, open_source
@@ -12,7 +13,6 @@ from jaxdesc.report import page, pictures
 from jaxdesc.report.located import located
 from jaxdesc.report.page import Method
 from jaxdesc.result import Result
-from jaxdesc.saliency import DEFAULT
 
 
 def write_report(

@@ -12,16 +12,16 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, UInt8
 from PIL import Image
 
-from jaxdesc.compiler import in_pieces, jit
+from jaxdesc.attention.saliency import maps_and_logits
 from jaxdesc.config import CropConfig
 from jaxdesc.images.example import Box, Example, Source
 from jaxdesc.images.labels import matched
 from jaxdesc.images.loader import batches, padded
 from jaxdesc.images.preprocess import Preprocess
-from jaxdesc.mesh import shared_out
 from jaxdesc.models.target import Head, Target, Trunk
 from jaxdesc.result import Result
-from jaxdesc.saliency import maps_and_logits
+from jaxdesc.runtime.compiler import in_pieces, jit
+from jaxdesc.runtime.mesh import shared_out
 
 CELL = 160  # px, the longer side of a thumbnail
 COLUMNS = 8  # of a sheet

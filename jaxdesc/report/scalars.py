@@ -10,9 +10,9 @@ from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-from jaxdesc import memory
 from jaxdesc.errors import InputError
-from jaxdesc.progress import Display, State
+from jaxdesc.runtime import memory
+from jaxdesc.runtime.progress import Display, State
 from jaxdesc.stages.run import Run
 
 EVERY = 1.0  # seconds between two values

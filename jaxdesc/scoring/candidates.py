@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Array, Bool, Float32, Int, Int32
 
-from jaxdesc.ahead import ahead
+from jaxdesc.runtime.ahead import ahead
 from jaxdesc.scoring.problem import Problem
 
 

@@ -19,8 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float32, Float64, Int32, Integer
 
-from jaxdesc.ahead import ahead
-from jaxdesc.compiler import contraction, jit, product
+from jaxdesc.runtime.ahead import ahead
+from jaxdesc.runtime.compiler import contraction, jit, product
 from jaxdesc.scoring import rounding
 from jaxdesc.scoring.eigenvalue import largest_eigenvalue
 from jaxdesc.scoring.problem import PART, Problem

@@ -3,7 +3,7 @@
 import jax
 from jaxtyping import Array, ArrayLike, Float
 
-from jaxdesc.compiler import product
+from jaxdesc.runtime.compiler import product
 from jaxdesc.similarity import check_kappa, t_vmf_difference
 
 

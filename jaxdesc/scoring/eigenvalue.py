@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Float32
 
-from jaxdesc.compiler import product
+from jaxdesc.runtime.compiler import product
 
 _SQUARINGS = 6
 

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float32, Int, Int32
 
-from jaxdesc.ahead import ahead
-from jaxdesc.compiler import contraction
+from jaxdesc.runtime.ahead import ahead
+from jaxdesc.runtime.compiler import contraction
 from jaxdesc.scoring.problem import PART, Problem
 from jaxdesc.scoring.tiles import Tiles, tiles
 from jaxdesc.similarity import t_vmf_difference

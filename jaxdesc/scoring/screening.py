@@ -33,7 +33,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float32, Float64, Int, Int32
 
-from jaxdesc.compiler import jit, product
+from jaxdesc.runtime.compiler import jit, product
 from jaxdesc.scoring import rounding
 from jaxdesc.scoring.candidates import Look, Pairs
 from jaxdesc.scoring.closer import Closer

@@ -9,19 +9,19 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array
 
-from jaxdesc.ahead import ahead
 from jaxdesc.config import TargetConfig
-from jaxdesc.device import Watch
 from jaxdesc.errors import InputError
 from jaxdesc.evaluation.top1 import Top1
 from jaxdesc.images.example import Source
 from jaxdesc.images.loader import even
-from jaxdesc.mesh import device_count, local_mesh
+from jaxdesc.images.views import Batch, cut_views, relevant_options
 from jaxdesc.models.target import Target
 from jaxdesc.result import Skipped
+from jaxdesc.runtime.ahead import ahead
+from jaxdesc.runtime.device import Watch
+from jaxdesc.runtime.mesh import device_count, local_mesh
 from jaxdesc.stages.run import Run
 from jaxdesc.store import Artifact, Draft, Shards
-from jaxdesc.views import Batch, cut_views, relevant_options
 
 
 def activate(run: Run) -> Artifact:

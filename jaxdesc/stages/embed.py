@@ -7,12 +7,12 @@ import numpy as np
 from jaxtyping import Int32
 
 from jaxdesc.config import Config
-from jaxdesc.features import encoded, whole_image
 from jaxdesc.images.example import Example
+from jaxdesc.images.views import cut_view
+from jaxdesc.stages.features import encoded, whole_image
 from jaxdesc.stages.run import Run
 from jaxdesc.stages.select import chosen
 from jaxdesc.store import Artifact, Draft, Shards
-from jaxdesc.views import cut_view
 
 
 def embed(run: Run, activated: Artifact, selected: Artifact) -> Artifact:

@@ -7,7 +7,7 @@ from jaxdesc.models.texts import TextBatches
 from jaxdesc.stages.run import Run
 from jaxdesc.stages.texts import compute_batches, write_features
 from jaxdesc.store import Artifact, Draft
-from jaxdesc.vocabulary import base_template, prompts
+from jaxdesc.vocabulary.vocabulary import base_template, prompts
 
 
 def encode(run: Run) -> Artifact:

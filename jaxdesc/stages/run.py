@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Any, Protocol, runtime_checkable
 
-from jaxdesc import memory
 from jaxdesc.config import Config
 from jaxdesc.errors import printable
 from jaxdesc.evaluation import metrics
@@ -16,10 +15,11 @@ from jaxdesc.images.example import Source
 from jaxdesc.images.labels import matched
 from jaxdesc.models.encoder import ClipEncoder
 from jaxdesc.models.target import LOGITS, Target
-from jaxdesc.progress import Bar, Display, Lines, Progress, State
 from jaxdesc.result import Skipped
+from jaxdesc.runtime import memory
+from jaxdesc.runtime.progress import Bar, Display, Lines, Progress, State
 from jaxdesc.store import Artifact, Draft, Store
-from jaxdesc.vocabulary import Vocabulary
+from jaxdesc.vocabulary.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from jaxdesc import scoring
 from jaxdesc.errors import InputError
-from jaxdesc.mesh import local_mesh
+from jaxdesc.runtime.mesh import local_mesh
 from jaxdesc.stages.run import Run
 from jaxdesc.stages.select import chosen
 from jaxdesc.store import Artifact, Draft

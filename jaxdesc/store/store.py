@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from jaxdesc import fingerprint
+from jaxdesc.runtime import fingerprint
 from jaxdesc.store.artifact import MANIFEST, Artifact, Manifest, read_records, tidy, write_record
 from jaxdesc.store.draft import Draft
 from jaxdesc.store.lock import Lock

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from jaxdesc import wordnet
 from jaxdesc.evaluation.metrics import ceilings
-from jaxdesc.vocabulary import load_classes, load_vocabulary
+from jaxdesc.vocabulary import wordnet
+from jaxdesc.vocabulary.vocabulary import load_classes, load_vocabulary
 from tests import noun_file
 from tests.reference import metrics as reference
-from tests.test_vocabulary import BRODEN
+from tests.vocabulary.test_vocabulary import BRODEN
 
 # Hit Rate and F1 in percent; method: Metrics, Ceiling.
 STATED = {

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from configs.scenes import get_config
+from jaxdesc.attention.saliency import saliency
 from jaxdesc.config import AblationConfig, Config
 from jaxdesc.evaluation.statistics import Bounds, bootstrap, mcnemar, paired
 from jaxdesc.evidence import crops, world
@@ -16,9 +17,8 @@ from jaxdesc.images.sources import open_source
 from jaxdesc.models.encoder import load_clip
 from jaxdesc.models.target import load_target
 from jaxdesc.pipeline import describe
-from jaxdesc.saliency import saliency
 from jaxdesc.scenes.world import CLASSES
-from jaxdesc.vocabulary import load_vocabulary
+from jaxdesc.vocabulary.vocabulary import load_vocabulary
 from tests import plain_target
 from tests.reference import attention
 from tests.reference import saliency as reference

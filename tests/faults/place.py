@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import jaxdesc as jd
-from jaxdesc import cli
+from jaxdesc.commands import cli
 from jaxdesc.scenes import NETWORKS
 from tests.conftest import ROOT
 

@@ -15,15 +15,14 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import jaxdesc as jd
-from jaxdesc import cli
-from jaxdesc.commands import inputs
+from jaxdesc.commands import cli, inputs
 from jaxdesc.config import Config
 from jaxdesc.errors import UnusableImage
 from jaxdesc.images.example import MOST_PIXELS, decode
 from jaxdesc.images.sources import open_source
 from jaxdesc.models.files import read_tensors
-from jaxdesc.names import LONGEST
-from jaxdesc.vocabulary import load_classes, load_vocabulary
+from jaxdesc.vocabulary.names import LONGEST
+from jaxdesc.vocabulary.vocabulary import load_classes, load_vocabulary
 from tests.faults.place import PHOTOS, png
 
 # The same examples each time. A test's own folder and patches serve all of its examples.

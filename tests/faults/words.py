@@ -2,7 +2,7 @@
 
 import os
 
-from jaxdesc.vocabulary import base_template, load_classes, load_vocabulary, prompts
+from jaxdesc.vocabulary.vocabulary import base_template, load_classes, load_vocabulary, prompts
 from tests import noun_file
 from tests.faults.place import Rows
 

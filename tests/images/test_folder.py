@@ -6,11 +6,11 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from jaxdesc import imagenet
 from jaxdesc.errors import InputError, UnusableImage
 from jaxdesc.images.folder import Folder
 from jaxdesc.images.sources import Source, open_source
 from jaxdesc.report import figures, style
+from jaxdesc.vocabulary import imagenet
 from tests.report.made_up import layer
 
 

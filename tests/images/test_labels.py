@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdesc import imagenet
 from jaxdesc.errors import InputError
 from jaxdesc.images.example import Example
 from jaxdesc.images.folder import Folder
 from jaxdesc.images.labels import Classes, Matched, match, matched
+from jaxdesc.vocabulary import imagenet
 from tests.plain_target import parameters, plain_target
 
 TENCH, SPANIEL = "n01440764", "n02102040"  # classes 0 and 217 of ImageNet
@@ -60,14 +60,14 @@ def test_what_can_t_be_matched_is_unlabelled_and_says_why(categories, classes, m
 def test_a_wnid_s_words_are_names_too(monkeypatch):
     """Where WordNet is installed."""
     synsets = {TENCH: ("tench", "Tinca tinca"), SPANIEL: ("English springer",)}
-    monkeypatch.setattr("jaxdesc.wordnet.noun_synsets", lambda: synsets)
+    monkeypatch.setattr("jaxdesc.vocabulary.wordnet.noun_synsets", lambda: synsets)
     classes = Classes(3, (("English springer",), ("fish",), ("tench",)))
     assert classes_of((TENCH, SPANIEL), classes) == (2, 0)
 
     def refuse():
         raise InputError("WordNet isn't installed.")
 
-    monkeypatch.setattr("jaxdesc.wordnet.noun_synsets", refuse)
+    monkeypatch.setattr("jaxdesc.vocabulary.wordnet.noun_synsets", refuse)
     assert match((TENCH, SPANIEL), classes).classes == {}
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jaxdesc import cli
+from jaxdesc.commands import cli
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from jaxdesc.models.source import locate
 from jaxdesc.scenes import NETWORKS
 from jaxdesc.stages.run import Inputs, Run
 from jaxdesc.store import Store
-from jaxdesc.vocabulary import load_vocabulary
+from jaxdesc.vocabulary.vocabulary import load_vocabulary
 from tests.models.test_clip import FLAX
 from tests.models.test_target import same
 

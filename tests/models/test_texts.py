@@ -5,7 +5,7 @@ import pytest
 
 from jaxdesc.errors import InputError
 from jaxdesc.models import texts
-from jaxdesc.vocabulary import load_vocabulary
+from jaxdesc.vocabulary.vocabulary import load_vocabulary
 from tests.random_networks import CLIP_TOKENIZER
 from tests.reference import tokens as reference
 

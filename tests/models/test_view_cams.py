@@ -9,8 +9,8 @@ import jax
 import numpy as np
 import pytest
 
+from jaxdesc.attention.saliency import METHODS, saliency
 from jaxdesc.errors import InputError
-from jaxdesc.saliency import METHODS, saliency
 from tests import plain_target
 
 ROOT = Path(__file__).parents[2]
@@ -61,8 +61,8 @@ def test_one_trace_a_shape(method):
 PROGRAM = """
 import jax
 import numpy as np
-from jaxdesc.mesh import local_mesh
-from jaxdesc.saliency import METHODS
+from jaxdesc.runtime.mesh import local_mesh
+from jaxdesc.attention.saliency import METHODS
 from tests import plain_target
 from tests.models.test_view_cams import views
 

@@ -4,7 +4,7 @@ import csv
 
 import numpy as np
 
-from jaxdesc.comparison import Certainty, Comparison, Known, Line
+from jaxdesc.evaluation.comparison import Certainty, Comparison, Known, Line
 from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.evaluation.statistics import Bounds, McNemar
 from jaxdesc.report import compared

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from jaxdesc.attention.saliency import saliency
 from jaxdesc.config import Config, CropConfig
 from jaxdesc.report import drawn, plots
 from jaxdesc.report.saved import Saved
 from jaxdesc.result import Result
-from jaxdesc.saliency import saliency
 from jaxdesc.store import Store
 from tests.plain_target import plain_target
 from tests.report.made_up import Colours, Pictures, layer

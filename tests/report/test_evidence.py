@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from jaxdesc import cli
+from jaxdesc.commands import cli
 from jaxdesc.commands import evidence as script
 from jaxdesc.evaluation.statistics import Bounds
 from jaxdesc.evidence import similarity

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jaxdesc.attention.saliency import saliency
 from jaxdesc.config import CropConfig
 from jaxdesc.errors import UnusableImage
 from jaxdesc.report.pictures import (
@@ -19,7 +20,6 @@ from jaxdesc.report.pictures import (
     scaled,
     sheet,
 )
-from jaxdesc.saliency import saliency
 from tests.plain_target import plain_target
 from tests.report.made_up import SIZES, Colours, Pictures, colour
 

@@ -7,8 +7,8 @@ import pytest
 from tensorboardX.proto.event_pb2 import Event
 
 from jaxdesc.errors import InputError
-from jaxdesc.progress import Progress, State
 from jaxdesc.report.scalars import Scalars
+from jaxdesc.runtime.progress import Progress, State
 from jaxdesc.stages.run import Run
 
 

@@ -6,7 +6,7 @@ import pytest
 from jaxdesc.scenes import captions
 from jaxdesc.scenes.captions import TEMPLATES, Visible, phrases, texts, truth, vocabulary
 from jaxdesc.scenes.world import BACKGROUNDS, CLASSES, COLOURS, CONTEXTS, PATTERNS, render
-from jaxdesc.vocabulary import base_template, load_vocabulary
+from jaxdesc.vocabulary.vocabulary import base_template, load_vocabulary
 
 ROWS = 60
 # What the words mean to people, written down again here.

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from jaxdesc.mesh import local_mesh
+from jaxdesc.runtime.mesh import local_mesh
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
@@ -15,7 +15,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from jaxdesc import scoring
 from jaxdesc.scoring import full, screening
-from jaxdesc.mesh import local_mesh
+from jaxdesc.runtime.mesh import local_mesh
 from tests.scoring.features import MAKERS, same
 
 jax.config.update("jax_num_cpu_devices", 8)

@@ -9,7 +9,8 @@ PROGRAM = """
 import sys
 import numpy as np
 
-from jaxdesc import memory, scoring
+from jaxdesc import scoring
+from jaxdesc.runtime import memory
 from jaxdesc.benchmark.features import made_up, unit
 
 CONCEPTS, NEURONS, WIDTH = 500_000, 2048, 64

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdesc import fingerprint
 from jaxdesc.errors import InputError, Stopped
+from jaxdesc.runtime import fingerprint
 from jaxdesc.store import Draft, Shards, Store
 
 

@@ -22,7 +22,7 @@ import tqdm  # noqa: F401
 from transformers import CLIPTokenizer  # noqa: F401 - transformers alone imports none
 
 import jaxdesc.commands.describe  # noqa: F401 - each life needs it
-from jaxdesc import cli
+from jaxdesc.commands import cli
 from jaxdesc.config import Config
 from jaxdesc.errors import InputError
 from jaxdesc.images.sources import open_source
@@ -31,7 +31,7 @@ from jaxdesc.pipeline import describe
 from jaxdesc.report import files
 from jaxdesc.stages.run import Inputs, Run
 from jaxdesc.store import Draft, Place, Store, lock, rendezvous
-from jaxdesc.vocabulary import load_vocabulary
+from jaxdesc.vocabulary.vocabulary import load_vocabulary
 from tests.plain_target import plain_target
 
 IMAGES = 20

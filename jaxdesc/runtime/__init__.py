@@ -1,0 +1,1 @@
+"""What every room runs on: compiling, devices, memory, progress, fingerprints."""

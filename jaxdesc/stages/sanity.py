@@ -1,0 +1,219 @@
+"""A look at what a target does on a few images, before hours of others."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+from PIL import Image
+
+from jaxdesc.config import CropConfig, converted
+from jaxdesc.errors import InputError
+from jaxdesc.evaluation.top1 import Top1
+from jaxdesc.images.example import Source
+from jaxdesc.images.labels import Matched, matched
+from jaxdesc.images.loader import even
+from jaxdesc.images.views import ATTENTION, Batch, cut_views
+from jaxdesc.models.target import LOGITS, Target
+from jaxdesc.stages.activate import begin, check_finite, is_done
+from jaxdesc.stages.run import Run
+
+SHOWN = 24  # windows of a sheet
+
+
+@dataclass(frozen=True)
+class Check:
+    """Results of a target on a few images.
+
+    Attributes:
+        name: the target's.
+        layers: of each layer that can be described its shape for one image: of the logits their
+            number, of others rows, columns and channels.
+        images: how many were looked at.
+        top1, top5: share of images whose class had the largest logit, or one of the five largest;
+            None if no label is known.
+        doubts: what may be wrong, a sentence each.
+        sheet: some of the windows that the target saw, each above its class, and its own.
+    """
+
+    name: str
+    layers: dict[str, tuple[int, ...]]
+    images: int
+    top1: float | None
+    top5: float | None
+    doubts: tuple[str, ...]
+    sheet: Image.Image
+
+    def __str__(self) -> str:
+        shapes = ", ".join(f"{name} {'×'.join(map(str, own))}" for name, own in self.layers.items())
+        lines = [f"{self.name}: {shapes}"]
+        if self.top1 is not None:
+            lines.append(
+                f"top-1 {self.top1:.1%}, top-5 {self.top5:.1%} on {self.images} labelled images"
+            )
+        doubts = [f"doubt: {doubt}" for doubt in self.doubts] or [
+            f"no doubt, on {self.images} images"
+        ]
+        return "\n".join(lines + doubts)
+
+    def _repr_png_(self) -> Any:
+        """Show the sheet in a notebook."""
+        return self.sheet._repr_png_()
+
+
+def look(target: Target, source: Source, layer: str = LOGITS, count: int = 64) -> Check:
+    """Run a target on a few images, which lie evenly among all, each seen by its centre.
+
+    Args:
+        target: the network.
+        source: the images.
+        layer: its activations are looked at too, besides the logits.
+        count: how many images at most.
+
+    Raises:
+        InputError: as `Target.check`.
+    """
+    target.check_layer(layer)
+    count = converted(int, count, "count")
+    if count < 1:
+        raise InputError(f"count is {count}: expected a number of images, at least 1.")
+    source = matched(source, target)
+    images = _spread(len(source), count)
+    batch = _batch(target, source, CropConfig(view="centre"), images, len(images))
+    usable = ~np.array([bool(reason) for reason in batch.skipped])
+    pixels, labels = batch.views["centre"].pixels, batch.labels
+    logits = np.asarray(target.view_activations(pixels), np.float32)[usable]
+    check_finite(target, LOGITS, logits)
+    doubts = [*target.notes, *_on_labels(source)]
+    if layer != LOGITS:
+        activations = np.asarray(target.view_activations(pixels, layer), np.float32)[usable]
+        check_finite(target, layer, activations)
+        doubts += _on_activations(layer, activations)
+    doubts += _on_activations(LOGITS, logits)
+    known = (labels[usable] >= 0) & (labels[usable] < target.logit_count)
+    ranked = np.argsort(-logits, axis=1, kind="stable")[:, :5]
+    hits = (ranked == labels[usable][:, None])[known]
+    doubts += _on_classes(target, ranked[:, 0], labels[usable], "centre")
+    shown = np.flatnonzero(usable)[:SHOWN]
+    return Check(
+        name=target.name,
+        layers=target.shapes,
+        images=int(known.sum()) if known.any() else len(logits),
+        top1=float(hits[:, 0].mean()) if known.any() else None,
+        top5=float(hits.any(axis=1).mean()) if known.any() else None,
+        doubts=tuple(doubts),
+        sheet=_sheet(target, pixels[shown], ranked[: len(shown), 0], labels[shown]),
+    )
+
+
+def look_before(run: Run) -> None:
+    """Run a run's target on one batch of its images, and print every doubt.
+
+    If the target has seen all images already, it is not run again. So what the batch shows is no
+    part of the result, which is the same if a run was stopped and went on. What is compiled is what
+    the run needs.
+
+    Raises:
+        InputError: what no run could go on from, as `Target.check`.
+    """
+    target, source, config = run.inputs.target, run.inputs.source, run.config
+    for sentence in (*target.notes, *run.inputs.clip.notes, *_on_labels(source)):
+        run.note(sentence)
+    if is_done(run):
+        return
+    size = even(len(source), config.images.batch)
+    images, crop = _spread(len(source), size), config.crop
+    if crop.view == ATTENTION and crop.cam == "score_cam":  # a pass for every channel
+        crop = CropConfig(view="centre")
+    batch = _batch(target, source, crop, images, size)
+    usable = ~np.array([bool(reason) for reason in batch.skipped])
+    found = begin(target, config.target, batch, source.has_labels)[crop.view]
+    activations, *predicted = (np.asarray(own)[: len(usable)][usable] for own in found)
+    check_finite(target, config.target.layer, activations)
+    doubts = _on_activations(config.target.layer, activations)
+    if predicted:
+        doubts += _on_classes(target, predicted[0], batch.labels[usable], crop.view)
+    empty = int(batch.views[crop.view].fallback[usable].sum())
+    if crop.view == ATTENTION and 2 * empty > usable.sum():
+        doubts.append(
+            f"the map of attention is empty for {empty} of {usable.sum()} images, whose view is "
+            "the centre"
+        )
+    for doubt in doubts:
+        run.tell(f"doubt: {doubt}")
+
+
+def _spread(total: int, count: int) -> list[int]:
+    """Indices that lie evenly among all."""
+    return sorted(set(np.linspace(0, total - 1, min(count, total)).astype(int).tolist()))
+
+
+def _batch(
+    target: Target, source: Source, crop: CropConfig, images: Sequence[int], size: int
+) -> Batch:
+    batch = next(cut_views(target, source, crop, (crop.view,), images, size))
+    if all(batch.skipped):
+        first = source.identify(batch.images[0])
+        raise InputError(
+            f"None of {len(images)} images of {source.spec} that were looked at can be used: "
+            f"{first!r} {batch.skipped[0]}."
+        )
+    return batch
+
+
+def _on_labels(source: Source) -> list[str]:
+    if not isinstance(source, Matched):
+        return []
+    how = source.match.how
+    if not source.has_labels:
+        return [f"the images of {source.spec} have no labels: {how}"]
+    return [f"the images of {source.spec} are labelled {how}"] if "order" in how else []
+
+
+def _on_activations(layer: str, activations: Float[np.ndarray, "image neuron"]) -> list[str]:
+    if len(activations) < 2 or (np.ptp(activations, axis=0) > 0).any():
+        return []
+    return [f"every neuron of {layer} has the same activation on all {len(activations)} images"]
+
+
+def _on_classes(
+    target: Target,
+    predicted: Int[np.ndarray, " image"],
+    labels: Int[np.ndarray, " image"],
+    view: str,
+) -> list[str]:
+    known = (labels >= 0) & (labels < target.logit_count)
+    if not known.any():
+        return []
+    right = int((predicted == labels)[known].sum())
+    found = Top1(right, int(known.sum()), target.logit_count, view)
+    return [near_chance(target, found)] if found.near_chance else []
+
+
+def near_chance(target: Target, found: Top1) -> str:
+    """Return the warning for a top-1 near chance."""
+    return (
+        f"{target.name} is near chance ({found}): check its preprocessing, the order of its "
+        "classes, the images' labels, and whether the views show what is labelled; if one of them "
+        "is wrong, the neurons' concepts mean little"
+    )
+
+
+def _sheet(
+    target: Target,
+    windows: UInt8[np.ndarray, "image size size 3"],
+    predicted: Int[np.ndarray, " image"],
+    labels: Int[np.ndarray, " image"],
+) -> Image.Image:
+    from jaxdesc.report.figures import window_sheet
+
+    def name(index: int) -> str:
+        return target.classes[index][0] if target.classes else f"class {index}"
+
+    captions = [
+        f"{name(own)}"
+        + (f" (is {name(label)})" if 0 <= label < target.logit_count and label != own else "")
+        for own, label in zip(predicted.tolist(), labels.tolist(), strict=True)
+    ]
+    return window_sheet([Image.fromarray(own) for own in windows], captions)

@@ -1,0 +1,1 @@
+"""The concepts: where they come from and how they are written."""

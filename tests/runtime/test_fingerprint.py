@@ -1,0 +1,225 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdesc.models.encoder import load_clip
+from jaxdesc.models.target import load_target
+from jaxdesc.runtime import fingerprint
+
+X = np.zeros(3, np.float32)
+
+
+def weights():
+    return {
+        "conv": {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "bias": np.zeros(3)},
+        "scale": np.float32(2),
+        "layers": [np.zeros(1), np.ones(1)],
+    }
+
+
+def edited(change):
+    params = weights()
+    change(params)
+    return params
+
+
+CHANGES = {
+    "value": lambda p: p["conv"]["kernel"].__setitem__((1, 2), np.nextafter(np.float32(5), 6)),
+    "sign of zero": lambda p: p["conv"]["bias"].__setitem__(0, -0.0),
+    "shape": lambda p: p["conv"].update(kernel=p["conv"]["kernel"].reshape(3, 2)),
+    "shape of a scalar": lambda p: p.update(scale=np.full(1, 2, np.float32)),
+    "dtype": lambda p: p["conv"].update(bias=np.zeros(3, np.int64)),
+    "name": lambda p: p.update(scales=p.pop("scale")),
+    "order": lambda p: p["layers"].reverse(),
+    "one more": lambda p: p["layers"].append(np.zeros(0)),
+    "layout": lambda p: p["conv"].update(kernel=np.asfortranarray(p["conv"]["kernel"][::-1])),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+def test_weights_show_every_change(change):
+    assert fingerprint.of_weights(edited(change)) != fingerprint.of_weights(weights())
+
+
+def test_equal_weights_are_equal():
+    before = fingerprint.of_weights(weights())
+    assert fingerprint.of_weights(weights()) == before
+    on_device = jax.tree.map(lambda a: a if a.dtype == np.float64 else jnp.asarray(a), weights())
+    assert fingerprint.of_weights(on_device) == before
+    other_layout = edited(lambda p: p["conv"].update(kernel=np.asfortranarray(p["conv"]["kernel"])))
+    assert fingerprint.of_weights(other_layout) == before
+
+
+def test_random_keys_have_a_fingerprint():
+    prints = {fingerprint.of_weights({"dropout": jax.random.key(seed)}) for seed in (0, 1, 1)}
+    assert len(prints) == 2
+
+
+def in_function(array):
+    return lambda x: x + array
+
+
+def in_jit(array):
+    inner = jax.jit(lambda x: x + array)
+    return lambda x: inner(x) * 2
+
+
+def in_scan(array):
+    return lambda x: jax.lax.scan(lambda x, _: (x + array, None), x, length=2)[0]
+
+
+def in_branch_of_jit(array):
+    return jax.jit(lambda x: jax.lax.cond(x[0] > 0, lambda x: x + array, lambda x: x, x))
+
+
+def in_custom_gradient(array):
+    @jax.custom_vjp
+    def inner(x):
+        return x + array
+
+    inner.defvjp(lambda x: (inner(x), None), lambda _, gradient: (gradient,))
+    return inner
+
+
+def returned(array):
+    return lambda x: (x, array)
+
+
+@pytest.fixture(params=[False, True])
+def constants_as_literals(request):
+    """JAX's coming way to write constants, which prints them as "[...]"."""
+    option = "jax_use_simplified_jaxpr_constants"
+    before = getattr(jax.config, option)
+    jax.config.update(option, request.param)
+    yield
+    jax.config.update(option, before)
+
+
+@pytest.mark.usefixtures("constants_as_literals")
+@pytest.mark.parametrize("kind", [np.asarray, jnp.asarray])
+@pytest.mark.parametrize(
+    "place", [in_function, in_jit, in_scan, in_branch_of_jit, in_custom_gradient, returned]
+)
+def test_a_function_shows_a_changed_closure_array(place, kind):
+    zeros, nearly = np.zeros(3, np.float32), np.array([0, 0, 1e-6], np.float32)
+    one, same, other = (
+        fingerprint.of_function(place(kind(array)), X) for array in (zeros, zeros.copy(), nearly)
+    )
+    assert one == same
+    assert one != other
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda x: jnp.sin(x) * 2.0000002,
+        lambda x: jnp.cos(x) * 2,
+        lambda x: 2 * x + jnp.sin(x),
+        lambda x: jnp.sin(x[::-1]) * 2,
+        lambda x: jax.jit(lambda x: jnp.sinh(x) * 2)(x),
+    ],
+)
+def test_a_function_shows_a_changed_constant_or_operation(other):
+    def function(x):
+        return jnp.sin(x) * 2
+
+    print_ = fingerprint.of_function(function, X)
+    assert print_ == fingerprint.of_function(lambda x: jnp.sin(x) * 2, X)
+    assert print_ != fingerprint.of_function(other, X)
+
+
+def test_a_function_that_calls_out_is_never_the_same():
+    """No jaxpr shows what the host's code does."""
+
+    def function(x):
+        return jax.pure_callback(np.sin, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
+
+    assert fingerprint.of_function(function, X) != fingerprint.of_function(function, X)
+
+
+def test_a_function_s_arguments_count_by_shape_and_type():
+    def function(x):
+        return x + 1
+
+    print_ = fingerprint.of_function(function, X)
+    assert print_ == fingerprint.of_function(function, X + 5)
+    assert print_ != fingerprint.of_function(function, np.zeros(4, np.float32))
+    assert print_ != fingerprint.of_function(function, np.zeros(3, np.int32))
+
+
+def test_inputs_show_every_change():
+    inputs = {"kappa": 16.0, "names": ["star", "pentagram"], "crop": {"view": "centre"}}
+    before = fingerprint.of_inputs(inputs)
+    assert before == fingerprint.of_inputs(dict(reversed(inputs.items())))
+    assert before == fingerprint.of_inputs(inputs | {"names": ("star", "pentagram")})
+    changes = [{"kappa": 16.5}, {"names": ["star, pentagram"]}, {"crop": {}}, {"alpha": None}]
+    assert len({before, *(fingerprint.of_inputs(inputs | change) for change in changes)}) == 5
+    assert len(before) == 16
+
+
+def test_inputs_depend_on_the_code(monkeypatch, tmp_path):
+    """Any file of the package counts, and its name; but for those that show and time results."""
+    source = tmp_path / "jaxdesc" / "models" / "clip.py"
+    source.parent.mkdir(parents=True)
+    report = tmp_path / "jaxdesc" / "report"
+    report.mkdir()
+    (tmp_path / "jaxdesc" / "fingerprint.py").write_text("")
+    monkeypatch.setattr(fingerprint, "__file__", str(tmp_path / "jaxdesc" / "fingerprint.py"))
+    prints = []
+    for change in (
+        lambda: source.write_text("x = 1"),
+        lambda: source.write_text("x = 2"),
+        lambda: source.rename(source.with_name("vit.py")),
+        lambda: (source.parent / "notes.txt").write_text("no code"),
+        lambda: (report / "page.py").write_text("shown = 1"),
+    ):
+        change()
+        fingerprint._code.cache_clear()
+        prints.append(fingerprint.of_inputs({}))
+    fingerprint._code.cache_clear()
+    assert len(set(prints)) == 3
+    assert prints[2] == prints[3] == prints[4]
+
+
+PROGRAM = """
+import sys
+from jaxdesc.runtime import fingerprint
+from jaxdesc.models.encoder import load_clip
+from jaxdesc.models.target import load_target
+print(load_target(sys.argv[1]).fingerprint)
+print(load_clip(sys.argv[2]).fingerprint)
+print(fingerprint.of_inputs({"b": [1.5, "é"], "a": None}))
+"""
+
+
+def test_fingerprints_are_the_same_in_another_process(networks):
+    here = [
+        load_target(str(networks.target)).fingerprint,
+        load_clip(str(networks.clip)).fingerprint,
+        fingerprint.of_inputs({"b": [1.5, "é"], "a": None}),
+    ]
+    other = subprocess.run(
+        [sys.executable, "-c", PROGRAM, *map(str, networks)],
+        env={**os.environ, "PYTHONHASHSEED": "7"},
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert other.stdout.splitlines() == here
+
+
+def test_networks_differ_by_a_single_weight(networks):
+    target = load_target(str(networks.target))
+    leaves, tree = jax.tree.flatten(target.params)
+    leaves[0] = leaves[0].at[(0,) * leaves[0].ndim].add(1e-3)
+    other = type(target)(
+        jax.tree.unflatten(tree, leaves), target.trunk, target.head, target.preprocess
+    )
+    assert other.fingerprint != target.fingerprint

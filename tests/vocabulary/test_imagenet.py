@@ -1,0 +1,61 @@
+"""ImageNet's classes."""
+
+import re
+
+import pytest
+
+from jaxdesc.errors import InputError
+from jaxdesc.vocabulary import imagenet, wordnet
+from tests import noun_file
+
+
+@pytest.fixture
+def made_up(tmp_path, monkeypatch):
+    monkeypatch.setenv("WNSEARCHDIR", str(tmp_path))
+    return noun_file.write_imagenet(tmp_path / "data.noun")
+
+
+def test_wnids_are_a_thousand_in_order():
+    wnids = imagenet.wnids()
+    assert len(set(wnids)) == 1000
+    assert list(wnids) == sorted(wnids)
+    assert all(re.fullmatch(r"n\d{8}", wnid) for wnid in wnids)
+
+
+def test_known_classes():
+    # Tench, crane (bird), crane (machine) and toilet tissue, by torchvision's numbers.
+    known = {"n01440764": 0, "n02012849": 134, "n03126707": 517, "n15075141": 999}
+    assert {wnid: imagenet.classes()[wnid] for wnid in known} == known
+
+
+def test_names_are_the_words_of_each_synset(made_up):
+    names = imagenet.names()
+    assert len(names) == 1000
+    assert names[0] == ("class 0", "kind 0")
+    assert names[999] == ("class 99", "Kind 499")
+
+
+def test_cranes_are_named_as_www_names_them(made_up):
+    assert imagenet.names()[134] == ("crane", "bird")
+    assert imagenet.names()[517] == ("crane", "machine")
+    assert imagenet.names()[133] == ("class 133", "Kind 66")
+
+
+def test_names_of_the_installed_wordnet(tmp_path, monkeypatch):
+    """The real ones, where Debian's package is installed."""
+    monkeypatch.delenv("WNSEARCHDIR", raising=False)
+    known = {0: ("tench", "Tinca tinca"), 638: ("maillot",), 639: ("maillot", "tank suit")}
+    if not wordnet._DEBIAN.exists():
+        synsets = dict.fromkeys(imagenet.wnids(), ("other",))
+        synsets |= {imagenet.wnids()[index]: words for index, words in known.items()}
+        made_up = noun_file.write(tmp_path / "data.noun", synsets)
+        monkeypatch.setattr(wordnet, "_DEBIAN", made_up)
+    assert {index: imagenet.names()[index] for index in known} == known
+
+
+def test_a_wordnet_without_some_class(tmp_path, monkeypatch):
+    monkeypatch.setenv("WNSEARCHDIR", str(tmp_path))
+    noun_file.write(tmp_path / "data.noun", dict.fromkeys(imagenet.wnids()[:990], ("word",)))
+    message = "data.noun lacks n12768682 and 9 more of ImageNet's 1,000 classes: install it anew"
+    with pytest.raises(InputError, match=message):
+        imagenet.names()
