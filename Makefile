@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test clean
+.PHONY: demo test test-full clean
 
 demo: .venv/.demo
 	$(BIN)/python -m launch.describe --config=configs/scenes.py --workdir=out/scenes
@@ -18,7 +18,10 @@ test: .venv/.test
 	$(BIN)/mypy
 	@# A file a worker: what its tests share is made once. Three, as some wait for processes that they
 	@# start and kill. conftest.py has the slowest files first.
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not full"
+
+test-full: .venv/.test
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m full
 
 .venv/.demo: pyproject.toml setup.py constraints.txt
 	$(PYTHON) -m venv .venv

@@ -169,8 +169,7 @@ def test_inputs_depend_on_the_code(monkeypatch, tmp_path):
     source.parent.mkdir(parents=True)
     report = tmp_path / "jaxdesc" / "report"
     report.mkdir()
-    (tmp_path / "jaxdesc" / "fingerprint.py").write_text("")
-    monkeypatch.setattr(fingerprint, "__file__", str(tmp_path / "jaxdesc" / "fingerprint.py"))
+    monkeypatch.setattr(fingerprint, "__file__", str(tmp_path / "jaxdesc/runtime/fingerprint.py"))
     prints = []
     for change in (
         lambda: source.write_text("x = 1"),
