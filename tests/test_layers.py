@@ -9,48 +9,34 @@ import sys
 import tomllib
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("jaxdesc", "launch", "configs")
 
-CORE = (
-    *("similarity", "attention", "saliency", "exemplars", "scoring", "evaluation"),
-    *("contribution", "compiler", "ahead", "mesh"),
+# The rooms, lowest first: each imports itself and those before it.
+ROOMS = (
+    *("errors", "config", "runtime", "store", "vocabulary", "images", "models", "attention"),
+    *("exemplars", "similarity", "scoring", "evaluation", "result", "stages", "pipeline"),
+    *("report", "scenes", "api", "evidence", "benchmark", "commands"),
 )
 ARITHMETIC = {"jax", "numpy", "jaxtyping"}
-
-# What each layer may import beside the standard library: packages, and modules of this package.
-LAYERS = {
-    **dict.fromkeys(CORE, (ARITHMETIC, CORE)),
-    "errors": (set(), ()),
-    "progress": ({"tqdm"}, ()),
-    "fingerprint": (ARITHMETIC, ()),
-    "store": ({"numpy", "tensorstore"}, ("store", "errors", "fingerprint")),
-    "images": (
-        ARITHMETIC | {"PIL", "array_record", "grain", "tensorflow_datasets"},
-        (
-            *("images", "errors", "attention", "imagenet", "wordnet", "scenes.world"),
-            "store.workdir",  # what a folder leaves out
-        ),
-    ),
-    "wordnet": (set(), ("errors",)),
-    "imagenet": (set(), ("errors", "wordnet")),
-    "names": (set(), ("errors",)),
-    "vocabulary": (set(), ("errors", "imagenet", "names", "wordnet", "scenes.captions")),
-    "models": (
-        ARITHMETIC | {"flax", "huggingface_hub", "safetensors", "transformers"},
-        (
-            *("models", "images", "attention", "saliency", "compiler", "mesh", "fingerprint"),
-            *("errors", "scenes", "imagenet", "wordnet", "names"),
-        ),
-    ),
+# What a room may import besides the standard library, if that is restricted.
+PACKAGES = {
+    **{room: set() for room in ("errors", "config", "vocabulary")},
+    **dict.fromkeys(("attention", "exemplars", "similarity"), ARITHMETIC),
+    **dict.fromkeys(("scoring", "evaluation"), ARITHMETIC | {"scipy"}),
+    "images": ARITHMETIC | {"PIL", "array_record", "grain", "tensorflow_datasets"},
 }
-# Where a layer's rule is wider for one module.
-WIDER = {
-    "evaluation.statistics": {"scipy"},
-    "models.checkpoint": {"orbax"},
-    "models.pytorch": {"torch"},  # where it is installed
+# Optional packages, or those that one module alone may know.
+KNOWN = {
+    "torch": ("models", "benchmark"),
+    "absl": ("commands", "configs"),
+    "ml_collections": ("commands", "configs"),
+    "matplotlib": ("report",),
+    "jinja2": ("report",),
+    "tensorboardX": ("report",),
+    "pyarrow": ("result",),
+    "tensorstore": ("store",),
+    "orbax": ("models", "scenes"),
 }
 
 # Names of the packages that are imported under another one.
@@ -74,8 +60,6 @@ def modules():
 
 
 MODULES = dict(modules())
-# A method that needs all of the above its module, and imports it when it is called.
-DEFERRED = {("jaxdesc.models.target", "jaxdesc.stages.sanity")}
 
 
 def imports_of(module):
@@ -96,16 +80,15 @@ def imports_of(module):
 IMPORTS = {module: imports_of(module) for module in MODULES}
 
 
-def within(module, layers):
-    return any(
-        module == f"jaxdesc.{layer}" or module.startswith(f"jaxdesc.{layer}.") for layer in layers
-    )
+def room(module):
+    """The room of the package that a module is in; the folder of a script."""
+    top, _, rest = module.partition(".")
+    return rest.partition(".")[0] if top == "jaxdesc" else top
 
 
 def inside(module):
-    """The project's own modules that a module imports."""
-    own = {name for name, _ in IMPORTS[module] if name.partition(".")[0] in FOLDERS}
-    return {name for name in own if (module, name) not in DEFERRED}
+    """The project's modules that a module imports."""
+    return {name for name, _ in IMPORTS[module] if name.partition(".")[0] in FOLDERS}
 
 
 def outside(module):
@@ -114,118 +97,51 @@ def outside(module):
     return roots - set(sys.stdlib_module_names) - set(FOLDERS)
 
 
-@pytest.mark.parametrize("layer", LAYERS)
-def test_a_layer_imports_what_it_may(layer):
-    packages, layers = LAYERS[layer]
-    members = [module for module in MODULES if within(module, [layer])]
-    assert members
-    for module in members:
-        may = packages | WIDER.get(module.removeprefix("jaxdesc."), set())
-        assert outside(module) <= may, module
-        assert {name for name in inside(module) if not within(name, layers)} == set(), module
+def test_the_first_level_is_the_rooms():
+    entries = {path.stem for path in (ROOT / "jaxdesc").iterdir() if path.name[0] not in "_."}
+    assert entries == set(ROOMS)
 
 
-def test_models_know_only_where_the_scenes_networks_lie():
-    taken = {
-        (name, what)
-        for module in MODULES
-        if within(module, ["models"])
-        for name, what in IMPORTS[module]
-        if within(name, ["scenes"])
-    }
-    assert taken == {("jaxdesc.scenes", "NETWORKS")}
-
-
-def reached(module):
-    """All of the project's modules that a module imports, and those that they import."""
-    found, ahead = set(), [module]
-    while ahead:
-        new = inside(ahead.pop()) - found
-        found |= new
-        ahead += new
-    return found
-
-
-@pytest.mark.parametrize("layer", ["images", "store", "vocabulary", "fingerprint"])
-def test_input_and_output_reach_no_model(layer):
+def test_imports_go_one_way():
     for module in MODULES:
-        if within(module, [layer]):
-            assert not [name for name in reached(module) if within(name, ["models"])], module
-            packages = set.union(*(outside(name) for name in {module, *reached(module)}))
-            assert not packages & {"flax", "transformers", "safetensors"}, module
+        if module == "jaxdesc" or not module.startswith("jaxdesc"):
+            continue
+        lower = ROOMS[: ROOMS.index(room(module)) + 1]
+        assert {room(name) for name in inside(module)} <= {*lower, ""}, module
+
+
+def test_scripts_and_configs_import_the_command_line_alone():
+    for module in MODULES:
+        if not module.startswith("jaxdesc"):
+            assert {room(name) for name in inside(module)} <= {"commands", "config", room(module)}, module
 
 
 def test_nothing_goes_in_circles():
+    def reached(module):
+        modules, waiting = set(), [module]
+        while waiting:
+            new = inside(waiting.pop()) - modules
+            modules |= new
+            waiting += new
+        return modules
+
     for module in MODULES:
         assert module not in reached(module), module
 
 
-STAGES = (
-    "activate",
-    "select",
-    "embed",
-    "encode",
-    "score",
-    "certainty",
-    "words",
-    "evaluate",
-    "sweep",
-)
-
-
-def test_a_module_a_stage_and_only_the_pipeline_knows_their_order():
-    """Elsewhere a run is opened and checked, and one stage is timed, or run on a batch."""
-    assert {f"jaxdesc.stages.{name}" for name in STAGES} <= inside("jaxdesc.pipeline")
+def test_a_room_imports_the_packages_it_may():
     for module in MODULES:
-        taken = {name for name in inside(module) if within(name, ["stages"])}
-        timed = {"activate"} if within(module, ["benchmark", "sanity"]) else set()
-        known = STAGES if module == "jaxdesc.pipeline" or within(module, ["stages"]) else timed
-        assert taken <= {f"jaxdesc.stages.{name}" for name in ("run", "check", "texts", *known)}, (
-            module
-        )
-        assert not taken or not within(module, [*LAYERS, "scenes", "config", "result"]), module
+        packages = outside(module)
+        if room(module) in PACKAGES:
+            assert packages <= PACKAGES[room(module)], module
+        for package, rooms in KNOWN.items():
+            assert package not in packages or room(module) in rooms, module
+        assert "tensorflow" not in packages, module
 
 
-SHARED = ("command", "configs", "flags", "help", "inputs", "processes")  # by commands
-
-
-def test_the_command_line_is_on_top():
-    """Nothing imports a command or a script, and only the command line knows of flags."""
-    for module in MODULES:
-        top = module.partition(".")[0]
-        taken = {name for name in inside(module) if within(name, ["cli", "commands"])}
-        packages = outside(module) - WIDER.get(module.removeprefix("jaxdesc."), set())
-        if within(module, ["cli", "commands"]):
-            may = {"jaxdesc.commands", *(f"jaxdesc.commands.{name}" for name in SHARED)}
-        else:
-            may = {"launch": {"jaxdesc.commands.cli"}, "configs": {"jaxdesc.commands.configs"}}.get(
-                top, set()
-            )
-            assert top == "configs" or not packages & {"absl", "ml_collections"}, module
-        assert taken <= may, module
-        assert not packages & {"torch", "tensorflow"}, module
-        assert not [name for name in inside(module) if name.startswith(("launch", "configs"))]
-
-
-DRAWING = ["drawn", "explained", "plots", "style", "sweeps"]
-
-
-def test_only_figures_draw_with_matplotlib_and_leave_its_global_state_alone():
-    drawing = [module for module in MODULES if "matplotlib" in outside(module)]
-    assert drawing == [f"jaxdesc.report.{name}" for name in DRAWING]
-    for module in drawing:
-        taken = IMPORTS[module]
-        assert not [name for name, what in taken if "pyplot" in (name, what) or ".pyplot" in name]
-
-
-def test_only_results_and_reports_write_parquet_pages_and_scalars():
-    for package, names in (
-        ("pyarrow", {"result"}),
-        ("jinja2", {"report.page", "report.evidence"}),
-        ("tensorboardX", {"report.scalars"}),
-    ):
-        using = {module for module in MODULES if package in outside(module)}
-        assert using == {f"jaxdesc.{name}" for name in names}
+def test_no_module_uses_pyplot():
+    for module, taken in IMPORTS.items():
+        assert not [name for name, what in taken if "pyplot" in f"{name} {what}"], module
 
 
 def test_what_is_imported_is_declared():
