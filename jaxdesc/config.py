@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from numbers import Integral, Real
 from typing import Any
 
-from jaxdesc.attention import WINDOWS
 from jaxdesc.attention.saliency import DEFAULT, METHODS
 from jaxdesc.errors import SHOWN, InputError, is_text, shown
 from jaxdesc.images.preprocess import PRESETS
+from jaxdesc.images.windows import VIEWS
 from jaxdesc.models.precision import PRECISIONS
 from jaxdesc.models.target import LOGITS, POOLINGS
 from jaxdesc.vocabulary.vocabulary import TEMPLATE
@@ -175,7 +175,7 @@ class CropConfig(_Group):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _require(self.view in WINDOWS, "crop.view", self.view, f"one of {WINDOWS}")
+        _require(self.view in VIEWS, "crop.view", self.view, f"one of {VIEWS}")
         _require(0 < self.field <= 1, "crop.field", self.field, "a share in (0, 1]")
         _require(0 <= self.seed < 2**32, "crop.seed", self.seed, "an integer in [0, 2**32)")
         _require(self.cam in METHODS, "crop.cam", self.cam, f"one of {METHODS}")
@@ -245,7 +245,7 @@ class AblationConfig(_Group):
     def __post_init__(self) -> None:
         super().__post_init__()
         for view in self.views:
-            _require(view in WINDOWS, "ablation.views", view, f"each one of {WINDOWS}")
+            _require(view in VIEWS, "ablation.views", view, f"each one of {VIEWS}")
         for kappa in self.kappas:
             _require(0 <= kappa <= LARGEST_KAPPA, "ablation.kappas", kappa, KAPPAS)
 

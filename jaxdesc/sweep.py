@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, get_type_hints
 
-from jaxdesc.attention import WINDOWS
 from jaxdesc.config import KAPPAS, LARGEST_KAPPA, AblationConfig, converted
 from jaxdesc.errors import InputError
 from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.images.sources import Source
+from jaxdesc.images.windows import VIEWS
 from jaxdesc.pipeline import sweep
 from jaxdesc.stages.check import check
 from jaxdesc.stages.run import Run
@@ -44,7 +44,7 @@ class Grid:
         _check_values("kappa", self.kappas, lambda kappa: 0 <= kappa <= LARGEST_KAPPA, KAPPAS)
         _check_values("alpha", self.alphas, lambda alpha: 0 < alpha <= 1, "a share in (0, 1]")
         _check_values("exemplars", self.exemplars, lambda count: count >= 1, "at least 1")
-        _check_values("view", self.views, lambda view: view in WINDOWS, f"one of {WINDOWS}")
+        _check_values("view", self.views, lambda view: view in VIEWS, f"one of {VIEWS}")
 
 
 @dataclass(frozen=True)

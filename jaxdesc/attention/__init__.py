@@ -1,29 +1,24 @@
-"""Where a network looks in an image, and the window of the image that shows it.
+"""Attention maps: where a network looks in an image.
 
 Grad-CAM (Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
 Localization", ICCV 2017) weights the channels of the last feature maps by how much each raises the
 logit of a class. The network is split into a trunk, which makes those maps, and a head, which reads
 them; only the head is differentiated.
-
-A window is a square of the image after its shorter side was resized. The centre window is
-torchvision's `CenterCrop`, pixel for pixel; the others differ from it only in where they lie.
 """
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Bool, Float, Float32, Float64, Int
+from jaxtyping import Array, ArrayLike, Float, Float32, Int
 
 from jaxdesc.runtime.compiler import jit
 
 # Feature maps [batch, row, column, channel] -> logits [batch, class].
 Head = Callable[[Array], Array]
-
-WINDOWS = ("centre", "attention", "random", "box", "full")
 
 
 @runtime_checkable
@@ -114,104 +109,6 @@ def cam_of_maps(
         Maps ≥ 0; NaN where the feature maps or the head's gradient are.
     """
     return jax.vmap(partial(_cam_of_one, head))(jnp.asarray(feature_maps), jnp.asarray(classes))
-
-
-def peaks(
-    cams: Float[ArrayLike, "batch row column"],
-) -> tuple[Float64[np.ndarray, "batch 2"], Bool[np.ndarray, "batch"]]:
-    """The centre of each map's highest cell, the first in row-major order where several are.
-
-    Args:
-        cams: Grad-CAM maps.
-
-    Returns:
-        Centres as (y, x) fractions of height and width, and whether a peak was found. There is
-        none in a map with no positive value or with any NaN: the centre is then (0.5, 0.5). (The
-        argmax of zeros would silently point at the top-left corner.)
-    """
-    # On the host in float64: the middle cell of an odd grid must give exactly one half.
-    maps = np.asarray(cams, np.float64)
-    _, height, width = maps.shape
-    flat = maps.reshape(len(maps), -1)
-    found = np.any(flat > 0, axis=1) & ~np.any(np.isnan(flat), axis=1)
-    row, column = np.divmod(flat.argmax(axis=1), width)
-    centres = np.stack([(row + 0.5) / height, (column + 0.5) / width], axis=1)
-    return np.where(found[:, None], centres, 0.5), found
-
-
-class Window(NamedTuple):
-    """A square of an image: its first row, its first column and its side, in pixels."""
-
-    top: int
-    left: int
-    side: int
-
-
-def resized_shape(height: int, width: int, shorter: int) -> tuple[int, int]:
-    """(height, width) after torchvision's `Resize(shorter)`: the longer side is rounded down.
-
-    Raises:
-        ValueError: a length is below 1 pixel.
-    """
-    if min(height, width, shorter) < 1:
-        raise ValueError(
-            f"an image of {height} x {width} can't be resized to a shorter side of {shorter}: "
-            "all three must be at least 1 pixel."
-        )
-    longer = int(shorter * max(height, width) / min(height, width))
-    return (shorter, longer) if height <= width else (longer, shorter)
-
-
-def window(height: int, width: int, side: int, centre: tuple[float, float]) -> Window:
-    """The window of a given side around a centre, moved inside the image where it juts out.
-
-    Args:
-        height: of the resized image, in pixels.
-        width: of the resized image, in pixels.
-        side: of the window, in pixels.
-        centre: (y, x) fractions of height and width. (0.5, 0.5) gives torchvision's
-            `CenterCrop(side)`, whose rounding (halves to even) is used for every centre.
-
-    Returns:
-        The window.
-
-    Raises:
-        ValueError: the window is larger than the image, or the centre isn't finite.
-    """
-    if not 1 <= side <= min(height, width):
-        raise ValueError(f"a window of side {side} doesn't fit an image of {height} x {width}.")
-    if not np.isfinite(centre).all():
-        raise ValueError(f"the window's centre is {tuple(centre)}, but it must be finite.")
-    top, left = (
-        min(max(round(float(fraction) * length - side / 2), 0), length - side)
-        for fraction, length in zip(centre, (height, width), strict=True)
-    )
-    return Window(top, left, side)
-
-
-def random_centre(
-    seed: int, image: int, height: int, width: int, field: float
-) -> tuple[float, float]:
-    """The centre of a random window of image number `image`, as (y, x) fractions.
-
-    Uniform over the places where the whole window lies inside: a centre uniform over the image
-    would be clamped to its edges most of the time. The generator is keyed by the pair, so a window
-    depends neither on its batch nor on how many images there are.
-
-    Args:
-        seed: of all images' windows.
-        image: its index.
-        height: of the image, in pixels.
-        width: of the image, in pixels.
-        field: side of the window as a share of the shorter side.
-    """
-    generator = np.random.Generator(np.random.Philox(key=[seed, image]))
-    side = field * min(height, width)
-    y, x = (
-        (side / 2 + float(share) * (length - side)) / length
-        for share, length in zip(generator.random(2), (height, width), strict=True)
-    )
-    return y, x
 
 
 _grad_cam = jit(cams_and_logits, static=("trunk", "head"))

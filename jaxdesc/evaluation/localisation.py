@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Array, Bool, Float, Float64
 
-from jaxdesc.attention import peaks
+from jaxdesc.images.windows import peaks
 
 
 class Localisation(NamedTuple):

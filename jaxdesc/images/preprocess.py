@@ -12,9 +12,9 @@ import numpy as np
 from jaxtyping import Array, Float, UInt8
 from PIL import Image
 
-from jaxdesc.attention import resized_shape, window
 from jaxdesc.errors import InputError, UnusableImage, shown
 from jaxdesc.images.example import Box
+from jaxdesc.images.windows import Centre, corner, resized_shape
 
 INTERPOLATIONS = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -143,7 +143,7 @@ class Preprocess:
     def cut(
         self,
         image: Image.Image,
-        centre: tuple[float, float],
+        centre: Centre,
         field: float | None = None,
         size: tuple[int, int] | None = None,
     ) -> tuple[UInt8[np.ndarray, "size size 3"], Box]:
@@ -168,8 +168,7 @@ class Preprocess:
         size = size or image.size
         width, height = self._resized(size, field)
         resized = image.resize((width, height), INTERPOLATIONS[self.interpolation])
-        frame = window(height, width, self.size, centre)
-        left, top = frame.left, frame.top
+        top, left = corner(height, width, self.size, centre)
         pixels = np.asarray(resized.crop((left, top, left + self.size, top + self.size)))
         across, down = size[0] / width, size[1] / height
         corners = (left, top, left + self.size, top + self.size)

@@ -15,18 +15,16 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, UInt8
 from PIL import Image
 
-from jaxdesc.attention import peaks, random_centre
 from jaxdesc.config import CropConfig
 from jaxdesc.errors import InputError, UnusableImage
 from jaxdesc.images.example import Box, Example, Source
 from jaxdesc.images.loader import batches, padded
 from jaxdesc.images.preprocess import Preprocess
+from jaxdesc.images.windows import MIDDLE, Centre, box_centre, in_image, peaks, random_centre
 from jaxdesc.models.target import Target
 from jaxdesc.runtime.ahead import ahead
 from jaxdesc.runtime.device import unwatched
 
-Centre = tuple[float, float]
-MIDDLE: Centre = (0.5, 0.5)
 ATTENTION = "attention"
 
 
@@ -214,15 +212,11 @@ def _whole(image: Image.Image) -> Box:
 
 def _centre(view: str, field: float, seed: int, index: int, example: Example) -> Centre | None:
     """The centre of a window that needs no look; nothing where the image has no box."""
-    width, height = example.image.size
     if view == "random":
-        return random_centre(seed, index, height, width, field)
+        return random_centre(seed, index, example.image.size, field)
     if view != "box":
         return MIDDLE
-    if example.box is None:
-        return None
-    left, top, right, bottom = example.box
-    return (top + bottom) / 2 / height, (left + right) / 2 / width
+    return None if example.box is None else box_centre(example.box, example.image.size)
 
 
 def _attend(
@@ -257,13 +251,6 @@ def _cut_attended(
     centre = in_image(within, attended.box, attended.size) if found else MIDDLE
     cut = preprocess.cut(attended.shrunk, centre, field, attended.size)
     return _Window(*cut, centre, bool(found))
-
-
-def in_image(peak: np.ndarray, box: Box, size: tuple[int, int]) -> Centre:
-    """From fractions of a box to fractions of its image."""
-    (y, x), (left, top, right, bottom) = peak.tolist(), box
-    down, across = top + y * (bottom - top), left + x * (right - left)
-    return down / size[1], across / size[0]
 
 
 def _stacked(windows: Sequence[_Window], batch: int) -> Views:

@@ -7,11 +7,10 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from jaxdesc.attention import peaks
 from jaxdesc.attention.saliency import TITLES
 from jaxdesc.config import ScoreConfig
 from jaxdesc.images.example import Box, Source, load
-from jaxdesc.images.views import MIDDLE, in_image
+from jaxdesc.images.windows import MIDDLE, in_image, peaks
 from jaxdesc.models.target import Target
 from jaxdesc.report import plots
 from jaxdesc.report.located import located

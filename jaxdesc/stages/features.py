@@ -13,7 +13,7 @@ from jaxdesc.errors import InputError, UnusableImage, check_type
 from jaxdesc.images.example import Example, Source
 from jaxdesc.images.loader import batches, padded
 from jaxdesc.images.sources import open_source
-from jaxdesc.images.views import MIDDLE
+from jaxdesc.images.windows import MIDDLE
 from jaxdesc.models.encoder import ClipEncoder
 from jaxdesc.runtime.mesh import device_count, local_mesh
 from jaxdesc.runtime.progress import Bar, Progress

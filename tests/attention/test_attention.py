@@ -5,15 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdesc.attention import (
-    Window,
-    cam_of_maps,
-    grad_cam,
-    peaks,
-    random_centre,
-    resized_shape,
-    window,
-)
+from jaxdesc.attention import cam_of_maps, grad_cam
 from tests.reference import attention as reference
 
 CLASSES = 5
@@ -116,7 +108,6 @@ def test_images_of_a_batch_do_not_meet():
     assert np.isnan(poisoned[1]).all()
     np.testing.assert_array_equal(poisoned[0], together[0])
     np.testing.assert_array_equal(poisoned[2], together[2])
-    np.testing.assert_array_equal(peaks(poisoned)[1][1], False)
 
 
 def test_one_trace_whatever_the_parameters():
@@ -137,94 +128,3 @@ def test_unknown_class(classes):
         ValueError, match=r"classes run from .*, but the network has classes 0 to 4"
     ):
         grad_cam(network(0), np.ones((2, 8, 8, 3), np.float32), np.array(classes))
-
-
-def test_peaks_equal_the_definition():
-    rng = np.random.default_rng(0)
-    cams = np.maximum(np.round(rng.normal(size=(40, 3, 4)), 0), 0).astype(np.float32)
-    cams[0] = 0
-    cams[1, 2, 2] = np.nan
-    cams[2] = np.nan
-    cams[3] = -1
-    centres, found = peaks(cams)
-    for cam, centre, was_found in zip(cams, centres, found, strict=True):
-        assert (tuple(centre), was_found) == reference.peak(cam)
-    assert found.sum() > 20
-    np.testing.assert_array_equal(centres[:4], 0.5)
-    np.testing.assert_array_equal(found[:4], False)
-
-
-@pytest.mark.parametrize("cells", [1, 3, 7, 9, 11, 13])
-def test_the_middle_cell_is_the_exact_middle(cells):
-    cams = np.zeros((1, cells, cells), np.float32)
-    cams[0, cells // 2, cells // 2] = 1
-    centres, found = peaks(cams)
-    assert found[0]
-    np.testing.assert_array_equal(centres, [[0.5, 0.5]])
-
-
-def test_middle_window_is_torchvisions_centre_crop():
-    for side in (1, 96, 223, 224):
-        for length in range(side, 601):
-            # As torchvision's `center_crop` has it.
-            corner = round((length - side) / 2.0)
-            assert window(length, 600, side, (0.5, 0.5)).top == corner
-            assert window(600, length, side, (0.5, 0.5)).left == corner
-
-
-def test_windows_equal_the_definition_and_stay_inside():
-    rng = np.random.default_rng(0)
-    for _ in range(300):
-        height, width = rng.integers(10, 300, 2).tolist()
-        side = int(rng.integers(1, min(height, width) + 1))
-        centre = tuple(rng.uniform(-0.1, 1.1, 2).tolist())
-        found = window(height, width, side, centre)
-        assert (found.top, found.left) == reference.window(height, width, side, centre)
-        assert 0 <= found.top <= height - side
-        assert 0 <= found.left <= width - side
-    assert window(256, 400, 224, (0.0, 1.0)) == Window(top=0, left=176, side=224)
-
-
-@pytest.mark.parametrize(
-    ("shape", "shorter", "expected"),
-    [
-        ((375, 500), 256, (256, 341)),
-        ((500, 375), 256, (341, 256)),
-        ((500, 500), 256, (256, 256)),
-        ((1, 1000), 2, (2, 2000)),
-        ((333, 500), 224, (224, 336)),
-        ((256, 300), 256, (256, 300)),
-    ],
-)
-def test_resized_shape(shape, shorter, expected):
-    assert resized_shape(*shape, shorter) == expected
-
-
-@pytest.mark.parametrize(("height", "width", "field"), [(96, 128, 0.5), (300, 200, 224 / 256)])
-def test_random_windows_are_uniform_over_the_places_that_fit(height, width, field):
-    centres = np.array([random_centre(3, i, height, width, field) for i in range(2000)])
-    side = field * min(height, width)
-    lowest = np.array([side / 2 / height, side / 2 / width])
-    shares = (centres - lowest) / (1 - 2 * lowest)
-    assert shares.min() >= 0
-    assert shares.max() <= 1
-    # Uniform: mean 1/2 and variance 1/12, each within four standard errors.
-    np.testing.assert_allclose(shares.mean(axis=0), 0.5, atol=4 / np.sqrt(12 * 2000))
-    np.testing.assert_allclose(shares.var(axis=0), 1 / 12, atol=4 / np.sqrt(180 * 2000))
-    assert abs(np.corrcoef(shares.T)[0, 1]) < 4 / np.sqrt(2000)
-
-
-def test_random_windows_depend_on_seed_and_image_only():
-    one = random_centre(3, 1234, 96, 128, 0.5)
-    assert one == random_centre(3, 1234, 96, 128, 0.5)
-    assert one != random_centre(4, 1234, 96, 128, 0.5)
-    assert one != random_centre(3, 1235, 96, 128, 0.5)
-
-
-def test_errors_of_windows():
-    with pytest.raises(ValueError, match="a window of side 11 doesn't fit an image of 10 x 20"):
-        window(10, 20, 11, (0.5, 0.5))
-    with pytest.raises(ValueError, match=r"centre is \(nan, 0.5\), but it must be finite"):
-        window(10, 20, 5, (float("nan"), 0.5))
-    with pytest.raises(ValueError, match="an image of 0 x 20 can't be resized to a shorter side"):
-        resized_shape(0, 20, 5)

@@ -13,6 +13,7 @@ import torch
 import jaxdesc as jd
 from jaxdesc.config import Config
 from jaxdesc.images.sources import open_source
+from jaxdesc.images.windows import peaks
 from jaxdesc.models.encoder import load_clip
 from jaxdesc.stages.activate import activate
 from jaxdesc.stages.embed import embed
@@ -198,7 +199,7 @@ def test_photos_without_attention_are_seen_in_the_middle():
     cams = torch.zeros(3, 2, 4)
     cams[1, 1, 2] = cams[1, 1, 3] = 0.5
     cams[2, 0, 0], cams[2, 1, 1] = 1.0, float("nan")
-    expected, found = jd.attention.peaks(cams.numpy())
+    expected, found = peaks(cams.numpy())
     np.testing.assert_array_equal(torch_pipeline.peaks(cams), expected)
     assert found.tolist() == [False, True, False]
 

@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 from transformers import CLIPImageProcessorPil
 
-from jaxdesc.attention import peaks
 from jaxdesc.errors import InputError, UnusableImage
 from jaxdesc.images.preprocess import Preprocess
+from jaxdesc.images.windows import peaks
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 IMAGENET = Preprocess(224, 224 / 256, "bilinear", MEAN, STD)

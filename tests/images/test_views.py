@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdesc.attention import WINDOWS
 from jaxdesc.attention.saliency import METHODS
 from jaxdesc.config import Config, CropConfig
 from jaxdesc.errors import InputError, UnusableImage
 from jaxdesc.images import views
 from jaxdesc.images.sources import Example
 from jaxdesc.images.views import cut_views, relevant_options
+from jaxdesc.images.windows import VIEWS
 from jaxdesc.models.target import Target
 from tests import plain_target
 from tests.album import Album
@@ -92,11 +92,11 @@ CROPS = {
 def test_every_view_is_the_oracle_s_pixel_for_pixel(name, target):
     """In one pass, with photos that are held shrunk, against each cut from the photo itself."""
     crop, source = CROPS[name], Counting(COUNT)
-    found, reasons = collect(target, source, crop, WINDOWS)
+    found, reasons = collect(target, source, crop, VIEWS)
     assert reasons == [""] * COUNT
     assert source.decoded == dict.fromkeys(range(COUNT), 1)
     networks = Networks(target)
-    for view in WINDOWS:
+    for view in VIEWS:
         config = Config(crop=replace(crop, view=view))
         pixels, boxes, centres, fallback = found[view]
         for index in range(COUNT):
@@ -110,7 +110,7 @@ def test_every_view_is_the_oracle_s_pixel_for_pixel(name, target):
             np.testing.assert_allclose(boxes[index], box, rtol=1e-6)
             np.testing.assert_allclose(centres[index], centre, rtol=1e-12)
             assert fallback[index] == (not ok)
-    assert len({own[0].tobytes() for own in found.values()}) == len(WINDOWS)
+    assert len({own[0].tobytes() for own in found.values()}) == len(VIEWS)
 
 
 def test_maps_of_attention_choose_other_windows(target):
@@ -124,10 +124,10 @@ def test_maps_of_attention_choose_other_windows(target):
     assert len(set(boxes.values())) == len(METHODS) - 1
 
 
-@pytest.mark.parametrize("view", WINDOWS)
+@pytest.mark.parametrize("view", VIEWS)
 def test_a_view_alone_is_the_same(view, target):
     crop, source = CropConfig(field=0.6), Counting(COUNT, broken=(2,))
-    together, reasons = collect(target, source, crop, WINDOWS)
+    together, reasons = collect(target, source, crop, VIEWS)
     alone, same = collect(target, source, crop, [view], batch=5)
     assert reasons == same
     for one, other in zip(alone[view], together[view], strict=True):
@@ -141,11 +141,11 @@ def test_a_black_picture_stands_in(broken, cam_class, target):
     if cam_class == "label":
         target = plain_target.plain_target(plain_target.parameters(neurons=32))
     crop, source = CropConfig(cam_class=cam_class), Counting(COUNT, broken)
-    found, reasons = collect(target, source, crop, WINDOWS)
+    found, reasons = collect(target, source, crop, VIEWS)
     assert reasons == [f"is broken at {i}" if i in broken else "" for i in range(COUNT)]
-    whole, _ = collect(target, Counting(COUNT), crop, WINDOWS)
+    whole, _ = collect(target, Counting(COUNT), crop, VIEWS)
     good = np.array([i not in broken for i in range(COUNT)])
-    for view in WINDOWS:
+    for view in VIEWS:
         for one, other in zip(found[view], whole[view], strict=True):
             np.testing.assert_array_equal(one[good], other[good])
         assert (found[view][0][~good] == 0).all()
@@ -220,7 +220,7 @@ def test_photos_are_not_held(target, monkeypatch):
 
 def test_what_a_view_depends_on():
     album = Album(3)
-    for view in WINDOWS:
+    for view in VIEWS:
         crop = CropConfig(view=view)
         attention = {"cam": "layer_cam", "cam_input": "centre", "cam_class": "label"}
         changed = {"seed": 1, "field": 0.5} | attention

@@ -11,10 +11,10 @@ from PIL import Image
 import jaxdesc as jd
 from jaxdesc import pipeline
 from jaxdesc.ablation import ablate
-from jaxdesc.attention import WINDOWS
 from jaxdesc.config import AblationConfig, Config
 from jaxdesc.errors import InputError
 from jaxdesc.images.sources import Folder
+from jaxdesc.images.windows import VIEWS
 from jaxdesc.models.encoder import load_clip
 from jaxdesc.result import Skipped
 from jaxdesc.scenes.world import render
@@ -99,11 +99,11 @@ ARRAYS = ("activations", "boxes", "centres", "fallback", "skipped")
 
 def test_one_pass_for_all_views(begin):
     source = Counting(COUNT)
-    together = probe(begin(source), WINDOWS)
-    assert list(together) == list(WINDOWS)
+    together = probe(begin(source), VIEWS)
+    assert list(together) == list(VIEWS)
     assert source.decoded == dict.fromkeys(range(COUNT), 1)
-    assert len({artifact.name for artifact in together.values()}) == len(WINDOWS)
-    for view in WINDOWS:
+    assert len({artifact.name for artifact in together.values()}) == len(VIEWS)
+    for view in VIEWS:
         run = begin(source, with_view(CONFIG, view), workdir="alone")
         alone = activate(run)
         assert alone.name == together[view].name
@@ -126,7 +126,7 @@ def test_what_is_there_is_not_computed_again(begin):
     assert source.decoded == dict.fromkeys(range(COUNT), 2)
     assert set(run.seconds) == {"activate"}
     quick = begin(source)
-    assert not any(a.computed for a in probe(quick, WINDOWS[:3]).values())
+    assert not any(a.computed for a in probe(quick, VIEWS[:3]).values())
     assert quick.seconds == {}
     assert source.decoded == dict.fromkeys(range(COUNT), 2)
 

@@ -1,0 +1,99 @@
+"""Geometry of views: the squares of an image that a network sees.
+
+A window is a square of the image after its shorter side was resized. The centre window is
+torchvision's `CenterCrop`, pixel for pixel; the others differ from it in their position only.
+Centres are (y, x) as fractions of the height and the width.
+"""
+
+import numpy as np
+from jaxtyping import Array, Bool, Float, Float64
+
+from jaxdesc.images.example import Box
+
+VIEWS = ("centre", "attention", "random", "box", "full")  # "full" is the whole image, no window
+
+Centre = tuple[float, float]
+MIDDLE: Centre = (0.5, 0.5)
+
+
+def resized_shape(height: int, width: int, shorter: int) -> tuple[int, int]:
+    """(height, width) after torchvision's `Resize(shorter)`: the longer side is rounded down."""
+    longer = int(shorter * max(height, width) / min(height, width))
+    return (shorter, longer) if height <= width else (longer, shorter)
+
+
+def corner(height: int, width: int, side: int, centre: Centre) -> tuple[int, int]:
+    """(top, left) of the window around a centre, moved inside the image if it juts out.
+
+    (0.5, 0.5) gives torchvision's `CenterCrop(side)`, whose rounding (halves to even) is used for
+    every centre.
+
+    Args:
+        height: height of the resized image in pixels.
+        width: width of the resized image in pixels.
+        side: side of the window in pixels, at most the shorter side.
+        centre: centre of the window.
+    """
+    top, left = (
+        min(max(round(float(fraction) * length - side / 2), 0), length - side)
+        for fraction, length in zip(centre, (height, width), strict=True)
+    )
+    return top, left
+
+
+def random_centre(seed: int, image: int, size: tuple[int, int], field: float) -> Centre:
+    """Centre of a random window of image number `image`.
+
+    It is uniform over the positions at which the whole window is inside: a centre uniform over the
+    image would be clamped to its edges most of the time. The generator is keyed by seed and image,
+    so a window depends neither on its batch nor on the number of images.
+
+    Args:
+        seed: seed of all images' windows.
+        image: index of the image.
+        size: (width, height) of the image in pixels.
+        field: side of the window as a share of the shorter side.
+    """
+    generator = np.random.Generator(np.random.Philox(key=[seed, image]))
+    side = field * min(size)
+    y, x = (
+        (side / 2 + float(share) * (length - side)) / length
+        for share, length in zip(generator.random(2), reversed(size), strict=True)
+    )
+    return y, x
+
+
+def box_centre(box: Box, size: tuple[int, int]) -> Centre:
+    """Centre of a box (left, top, right, bottom) in pixels of an image of (width, height)."""
+    left, top, right, bottom = box
+    return (top + bottom) / 2 / size[1], (left + right) / 2 / size[0]
+
+
+def peaks(
+    cams: Float[np.ndarray | Array, "batch row column"],
+) -> tuple[Float64[np.ndarray, "batch 2"], Bool[np.ndarray, "batch"]]:
+    """Centre of each attention map's highest cell, the first in row-major order if several tie.
+
+    Args:
+        cams: attention maps, before upsampling.
+
+    Returns:
+        Centres as fractions of the map, and whether the map has a peak. A map with no positive
+        value or with any NaN has none; its centre is (0.5, 0.5). (The argmax of zeros would
+        silently point at the top-left corner.)
+    """
+    # On the host in float64: the middle cell of an odd grid must give exactly one half.
+    maps = np.asarray(cams, np.float64)
+    _, height, width = maps.shape
+    flat = maps.reshape(len(maps), -1)
+    peaked = np.any(flat > 0, axis=1) & ~np.any(np.isnan(flat), axis=1)
+    row, column = np.divmod(flat.argmax(axis=1), width)
+    centres = np.stack([(row + 0.5) / height, (column + 0.5) / width], axis=1)
+    return np.where(peaked[:, None], centres, 0.5), peaked
+
+
+def in_image(peak: Float[np.ndarray, "2"], box: Box, size: tuple[int, int]) -> Centre:
+    """Convert a centre from fractions of a box to fractions of the image of (width, height)."""
+    (y, x), (left, top, right, bottom) = peak.tolist(), box
+    down, across = top + y * (bottom - top), left + x * (right - left)
+    return down / size[1], across / size[0]
