@@ -30,6 +30,7 @@ from jaxdesc.models.target import Target
 from jaxdesc.pipeline import describe as run_stages
 from jaxdesc.report.files import write_skipped
 from jaxdesc.result import CERTAINTY, Exemplar, Result, build_neurons
+from jaxdesc.stages.check import check_names
 from jaxdesc.stages.run import Inputs, Run
 from jaxdesc.store import Place, Store
 from jaxdesc.vocabulary.names import LINE_END, check_name, normalised
@@ -104,6 +105,7 @@ def describe(
             scorer=(scorer or clip).name, sentence=getattr(sentence_encoder, "name", "")
         ),
     )
+    check_names(settings)
     inputs = Inputs(target, clip, source, vocabulary, scorer or clip, sentence_encoder)
     with tempfile.TemporaryDirectory() as temporary:
         place = Place(os.path.expanduser(workdir or temporary))

@@ -563,10 +563,10 @@ class Bare(Album):
     ("parts", "source", "message"),
     [
         ({"ablation": {"views": ("centre", "box"), "kappas": (0.0,)}}, Bare(12),
-         "view is 'box', but album of 12, 0 knows no boxes"),
+         "view is 'box', but album of 12, 0 has no boxes"),
         ({"score": {"exemplars": 13}}, Album(12), r"^config.score.exemplars is 13, but album of "
          "12, 0 holds only 12 images: ask for at most as many"),
-        ({"crop": {"view": "box"}}, Bare(12), "view is 'box', but album of 12, 0 knows no boxes"),
+        ({"crop": {"view": "box"}}, Bare(12), "view is 'box', but album of 12, 0 has no boxes"),
         ({"crop": {"cam_class": "label"}}, Bare(12), "is 'label', but album of 12, 0 knows no la"),
         ({"target": {"layer": "layer9"}}, Album(12), r"^Unknown layer 'layer9' of target: "
          "expected one of fc, patches"),

@@ -254,7 +254,7 @@ class Bare(Album):
         ({"exemplars": (2, 25)}, Album(24), Album(30),
          "^The sweep's exemplars go up to 25, but album of 24, 0 holds only 24 images: ask for"),
         ({"exemplars": (25,)}, Album(30), Album(24, 1), "but album of 24, 1 holds only 24 images"),
-        ({"views": ("centre", "box")}, Album(24), Bare(24, 1), "album of 24, 1 knows no boxes"),
+        ({"views": ("centre", "box")}, Album(24), Bare(24, 1), "album of 24, 1 has no boxes"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_found_before_anything_runs(

@@ -23,7 +23,7 @@ from jaxdesc.models.target import Target, load_target
 from jaxdesc.report import files, tables
 from jaxdesc.report.scalars import Scalars
 from jaxdesc.runtime.progress import Bar, Display, Lines, State
-from jaxdesc.stages.check import check
+from jaxdesc.stages.check import check, check_names
 from jaxdesc.stages.run import Inputs, Run
 from jaxdesc.store import Place, Processes, Store
 from jaxdesc.store.processes import ALONE, watched
@@ -100,6 +100,7 @@ def open_run(config: Config | None = None) -> tuple[Run, Place]:
             f"--tensorboard writes to this machine alone, but --workdir is {WORKDIR.value}: give a "
             "local path, or leave the flag out."
         )
+    check_names(config)
     workdir, together = Place(WORKDIR.value), processes.joined()
     listener = _listener(workdir) if together.leads else None
     keep_programs(workdir, together)

@@ -1,52 +1,60 @@
-"""What can't be right is found before anything is computed."""
+"""Refuse what can't work before anything is computed."""
 
-from dataclasses import replace
-
-from jaxdesc.config import CropConfig
-from jaxdesc.errors import InputError
-from jaxdesc.images.example import Source
+from jaxdesc.attention.saliency import METHODS
+from jaxdesc.config import Config
+from jaxdesc.errors import InputError, shown
+from jaxdesc.images.preprocess import PRESETS
+from jaxdesc.images.windows import VIEWS
 from jaxdesc.stages.run import Run
 
 
-def check(run: Run) -> None:
-    """Find what can't be right before anything is computed.
+def check_names(config: Config) -> None:
+    """Refuse names in a config that are not entries of their registry, before anything is loaded.
 
     Raises:
-        InputError: a config that does not fit its inputs.
+        InputError: an unknown name; the message lists the entries.
     """
-    config, source = run.config, run.inputs.source
-    run.inputs.target.check_layer(config.target.layer)
+    preprocessings, crop = ("", *PRESETS), config.crop
+    for key, name, entries in (
+        ("target.preprocess", config.target.preprocess, preprocessings),
+        ("clip.preprocess", config.clip.preprocess, preprocessings),
+        ("crop.cam", crop.cam, tuple(METHODS)),
+        *(("crop.view", view, VIEWS) for view in (crop.view, *config.ablation.views)),
+    ):
+        if name not in entries:
+            raise InputError(f"config.{key} is {shown(name)}: expected one of {entries}.")
+
+
+def check(run: Run) -> None:
+    """Refuse a config that does not fit its inputs.
+
+    Raises:
+        InputError: too few images, a layer, map or view that the inputs don't allow, or class names
+            that don't match the target's logits.
+    """
+    config, source, target, names = run.config, run.inputs.source, run.inputs.target, run.names
+    target.check_layer(config.target.layer)
+    if "attention" in run.views:
+        target.check_cam(config.crop.cam)
     if config.score.exemplars > len(source):
         raise InputError(
             f"config.score.exemplars is {config.score.exemplars}, but {source.spec} holds only "
             f"{len(source)} images: ask for at most as many."
         )
-    for view in run.views:
-        _check_view(replace(config.crop, view=view), source)
-    if "attention" in run.views:
-        run.inputs.target.check_cam(config.crop.cam)
-    if config.ablation.views and config.ablation.kappas and not run.names:
+    if "box" in run.views and not source.has_boxes:
+        raise InputError(
+            f"config.crop.view is 'box', but {source.spec} has no boxes: choose another view."
+        )
+    if config.crop.cam_class == "label" and not source.has_labels:
+        raise InputError(
+            f"config.crop.cam_class is 'label', but {source.spec} has no labels: choose "
+            "'predicted'."
+        )
+    if config.ablation.views and config.ablation.kappas and not names:
         raise InputError(
             f"config.ablation asks for a table, but the neurons of layer {config.target.layer!r} "
             "have no known names: use layer 'fc' of a target with label_names, or no ablation."
         )
-    _check_names(run)
-
-
-def _check_view(crop: CropConfig, source: Source) -> None:
-    if crop.view == "box" and not source.has_boxes:
-        raise InputError(
-            f"config.crop.view is 'box', but {source.spec} knows no boxes: choose another view."
-        )
-    if crop.cam_class == "label" and not source.has_labels:
-        raise InputError(
-            f"config.crop.cam_class is 'label', but {source.spec} knows no labels: choose "
-            "'predicted'."
-        )
-
-
-def _check_names(run: Run) -> None:
-    target, names = run.inputs.target, run.names
     if names and len(names) != target.logit_count:
         raise InputError(
             f"{target.name} has {target.logit_count} logits, but names for {len(names)} classes: "

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float32
 
-from jaxdesc.config import ClipConfig, converted
+from jaxdesc.config import TEMPLATE, ClipConfig, converted
 from jaxdesc.errors import InputError, UnusableImage, check_type
 from jaxdesc.images.example import Example, Source
 from jaxdesc.images.loader import batches, padded
@@ -17,7 +17,7 @@ from jaxdesc.images.windows import MIDDLE
 from jaxdesc.models.encoder import ClipEncoder
 from jaxdesc.runtime.mesh import device_count, local_mesh
 from jaxdesc.runtime.progress import Bar, Progress
-from jaxdesc.vocabulary.vocabulary import TEMPLATE, base_template, load_vocabulary, prompts
+from jaxdesc.vocabulary.vocabulary import base_template, load_vocabulary, prompts
 
 NAMED = 3  # unusable images in a warning
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from jaxdesc.config import TEMPLATE
 from jaxdesc.errors import InputError, shown
 from jaxdesc.scenes import captions
 from jaxdesc.vocabulary import imagenet, wordnet
@@ -24,8 +25,6 @@ from jaxdesc.vocabulary.names import (
     normalised,
     read_lines,
 )
-
-TEMPLATE = "A photo of a {concept}"
 
 _FORMS = (
     'a list of strings, "imagenet", "wordnet", "broden:PATH" (NetDissect\'s label.csv), '

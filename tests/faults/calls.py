@@ -466,7 +466,7 @@ case(
 case(
     "script: no boxes",
     lambda p: photos(p, "--config.score.exemplars=1", "--config.crop.view=box"),
-    "config.crop.view is 'box', but folder:<here>/photos knows no boxes: choose another view.",
+    "config.crop.view is 'box', but folder:<here>/photos has no boxes: choose another view.",
 )
 case(
     "script: workdir of another program",

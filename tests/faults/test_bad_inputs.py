@@ -37,7 +37,7 @@ def test_bad_input_is_one_exact_sentence(name, place):
 
 
 def test_every_row_counts():
-    assert len(CASES) == sum(len(table.case) for table in TABLES) > 250
+    assert len(CASES) == sum(len(table.case) for table in TABLES)
 
 
 @pytest.mark.parametrize(

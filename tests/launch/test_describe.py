@@ -183,8 +183,8 @@ BAD_FLAGS = {
         {"config.score.exemplars": 6},
         r"config\.score\.exemplars is 6, but folder:.* holds only 5 images: ask for at most",
     ),
-    "no boxes": ({"config.crop.view": "box"}, r"view is 'box', but folder:.* knows no boxes"),
-    "no labels": ({"config.crop.cam_class": "label"}, r"'label', but folder:.* knows no labels"),
+    "no boxes": ({"config.crop.view": "box"}, r"view is 'box', but folder:.* has no boxes"),
+    "no labels": ({"config.crop.cam_class": "label"}, r"'label', but folder:.* has no labels"),
     "unknown layer": (
         {"config.target.layer": "layer5", "config.crop.view": "centre"},
         r"Unknown layer 'layer5' of .*: expected one of fc, layer1, layer2, layer3, layer4",
