@@ -26,7 +26,7 @@ from jaxdesc.runtime.progress import Bar, Display, Lines, State
 from jaxdesc.stages.check import check, check_names
 from jaxdesc.stages.run import Inputs, Run
 from jaxdesc.store import Place, Processes, Store
-from jaxdesc.store.processes import ALONE, watched
+from jaxdesc.store.processes import ALONE
 from jaxdesc.vocabulary.vocabulary import Vocabulary, load_classes, load_vocabulary
 
 CONFIG = flags.DEFINE_path(
@@ -222,7 +222,7 @@ def working(run: Run, workdir: Place) -> Iterator[None]:
     That list is left also where so many images can't be used that they stop the run.
     """
     store = run.store
-    with command.stoppable(), store.held(), watched(store.processes):
+    with command.stoppable(), store.held(), store.processes.watched():
         try:
             yield
         finally:

@@ -1,10 +1,8 @@
 """Artifacts, on disk or in a bucket: shards that are whole or not there, found by fingerprint."""
 
-from jaxdesc.store.artifact import Artifact
-from jaxdesc.store.draft import Draft, Shards
-from jaxdesc.store.place import Place, read_file, write_file
+from jaxdesc.store.artifact import Artifact, Draft, Shards
+from jaxdesc.store.place import Place, csv_file, read_file, write_file, write_rows
 from jaxdesc.store.processes import Processes
-from jaxdesc.store.rows import csv_file, write_rows
 from jaxdesc.store.store import Store
 
 __all__ = [

@@ -1,13 +1,19 @@
-"""A finished stage, and how it is found whole or damaged."""
+"""Artifacts: a stage's output on a disk or in a bucket, written shard by shard.
+
+Every file of an artifact is listed with its checksum: the files of a shard in the shard's record,
+and once all shards are there, all files in the manifest. A draft becomes an artifact when its
+manifest is written.
+"""
 
 import hashlib
 import json
-from collections.abc import Container, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Container, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from jaxdesc.errors import InputError
 from jaxdesc.store.place import Place
 
 MANIFEST = "manifest.json"
@@ -18,9 +24,9 @@ class Artifact:
     """A finished stage: arrays by name, and a few JSON values.
 
     Attributes:
-        place: where it lies.
+        place: its folder.
         values: the JSON values.
-        computed: whether this run computed something of it, rather than finding it done.
+        computed: whether this run computed a part of it, rather than finding it done.
     """
 
     place: Place
@@ -38,25 +44,39 @@ class Artifact:
         return self.name.rpartition("-")[0]
 
     def read(self, array: str) -> np.ndarray:
-        """Read one array whole."""
+        """Read a whole array."""
         return self.place.get(self.place.open(array))
 
     def rows(self, array: str, batch: int) -> Iterator[np.ndarray]:
-        """Read one array in pieces of at most `batch` rows, in order."""
+        """Read an array in pieces of at most `batch` rows, in order."""
         stored = self.place.open(array)
         for start in range(0, stored.shape[0], batch):
-            stop = min(start + batch, stored.shape[0])
-            yield self.place.get(stored, slice(start, stop))
+            yield self.place.get(stored, slice(start, min(start + batch, stored.shape[0])))
+
+
+@dataclass(frozen=True)
+class Shards:
+    """Rows, cut into shards of equal size; the last may be smaller.
+
+    Attributes:
+        total: number of rows.
+        each: rows per shard.
+    """
+
+    total: int
+    each: int
+
+    def __len__(self) -> int:
+        return -(-self.total // self.each)
+
+    def rows(self, shard: int) -> range:
+        """Rows of a shard."""
+        return range(shard * self.each, min((shard + 1) * self.each, self.total))
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Some files of an artifact that were computed together, and what was noted meanwhile.
-
-    Attributes:
-        files: SHA-256 by name.
-        values: JSON values.
-    """
+    """Files that were computed together (SHA-256 by name), and JSON values noted meanwhile."""
 
     files: dict[str, str]
     values: dict[str, Any]
@@ -64,13 +84,13 @@ class Shard:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What an artifact holds; its presence says that the artifact is whole.
+    """List of all that an artifact holds; its presence says that the artifact is whole.
 
     Attributes:
-        inputs: all that its output depends on, but the code.
+        inputs: everything its output depends on, except the code.
         values: its JSON values.
-        shards: by their numbers.
-        files: all others, SHA-256 by name.
+        shards: by number.
+        files: all other files, SHA-256 by name.
     """
 
     inputs: Mapping[str, Any]
@@ -78,55 +98,55 @@ class Manifest:
     shards: dict[int, Shard]
     files: dict[str, str]
 
-    def write(self, place: Place) -> None:
-        """Write it, with a checksum of its own."""
-        content = {
-            "inputs": self.inputs,
-            "values": self.values,
-            "shards": {str(number): vars(shard) for number, shard in self.shards.items()},
-            "files": self.files,
-        }
-        place.write(MANIFEST, _sealed(content))
-
-    def damaged(self, place: Place) -> list[str]:
-        """Names of the files that are missing, or not as they were written."""
-        wanted = self.checksums
-        found = place.checksums(wanted)
-        return [name for name, checksum in wanted.items() if found[name] != checksum]
-
     @property
     def checksums(self) -> dict[str, str]:
-        """Of all files."""
-        own = [self.files, *(shard.files for shard in self.shards.values())]
-        return {name: checksum for files in own for name, checksum in files.items()}
+        """SHA-256 of all files by name."""
+        groups = [self.files, *(shard.files for shard in self.shards.values())]
+        return {name: checksum for files in groups for name, checksum in files.items()}
+
+    def damaged(self, place: Place) -> list[str]:
+        """Names of the files that are missing or have changed."""
+        expected = self.checksums
+        found = place.checksums(expected)
+        return [name for name, checksum in expected.items() if found[name] != checksum]
+
+    def write(self, place: Place) -> None:
+        """Write it: from here on, the folder is an artifact."""
+        shards = {str(number): vars(shard) for number, shard in self.shards.items()}
+        place.write(MANIFEST, _sealed({**vars(self), "shards": shards}))
 
     @classmethod
     def read(cls, place: Place) -> "Manifest | None":
-        """Read it; nothing where there is none, or one that isn't as it was written."""
+        """Read it; None if it is missing or damaged."""
         content = _unsealed(place.read(MANIFEST))
         if content is None:
             return None
-        shards = {int(number): Shard(**own) for number, own in content["shards"].items()}
-        return cls(content["inputs"], content["values"], shards, content["files"])
+        shards = {int(number): Shard(**shard) for number, shard in content["shards"].items()}
+        return cls(**content | {"shards": shards})
+
+
+def is_finished(place: Place) -> bool:
+    """True if a folder has a manifest, sound or not."""
+    return place.read(MANIFEST) is not None
 
 
 def write_record(place: Place, number: int, shard: Shard) -> None:
-    """Commit one shard of an artifact that is not finished yet."""
+    """Commit one shard of a draft."""
     place.write(f"shards/{number}.json", _sealed(vars(shard)))
 
 
 def read_records(place: Place) -> dict[int, Shard]:
-    """The shards that are committed, by number; a record that isn't whole is none."""
-    found = {}
+    """Committed shards of a draft by number, without damaged records."""
+    shards = {}
     for name in place.files("shards/"):
         content = _unsealed(place.read(name))
         if content is not None:
-            found[int(name.removeprefix("shards/").removesuffix(".json"))] = Shard(**content)
-    return dict(sorted(found.items()))
+            shards[int(name.removeprefix("shards/").removesuffix(".json"))] = Shard(**content)
+    return dict(sorted(shards.items()))
 
 
 def tidy(place: Place, kept: Container[str]) -> None:
-    """Delete what a finished artifact does not hold; the records last, which tell that there is."""
+    """Delete what a finished artifact does not list; records last, as they show that it is due."""
     others = {name.partition("/")[0] for name in place.files() if name not in kept}
     for name in sorted(others - {MANIFEST, "shards"}):
         place.at(name).delete_all()
@@ -134,12 +154,12 @@ def tidy(place: Place, kept: Container[str]) -> None:
 
 
 def _sealed(content: Mapping[str, Any]) -> bytes:
-    """JSON that carries a checksum of itself."""
+    """JSON with its own checksum."""
     return f"{json.dumps({**content, 'sha256': _checksum(content)}, indent=1)}\n".encode()
 
 
 def _unsealed(sealed: bytes | None) -> Any:
-    """What `_sealed` was given; nothing where it is not as it was."""
+    """The content that was sealed; None if it is missing or has changed."""
     try:
         content = json.loads(sealed or b"")
         seal = content.pop("sha256")
@@ -150,3 +170,112 @@ def _unsealed(sealed: bytes | None) -> Any:
 
 def _checksum(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+
+@dataclass
+class Draft:
+    """An artifact being written.
+
+    Attributes:
+        place: its folder.
+        process: index of this process among those that write it.
+        processes: their number.
+        values: JSON values of the whole artifact.
+        committed: called after each commit.
+    """
+
+    place: Place
+    process: int = 0
+    processes: int = 1
+    values: dict[str, Any] = field(default_factory=dict)
+    committed: Callable[[], None] = lambda: None
+    _arrays: dict[str, Any] = field(default_factory=dict)
+    _dropped: set[str] = field(default_factory=set)
+    _count: int = 0
+
+    def write(self, array: str, values: np.ndarray) -> None:
+        """Write a whole array."""
+        self._put(array, 0, values, len(values), len(values))
+
+    def read(self, array: str) -> np.ndarray:
+        """Read back a whole array."""
+        return self.place.get(self.place.open(array))
+
+    def missing(self, count: int) -> list[int]:
+        """Shards, out of `count`, that this process has to compute and that are not there yet.
+
+        Shard k belongs to process k modulo the number of processes, so they need not agree on more.
+        """
+        self._count = count
+        done = read_records(self.place)
+        return [k for k in range(self.process, count, self.processes) if k not in done]
+
+    def commit(
+        self,
+        shard: int,
+        arrays: Mapping[str, np.ndarray],
+        shards: Shards | None = None,
+        values: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write one shard; once this returns, no kill undoes it.
+
+        Args:
+            shard: its number.
+            arrays: its rows of arrays that all shards share; without `shards`, arrays of this
+                shard alone, with names of their own.
+            shards: how the rows are cut.
+            values: JSON values for `shard_values`.
+        """
+        files: list[str] = []
+        for name, rows in arrays.items():
+            start = shards.rows(shard).start if shards else 0
+            total, each = (shards.total, shards.each) if shards else (len(rows), len(rows))
+            self._put(name, start, rows, total, each)
+            files.append(f"{name}/zarr.json")
+            if rows.size:
+                chunk = [str(start // max(1, each)), *["0"] * (rows.ndim - 1)]
+                files.append(f"{name}/c/{'/'.join(chunk)}")
+        checksums = {n: c for n, c in self.place.checksums(files).items() if c is not None}
+        write_record(self.place, shard, Shard(checksums, dict(values or {})))
+        self.committed()
+
+    def shard_values(self) -> Iterator[dict[str, Any]]:
+        """The values committed with each shard, ordered by shard number."""
+        return (shard.values for shard in read_records(self.place).values())
+
+    def drop(self, array: str) -> None:
+        """Leave an array out of the finished artifact; finishing deletes it."""
+        self._dropped.add(array)
+
+    def check_complete(self) -> None:
+        """Check that every shard is there.
+
+        Raises:
+            InputError: a shard is missing, because its process writes elsewhere.
+        """
+        absent = set(range(self._count)) - set(read_records(self.place))
+        if absent:
+            raise InputError(
+                f"{self.place} lacks {len(absent)} of {self._count} shards, the first of them "
+                f"number {min(absent)}: make all processes of the run write there, and start again."
+            )
+
+    def finish(self, inputs: Mapping[str, Any]) -> None:
+        """Make it an artifact: write the manifest, and delete what is not part of it."""
+        records = read_records(self.place)
+        gone = {"shards", *self._dropped}
+        files = {name for name in self.place.files() if name.partition("/")[0] not in gone}
+        # A shard whose arrays are dropped can't be checked for damage any more.
+        shards = {n: shard for n, shard in records.items() if files.issuperset(shard.files)}
+        in_shards = {name for shard in shards.values() for name in shard.files}
+        rest = self.place.checksums(sorted(files - in_shards))
+        checksums = {name: checksum for name, checksum in rest.items() if checksum}
+        Manifest(inputs, self.values, shards, checksums).write(self.place)
+        tidy(self.place, files)
+
+    def _put(self, array: str, start: int, rows: np.ndarray, total: int, each: int) -> None:
+        if array not in self._arrays:
+            shape = (total, *rows.shape[1:])
+            chunk = tuple(max(1, length) for length in (each, *rows.shape[1:]))
+            self._arrays[array] = self.place.create(array, rows.dtype, shape, chunk)
+        self.place.put(self._arrays[array], start, rows)

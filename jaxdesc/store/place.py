@@ -1,9 +1,15 @@
-"""A folder, on a disk or in a bucket, whose files are whole or not there (TensorStore)."""
+"""Folders on a disk or in a bucket, read and written with TensorStore.
 
+TensorStore writes a file under another name and renames it once it is on the disk, or uploads it in
+one request, so no reader and no kill ever meets a part of a file.
+"""
+
+import csv
 import hashlib
+import io
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -14,25 +20,25 @@ import tensorstore as ts
 
 from jaxdesc.errors import InputError
 
-# Files that are read at a time when all of a folder's are checked.
+# Files that are read at the same time when a folder is checked.
 _AT_ONCE = 32
 
-# A bucket has to answer its first request within so many seconds and retries. Later ones have
-# TensorStore's own patience, a quarter of an hour, and end no run for a short outage.
+# A bucket has to answer the first request within so many seconds and retries. Later requests have
+# TensorStore's patience, a quarter of an hour, so that a short outage does not end a run.
 _PATIENCE = 30.0
 _RETRIES = 4
 
 _reached: set[str] = set()
 
+# A spreadsheet runs cells that begin like this; the last four are full-width.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+
 
 class Place:
-    """A folder.
-
-    A file is written under another name and renamed when it is on the disk, or uploaded in one
-    request, so that no reader and no kill ever meets a part of one.
+    """A folder whose files are whole or not there.
 
     Args:
-        url: a local path, whose `~` is expanded, or a bucket's `gs://BUCKET/PATH`; made when
+        url: a local path, whose `~` is expanded, or a bucket's `gs://BUCKET/PATH`; created when
             something is written.
 
     Raises:
@@ -45,92 +51,95 @@ class Place:
         if self.local:
             self._spec = {"driver": "file", "path": f"{self.url}/"}
         else:
-            self._spec = _remote(self.url)
-            _reach(self.url, self._spec)
+            self._spec = _bucket(self.url)
         self._files = ts.KvStore.open(self._spec).result()
 
     def __str__(self) -> str:
         return self.url
 
     def __truediv__(self, name: str) -> str:
-        """Address of a file in it."""
+        """Address of a file in the folder."""
         return f"{self.url}/{name}"
 
     @property
     def name(self) -> str:
-        """Last part of its address."""
+        """Last part of the address."""
         return self.url.rpartition("/")[2]
 
     def at(self, name: str) -> "Place":
-        """A folder in it."""
+        """A folder inside this one."""
         return Place(f"{self.url}/{name}")
 
     def read(self, name: str) -> bytes | None:
-        """Read a file whole; nothing where there is none.
+        """Read a whole file; None if there is none.
 
         Raises:
-            InputError: one that can't be read.
+            InputError: it can't be read.
         """
-        with self._told("read"):
-            found = self._files.read(name).result()
-            return bytes(found.value) if found.state == "value" else None
+        with self._errors("read"):
+            file = self._files.read(name).result()
+            return bytes(file.value) if file.state == "value" else None
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file; one that holds just this already is left alone.
+        """Write a file, unless it already has this content.
 
         Raises:
             InputError: it can't be written: the disk is full, the folder read-only.
         """
-        with self._told("written"):
+        with self._errors("written"):
             if self.read(name) != content:
                 self._files.write(name, content).result()
 
     def generation(self, name: str) -> bytes:
-        """What tells one writing of a file from another; that of a missing file is its own."""
-        with self._told("read"):
+        """Version tag of a file; missing files have a tag too."""
+        with self._errors("read"):
             return self._files.read(name).result().stamp.generation
 
     def write_if(self, name: str, content: bytes | None, generation: bytes) -> bytes:
-        """Write a file, or delete it, if nobody has written it since `generation`.
+        """Write a file, or delete it if `content` is None, unless it has changed.
+
+        Args:
+            name: the file.
+            content: its new content.
+            generation: its version tag when it was last seen.
 
         Returns:
-            The new generation; nothing where somebody has.
+            Its new version tag; empty if it has changed.
         """
-        with self._told("written"):
-            written = self._files.write(name, content, if_equal=generation).result()
-            return written.generation
+        with self._errors("written"):
+            return self._files.write(name, content, if_equal=generation).result().generation
 
     def delete(self, name: str) -> None:
         """Delete a file, if there is one."""
-        with self._told("written"):
+        with self._errors("written"):
             self._files.write(name, None).result()
 
     def delete_all(self) -> None:
-        """Delete it, with all that it holds."""
-        with self._told("written"):
+        """Delete the folder and everything in it."""
+        with self._errors("written"):
             if self.local:
                 shutil.rmtree(self.local, ignore_errors=True)
             else:
                 self._files.delete_range(ts.KvStore.KeyRange()).result()
 
     def files(self, folder: str = "") -> list[str]:
-        """Names of all files in a folder of it, and in folders within."""
+        """Names of all files in a folder of it ("shards/"), and in the folders within."""
         within = ts.KvStore.KeyRange(folder, f"{folder[:-1]}0") if folder else ts.KvStore.KeyRange()
-        with self._told("read"):
+        with self._errors("read"):
             return sorted(key.decode() for key in self._files.list(within).result())
 
     def unused(
         self, stem: str, suffix: str, same: Callable[[bytes], bool] = lambda _: False
     ) -> str:
-        """Find a name under which nothing else is replaced.
+        """Find a name under which no other content is replaced.
 
         Args:
-            stem: of the file's name.
-            suffix: what the file's name ends with.
-            same: whether a file holds what is to be written, so that it may be replaced.
+            stem: beginning of the file's name.
+            suffix: end of the file's name.
+            same: True for the content of a file that may be replaced.
 
         Returns:
-            The first of `stem`, `stem-2`, `stem-3` … with no file of that suffix, or with the same.
+            The first of `stem`, `stem-2`, `stem-3` … that has no file or one that may be replaced.
         """
         for number in count(1):
             name = stem if number == 1 else f"{stem}-{number}"
@@ -140,23 +149,20 @@ class Place:
         raise AssertionError("numbers don't end")
 
     def checksums(self, names: Iterable[str]) -> dict[str, str | None]:
-        """SHA-256 of files as they lie there, in hexadecimal; nothing for one that is missing."""
-        found: dict[str, str | None] = {}
+        """SHA-256 of files in hexadecimal; None if a file is missing."""
+        checksums: dict[str, str | None] = {}
         names = list(names)
-        with self._told("read"):
+        with self._errors("read"):
             for start in range(0, len(names), _AT_ONCE):
-                own = names[start : start + _AT_ONCE]
-                reads = [self._files.read(name) for name in own]
-                for name, read in zip(own, reads, strict=True):
+                reads = {name: self._files.read(name) for name in names[start : start + _AT_ONCE]}
+                for name, read in reads.items():
                     file = read.result()
-                    there = file.state == "value"
-                    found[name] = hashlib.sha256(file.value).hexdigest() if there else None
-        return found
+                    exists = file.state == "value"
+                    checksums[name] = hashlib.sha256(file.value).hexdigest() if exists else None
+        return checksums
 
     def create(self, array: str, dtype: Any, shape: tuple[int, ...], chunk: tuple[int, ...]) -> Any:
-        """Make a Zarr array, or open the one of that shape which is there.
-
-        Its chunks are as tall as `chunk`, and carry a checksum of their own.
+        """Create a Zarr array whose chunks carry checksums, or open an existing one of that shape.
 
         Raises:
             InputError: it can't be written.
@@ -168,26 +174,26 @@ class Place:
             "codecs": [{"name": "bytes"}, {"name": "crc32c"}],
         }
         spec = self._array(array) | {"metadata": metadata, "store_data_equal_to_fill_value": True}
-        with self._told("written"):
+        with self._errors("written"):
             return ts.open(spec, create=True, open=True).result()
 
     def put(self, array: Any, start: int, rows: np.ndarray) -> None:
-        """Write rows of an array that `create` has made."""
-        with self._told("written"):
+        """Write rows of an array from `create`."""
+        with self._errors("written"):
             array[start : start + len(rows)].write(rows).result()
 
     def open(self, array: str) -> Any:
         """Open a Zarr array to read."""
-        with self._told("read"):
+        with self._errors("read"):
             return ts.open(self._array(array), open=True).result()
 
     def get(self, array: Any, rows: slice = slice(None)) -> np.ndarray:
-        """Read rows of an array that `open` has opened.
+        """Read rows of an array from `open`.
 
         Raises:
-            InputError: it can't be read, or is not as it was written.
+            InputError: it can't be read, or is damaged.
         """
-        with self._told("read"):
+        with self._errors("read"):
             return np.asarray(array[rows].read().result())
 
     def _array(self, name: str) -> dict[str, Any]:
@@ -195,17 +201,66 @@ class Place:
         return {"driver": "zarr3", "kvstore": kvstore}
 
     @contextmanager
-    def _told(self, done: str) -> Iterator[None]:
-        """What TensorStore or the system says becomes a sentence."""
+    def _errors(self, done: str) -> Iterator[None]:
+        """Turn an error of TensorStore or of the system into one sentence."""
         try:
             yield
         except InputError:
             raise
-        except (ValueError, OSError) as error:  # TensorStore's are ValueErrors of many kinds
+        except (ValueError, OSError) as error:  # TensorStore raises ValueErrors of many kinds
+            full = re.search("No space|quota|too large|RESOURCE_EXHAUSTED", str(error))
+            remedy = "make room" if full else "give a folder that can be, or repair this one,"
             raise InputError(
-                f"{self.url} can't be {done} ({_reason(error)}): {_remedy(error)}; what was "
-                "finished is kept."
+                f"{self.url} can't be {done} ({_reason(error)}): {remedy} and start again; what "
+                "was finished is kept."
             ) from error
+
+
+def read_file(path: str | Path) -> bytes | None:
+    """Read a file on a disk or in a bucket, as `Place.read` does."""
+    folder, name = _split(path)
+    return folder.read(name)
+
+
+def write_file(path: str | Path, content: bytes) -> None:
+    """Write a file on a disk or in a bucket, as `Place.write` does."""
+    folder, name = _split(path)
+    folder.write(name, content)
+
+
+def csv_file(names: Sequence[str], rows: Iterable[Iterable[Any]], real: str = "") -> bytes:
+    """Lay rows out as a CSV file.
+
+    A text that a spreadsheet would take for a formula gets an apostrophe in front, which marks it
+    as text.
+
+    Args:
+        names: column names.
+        rows: texts, numbers and None.
+        real: format of floats; all digits by default.
+    """
+
+    def cell(value: Any) -> Any:
+        if isinstance(value, str):
+            return f"'{value}" if value.startswith(_FORMULA) else value
+        return f"{value:{real}}" if isinstance(value, float) else value
+
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(names)
+    writer.writerows(map(cell, row) for row in rows)
+    return text.getvalue().encode()
+
+
+def write_rows(
+    path: str | Path, names: Sequence[str], rows: Iterable[Iterable[Any]], real: str = ""
+) -> None:
+    """Write `csv_file` on a disk or in a bucket.
+
+    Raises:
+        InputError: it can't be written.
+    """
+    write_file(path, csv_file(names, rows, real))
 
 
 def _local(path: str | Path) -> Path:
@@ -218,72 +273,42 @@ def _local(path: str | Path) -> Path:
         ) from error
 
 
-def _remote(url: str) -> dict[str, Any]:
+def _split(path: str | Path) -> tuple[Place, str]:
+    folder, _, name = str(path if "://" in str(path) else _local(path)).rpartition("/")
+    return Place(folder or "/"), name
+
+
+def _bucket(url: str) -> dict[str, Any]:
+    """TensorStore's specification of a bucket; when a bucket is first named, it has to answer."""
     try:
-        return ts.KvStore.open(f"{url}/").result().spec().to_json()
+        spec = ts.KvStore.open(f"{url}/").result().spec().to_json()
     except ValueError as error:
         reason = str(error).rpartition('/": ')[2]
         raise InputError(
             f"{url!r} is not the address of a folder ({reason}): give a local path, or "
             "gs://BUCKET/PATH."
         ) from error
-
-
-def _reach(url: str, spec: dict[str, Any]) -> None:
-    """Ask a bucket for a small file when it is first named, whether there is one or not."""
     bucket = "/".join(url.split("/")[:3])
     if bucket in _reached or spec["driver"] not in ("gcs", "s3", "http"):
-        return
+        return spec
     retries = {f"{spec['driver']}_request_retries": {"max_retries": _RETRIES}}
     try:
         files = ts.KvStore.open(spec | {"context": retries}).result(timeout=_PATIENCE)
-        files.read("lock").result(timeout=_PATIENCE)
+        files.read("lock").result(timeout=_PATIENCE)  # the answer counts, not the file
     except (ValueError, OSError) as error:
         late = isinstance(error, TimeoutError)
         reason = f"no answer within {_PATIENCE:g} s" if late else _reason(error)
         raise InputError(
-            f"{url} can't be reached ({reason}): see to the network, to the name of the bucket and "
-            "to credentials that may read and write it, or give a local folder."
+            f"{url} can't be reached ({reason}): check the network, the name of the bucket and "
+            "the credentials, which must allow reading and writing, or give a local folder."
         ) from error
     _reached.add(bucket)
+    return spec
 
 
 def _reason(error: Exception) -> str:
-    """What is wrong, without TensorStore's codes; the system's own words where there are any."""
+    """Reason of an error without TensorStore's codes, in the system's words if there are any."""
     text, bracket, rest = " ".join(str(error).split()).partition(" [")
     if rest.startswith("os_error_code"):
         return text.rpartition(": ")[2]
     return text.partition(": ")[2] if bracket else text
-
-
-def _remedy(error: Exception) -> str:
-    if re.search("No space|quota|too large|RESOURCE_EXHAUSTED", str(error)):
-        return "make room and start again"
-    return "give a folder that can be, or see to this one and start again"
-
-
-def read_file(path: str | Path) -> bytes | None:
-    """Read a file, on a disk or in a bucket; nothing where there is none.
-
-    Raises:
-        InputError: as `Place.read`.
-    """
-    folder, name = _parted(path)
-    return folder.read(name)
-
-
-def write_file(path: str | Path, content: bytes) -> None:
-    """Write a file, on a disk or in a bucket, as `Place.write` does.
-
-    Raises:
-        InputError: as `Place.write`.
-    """
-    folder, name = _parted(path)
-    folder.write(name, content)
-
-
-def _parted(path: str | Path) -> tuple[Place, str]:
-    if "://" not in str(path):
-        path = _local(path)
-    folder, _, name = str(path).rpartition("/")
-    return Place(folder or "/"), name

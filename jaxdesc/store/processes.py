@@ -1,4 +1,4 @@
-"""The processes of one run, on one host or on many: who does what, and what if one dies."""
+"""The processes of one run, on one host or several: who does what, and what if one dies."""
 
 import os
 import sys
@@ -15,12 +15,12 @@ ABANDONED = 3
 
 @dataclass(frozen=True)
 class Processes:
-    """The processes of a run; each has the same code and config, and does its own shards.
+    """The processes of a run; each has the same code and config, and computes its own shards.
 
     Attributes:
-        index: which of them this is; the first merges what all have done.
-        count: how many there are.
-        link: this one's connection to the others; None for a single process.
+        index: index of this process; the first one merges what all have done.
+        count: their number.
+        link: connection to the others; None for a single process.
     """
 
     index: int = 0
@@ -29,17 +29,37 @@ class Processes:
 
     @property
     def leads(self) -> bool:
-        """Whether this one merges, and does what is not shared out."""
+        """True for the process that merges, and does what is not shared out."""
         return self.index == 0
 
     def sync(self, where: str) -> None:
-        """Wait until all have come to the same place; a single process goes on.
+        """Wait until all have come to the same point; a single process goes on.
 
         Raises:
             InputError: one of them works on something else.
         """
         if self.link and not self.link.meet(where):
             raise _disagreement(where)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Stop this process as soon as another one is gone; at the end, wait for all of them.
+
+        `sync` alone would not notice: a process may work on its shards for hours.
+
+        Raises:
+            InputError: another process works on.
+        """
+        if self.link is None:
+            yield
+            return
+        self.link.watch()
+        try:
+            yield
+            if not self.link.meet():
+                raise _disagreement("the end")
+        finally:
+            self.link.close()
 
 
 ALONE = Processes()
@@ -53,42 +73,20 @@ def join(
     From then on this process ends with the exit code `ABANDONED` if another one is gone.
 
     Args:
-        address: where the first process listens.
-        index: which process this is, from 0.
-        count: how many there are.
+        address: address at which the first process listens.
+        index: index of this process.
+        count: number of processes.
         seconds: how long to wait.
         notify: called every ten seconds with a line that says who is being waited for.
 
     Raises:
-        InputError: one did not come, or what they were told does not fit together.
+        InputError: one did not come, or their flags do not fit together.
     """
     if count == 1:
         return ALONE
     link = Link(address, index, count, _abandon)
     link.join(seconds, notify)
     return Processes(index, count, link)
-
-
-@contextmanager
-def watched(processes: Processes) -> Iterator[None]:
-    """Stop this process as soon as another one is gone; at the end, wait for all of them.
-
-    `sync` alone would not do: a process at work on its own shards, for hours, would not notice.
-
-    Raises:
-        InputError: another process works on.
-    """
-    link = processes.link
-    if link is None:
-        yield
-        return
-    link.watch()
-    try:
-        yield
-        if not link.end():
-            raise _disagreement("the end")
-    finally:
-        link.close()
 
 
 def _disagreement(where: str) -> InputError:
@@ -99,7 +97,7 @@ def _disagreement(where: str) -> InputError:
 
 
 def _abandon(index: int) -> None:
-    """End this process at once: its main thread may wait for ever for the one that is gone."""
+    """End this process at once: its main thread may wait forever for the one that is gone."""
     print(
         f"error: Process {index} of this run has died or was stopped, so this one stops too: what "
         "was finished is kept; start all processes again with the same command, also in another "

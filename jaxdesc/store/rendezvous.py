@@ -1,41 +1,43 @@
-"""How the processes of one run find each other, wait for each other, and notice who is gone.
+"""The processes of a run find each other, wait for each other, and notice who is gone.
 
-The first process listens at HOST:PORT, and each one, the first included, holds a connection to it
-as long as the run lasts. Over it they start together, wait for each other, and give signs of life.
-A process that is killed loses its connection at once; one that is silent is given up.
+The first process listens at HOST:PORT, and every process, including the first, holds a connection
+to it for as long as the run lasts. Over it they start together, wait for each other, and send signs
+of life. A process that is killed loses its connection at once; a silent process is given up.
+
+Messages are JSON, one per line. A process sends its index, then the points that it reaches; the
+first process sends its whole state to all after each change. As with `jax.distributed`, anyone who
+reaches the port can stop a run or keep it from starting, but can't change what it computes.
 
 `jax.distributed` is not used. Each process computes shards of its own on its own devices: no array
-spans several of them, and only for such arrays does JAX need its service (on TPUs not even then).
-The service lives in the first process, and JAX aborts all others when that is killed.
-
-A message is a line of text: a word, and a value for some of them. As with `jax.distributed`, anyone
-who reaches the port can keep a run from starting or stop it, but not change what it computes.
+spans several processes, and JAX needs its service only for such arrays (on TPUs not even then). The
+service runs in the first process, and JAX aborts all others when that is killed.
 """
 
 import hashlib
-import ipaddress
+import json
 import os
-import queue
 import re
 import socket
 import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple
+from dataclasses import dataclass
+from socketserver import BaseRequestHandler, ThreadingTCPServer
+from typing import Any, NamedTuple
 
 from jaxdesc.errors import InputError
 
-# Seconds between signs of life, and after how many without one a process is dead.
+# Seconds between signs of life, and without one until a process counts as dead.
 BEAT = 3.0
 DEAD = 30.0
 
-_TELL = 10.0  # seconds between two lines that say who is being waited for
+_NOTIFY = 10.0  # seconds between two lines that say who is being waited for
 _RETRY = 1.0  # seconds between two attempts to reach the first process
 _LINGER = 5.0  # seconds that the first process waits at the end for the others to hang up
+_POLL = 0.05  # seconds until the first process notices that it has to stop listening
 _LONGEST = 1 << 16  # bytes of a message
-_SHOWN = 8  # processes that a sentence names
-_NAME = r"[\w-]{1,63}(\.[\w-]{1,63})*\.?"  # of a host
+_ADDRESS = re.compile(r"(?:\[([0-9a-fA-F:.]+)\]|([\w-]{1,63}(?:\.[\w-]{1,63})*\.?)):([0-9]{1,5})")
 _END = "end"
 
 
@@ -53,32 +55,36 @@ class Address(NamedTuple):
         """Read HOST:PORT; an IPv6 address is in brackets.
 
         Raises:
-            ValueError: what is wrong with it.
+            ValueError: it is something else.
         """
-        if "]" not in text and text.count(":") > 1:
-            raise ValueError("it has several colons, and an IPv6 address belongs in brackets")
-        host, colon, port = text.rpartition(":")
-        if not colon or "]" in port:
-            raise ValueError("the port is missing")
-        if not re.fullmatch("[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
-            raise ValueError("a port is a number from 1 to 65535")
-        if not host:
-            raise ValueError("the host is missing")
-        bracketed = re.fullmatch(r"\[(.*)\]", host)
-        name = bracketed[1] if bracketed else host
-        if not (_ip(name) if bracketed else re.fullmatch(_NAME, host)):
-            raise ValueError(f"{host} is not the name or address of a host")
-        return cls(name, int(port))
+        match = _ADDRESS.fullmatch(text)
+        if not match or not 1 <= int(match[3]) <= 65535:
+            raise ValueError(f"{text} is not HOST:PORT with a port from 1 to 65535")
+        return cls(match[1] or match[2], int(match[3]))
+
+
+@dataclass
+class _State:
+    """The first process's knowledge of all."""
+
+    missing: list[int]  # processes that are not there
+    begun: bool = False  # all were there
+    refused: str = ""  # why the run can't begin
+    lost: int | None = None  # a process that is gone since then
+    met: int = 0  # how often all have come to a point
+    apart: bool = False  # they came to different points the last time
+    over: bool = False  # nobody is waited for any more
 
 
 class Link:
     """One process's connection to the first, from the start of a run to its end.
 
     Args:
-        address: where the first process listens.
-        index: which process this is, from 0.
-        count: how many there are.
-        lost: called with the number of a process that is gone, in a thread; ends this process.
+        address: address at which the first process listens.
+        index: index of this process.
+        count: number of processes.
+        lost: called with the index of a process that is gone, from another thread; ends this
+            process.
 
     Raises:
         InputError: this is the first process, and it can't listen there.
@@ -87,10 +93,9 @@ class Link:
     def __init__(self, address: Address, index: int, count: int, lost: Callable[[int], None]):
         self._address, self._index, self._count, self._lost = address, index, count, lost
         self._hub = _Hub(address, count) if index == 0 else None
-        self._connection: _Connection | None = None
+        self._channel: _Channel | None = None
+        self._state, self._reason = _State([0]), ""
         self._changed = threading.Condition()
-        self._begun, self._missing, self._reason, self._refused = False, [0], "", ""
-        self._verdicts: queue.SimpleQueue[bool] = queue.SimpleQueue()
         self._watched, self._closed = threading.Event(), threading.Event()
 
     def join(self, seconds: float, notify: Callable[[str], None]) -> None:
@@ -101,114 +106,93 @@ class Link:
             notify: called every ten seconds with a line that says who is being waited for.
 
         Raises:
-            InputError: one did not come, or what they were told does not fit together.
+            InputError: a process did not come, or their flags do not fit together.
         """
         for work in (self._listen, self._beat):
             threading.Thread(target=work, daemon=True).start()
         began, left = time.monotonic(), seconds
         with self._changed:
             while not self._changed.wait_for(
-                lambda: self._begun or self._refused, min(_TELL, left)
+                lambda: self._state.begun or self._state.refused, min(_NOTIFY, left)
             ):
                 waited = time.monotonic() - began
                 left = seconds - waited
-                if left <= 0:
-                    self._give_up(seconds)
-                else:
-                    whom = f"{self._whom()} at {self._address}{self._reason}"
-                    notify(f"waiting for {whom}, {waited:.0f} s")
-        if self._refused:
+                names = ", ".join(map(str, self._state.missing))
+                whom = f"process{'es' * (len(self._state.missing) > 1)} {names} of {self._count}"
+                if left > 0:
+                    notify(f"waiting for {whom} at {self._address}{self._reason}, {waited:.0f} s")
+                    continue
+                self._state.refused = (
+                    f"{whom.capitalize()} did not join at {self._address} within {seconds:g} s"
+                    f"{self._reason}: start every process, each with the same --coordinator and "
+                    "--processes, and give them more time with --join_timeout if they need it."
+                )
+                if self._hub:
+                    self._hub.refuse(self._state.refused)
+        if self._state.refused:
             self.close()
-            raise InputError(self._refused)
-
-    def meet(self, where: str) -> bool:
-        """Wait until all processes have come to the same place; False if they come to others."""
-        self.watch()
-        self._send("at", hashlib.sha256(where.encode()).hexdigest())
-        return self._verdicts.get()
+            raise InputError(self._state.refused)
 
     def watch(self) -> None:
-        """End this process soon from now on if another one is gone.
+        """From now on, end this process soon after another one is gone.
 
-        Until here it has half a minute to find by itself what has ended the other one: processes
-        that are given the same bad input each say so.
+        Before, it has half a minute to find by itself what has ended the other one: processes that
+        are given the same bad input each say so.
         """
         self._watched.set()
 
-    def end(self) -> bool:
-        """Wait until all processes have ended their run; False if one works on."""
-        self._send("at", _END)
-        return self._verdicts.get()
+    def meet(self, where: str = _END) -> bool:
+        """Wait until all processes have come to a point, by default the end of the run.
+
+        Returns:
+            False if they have come to different points.
+        """
+        self.watch()
+        with self._changed:
+            before = self._state.met
+            self._send(at=hashlib.sha256(where.encode()).hexdigest() if where != _END else _END)
+            self._changed.wait_for(lambda: self._state.met > before)
+            return not self._state.apart
 
     def close(self) -> None:
         """Leave; the other processes count this one as gone unless all have ended."""
         self._closed.set()
-        if self._connection:
-            self._connection.close()
+        if self._channel:
+            self._channel.close()
         if self._hub:
             self._hub.close()
 
-    def _give_up(self, seconds: float) -> None:
-        self._refused = (
-            f"{self._whom().capitalize()} did not join at {self._address} within {seconds:g} s"
-            f"{self._reason}: start every process, each with the same --coordinator and "
-            "--processes, and give them more time with --join_timeout if they need it."
-        )
-        if self._hub:
-            self._hub.refuse(self._refused)
-
-    def _whom(self) -> str:
-        names = ", ".join(map(str, self._missing[:_SHOWN]))
-        more = f" and {len(self._missing) - _SHOWN} more" if len(self._missing) > _SHOWN else ""
-        return f"process{'es' * (len(self._missing) > 1)} {names}{more} of {self._count}"
-
-    def _send(self, word: str, value: str = "") -> None:
+    def _send(self, **message: Any) -> None:
         with suppress(OSError):  # the thread that listens notices too
-            if self._connection:
-                self._connection.send(word, value)
+            if self._channel:
+                self._channel.send(message)
 
     def _beat(self) -> None:
         while not self._closed.wait(BEAT):
-            self._send("alive")
+            self._send()
 
     def _listen(self) -> None:
-        """Obey the first process; before all are there, whoever is gone may still come again."""
+        """Follow the first process; before all are there, it may go and come again."""
+        address = self._hub.server_address[:2] if self._hub else self._address
         while not self._closed.is_set():
             try:
-                hub = self._hub
-                to_first = hub.connect() if hub else socket.create_connection(self._address, DEAD)
-                connection = _Connection(to_first)
-                connection.send("join", f"{self._index} {self._count}")
-                self._connection = connection  # signs of life come after it
-                while self._obey(*connection.receive()):
-                    pass
+                channel = _Channel(socket.create_connection(address, DEAD))
+                channel.send({"index": self._index, "count": self._count})
+                self._channel = channel  # signs of life come after it
+                while not (self._state.over or self._state.refused):
+                    state = _State(**channel.receive())
+                    with self._changed:
+                        self._state, self._reason = state, ""
+                        self._changed.notify_all()
+                    if state.lost is not None:
+                        return self._give_in(state.lost)
                 return
-            except (OSError, ValueError) as error:
-                if self._begun:
-                    self._give_in(0)
-                    return
+            except (OSError, ValueError, TypeError) as error:
+                if self._state.begun:
+                    return self._give_in(0)
                 with self._changed:
-                    self._missing, self._reason = [0], f" ({_said(error)})"
+                    self._state.missing, self._reason = [0], f" ({_said(error)})"
                 self._closed.wait(_RETRY)
-
-    def _obey(self, word: str, value: str) -> bool:
-        """Do as a message says; False after the last one."""
-        if word == "lost":
-            self._give_in(int(value))
-            return False
-        with self._changed:
-            if word == "missing":
-                self._missing, self._reason = [int(index) for index in value.split()], ""
-            elif word == "begin":
-                self._begun = True
-            elif word == "refused":
-                self._refused = value
-            elif word in ("met", "over", "apart"):
-                self._verdicts.put(word != "apart")
-            elif word != "alive":
-                raise ValueError("another program answers there")
-            self._changed.notify_all()
-        return word not in ("refused", "over", "apart")
 
     def _give_in(self, index: int) -> None:
         self._watched.wait(DEAD)
@@ -216,188 +200,157 @@ class Link:
             self._lost(index)
 
 
-class _Hub:
-    """What the first process does for all: it knows who is there, who waits and who is gone."""
+class _Hub(ThreadingTCPServer):
+    """The first process's work for all; each connection is served by a thread."""
+
+    allow_reuse_address = daemon_threads = True
 
     def __init__(self, address: Address, count: int):
-        self._listener, self._count = _listener(address), count
-        self._members: dict[int, _Connection] = {}
-        self._places: dict[int, str] = {}
-        self._begun = self._over = False
-        self._refused = ""
+        host, port = address
+        # A loopback address is for this machine alone; any other may be known to it by other names.
+        loopback = host in ("localhost", "::1") or host.startswith("127.")
+        if ":" in host or (not loopback and socket.has_dualstack_ipv6()):
+            self.address_family = socket.AF_INET6
+        try:
+            socket.getaddrinfo(host, port)  # otherwise the others would look for it in vain
+            super().__init__((host if loopback else "", port), BaseRequestHandler)
+        except OSError as error:
+            raise InputError(
+                f"Process 0 can't listen at {address} ({_said(error)}): give all processes another "
+                "port, or end the program that uses this one."
+            ) from error
+        self._count, self._state = count, _State(list(range(count)))
+        self._members: dict[int, _Channel] = {}
+        self._points: dict[int, str] = {}
         self._changed = threading.Condition()
-        for work in (self._accept, self._beat):
-            threading.Thread(target=work, daemon=True).start()
-
-    def connect(self) -> socket.socket:
-        """Return the first process's own connection."""
-        own, served = socket.socketpair()
-        self._welcome(served)
-        return own
+        self._told = time.monotonic()
+        threading.Thread(target=self.serve_forever, args=(_POLL,), daemon=True).start()
 
     def refuse(self, sentence: str) -> None:
-        """Tell all processes that the run can't begin, unless it has."""
+        """Say to all processes that the run can't begin, unless it has."""
         with self._changed:
-            if not self._begun:
-                self._refused = sentence
-                self._tell("refused", sentence)
+            if not self._state.begun:
+                self._state.refused = sentence
+                self._tell()
 
     def close(self) -> None:
         """Stop listening; after a run that all have ended, once the others have hung up.
 
-        What they have not read yet would be lost with this process otherwise.
+        Otherwise what they have not read yet would be lost with this process.
         """
         with self._changed:
-            self._changed.wait_for(lambda: not self._over or not self._members, _LINGER)
-            if not self._over:
-                self._over = True
-                self._tell("lost", "0")
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits in accept
-        self._listener.close()
+            self._changed.wait_for(lambda: not (self._state.over and self._members), _LINGER)
+            if not self._state.over:
+                self._state.lost = 0
+                self._tell()
+                self._state.over = True
+        self.shutdown()
+        self.server_close()
 
-    def _accept(self) -> None:
-        with suppress(OSError):  # closed
-            while True:
-                self._welcome(self._listener.accept()[0])
-
-    def _beat(self) -> None:
-        while not self._over:
-            time.sleep(BEAT)
-            with self._changed:
-                self._tell("alive")
-
-    def _welcome(self, connected: socket.socket) -> None:
-        threading.Thread(target=self._serve, args=(_Connection(connected),), daemon=True).start()
-
-    def _serve(self, connection: "_Connection") -> None:
-        index = None
-        try:
-            index = self._admit(connection, *connection.receive())
-            while index is not None:
-                self._hear(index, *connection.receive())
-        except (OSError, ValueError):
-            pass  # gone, silent for too long, or a stranger
-        connection.close()
+    def service_actions(self) -> None:
+        """Send signs of life; called every `_POLL` seconds."""
         with self._changed:
-            if index is not None:
-                del self._members[index]
-                if not self._over:
-                    self._tell(*self._lack() if not self._begun else ("lost", str(index)))
-            self._changed.notify_all()
+            if time.monotonic() - self._told > BEAT:
+                self._tell()
 
-    def _admit(self, connection: "_Connection", word: str, value: str) -> int | None:
-        index, count = map(int, value.split())
-        if word != "join" or not 0 <= index < count:
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Serve a connection until it ends."""
+        channel, index = _Channel(request), None
+        try:
+            index = self._admit(channel, **channel.receive())
+            while index is not None:
+                self._hear(index, **channel.receive())
+        finally:
+            with self._changed:
+                if index is not None:
+                    del self._members[index]
+                    if self._state.begun and not self._state.over:
+                        self._state.lost = index
+                    self._tell()
+                self._changed.notify_all()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Forget a connection: its process is gone, silent for too long, or a stranger."""
+
+    def _admit(self, channel: "_Channel", index: int, count: int) -> int | None:
+        if not 0 <= index < count:
             raise ValueError("a stranger")
         with self._changed:
-            # Who was started again may be here before it is seen that its last connection is gone.
+            # A process that was started again may be here before its last connection has ended.
             self._changed.wait_for(lambda: index not in self._members, BEAT)
-            refusal = self._refusal(index, count)
+            refusal = self._state.refused
+            if count != self._count:
+                refusal = (
+                    f"Process {index} of this run has --processes={count}, but process 0 has "
+                    f"--processes={self._count}: give all of them the same number."
+                )
+            elif index in self._members:
+                refusal = (
+                    f"Two processes of this run have --process={index}: give each a different "
+                    f"number, from 0 to {count - 1}."
+                )
             if refusal:
-                connection.send("refused", refusal)
+                channel.send(vars(_State([], refused=refusal)))
                 self.refuse(refusal)
                 return None
-            self._members[index] = connection
-            self._begun = len(self._members) == self._count
-            self._tell(*("begin", "") if self._begun else self._lack())
+            self._members[index] = channel
+            self._tell()
             return index
 
-    def _refusal(self, index: int, count: int) -> str:
-        if count != self._count:
-            return (
-                f"Process {index} of this run has --processes={count}, but process 0 has "
-                f"--processes={self._count}: give all of them the same number."
-            )
-        if index in self._members:
-            return (
-                f"Two processes of this run have --process={index}: give each a number of its "
-                f"own, from 0 to {count - 1}."
-            )
-        return self._refused
-
-    def _lack(self) -> tuple[str, str]:
-        absent = set(range(self._count)) - set(self._members)
-        return "missing", " ".join(map(str, sorted(absent)))
-
-    def _hear(self, index: int, word: str, value: str) -> None:
-        if word == "alive":
-            return
-        if word != "at":
-            raise ValueError("a stranger")
+    def _hear(self, index: int, at: str = "") -> None:
         with self._changed:
-            self._places[index] = value
-            if len(self._places) < self._count:
-                return
-            places = set(self._places.values())
-            self._places.clear()
-            self._over = len(places) > 1 or _END in places
-            self._tell("apart" if len(places) > 1 else "over" if self._over else "met")
+            if at:
+                self._points[index] = at
+            if len(self._points) == self._count:
+                points = set(self._points.values())
+                self._points.clear()
+                self._state.met += 1
+                self._state.apart = len(points) > 1
+                self._state.over = self._state.apart or _END in points
+                self._tell()
 
-    def _tell(self, word: str, value: str = "") -> None:
+    def _tell(self) -> None:
+        self._told = time.monotonic()
+        self._state.missing = sorted(set(range(self._count)) - set(self._members))
+        self._state.begun |= not self._state.missing
         for index in sorted(self._members, reverse=True):  # the first last: it may end all of this
             with suppress(OSError):  # the thread that serves it notices too
-                self._members[index].send(word, value)
+                self._members[index].send(vars(self._state))
 
 
-class _Connection:
-    """Messages over a socket; who is silent for too long is as good as gone."""
+class _Channel:
+    """Messages over a socket; one that is silent for too long has ended."""
 
     def __init__(self, connected: socket.socket):
         connected.settimeout(DEAD)
         self._socket, self._lines = connected, connected.makefile("rb")
         self._sending = threading.Lock()
 
-    def send(self, word: str, value: str = "") -> None:
+    def send(self, message: dict[str, Any]) -> None:
         with self._sending:
-            self._socket.sendall(f"{word} {value}\n".encode())
+            self._socket.sendall(f"{json.dumps(message)}\n".encode())
 
-    def receive(self) -> tuple[str, str]:
+    def receive(self) -> Any:
         """Wait for the next message.
 
         Raises:
-            OSError: there is none: closed, or silent.
-            ValueError: no text.
+            OSError: there is none: the connection is closed, or silent for too long.
+            ValueError, RecursionError: it is not JSON.
         """
         line = self._lines.readline(_LONGEST)
         if not line.endswith(b"\n"):
             raise ConnectionError("the connection was closed")
-        word, _, value = line.decode().strip().partition(" ")
-        return word, value
+        return json.loads(line)
 
     def close(self) -> None:
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)  # also for a thread that waits in `receive`
 
 
-def _listener(address: Address) -> socket.socket:
-    """Listen for this machine alone if the host is a loopback, else for all."""
-    host, port = address
-    ip = _ip(host)
-    try:
-        socket.getaddrinfo(host, port)  # else the others would look for it in vain
-        if ip.is_loopback if ip else host == "localhost":
-            family = socket.AF_INET6 if ":" in host else socket.AF_INET
-            return socket.create_server((host, port), family=family)
-        if socket.has_dualstack_ipv6():
-            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
-        return socket.create_server(("", port))
-    except OSError as error:
-        raise InputError(
-            f"Process 0 can't listen at {address} ({_said(error)}): give all processes another "
-            "port, or end the program that has this one."
-        ) from error
-
-
-def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(host)
-    except ValueError:
-        return None
-
-
 def _said(error: Exception) -> str:
-    """Return the system's words, without the address that Python adds."""
-    if isinstance(error, OSError) and error.errno and not isinstance(error, socket.gaierror):
+    """The system's words, without the address that Python adds."""
+    if not isinstance(error, OSError):
+        return "another program answers there"
+    if error.errno and not isinstance(error, socket.gaierror):
         return os.strerror(error.errno)
-    return getattr(error, "strerror", None) or str(error)
+    return error.strerror or str(error)

@@ -1,16 +1,24 @@
-"""The artifacts of a working directory: one folder a stage, named by what it depends on."""
+"""The artifacts of a working directory: one folder per stage, named by what it depends on."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jaxdesc.runtime import fingerprint
-from jaxdesc.store.artifact import MANIFEST, Artifact, Manifest, read_records, tidy, write_record
-from jaxdesc.store.draft import Draft
-from jaxdesc.store.lock import Lock
+from jaxdesc.store.artifact import (
+    MANIFEST,
+    Artifact,
+    Draft,
+    Manifest,
+    is_finished,
+    read_records,
+    tidy,
+    write_record,
+)
+from jaxdesc.store.lock import locked
 from jaxdesc.store.place import Place
 from jaxdesc.store.processes import ALONE, Processes
 
@@ -21,49 +29,51 @@ Drafts = Mapping[str, Draft]
 class Store:
     """The artifacts of one working directory.
 
-    Reading what is finished changes nothing there, so that it may be read-only. Before something is
-    computed, the directory is locked for as long as `held` is open.
+    Reading finished artifacts changes nothing, so the directory may be read-only. Before something
+    is computed, the directory is locked for as long as `held` is open.
 
     Attributes:
-        root: where they lie; made when something is written. A path becomes a `Place`.
-        processes: those that work on it together.
+        root: the directory, a path or a `Place`; created when something is written.
+        processes: the processes that work on it together.
         committed: called after each shard that this process commits.
     """
 
     root: Any
     processes: Processes = ALONE
     committed: Callable[[], None] = lambda: None
-    _lock: Lock = field(init=False)
     _depth: int = 0
+    _lock: ExitStack | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.root, Place):
             self.root = Place(Path(self.root))
-        self._lock = Lock(self.root)
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """While this is open, what was locked to compute something stays locked."""
+        """Keep locked what is locked within, until the outermost `held` ends."""
         self._depth += 1
         try:
             yield
         finally:
             self._depth -= 1
-            if not self._depth:
-                self._lock.release()
+            if self._lock and not self._depth:
+                self._lock.close()
+                self._lock = None
 
     def lock(self) -> None:
-        """Lock it, until `held` ends.
+        """Lock the directory, until `held` ends.
 
         Raises:
-            InputError: another run is at work on it, or it can't be written.
+            InputError: another run is at work in it, or it can't be written.
         """
-        if self.processes.leads:
-            self._lock.acquire()
+        if self.processes.leads and not self._lock:
+            lock = ExitStack()
+            lock.enter_context(locked(self.root))
+            self._lock = lock
 
     def has(self, name: str, inputs: Mapping[str, Any]) -> bool:
-        """Whether an artifact is finished; whether it is still sound isn't looked at."""
-        return _finished(self.root.at(f"{name}-{fingerprint.of_inputs(inputs)}"))
+        """True if an artifact is finished; it is not checked for damage."""
+        return is_finished(self._place(name, inputs))
 
     def stages(
         self,
@@ -72,18 +82,18 @@ class Store:
         compute: Callable[[Drafts], None],
         finish: Callable[[Draft], None] | None = None,
     ) -> dict[str, Artifact]:
-        """Return several artifacts of a stage, computing together those that are not there.
+        """Return several artifacts of a stage; those that are missing are computed together.
 
-        Of an artifact of which something is damaged, only the damaged shards are computed again.
+        If an artifact is damaged, only its damaged shards are computed again.
 
         Args:
-            name: of the stage.
-            inputs: of each artifact, by a key of the caller's, everything its output depends on but
-                the code, for `fingerprint.of_inputs`; no two alike.
-            compute: writes the missing artifacts, in drafts by the same keys; not called where none
-                is missing. Without `finish` one process does; with it all do, each the shards that
-                `Draft.missing` gives it.
-            finish: adds to a draft what follows from all its shards together; one process does.
+            name: the stage.
+            inputs: everything that each artifact's output depends on, except the code, for
+                `fingerprint.of_inputs`; under keys that the caller chooses, no two alike.
+            compute: writes the missing artifacts into drafts with the same keys; not called if none
+                is missing. Without `finish` one process does it; with it all do, and each computes
+                the shards that `Draft.missing` gives it.
+            finish: adds to a draft what follows from all its shards; one process does it.
 
         Returns:
             The finished artifacts by key.
@@ -91,19 +101,26 @@ class Store:
         Raises:
             InputError: another run is at work here, or the directory can't be read or written.
         """
-        places = {
-            key: self.root.at(f"{name}-{fingerprint.of_inputs(own)}") for key, own in inputs.items()
-        }
+        places = {key: self._place(name, each) for key, each in inputs.items()}
         with self.held():
             if self.processes.leads:
                 for place in places.values():
                     self._repair(place)
             self.processes.sync(" ".join(place.name for place in places.values()))
-            missing = {key: place for key, place in places.items() if not _finished(place)}
+            missing = {key: place for key, place in places.items() if not is_finished(place)}
             self.processes.sync(f"{name} begun")
             if missing:
-                self._compute(name, {key: inputs[key] for key in missing}, missing, compute, finish)
-        return {key: _opened(place, key in missing) for key, place in places.items()}
+                self._compute(name, inputs, missing, compute, finish)
+        artifacts = {}
+        for key, place in places.items():
+            manifest = Manifest.read(place)
+            assert manifest is not None  # it was written or checked a moment ago
+            artifacts[key] = Artifact(place, manifest.values, key in missing)
+        return artifacts
+
+    def _place(self, name: str, inputs: Mapping[str, Any]) -> Place:
+        place: Place = self.root.at(f"{name}-{fingerprint.of_inputs(inputs)}")
+        return place
 
     def _compute(
         self,
@@ -114,31 +131,34 @@ class Store:
         finish: Callable[[Draft], None] | None,
     ) -> None:
         self.lock()
-        self.processes.sync(f"{name} locked")
-        own = self.processes.index, self.processes.count
+        processes = self.processes
+        processes.sync(f"{name} locked")
         drafts = {
-            key: Draft(place, *own, committed=self.committed) for key, place in places.items()
+            key: Draft(place, processes.index, processes.count, committed=self.committed)
+            for key, place in places.items()
         }
         try:
-            if finish or self.processes.leads:
+            if finish or processes.leads:
                 compute(drafts)
-            self.processes.sync(f"{name} computed")
-            if self.processes.leads:
+            processes.sync(f"{name} computed")
+            if processes.leads:
                 for key, draft in drafts.items():
                     draft.check_complete()
                     if finish:
                         finish(draft)
                     draft.finish(inputs[key])
         except BaseException:
-            if self.processes.count == 1:
-                _drop_useless(places.values())
+            if processes.count == 1:  # delete drafts without a committed shard
+                for place in places.values():
+                    if not is_finished(place) and not read_records(place):
+                        place.delete_all()
             raise
-        self.processes.sync(f"{name} finished")
+        processes.sync(f"{name} finished")
         self.committed()
 
     def _repair(self, place: Place) -> None:
-        """Of a finished artifact that is damaged, leave what is sound as an unfinished one."""
-        if place.read(MANIFEST) is None:
+        """Turn a damaged artifact into a draft of its sound shards."""
+        if not is_finished(place):
             return
         manifest = Manifest.read(place)
         damaged = manifest.damaged(place) if manifest else [MANIFEST]
@@ -156,20 +176,3 @@ class Store:
                 write_record(place, number, shard)
         for name in {*damaged, MANIFEST}:
             place.delete(name)
-
-
-def _drop_useless(places: Iterable[Place]) -> None:
-    """Of what was begun, delete that of which nothing was committed."""
-    for place in places:
-        if place.read(MANIFEST) is None and not read_records(place):
-            place.delete_all()
-
-
-def _finished(place: Place) -> bool:
-    return place.read(MANIFEST) is not None
-
-
-def _opened(place: Place, computed: bool) -> Artifact:
-    manifest = Manifest.read(place)
-    assert manifest is not None  # it was finished, or looked at, a moment ago
-    return Artifact(place, manifest.values, computed)
