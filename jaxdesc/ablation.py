@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 from jaxdesc.evaluation.metrics import Metrics
-from jaxdesc.images.sources import Source
+from jaxdesc.images.example import Source
 from jaxdesc.pipeline import measure
 from jaxdesc.stages.run import Run
 from jaxdesc.vocabulary.vocabulary import Vocabulary

@@ -1,4 +1,7 @@
-"""What a notebook calls."""
+"""The public functions: what a notebook calls.
+
+Importing this module registers the embedded world.
+"""
 
 import os
 import tempfile
@@ -10,8 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
+import jaxdesc.scenes  # noqa: F401 - registers the embedded world
 from jaxdesc import exemplars as exemplar_search
 from jaxdesc import scoring
+from jaxdesc.attention.explanation import explain
 from jaxdesc.config import (
     Config,
     CropConfig,
@@ -23,18 +28,33 @@ from jaxdesc.config import (
 from jaxdesc.errors import InputError, check_type, shown
 from jaxdesc.evaluation.certainty import certainty
 from jaxdesc.evaluation.metrics import Encoder
-from jaxdesc.images.sources import Source, open_source
-from jaxdesc.models.encoder import ClipEncoder
-from jaxdesc.models.sentence import SentenceEncoder
-from jaxdesc.models.target import Target
+from jaxdesc.images.example import Source
+from jaxdesc.images.sources import open_source
+from jaxdesc.models.encoder import ClipEncoder, load_clip
+from jaxdesc.models.sentence import SentenceEncoder, load_sentence_encoder
+from jaxdesc.models.target import Target, load_target
 from jaxdesc.pipeline import describe as run_stages
 from jaxdesc.report.files import write_skipped
+from jaxdesc.report.notebook import write_report
 from jaxdesc.result import CERTAINTY, Exemplar, Result, build_neurons
 from jaxdesc.stages.check import check_names
+from jaxdesc.stages.features import concept_features, image_features
 from jaxdesc.stages.run import Inputs, Run
 from jaxdesc.store import Place, Store
 from jaxdesc.vocabulary.names import LINE_END, check_name, normalised
 from jaxdesc.vocabulary.vocabulary import load_vocabulary
+
+__all__ = [
+    "concept_features",
+    "describe",
+    "describe_activations",
+    "explain",
+    "image_features",
+    "load_clip",
+    "load_sentence_encoder",
+    "load_target",
+    "write_report",
+]
 
 Options = TypeVar("Options", TargetConfig, CropConfig, ScoreConfig)
 
@@ -93,7 +113,7 @@ def describe(
         raise InputError(f"workdir is {shown(workdir)}: give the path of a folder.")
     source = open_source(images)
     base = converted(Config, config or Config(), "config")
-    vocabulary = load_vocabulary(concepts, base.vocabulary.compat or None)
+    vocabulary = load_vocabulary(concepts, base.vocabulary.compat)
     settings = Config(
         target=_changed(base.target, source=target.name, revision="", layer=layer),
         clip=replace(base.clip, source=clip.name, revision=""),

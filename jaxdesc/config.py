@@ -131,7 +131,9 @@ class VocabularyConfig(_Group):
 
     source: str = ""
     template: str = _setting(
-        TEMPLATE, lambda text: "{concept}" in text, "a text with '{concept}' in it"
+        TEMPLATE,
+        lambda text: "{concept}" in text and text.replace("{concept}", "").strip(),
+        "words with '{concept}' among them",
     )
     compat: str = _choice("", "www")
 

@@ -9,7 +9,7 @@ from typing import Any, get_type_hints
 from jaxdesc.config import KAPPAS, LARGEST_KAPPA, AblationConfig, converted
 from jaxdesc.errors import InputError
 from jaxdesc.evaluation.metrics import Metrics
-from jaxdesc.images.sources import Source
+from jaxdesc.images.example import Source
 from jaxdesc.images.windows import VIEWS
 from jaxdesc.pipeline import sweep
 from jaxdesc.stages.check import check

@@ -5,7 +5,7 @@ from functools import cache
 
 from PIL import Image
 
-from jaxdesc.images.sources import Example
+from jaxdesc.images.example import Example
 from jaxdesc.scenes.world import render
 
 

@@ -23,6 +23,8 @@ install_import_hook("jaxdesc", "tests.typechecker.check")
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+import jaxdesc.scenes  # noqa: E402, F401 - registers the embedded world
+
 ROOT = Path(__file__).parents[1]
 # The longest files, which start first: one that starts last keeps a single worker busy.
 SLOWEST = [

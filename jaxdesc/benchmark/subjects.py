@@ -76,7 +76,7 @@ class Options:
     def _concepts(self) -> tuple[np.ndarray, np.ndarray]:
         if not self.encoder:
             return features.concepts(self.concepts, self.width)
-        words = load_vocabulary("wordnet", None)
+        words = load_vocabulary("wordnet")
         if self.concepts > len(words.concepts):
             raise InputError(
                 f"--concepts is {self.concepts}, but WordNet has {len(words.concepts)}: ask for "

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 
+import jaxdesc.scenes  # noqa: F401 - registers the embedded world
 from jaxdesc.ablation import Cell, ablate
 from jaxdesc.commands import STARTED, command, configs, flags, processes
 from jaxdesc.config import Config
@@ -190,7 +191,7 @@ def _pinned(run: Run) -> Config:
 
 def open_vocabulary(config: Config, spec: str) -> Vocabulary:
     """The vocabulary that `spec` names, with or without duplicates as the config says."""
-    return load_vocabulary(spec, config.vocabulary.compat or None)
+    return load_vocabulary(spec, config.vocabulary.compat)
 
 
 def _judges(config: Config, clip: ClipEncoder) -> dict[str, Any]:

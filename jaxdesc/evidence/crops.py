@@ -22,8 +22,9 @@ from jaxdesc.evaluation.statistics import Bounds, bootstrap, paired
 from jaxdesc.evidence.measured import NAMES, Measured, differences, means
 from jaxdesc.evidence.table import Cell, Table
 from jaxdesc.evidence.world import PROBES, SCENES, SETTING, open_run
+from jaxdesc.images.example import Example, Source
 from jaxdesc.images.loader import batches, padded
-from jaxdesc.images.sources import Example, Source, open_source
+from jaxdesc.images.sources import open_source
 from jaxdesc.images.views import ATTENTION
 from jaxdesc.models.encoder import ClipEncoder, load_clip
 from jaxdesc.models.target import Target, load_target

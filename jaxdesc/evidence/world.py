@@ -7,10 +7,11 @@ import numpy as np
 from jaxtyping import Bool
 
 from jaxdesc.config import Config
-from jaxdesc.images.sources import Scenes, open_source
+from jaxdesc.images.sources import open_source
 from jaxdesc.models.encoder import ClipEncoder
 from jaxdesc.models.target import Target
 from jaxdesc.scenes import captions
+from jaxdesc.scenes.source import Scenes
 from jaxdesc.scenes.world import WIDTH, Scene, render
 from jaxdesc.stages.run import Inputs, Run
 from jaxdesc.store import Place, Store

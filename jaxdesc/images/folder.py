@@ -64,7 +64,7 @@ class Folder:
 
     def __init__(self, path: str):
         root = Path(os.path.expanduser(path))
-        if not os.path.isdir(root):
+        if not os.path.isdir(os.path.expanduser(path)):  # not of root: Path("") is "."
             raise InputError(
                 f"The image folder {shown(path)} does not exist: give a folder of "
                 "JPEG, PNG or WebP files as folder:PATH."

@@ -7,7 +7,8 @@ from pathlib import Path
 from jaxdesc.attention.saliency import DEFAULT
 from jaxdesc.config import CropConfig
 from jaxdesc.errors import check_type
-from jaxdesc.images.sources import Source, open_source
+from jaxdesc.images.example import Source
+from jaxdesc.images.sources import open_source
 from jaxdesc.models.target import Target
 from jaxdesc.report import page, pictures
 from jaxdesc.report.located import located

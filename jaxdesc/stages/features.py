@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float32
 
-from jaxdesc.config import TEMPLATE, ClipConfig, converted
+from jaxdesc.config import TEMPLATE, ClipConfig, VocabularyConfig, converted
 from jaxdesc.errors import InputError, UnusableImage, check_type
 from jaxdesc.images.example import Example, Source
 from jaxdesc.images.loader import batches, padded
@@ -102,7 +102,7 @@ def concept_features(
         InputError: concepts or a template that can't be used.
     """
     check_type(clip, ClipEncoder, "clip", "load_clip")
-    vocabulary, template = load_vocabulary(concepts), converted(str, template, "template")
+    vocabulary, template = load_vocabulary(concepts), VocabularyConfig(template=template).template
     features = clip.encode_texts(prompts(vocabulary, template))
     (base,) = clip.encode_texts([base_template(template)])
     return list(vocabulary.concepts), features, base

@@ -10,8 +10,8 @@ from jaxdesc.vocabulary import wordnet
 
 _LABELS = "datasets/imagenet2012/labels.txt"
 
-# WordNet calls both "crane". WWW's list tells them apart as "crane, bird" and "crane, machine", and
-# then splits its lines at ", ", so that each has two names.
+# WordNet calls both "crane". WWW's list has "crane, bird" and "crane, machine", and its lines are
+# split at ", ", so that each has two names.
 _CRANES = {"n02012849": ("crane", "bird"), "n03126707": ("crane", "machine")}
 
 
@@ -19,7 +19,7 @@ _CRANES = {"n02012849": ("crane", "bird"), "n03126707": ("crane", "machine")}
 def wnids() -> tuple[str, ...]:
     """The 1,000 WordNet ids such as "n01440764", sorted, as TFDS's package lists them.
 
-    The file is read where the package lies, without importing it, which takes seconds.
+    Its file is read without importing the package, which takes seconds.
     """
     package = importlib.util.find_spec("tensorflow_datasets")
     assert package is not None
@@ -27,25 +27,15 @@ def wnids() -> tuple[str, ...]:
     return tuple((Path(package.origin).parent / _LABELS).read_text(encoding="ascii").split())
 
 
-@cache
-def classes() -> dict[str, int]:
-    """Each wnid's class index."""
-    return {wnid: index for index, wnid in enumerate(wnids())}
-
-
 def synsets() -> Mapping[str, tuple[str, ...]]:
-    """Each WordNet id's words, as WWW lists them.
-
-    Raises:
-        InputError: WordNet 3.0 isn't installed.
-    """
+    """Words of each WordNet id, as WWW lists them."""
     return {**wordnet.noun_synsets(), **_CRANES}
 
 
 def names() -> tuple[tuple[str, ...], ...]:
     """Each class's names, 1,862 in all: the words of its WordNet synset, as WWW lists them.
 
-    They are the truth that WWW's metrics compare with, and together its vocabulary "ImageNet".
+    WWW's metrics compare with them; together they are its vocabulary "ImageNet".
 
     Raises:
         InputError: WordNet 3.0 isn't installed, or lacks a class.
@@ -55,6 +45,6 @@ def names() -> tuple[tuple[str, ...], ...]:
     if missing:
         raise InputError(
             f"WordNet's data.noun lacks {missing[0]} and {len(missing) - 1} more of ImageNet's "
-            "1,000 classes: install it anew."
+            "1,000 classes: reinstall it."
         )
     return tuple(words[wnid] for wnid in wnids())

@@ -1,10 +1,9 @@
 """Files of names, one per line: concepts, or the classes of a network.
 
-Real files come with any line end and any Unicode form, and some are not lists of names but tables,
-JSON, HTML or ids. Those are refused: a concept "dog 123" would be a label that is silently wrong.
+Real files have any line end and any Unicode form, and some are not lists of names but tables, JSON,
+HTML or ids. Those are refused: a concept "dog 123" would be a label that is silently wrong.
 """
 
-import errno
 import os
 import re
 import unicodedata
@@ -15,17 +14,17 @@ LARGEST_FILE = 2**26  # bytes; WordNet's nouns are a million
 LONGEST = 1000  # characters of a name; CLIP reads 77 tokens
 
 LINE_END = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
-# Control characters but for white space, halves of a character (surrogates), and what stands in for
+# Control characters except white space, halves of a character (surrogates), and replacements for
 # characters that were lost.
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff\ufffd-\uffff]")
-# Soft hyphens, marks of direction, zero-width spaces. Joiners stay inside words, whose letters they
-# change.
+# Soft hyphens, marks of direction, zero-width spaces. Joiners change letters, so they stay inside
+# words.
 _INVISIBLE = re.compile("[\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
 _JOINERS = "\u200c\u200d"
 
 _NUMBER = r"['\"]?[-+]?\d[\d.,]*['\"]?"
 _ONE_COLUMN = "keep the column of names alone, one name per line"
-# Lines that can't be names: what they are, how they are recognised, and the remedy.
+# Lines that can't be names: what they are, their pattern, and the remedy.
 _REFUSED = [
     (what, re.compile(pattern), remedy)
     for what, pattern, remedy in (
@@ -51,9 +50,9 @@ _REFUSED = [
         ("a comment, a bullet or an address", r"^([#*•-]|//)\s|://", "give names alone"),
     )
 ]
-# Most lines are words, which none of these patterns finds: they need no further look.
+# Most lines are words, which none of these patterns matches.
 _WORDS = re.compile(r"[^\W\d_](?:[^\W\d_]|[ .'-])*")
-# A table whose first line consists of these names its columns.
+# Names of columns, of which a table's first line consists.
 _HEADS = {
     *("category", "class", "class_name", "classes", "concept", "concepts", "count", "counts"),
     *("coverage", "description", "freq", "frequency", "id", "idx", "index", "label", "labels"),
@@ -63,10 +62,7 @@ _HEADS = {
 
 
 def normalised(text: str) -> str:
-    """Write a name as all its spellings are written: NFC, one space for any white space.
-
-    Characters that can't be seen are removed, such as zero-width spaces and soft hyphens.
-    """
+    """Normalise a name: NFC, one space for any white space, no invisible characters."""
     if not text.isascii():
         text = unicodedata.normalize("NFC", _INVISIBLE.sub("", text))
     return " ".join(filter(None, (word.strip(_JOINERS) for word in text.split())))
@@ -75,37 +71,74 @@ def normalised(text: str) -> str:
 def class_names(label: str) -> tuple[str, ...]:
     """Split a class's label at each comma with a space: "tench, Tinca tinca" has two names.
 
-    Each is normalised; underscores stand for spaces, as in love_heart.
+    Each is normalised; underscores become spaces, as in love_heart.
     """
     names = (normalised(name.replace("_", " ")) for name in re.split(r",\s", label + " "))
     return tuple(filter(None, names))
 
 
 def check_name(text: str, where: str) -> None:
-    """Refuse what no tokenizer should be given, and no terminal should print.
-
-    Raises:
-        InputError: a name that is too long, or holds control characters.
-    """
+    """Raise `InputError` for a name that is too long or holds control characters."""
     if len(text) > LONGEST:
         raise InputError(
             f"{where} holds {shown(text[:60])[:-1]}…', which has {len(text)} characters: expected "
-            f"at most {LONGEST}, one concept a line; shorten or remove it."
+            f"at most {LONGEST}, one concept per line; shorten or remove it."
         )
-    found = _CONTROL.search(text)
-    if found:
+    if control := _CONTROL.search(text):
         raise InputError(
-            f"{where} holds {shown(text)}, in which {found[0]!r} is no character of a text: remove "
-            "it."
+            f"{where} holds {shown(text)}, in which {control[0]!r} is not a character of a text: "
+            "remove it."
         )
 
 
-def check_lines(lines: list[str], path: str) -> None:
-    """Refuse lines that can't be names.
+def read_names(path: str, what: str, form: str, table: str | None = None) -> list[str]:
+    """Read the lines of a UTF-8 text file of names, with any line ends.
+
+    Args:
+        path: path of the file; `~` is the home directory.
+        what: content of the file, for errors.
+        form: expected form, for errors.
+        table: beginning of a file whose lines are not names, and so are not checked.
 
     Raises:
-        InputError: a table, a literal of a programming language, ids or HTML; it gives the line.
+        InputError: a file that is missing, too large or not UTF-8; or not a list of names but a
+            table, a literal of a programming language, ids or HTML, with the line that shows it.
     """
+    remedy = f"UTF-8 text file, {form}"
+    try:
+        with open(os.path.expanduser(path), "rb") as file:
+            content = file.read(LARGEST_FILE + 1)  # a device such as /dev/zero never ends
+    except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
+        reason = getattr(error, "strerror", "Invalid argument")
+        raise InputError(
+            f"{what} file {path[:SHOWN]} can't be read ({reason}): give the path of a {remedy}."
+        ) from error
+    if len(content) > LARGEST_FILE:
+        raise InputError(
+            f"{what} file {path} has more than {LARGEST_FILE:,} bytes: give a UTF-8 text file, of "
+            "fewer or shorter lines."
+        )
+    try:
+        # utf-8-sig: an editor's byte order mark isn't part of the first line.
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{what} file {path} isn't UTF-8 at byte {error.start}: give a {remedy}."
+        ) from error
+    if "\0" in text:
+        raise InputError(
+            f"{what} file {path} has a zero byte, as UTF-16 and binary files have: give a {remedy}."
+        )
+    # Not splitlines, which also breaks at characters that no editor shows as a new line.
+    lines = LINE_END.split(text)
+    if len(lines) > 1 and not lines[-1]:
+        lines.pop()
+    if table is None or not text.startswith(table):
+        _check_lines(lines, path)
+    return lines
+
+
+def _check_lines(lines: list[str], path: str) -> None:
     filled = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
     for number, line in filled:
         for what, pattern, remedy in () if _WORDS.fullmatch(line) else _REFUSED:
@@ -126,58 +159,10 @@ def _is_table(lines: list[str]) -> bool:
     if len(lines) == 1:
         return False
     numbered = [re.match(r"(\d+)[\s.):,;]+['\"]?[^\W\d_]", line) for line in lines]
-    numbers = [int(found[1]) for found in numbered if found]
+    numbers = [int(match[1]) for match in numbered if match]
     first = numbers[0] if numbers else 0
     return (
         numbers == list(range(first, first + len(lines)))
         or all("\t" in line for line in lines)
         or all(re.search(rf",\s*{_NUMBER}$", line) for line in lines)
     )
-
-
-def read_lines(path: str, what: str, form: str) -> list[str]:
-    """Read the lines of a UTF-8 text file with any line ends.
-
-    Args:
-        path: of the file; `~` is the home directory.
-        what: the file holds, for errors.
-        form: that is expected of it, for errors.
-
-    Raises:
-        InputError: a file that is missing, too large or not UTF-8.
-    """
-    try:
-        # utf-8-sig: an editor's byte order mark isn't part of the first line.
-        text = _content(path, what).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"{what} file {path} isn't UTF-8 at byte {error.start}: save it as UTF-8 text, {form}."
-        ) from error
-    except OSError as error:
-        raise InputError(
-            f"{what} file {path[:SHOWN]} can't be read ({error.strerror}): give the path of a "
-            f"UTF-8 text file, {form}."
-        ) from error
-    if "\0" in text:
-        raise InputError(
-            f"{what} file {path} has a zero byte, as UTF-16 and binary files have: save it as "
-            f"UTF-8 text, {form}."
-        )
-    # Not splitlines, which also breaks at characters that no editor shows as a new line.
-    lines = LINE_END.split(text)
-    return lines[:-1] if len(lines) > 1 and not lines[-1] else lines
-
-
-def _content(path: str, what: str) -> bytes:
-    """A file's bytes, up to a bound: a device such as /dev/zero never ends."""
-    try:
-        with open(os.path.expanduser(path), "rb") as file:
-            content = file.read(LARGEST_FILE + 1)
-    except ValueError as error:  # a zero byte, of which Python gives no OSError
-        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL)) from error
-    if len(content) > LARGEST_FILE:
-        raise InputError(
-            f"{what} file {path} has more than {LARGEST_FILE:,} bytes: give a UTF-8 text file, of "
-            "fewer or shorter lines."
-        )
-    return content

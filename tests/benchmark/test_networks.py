@@ -4,8 +4,8 @@ import numpy as np
 from flax import nnx
 
 from jaxdesc.benchmark.networks import Repeated, operations
-from jaxdesc.images.sources import Scenes
 from jaxdesc.models.resnet import ARCHITECTURES, ResNet, fold_batch_norm
+from jaxdesc.scenes.source import Scenes
 
 
 def test_operations_of_products_and_convolutions():

@@ -7,8 +7,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from jaxdesc.errors import InputError, UnusableImage
+from jaxdesc.images.example import Source
 from jaxdesc.images.folder import Folder
-from jaxdesc.images.sources import Source, open_source
+from jaxdesc.images.sources import open_source
 from jaxdesc.report import figures, style
 from jaxdesc.vocabulary import imagenet
 from tests.report.made_up import layer

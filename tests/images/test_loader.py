@@ -6,8 +6,10 @@ import pytest
 from PIL import Image
 
 from jaxdesc.errors import InputError, UnusableImage
+from jaxdesc.images.example import Example
+from jaxdesc.images.folder import Folder
 from jaxdesc.images.loader import batches, even
-from jaxdesc.images.sources import Example, Folder, Scenes
+from jaxdesc.scenes.source import Scenes
 
 
 @pytest.fixture

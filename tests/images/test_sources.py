@@ -1,60 +1,67 @@
 import numpy as np
 import pytest
+from PIL import Image
 
 from jaxdesc.errors import InputError
-from jaxdesc.images.sources import Scenes, Source, open_source
-from jaxdesc.scenes.world import CLASSES
+from jaxdesc.images.example import Example
+from jaxdesc.images.folder import Folder
+from jaxdesc.images.sources import SOURCES, open_source
 
 
-def test_scenes():
-    source = open_source("scenes: seed=3, count=40 ,split=validation")
-    assert source.spec == "scenes:split=validation,seed=3,count=40,correlation=0"
-    assert isinstance(source, Source)
-    assert source.has_boxes
-    assert source.has_labels
-    assert len(source) == 40
-    assert source.identify(33) == "validation-3/00033_heart.png"
-    example = source[33]
-    assert example.image.mode == "RGB"
-    assert list(CLASSES)[example.label] == "heart"
-    left, top, right, bottom = example.box
-    assert 0 <= left < right <= example.image.width
-    assert 0 <= top < bottom <= example.image.height
-    np.testing.assert_array_equal(example.image, open_source(source.spec)[33].image)
-    assert len(open_source("scenes:")) == 1600
+class Grey:
+    """A source from outside the package."""
+
+    has_boxes = has_labels = False
+
+    def __init__(self, rest):
+        self.spec, self.count = f"grey:{rest}", int(rest)
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        return Example(Image.new("RGB", (8, 8), (index, index, index)))
+
+    def identify(self, index):
+        return f"grey {index}"
+
+    def fingerprint(self):
+        return self.spec
 
 
-def test_scenes_fingerprints_are_their_options():
-    prints = {
-        Scenes(options).fingerprint()
-        for options in ("", "seed=1", "count=3", "split=train", "correlation=0.5")
-    }
-    assert len(prints) == 5
-    assert Scenes("seed=1").fingerprint() == Scenes("split=probe,seed=01").fingerprint()
+def test_a_registered_source(monkeypatch):
+    monkeypatch.setitem(SOURCES, "grey", Grey)
+    source = open_source("grey:3")
+    assert (len(source), source.spec) == (3, "grey:3")
+    np.testing.assert_array_equal(np.asarray(source[2].image), 2)
+    assert open_source(source) is source
+
+
+def test_a_folder_in_every_form(tmp_path):
+    Image.new("RGB", (4, 4)).save(tmp_path / "a.png")
+    for images in (f"folder:{tmp_path}", str(tmp_path), tmp_path):
+        source = open_source(images)
+        assert isinstance(source, Folder)
+        assert source.spec == f"folder:{tmp_path}"
+
+
+@pytest.mark.parametrize("spec", ["", "photos", "imagenet2012", "web:photos"])
+def test_an_unknown_kind(spec):
+    with pytest.raises(
+        InputError, match=f"source '{spec}': expected KIND:REST, KIND one of folder, tfds, scenes"
+    ):
+        open_source(spec)
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("name", "value", "message"),
     [
-        ("sede=1", "can't be read: expected scenes:split=probe,"),
-        ("split=test", "with split one of train, validation, probe,"),
-        ("seed=-1", "seed at least 0"),
-        ("count=0", "count at least 1"),
-        ("correlation=1.5", r"correlation in \[0, 1\]"),
-        ("correlation=nan", r"correlation in \[0, 1\]"),
-        ("count=1e3", "has a bad number: .*'1e3'"),
-        ("seed", "has a bad number"),
-        ("seed=1,seed=2", "gives an option twice"),
+        ("fingerprint", lambda self: "", r"fingerprint\(\) of 'grey:3' is '': expected a text"),
+        ("identify", lambda self, index: index, r"identify\(0\) of 'grey:3' is 0: expected a text"),
+        ("identify", lambda self: "a", r"identify\(0\) of 'grey:3' fails \(TypeError"),
     ],
 )
-def test_bad_scenes(options, message):
-    with pytest.raises(InputError, match=f"source 'scenes:{options}' .*{message}"):
-        open_source(f"scenes:{options}")
-
-
-@pytest.mark.parametrize("spec", ["", "photos", "folder", "folder:", "tfds:", "imagenet2012"])
-def test_an_unknown_form(spec):
-    with pytest.raises(
-        InputError, match=f"Unknown image source '{spec}': expected folder:PATH, tfds:NAME"
-    ):
-        open_source(spec)
+def test_a_source_without_names(name, value, message, monkeypatch):
+    monkeypatch.setattr(Grey, name, value)
+    with pytest.raises(InputError, match=message):
+        open_source(Grey("3"))

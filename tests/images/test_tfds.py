@@ -13,8 +13,11 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from jaxdesc.errors import InputError, UnusableImage
+from jaxdesc.images.example import Source
+from jaxdesc.images.folder import Folder
 from jaxdesc.images.loader import batches
-from jaxdesc.images.sources import Folder, Source, Tfds, open_source
+from jaxdesc.images.sources import open_source
+from jaxdesc.images.tfds import Tfds
 
 ROOT = Path(__file__).parents[2]
 COUNT = 7

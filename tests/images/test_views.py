@@ -9,7 +9,7 @@ from jaxdesc.attention.saliency import METHODS
 from jaxdesc.config import Config, CropConfig
 from jaxdesc.errors import InputError, UnusableImage
 from jaxdesc.images import views
-from jaxdesc.images.sources import Example
+from jaxdesc.images.example import Example
 from jaxdesc.images.views import cut_views, relevant_options
 from jaxdesc.images.windows import VIEWS
 from jaxdesc.models.target import Target

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdesc.images.sources import Folder
+from jaxdesc.images.folder import Folder
 from jaxdesc.report.figures import CAPTION, CELL, FRAME, MARGIN, exemplar_sheet
 from jaxdesc.result import Exemplar, Neuron
 

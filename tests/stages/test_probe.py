@@ -13,7 +13,7 @@ from jaxdesc import pipeline
 from jaxdesc.ablation import ablate
 from jaxdesc.config import AblationConfig, Config
 from jaxdesc.errors import InputError
-from jaxdesc.images.sources import Folder
+from jaxdesc.images.folder import Folder
 from jaxdesc.images.windows import VIEWS
 from jaxdesc.models.encoder import load_clip
 from jaxdesc.result import Skipped

@@ -35,23 +35,23 @@ def test_offsets_of_the_made_up_file_are_right(tmp_path):
         assert data[int(wnid[1:]) - 1 :].startswith(b"\n" + wnid[1:].encode())
 
 
-def test_each_synset_of_the_installed_file_stands_at_its_own_byte(tmp_path, monkeypatch):
-    """Debian's file where it is installed, else a made-up one."""
+def test_each_synset_of_the_installed_file_is_at_its_byte(tmp_path, monkeypatch):
+    """Debian's file if it is installed, else a made-up one."""
     monkeypatch.delenv("WNSEARCHDIR", raising=False)
     if not wordnet._DEBIAN.exists():
         made_up = noun_file.write(tmp_path / "data.noun", SYNSETS)
         monkeypatch.setattr(wordnet, "_DEBIAN", made_up)
     data = wordnet._DEBIAN.read_bytes()
-    found = noun_synsets()
+    synsets = noun_synsets()
     lines = [line for line in data.decode().split("\n") if line and not line.startswith(" ")]
-    for (wnid, words), line in zip(found.items(), lines, strict=True):
+    for (wnid, words), line in zip(synsets.items(), lines, strict=True):
         assert data.startswith(line.encode(), int(wnid[1:]))
         fields = line.split(" ", 4 + 2 * len(words))
         assert [field.replace("_", " ") for field in fields[4 : 4 + 2 * len(words) : 2]] == [*words]
         assert int(fields[3], 16) == len(words)
 
 
-def test_where_it_is_looked_for(tmp_path, monkeypatch):
+def test_search_path(tmp_path, monkeypatch):
     """WNSEARCHDIR, then Debian's folder, then NLTK's: its own variable, and the home folder."""
     monkeypatch.delenv("WNSEARCHDIR", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -61,23 +61,23 @@ def test_where_it_is_looked_for(tmp_path, monkeypatch):
     def put(path, word):
         return noun_file.write(tmp_path / path, {"n00001740": (word,)})
 
-    def found():
+    def first():
         return noun_synsets()["n00001740"][0]
 
     archive = tmp_path / "nltk_data/corpora/wordnet.zip"
     archive.parent.mkdir(parents=True)
     with zipfile.ZipFile(archive, "w") as packed:
         packed.write(put("packed/data.noun", "NLTK, packed"), "wordnet/data.noun")
-    assert found() == "NLTK, packed"
+    assert first() == "NLTK, packed"
     put("nltk_data/corpora/wordnet/data.noun", "NLTK")
-    assert found() == "NLTK"
+    assert first() == "NLTK"
     put("listed/corpora/wordnet/data.noun", "NLTK, listed")
-    assert found() == "NLTK, listed"
+    assert first() == "NLTK, listed"
     put("debian/data.noun", "Debian")
-    assert found() == "Debian"
-    put("own/data.noun", "own")
-    monkeypatch.setenv("WNSEARCHDIR", "~/own")
-    assert found() == "own"
+    assert first() == "Debian"
+    put("mine/data.noun", "mine")
+    monkeypatch.setenv("WNSEARCHDIR", "~/mine")
+    assert first() == "mine"
 
 
 def test_no_wordnet(tmp_path, folder, monkeypatch):
@@ -90,22 +90,18 @@ def test_no_wordnet(tmp_path, folder, monkeypatch):
         noun_synsets()
 
 
-def test_bad_files(folder, monkeypatch):
-    file = noun_file.write(folder / "data.noun", SYNSETS, release="3.1")
-    with pytest.raises(InputError, match=r"data.noun is WordNet 3\.1, but ImageNet's classes"):
-        noun_synsets()
-    file.write_text("tench\ngoldfish\n")
-    with pytest.raises(InputError, match=f"data.noun is not WordNet's, but.*3.0: {REMEDY}"):
-        noun_synsets()
-    whole = noun_file.write(file, SYNSETS).read_bytes()
-    file.write_bytes(whole[:-20])
-    with pytest.raises(InputError, match=f"data.noun ends within a line, so it was cut.*{REMEDY}"):
-        noun_synsets()
-    file.write_bytes(whole + b"00500000 04 n\n")
-    with pytest.raises(InputError, match=f"data.noun holds a line that is no synset: {REMEDY}"):
-        noun_synsets()
-    file.write_bytes(whole + b"caf\xe9\n")
-    with pytest.raises(InputError, match=f"data.noun can't be read as WordNet .*{REMEDY}"):
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda whole: whole[:-20], "ends within a line, so it was cut short"),
+        (lambda whole: whole + b"00500000 04 n\n", "holds a line that is not a synset"),
+        (lambda whole: whole + b"caf\xe9\n", "can't be read as WordNet"),
+    ],
+)
+def test_damaged_files(damage, message, folder):
+    file = noun_file.write(folder / "data.noun", SYNSETS)
+    file.write_bytes(damage(file.read_bytes()))
+    with pytest.raises(InputError, match=f"data.noun {message}.*{REMEDY}"):
         noun_synsets()
 
 
