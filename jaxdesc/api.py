@@ -35,7 +35,7 @@ from jaxdesc.models.sentence import SentenceEncoder, load_sentence_encoder
 from jaxdesc.models.target import Target, load_target
 from jaxdesc.pipeline import describe as run_stages
 from jaxdesc.report.files import write_skipped
-from jaxdesc.report.notebook import write_report
+from jaxdesc.report.report import write_report
 from jaxdesc.result import CERTAINTY, Exemplar, Result, build_neurons
 from jaxdesc.stages.check import check_names
 from jaxdesc.stages.features import concept_features, image_features

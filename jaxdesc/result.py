@@ -1,9 +1,9 @@
-"""What a run found: each neuron with its concepts, how sure they are, exemplars and flags."""
+"""The result of a run: each neuron with its concepts, their certainty, exemplars and flags."""
 
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
@@ -17,7 +17,7 @@ from jaxdesc.evaluation.null import LEVEL
 from jaxdesc.evaluation.top1 import Top1
 from jaxdesc.store import write_file, write_rows
 
-CERTAINTY = ("stability", "z", "q")  # of each concept, where it was measured
+CERTAINTY = ("stability", "z", "q")  # of each concept, if it was measured
 COLUMNS = ("layer", "unit", "rank", "concept", "score", *CERTAINTY, "exemplars", "flags")
 UNSURE = "no significant concept"
 SHOWN = 20  # neurons of a notebook's display
@@ -45,10 +45,10 @@ class Exemplar:
 
     Attributes:
         image: the image's name in its source.
-        activation: of the neuron on the view.
-        box: the view's (left, top, right, bottom) in pixels of the image, or nothing where the
-            result came from bare activations.
-        index: of the image in its source.
+        activation: the neuron's activation on the view.
+        box: the view's (left, top, right, bottom) in pixels of the image; empty if the result came
+            from bare activations.
+        index: the image's index in its source.
     """
 
     image: str
@@ -67,20 +67,18 @@ class Neuron:
         maximum: its best score over the whole vocabulary.
         threshold: α × maximum; concepts score above it.
         exemplars: best first.
-        flags: doubts about its exemplars, as `exemplars.Exemplars` has them: "dead" (constant
-            activation), "tied" (drawn from more images with the same activation), "few exemplars",
-            "weak" (the last of them hardly excites it); "no concept" (its best score is not
-            positive, it is dead, or α = 1); "no significant concept" (it has some, but q > 0.05 for
-            each).
-        names: of its class, where it is a class's logit.
-        stability: of each concept, the share of resamples of the exemplars that select it again.
-        z: of each concept, the distance of its score from the mean over random sets of exemplar
+        flags: doubts about its exemplars: "dead" (constant activation), "tied" (drawn from more
+            images with the same activation), "few exemplars", "weak" (the last exemplar hardly
+            excites it); "no concept" (its best score is not positive, it is dead, or α = 1);
+            "no significant concept" (q > 0.05 for each).
+        names: names of its class, if it is a class's logit.
+        stability: for each concept, the share of resamples of the exemplars that select it again.
+        z: for each concept, the distance of its score from the mean over random sets of exemplar
             views, in their standard deviations.
-        q: of each concept, the smallest false discovery rate at which it counts as found.
+        q: for each concept, the smallest false discovery rate at which it counts as found.
 
-    The last three are empty where they were not measured: stability of a neuron with few
-    exemplars; z and q of one that has all images of the pool, so that there is no random set but
-    one.
+    The last three are empty if they were not measured: stability for a neuron with few exemplars;
+    z and q for one that has all images of the pool, so that only one random set exists.
     """
 
     layer: str
@@ -96,9 +94,9 @@ class Neuron:
     q: tuple[float, ...] = ()
 
     def certainty(self, rank: int) -> dict[str, float]:
-        """What was measured of one of its concepts, the best being 0."""
-        every = {name: getattr(self, name) for name in CERTAINTY}
-        return {name: values[rank] for name, values in every.items() if values}
+        """Stability, z and q of its concept at a rank from 0, as far as they were measured."""
+        measured = {name: getattr(self, name) for name in CERTAINTY}
+        return {name: values[rank] for name, values in measured.items() if values}
 
     def __repr__(self) -> str:
         """Show the neuron in one line: class, top concepts with scores, exemplars and flags."""
@@ -122,13 +120,7 @@ class Neuron:
             "max": self.maximum,
             "threshold": self.threshold,
             "exemplars": [
-                {
-                    "image": e.image,
-                    "activation": e.activation,
-                    "box": list(e.box),
-                    "index": e.index,
-                }
-                for e in self.exemplars
+                vars(exemplar) | {"box": list(exemplar.box)} for exemplar in self.exemplars
             ],
             "flags": list(self.flags),
         }
@@ -141,18 +133,18 @@ class Result(Sequence[Neuron]):
 
     Attributes:
         neurons: all of the layer's.
-        metrics: per neuron, where the neurons are classes with known names.
+        metrics: per neuron, if the neurons are classes with known names.
         ceilings: the best metrics any method could reach with the vocabulary.
-        fallbacks: images whose attention map was empty, or that have no box for the view "box", so
-            that their view is the centre.
+        fallbacks: number of images whose view is the centre, because their attention map was empty,
+            or they have no box for the view "box".
         skipped: images that could not be used, or were passed over, and are nobody's exemplar.
-        seconds: of each stage that this run computed; a stage found done is absent.
-        memory: most bytes that were resident while each of them ran.
-        fingerprints: of each stage's artifact.
-        hubs: concepts selected for far more random sets of exemplar views than chance, and for
-            which share of them, most often first.
-        top1: how often the target tells the images' own classes, where these are known.
-        notes: what else a reader has to know, a sentence each: what was assumed, what is doubtful.
+        seconds: time per stage that this run computed; stages found done are absent.
+        memory: largest number of resident bytes while each of them ran.
+        fingerprints: name of each stage's artifact.
+        hubs: concepts selected for far more random sets of exemplar views than chance, each with
+            its share of sets, largest first.
+        top1: share of images whose class the target predicts, if the classes are known.
+        notes: what else a reader has to know, in sentences: what was assumed, what is doubtful.
     """
 
     neurons: tuple[Neuron, ...]
@@ -179,9 +171,9 @@ class Result(Sequence[Neuron]):
 
     @property
     def unnamed(self) -> float | None:
-        """Share of neurons, dead ones among them, without a significant concept (q ≤ 0.05).
+        """Share of neurons, including dead ones, without a significant concept (q ≤ 0.05).
 
-        None where it is not known of some concept.
+        None if q was not measured for some concept.
         """
         if any(neuron.concepts and not neuron.q for neuron in self):
             return None
@@ -196,28 +188,30 @@ class Result(Sequence[Neuron]):
             for text, score in neuron.concepts
             if text.casefold() == wanted
         ]
-        best = sorted(found, key=lambda own: -own[0])
+        best = sorted(found, key=lambda pair: -pair[0])
         return tuple(dict.fromkeys(neuron for _, neuron in best))
 
     def columns(self) -> dict[str, list[Any]]:
-        """Lay the concepts out as columns, a row per concept, as `pandas.DataFrame` takes them.
+        """Lay the concepts out as columns, one row per concept, as `pandas.DataFrame` takes them.
 
-        With each concept its neuron's number of exemplars and flags, several of them separated by
-        "; ". What was not measured is None.
+        Each row has the neuron's number of exemplars and its flags, separated by "; ". What was not
+        measured is None.
         """
-        rows = [
-            (
-                *(neuron.layer, neuron.unit, rank + 1, text, score),
-                *_row(neuron.certainty(rank)),
-                *(len(neuron.exemplars), "; ".join(neuron.flags)),
-            )
-            for neuron in self
-            for rank, (text, score) in enumerate(neuron.concepts)
-        ]
-        return {name: [row[i] for row in rows] for i, name in enumerate(COLUMNS)}
+        columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+        for neuron in self:
+            for rank, (text, score) in enumerate(neuron.concepts):
+                measured = neuron.certainty(rank)
+                row = (
+                    *(neuron.layer, neuron.unit, rank + 1, text, score),
+                    *(measured.get(name) for name in CERTAINTY),
+                    *(len(neuron.exemplars), "; ".join(neuron.flags)),
+                )
+                for name, value in zip(COLUMNS, row, strict=True):
+                    columns[name].append(value)
+        return columns
 
     def to_csv(self, path: str | Path) -> None:
-        """Write `columns` as `write_rows` does; what was not measured is left empty."""
+        """Write `columns` as CSV; what was not measured is left empty."""
         write_rows(path, COLUMNS, zip(*self.columns().values(), strict=True), ".6g")
 
     def to_parquet(self, path: str | Path) -> None:
@@ -233,36 +227,42 @@ class Result(Sequence[Neuron]):
         write_file(path, content.getvalue())
 
     def to_json(self, path: str | Path) -> None:
-        """Write one JSON object a line and neuron (JSON Lines), with the neuron's own metrics."""
-        values = self.metrics.values if self.metrics else {}
-
-        def lines(file: io.TextIOBase) -> None:
-            for place, neuron in enumerate(self):
-                own = {name: float(each[place]) for name, each in values.items()}
-                line = neuron.to_dict() | ({"metrics": own} if own else {})
-                file.write(json.dumps(line, ensure_ascii=False) + "\n")
-
-        write_whole(path, lines)
+        """Write one JSON object per line and neuron (JSON Lines), with the neuron's metrics."""
+        values, lines = self.metrics.values if self.metrics else {}, []
+        for row, neuron in enumerate(self):
+            line = neuron.to_dict()
+            if values:
+                line["metrics"] = {name: float(metric[row]) for name, metric in values.items()}
+            lines.append(json.dumps(line, ensure_ascii=False) + "\n")
+        write_file(path, "".join(lines).encode())
 
     def __repr__(self) -> str:
-        """Summarise what a reader has to know first, and show the best-named neurons."""
+        """Show what a reader has to know first, and the best-named neurons."""
         named = [neuron for neuron in self if neuron.concepts]
         best = sorted(named, key=lambda neuron: (bool(neuron.flags), -neuron.concepts[0][1]))
         shown = ["best named:", *(f"  {neuron!r}" for neuron in best[:BEST])] if best else []
         return "\n  ".join((*self._summary(), *shown))
 
     def _summary(self) -> list[str]:
-        """A line per fact about the whole layer."""
+        """Facts about the whole layer, one per line."""
         if not self.neurons:
             return ["no neurons"]
         counts = Counter(flag for neuron in self for flag in neuron.flags)
         flags = ", ".join(f"{count} {flag}" for flag, count in counts.most_common()) or "none"
         hubs = [f"{_short(hub)} ({share:.0%})" for hub, share in self.hubs.items()]
         more = f" and {len(hubs) - BEST} more" if len(hubs) > BEST else ""
+        metrics = f"none, since {self.unmeasured}"
+        if self.metrics:
+            ceilings = self.ceilings.estimates if self.ceilings else {}
+            metrics = ", ".join(
+                f"{name} {100 * value.mean:.1f} +/- {100 * value.error:.1f}"
+                + (f" (ceiling {100 * ceilings[name].mean:.1f})" if name in ceilings else "")
+                for name, value in self.metrics.estimates.items()
+            )
         facts = {
             "flagged": flags,
             "target": str(self.top1 or ""),
-            "metrics x 100" if self.metrics else "metrics": self._metrics_line(),
+            "metrics x 100" if self.metrics else "metrics": metrics,
             "without a significant concept": "" if self.unnamed is None else f"{self.unnamed:.1%}",
             "concepts that chance selects too often": ", ".join(hubs[:BEST]) + more,
             "views that fell back to the centre": str(self.fallbacks or ""),
@@ -272,20 +272,24 @@ class Result(Sequence[Neuron]):
         head = f"{len(self)} neurons of layer {printable(self[0].layer)}"
         return [head, *(f"{name}: {fact}" for name, fact in facts.items() if fact)]
 
-    def _metrics_line(self) -> str:
-        """Each metric with its standard error and ceiling, or why there is none."""
-        if self.metrics is None:
-            return f"none, since {self.unmeasured}"
-        ceilings = self.ceilings.estimates if self.ceilings else {}
-        return ", ".join(
-            f"{name} {100 * value.mean:.1f} +/- {100 * value.error:.1f}"
-            + (f" (ceiling {100 * ceilings[name].mean:.1f})" if name in ceilings else "")
-            for name, value in self.metrics.estimates.items()
-        )
-
     def _repr_html_(self) -> str:
         """Show the summary and the first neurons in a notebook."""
-        rows = "".join(_html_row(neuron) for neuron in self.neurons[:SHOWN])
+        rows = ""
+        for neuron in self.neurons[:SHOWN]:
+            kept = [f", stability {share:.2f}" for share in neuron.stability]
+            concepts = ", ".join(
+                f"{text} ({score:.3f}{stability})"
+                for (text, score), stability in zip(
+                    neuron.concepts, kept or [""] * len(neuron.concepts), strict=True
+                )
+            )
+            cells = (
+                f"{neuron.layer}[{neuron.unit}]",
+                ", ".join(neuron.names),
+                "; ".join(filter(None, (concepts, ", ".join(neuron.flags)))),
+                str(len(neuron.exemplars)),
+            )
+            rows += f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
         more = f"<p>… and {len(self) - SHOWN} more neurons</p>" if len(self) > SHOWN else ""
         heads = "".join(f"<th>{head}</th>" for head in ("neuron", "label", "concepts", "exemplars"))
         return (
@@ -295,7 +299,7 @@ class Result(Sequence[Neuron]):
 
     @property
     def unmeasured(self) -> str:
-        """Why there are no metrics; empty where there are."""
+        """Reason why there are no metrics; empty if there are."""
         if self.metrics is not None:
             return ""
         if self[0].layer == "fc":
@@ -318,38 +322,8 @@ class Result(Sequence[Neuron]):
         }
 
 
-def _row(measured: Mapping[str, float]) -> list[float | None]:
-    return [measured.get(name) for name in CERTAINTY]
-
-
 def _short(text: str) -> str:
     return printable(text if len(text) <= LETTERS else f"{text[: LETTERS - 3]}...")
-
-
-def _html_row(neuron: Neuron) -> str:
-    kept = [f", stability {share:.2f}" for share in neuron.stability] or [""] * len(neuron.concepts)
-    concepts = ", ".join(
-        f"{text} ({score:.3f}{own})"
-        for (text, score), own in zip(neuron.concepts, kept, strict=True)
-    )
-    cells = (
-        f"{neuron.layer}[{neuron.unit}]",
-        ", ".join(neuron.names),
-        "; ".join(filter(None, (concepts, ", ".join(neuron.flags)))),
-        str(len(neuron.exemplars)),
-    )
-    return f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
-
-
-def write_whole(path: str | Path, write: Callable[[io.TextIOBase], None]) -> None:
-    """Write a text file, on a disk or in a bucket, so that it is the old one or the whole new one.
-
-    Raises:
-        InputError: it can't be written.
-    """
-    text = io.StringIO(newline="")
-    write(text)
-    write_file(path, text.getvalue().encode())
 
 
 def build_neurons(
@@ -363,27 +337,27 @@ def build_neurons(
     names: Sequence[tuple[str, ...]] = (),
     certainty: Mapping[str, np.ndarray],
 ) -> tuple[Neuron, ...]:
-    """Assemble neurons from per-neuron sequences.
+    """Assemble neurons from sequences with one entry per neuron.
 
     `certainty` has, for each name in CERTAINTY, a value for every concept of the first neuron, then
-    of the second, and so on; NaN for neurons of which it is not known.
+    of the second, and so on; NaN for neurons whose certainty was not measured.
     """
-    ends = np.cumsum([len(found) for found in concepts])[:-1]
+    ends = np.cumsum([len(selected) for selected in concepts])[:-1]
     split = {name: np.split(values, ends) for name, values in certainty.items()}
     neurons = []
-    for unit, found in enumerate(concepts):
+    for unit, selected in enumerate(concepts):
         measured = {
             name: tuple(values[unit].tolist())
             for name, values in split.items()
             if not np.isnan(values[unit]).any()
         }
         unsure = min(measured.get("q", ()), default=0.0) > LEVEL
-        doubts = {"no concept": not found, UNSURE: unsure}
+        doubts = {"no concept": not selected, UNSURE: unsure}
         neurons.append(
             Neuron(
                 layer=layer,
                 unit=unit,
-                concepts=tuple(found),
+                concepts=tuple(selected),
                 maximum=float(maximum[unit]),
                 threshold=float(threshold[unit]),
                 exemplars=tuple(exemplars[unit]),

@@ -10,7 +10,7 @@ import pytest
 import jaxdesc as jd
 from jaxdesc.config import ClipConfig, Config, CropConfig, ImagesConfig, VocabularyConfig
 from jaxdesc.errors import UnusableImage
-from jaxdesc.result import Exemplar, Neuron, Result, write_whole
+from jaxdesc.result import Exemplar, Neuron, Result
 from jaxdesc.scenes.world import CLASSES
 from jaxdesc.store import Artifact, Place
 from tests import plain_target
@@ -410,22 +410,6 @@ def test_json_reads_back(result, tmp_path):
         )
     assert "Zürich" in lines[0]
     assert "names" not in json.loads(lines[0])
-
-
-def test_a_file_is_the_old_one_or_the_whole_new_one(tmp_path):
-    path = tmp_path / "file"
-    path.write_text("old")
-
-    def fail(file):
-        file.write("half")
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        write_whole(path, fail)
-    assert path.read_text() == "old"
-    write_whole(path, lambda file: file.write("new"))
-    assert path.read_text() == "new"
-    assert [found.name for found in tmp_path.iterdir()] == ["file"]
 
 
 def test_concepts_of_ones_own_are_those_of_a_vocabulary():

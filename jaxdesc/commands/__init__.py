@@ -1,7 +1,7 @@
-"""The commands, one module each: its docstring is its help, `FLAGS` what it takes, `main` runs it.
+"""The commands, one module each: its docstring is its help, `FLAGS` its flags, `main` runs it.
 
-The other modules are what commands share: how one starts (`command`), flags, help, configs, the run
-that a config describes (`inputs`), and several processes.
+The commands share `cli` (how one starts), `flags`, `configs`, `inputs` (the run that a config
+describes) and `processes`.
 """
 
 import time

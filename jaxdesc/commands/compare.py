@@ -14,7 +14,7 @@ import time
 from jaxdesc.commands import flags, inputs
 from jaxdesc.evaluation.comparison import compare
 from jaxdesc.evaluation.methods import METHODS
-from jaxdesc.report import compared, saved
+from jaxdesc.report import compared, files
 
 _METHODS = flags.DEFINE_list(
     "methods", list(METHODS), "Which methods are compared with t-vMF, which is always among them."
@@ -25,7 +25,7 @@ FLAGS = (*inputs.RUN, _METHODS)
 def main() -> None:
     """Read the run, compare the methods, write and print the table."""
     began = time.perf_counter()
-    run, workdir = inputs.open_run(saved.read(inputs.results()).config)
+    run, workdir = inputs.open_run(files.read(inputs.results()).config)
     ready = time.perf_counter()
     with inputs.working(run, workdir):
         found = compare(run, _METHODS.value)

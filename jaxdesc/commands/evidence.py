@@ -14,9 +14,8 @@ from pathlib import Path
 import jax
 
 from jaxdesc.commands import flags, inputs
-from jaxdesc.evidence import crops, similarity, sparse, truth
+from jaxdesc.evidence import crops, page, similarity, sparse, truth
 from jaxdesc.evidence.table import Table
-from jaxdesc.report import evidence
 from jaxdesc.store import Place, write_file
 
 _DOCS = flags.DEFINE_path("docs", None, "A second folder for numbers and page, such as docs.")
@@ -40,8 +39,8 @@ def main() -> None:
         "cores": os.cpu_count(),
         "jax": version("jax"),
     }
-    text = evidence.render(tables, facts)
+    text = page.render(tables, facts)
     for folder in {workdir, Path(_DOCS.value or workdir)}:
-        write_file(folder / "evidence.json", evidence.dump(tables, facts).encode())
+        write_file(folder / "evidence.json", page.dump(tables, facts).encode())
         write_file(folder / "evidence.md", text.encode())
     print(text)

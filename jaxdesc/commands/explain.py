@@ -16,7 +16,7 @@ from jaxdesc.attention.explanation import explain_among
 from jaxdesc.commands import flags, inputs
 from jaxdesc.errors import InputError
 from jaxdesc.images.sources import open_source
-from jaxdesc.report import saved
+from jaxdesc.report import files
 from jaxdesc.report.explained import file_name
 from jaxdesc.store import Place
 
@@ -31,7 +31,7 @@ def main() -> None:
     workdir = inputs.results()
     if not _IMAGE.value:
         raise InputError("--image is missing: give the file of an image.")
-    run, path = saved.read(workdir), Path(_IMAGE.value)
+    run, path = files.read(workdir), Path(_IMAGE.value)
     target = inputs.open_target(run.config)
     source = open_source(run.config.images.source)
     found = explain_among(

@@ -1,17 +1,29 @@
-"""Flags: a command takes those that it uses, and refuses all others in one sentence."""
+"""Flags: a command takes those that it uses, refuses all others in one sentence, and has help."""
 
 import difflib
+import inspect
 import os
 import re
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import fields, is_dataclass
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 from absl import flags
 
+from jaxdesc.config import Config
 from jaxdesc.errors import InputError, printable, shown
 
 HELP = "run with --help for the flags"
+WIDTH = 100  # columns of help
+FORMS = {
+    "int": "=N",
+    "float": "=X",
+    "path": "=PATH",
+    "comma separated list of strings": "=A,B,…",
+}
 
 
 class Flag:
@@ -19,8 +31,8 @@ class Flag:
 
     Args:
         define: one of absl's `DEFINE_…`.
-        name: of the flag.
-        default: its value if it isn't given.
+        name: name of the flag.
+        default: its value if it is not given.
         more, options: further arguments of `define`.
     """
 
@@ -43,7 +55,7 @@ class Flag:
 
 
 class _PathParser(flags.ArgumentParser):
-    """A path, whose `~` no shell has expanded, as in --workdir=~/out."""
+    """A path whose `~` no shell has expanded, as in --workdir=~/out."""
 
     def parse(self, argument: str) -> str:
         return os.path.expanduser(argument)
@@ -61,34 +73,29 @@ DEFINE_multi_enum = partial(Flag, flags.DEFINE_multi_enum)
 DEFINE_path = partial(Flag, partial(flags.DEFINE, _PathParser()))
 DEFINE_string = partial(Flag, flags.DEFINE_string)
 
-# What the command of this process was given: its flags, and its overrides of the config.
+# The flags of this process's command, and its overrides of the config.
 _given = flags.FlagValues()
 _overrides: list[str] = []
 
 
-def register(known: Iterable[Flag]) -> flags.FlagValues:
-    """Put flags together, as absl parses them."""
-    values = flags.FlagValues()
-    for flag in known:
-        flag.define(flag_values=values)
-    return values
-
-
 def parse(command: str, known: Iterable[Flag], arguments: Sequence[str]) -> None:
-    """Read what a command is given: from here on `Flag.value` is that.
+    """Read a command's arguments; from here on `Flag.value` and `overrides` return them.
 
     Raises:
-        InputError: a flag that the command does not take, a value that can't be read, or an empty
-            one.
+        InputError: a flag that the command does not take, or a value that is empty or can't be
+            read.
     """
     global _given, _overrides
-    values = register(known)
+    values = _registered(known)
     try:
         expanded = values.read_flags_from_files(list(arguments), force_gnu=False)
-        own, overrides = _parted(expanded) if "config" in values else (expanded, [])
+        own, overrides = _split(expanded) if "config" in values else (expanded, [])
         _, *rest = values([command, *own])
     except flags.UnrecognizedFlagError as error:
-        raise InputError(_unknown(command, error.flagname, list(values))) from error
+        near = difflib.get_close_matches(error.flagname, list(values), n=1)
+        expected = f"expected one of {', '.join(f'--{name}' for name in values)}."
+        hint = f"did you mean --{near[0]}?" if near else expected
+        raise InputError(f"{command} has no flag --{printable(error.flagname)}: {hint}") from error
     except flags.Error as error:
         raise InputError(f"{reason(error)}; {HELP}.") from error
     if rest:
@@ -105,7 +112,7 @@ def overrides() -> Sequence[str]:
 
 
 def only_with(needed: Flag, *flags: Flag) -> None:
-    """Refuse flags that mean nothing without another one.
+    """Refuse flags that have no meaning without another one.
 
     Raises:
         InputError: one of them is given without it.
@@ -119,12 +126,19 @@ def only_with(needed: Flag, *flags: Flag) -> None:
 
 
 def reason(error: flags.Error) -> str:
-    """Reason why absl refuses a value, in one line."""
+    """Absl's reason for refusing a value, in one line."""
     first, *rest = str(error).strip().splitlines()
     return " ".join((first, *rest[-1:]))
 
 
-def _parted(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+def _registered(known: Iterable[Flag]) -> flags.FlagValues:
+    values = flags.FlagValues()
+    for flag in known:
+        flag.define(flag_values=values)
+    return values
+
+
+def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Split arguments into a command's own and its overrides of the config."""
     own, overrides, left = [], [], iter(arguments)
     for argument in left:
@@ -137,8 +151,51 @@ def _parted(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return own, overrides
 
 
-def _unknown(command: str, name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    expected = f"expected one of {', '.join(f'--{own}' for own in known)}."
-    hint = f"did you mean --{near[0]}?" if near else expected
-    return f"{command} has no flag --{printable(name)}: {hint}"
+def help_text(command: ModuleType, program: str) -> str:
+    """A command's docstring, its flags, and every option of the config if it takes one.
+
+    Args:
+        command: its module, whose docstring names it `jaxdesc NAME` in examples.
+        program: how it was started: the examples say so.
+    """
+    name = command.__name__.rpartition(".")[2]
+    values = _registered(command.FLAGS)
+    parts = [
+        (command.__doc__ or "").strip().replace(f"    jaxdesc {name} ", f"    {program} "),
+        "Flags:\n" + "\n".join(_flag_help(values[flag.name]) for flag in command.FLAGS),
+    ]
+    if "config" in values:
+        lines = [_entry(f"{path} = {default!r}", text) for path, default, text in options(Config)]
+        parts.append("Options of the config, set with --config.KEY=VALUE:\n" + "\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def options(kind: Any, where: str = "") -> list[tuple[str, Any, str]]:
+    """Path, default and meaning of every option of a config's dataclass, nested ones included."""
+    # The meanings are the entries below "Attributes:" in its docstring.
+    _, _, section = (inspect.getdoc(kind) or "").partition("Attributes:\n")
+    entries = re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", section, re.MULTILINE)
+    meanings, found = {name: " ".join(meaning.split()) for name, meaning in entries}, []
+    for field in fields(kind):
+        default, path = getattr(kind(), field.name), f"{where}{field.name}"
+        if is_dataclass(default):
+            found += options(type(default), f"{path}.")
+        else:
+            found.append((path, default, meanings[field.name]))
+    return found
+
+
+def _flag_help(flag: flags.Flag) -> str:
+    values = getattr(flag.parser, "enum_values", None)
+    form = f"={'|'.join(values)}" if values else FORMS.get(flag.flag_type(), "=TEXT")
+    head = f"--[no]{flag.name}" if flag.boolean else f"--{flag.name}{form}"
+    # absl puts an enum's values before its help, and how to give several after it.
+    meaning = re.sub(r"^<[^>]*>: |;\s+repeat this option.*", "", flag.help or "", flags=re.DOTALL)
+    default = ",".join(flag.default) if isinstance(flag.default, list) else flag.default
+    return _entry(head, f"{meaning} Default: {default}." if default else meaning)
+
+
+def _entry(head: str, meaning: str) -> str:
+    indent, text = " " * 8, " ".join(meaning.split())
+    wrapped = textwrap.fill(text, WIDTH, initial_indent=indent, subsequent_indent=indent)
+    return f"  {head}\n{wrapped}"

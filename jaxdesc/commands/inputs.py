@@ -14,7 +14,7 @@ import jax
 
 import jaxdesc.scenes  # noqa: F401 - registers the embedded world
 from jaxdesc.ablation import Cell, ablate
-from jaxdesc.commands import STARTED, command, configs, flags, processes
+from jaxdesc.commands import STARTED, cli, configs, flags, processes
 from jaxdesc.config import Config
 from jaxdesc.errors import InputError
 from jaxdesc.images.sources import open_source
@@ -117,7 +117,7 @@ def open_run(config: Config | None = None) -> tuple[Run, Place]:
         preprocess=config.clip.preprocess,
     )
     inputs = Inputs(target, clip, source, vocabulary, scorer=clip)
-    store = Store(workdir.at("artifacts"), together, command.stop_if_asked)
+    store = Store(workdir.at("artifacts"), together, cli.stop_if_asked)
     quiet = QUIET.value or not together.leads
     run = Run(config, inputs, store, quiet, _in_a_log(), listener, began=STARTED)
     check(run)
@@ -125,7 +125,7 @@ def open_run(config: Config | None = None) -> tuple[Run, Place]:
         run = replace(run, inputs=replace(inputs, **_judges(config, clip)))
     run = replace(run, config=_pinned(run))
     if not together.leads:
-        return run, processes.nowhere()
+        return run, Place("memory://results")  # a directory that nobody sees
     for name in files.claim(workdir, run.config, OVERWRITE.value):
         print(f"dropped: {name}")
     return run, workdir
@@ -223,7 +223,7 @@ def working(run: Run, workdir: Place) -> Iterator[None]:
     That list is left also where so many images can't be used that they stop the run.
     """
     store = run.store
-    with command.stoppable(), store.held(), store.processes.watched():
+    with cli.stoppable(), store.held(), store.processes.watched():
         try:
             yield
         finally:

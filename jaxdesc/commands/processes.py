@@ -1,4 +1,4 @@
-"""Several processes for one run, on one host or on many."""
+"""Several processes for one run, on one host or several."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ import jax
 
 from jaxdesc.commands import flags
 from jaxdesc.errors import InputError
-from jaxdesc.store import Place, Processes
+from jaxdesc.store import Processes
 from jaxdesc.store.processes import join
 from jaxdesc.store.rendezvous import Address
 
@@ -27,40 +27,49 @@ FLAGS = (_COORDINATOR, _PROCESSES, _PROCESS, _JOIN_TIMEOUT)
 def joined() -> Processes:
     """Join the other processes that the flags name; without flags, be the only one.
 
-    Only the first prints from here on.
+    From then on, only the first prints.
 
     Raises:
         InputError: flags that do not fit together, or processes that do not come.
     """
-    given = [f"--{flag.name}" for flag in (_PROCESSES, _PROCESS, _JOIN_TIMEOUT) if flag.present]
-    coordinator = _COORDINATOR.value
+    coordinator, count, index = _COORDINATOR.value, _PROCESSES.value, _PROCESS.value
     if coordinator is None:
+        given = [f"--{flag.name}" for flag in (_PROCESSES, _PROCESS, _JOIN_TIMEOUT) if flag.present]
         if given:
             raise InputError(
                 f"{' and '.join(given)} without --coordinator can't be used: add "
-                "--coordinator=HOST:PORT, or leave what is meant for several processes out."
+                "--coordinator=HOST:PORT, or leave out what is meant for several processes."
             )
         return Processes()
-    address, count, index = _detected() if coordinator == "auto" else _given(coordinator)
-    together = join(_parsed(address), index, count, _JOIN_TIMEOUT.value, _notify)
+    if coordinator == "auto":
+        coordinator, count, index = _detected()
+    elif count is None or index is None or not 0 <= index < count:
+        raise InputError(
+            f"--processes={count} and --process={index} do not fit --coordinator: give how "
+            "many processes there are, and which of them this is, from 0."
+        )
+    try:
+        address = Address.parse(coordinator)
+    except ValueError as error:
+        raise InputError(
+            f"--coordinator can't be used ({error}): give the address of the first process, such "
+            "as localhost:9000 or [::1]:9000, or auto."
+        ) from error
+    together = join(
+        address,
+        index,
+        count,
+        _JOIN_TIMEOUT.value,
+        lambda line: print(line, file=sys.stderr, flush=True),
+    )
     if not together.leads:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
     return together
 
 
-def _given(address: str) -> tuple[str, int, int]:
-    count, index = _PROCESSES.value, _PROCESS.value
-    if count is None or index is None or not 0 <= index < count:
-        raise InputError(
-            f"--processes={count} and --process={index} do not fit --coordinator: give how "
-            "many processes there are, and which of them this is, from 0."
-        )
-    return address, count, index
-
-
 def _detected() -> tuple[str, int, int]:
-    """Address of the first process, number of processes and which this is, as the cluster says."""
-    # What `jax.distributed.initialize()` asks: TPU VMs, Slurm, Open MPI, Kubernetes.
+    """The first process's address, the number of processes and this one's index, by the cluster."""
+    # `jax.distributed.initialize()` asks the same: TPU VMs, Slurm, Open MPI, Kubernetes.
     from jax._src.clusters import ClusterEnv
 
     if _PROCESSES.value is not None or _PROCESS.value is not None:
@@ -80,26 +89,7 @@ def _detected() -> tuple[str, int, int]:
             f"--coordinator=auto can't find out how the processes reach each other ({reason}): "
             "give --coordinator=HOST:PORT, --processes and --process."
         )
-    if devices is not None:  # where several processes share a host, each gets one GPU
+    if devices is not None:  # if several processes share a host, each gets one GPU
         for kind in ("cuda", "rocm"):
             jax.config.update(f"jax_{kind}_visible_devices", ",".join(map(str, devices)))
     return address, count, index
-
-
-def _parsed(address: str) -> Address:
-    try:
-        return Address.parse(address)
-    except ValueError as error:
-        raise InputError(
-            f"--coordinator={address} can't be used ({error}): give HOST:PORT of the first "
-            "process, such as localhost:9000 or [::1]:9000, or auto."
-        ) from error
-
-
-def _notify(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def nowhere() -> Place:
-    """A working directory that nobody sees, for processes that print nothing."""
-    return Place("memory://results")

@@ -10,11 +10,15 @@ of other neurons into `figures-2/` and so on.
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from jaxdesc.commands import flags, inputs
+from jaxdesc.errors import InputError
 from jaxdesc.images.sources import open_source
-from jaxdesc.report import beside, drawn
+from jaxdesc.report import drawn, files, report
+from jaxdesc.report.page import Method
+from jaxdesc.result import Result
 
 _BESIDE = flags.DEFINE_list("beside", [], "Working directories to show next to it, such as WWW's.")
 _FIGURES = flags.DEFINE_bool("figures", False, "Draw figures too.")
@@ -27,17 +31,46 @@ def main() -> None:
     """Read the runs, look at their exemplars' images, write the page."""
     flags.only_with(_FIGURES, _NEURONS)
     workdir = inputs.results()
-    folders = [Path(os.path.expanduser(folder)) for folder in _BESIDE.value]
-    runs, page = beside.read(workdir, folders), workdir / "report" / "index.html"
-    units, own = beside.units(runs[0].result, _NEURONS.value), runs[0].config
-    source, target = open_source(own.images.source), None
+    others = [Path(os.path.expanduser(folder)) for folder in _BESIDE.value]
+    runs, page = [files.read(folder) for folder in (workdir, *others)], workdir / "report"
+    config = runs[0].config
+    for run in runs:
+        if (images := run.config.images.source) != config.images.source:
+            raise InputError(
+                f"--beside has other images ({images}) than --workdir ({config.images.source}): "
+                "expected the same."
+            )
+    units = _units(runs[0].result, _NEURONS.value)
+    source, target = open_source(config.images.source), None
     if _HEATMAPS.value or _FIGURES.value:
-        target = inputs.open_target(own)
-    seen_by = target if _HEATMAPS.value else None
-    if page.exists():
-        print(f"{page} is replaced", flush=True)
-    total = beside.write_page(workdir / "report", runs, source, seen_by, inputs.displays())
-    print(f"{page}: {total / 1e6:.1f} MB with its thumbnails")
+        target = inputs.open_target(config)
+    if (page / "index.html").exists():
+        print(f"{page / 'index.html'} is replaced", flush=True)
+    size = report.write(
+        page,
+        f"{config.target.source}: what each neuron of {config.target.layer} responds to",
+        [Method.of(run) for run in runs],
+        source,
+        target if _HEATMAPS.value else None,
+        config.crop,
+        config.images.batch,
+        inputs.displays(),
+    )
+    print(f"{page / 'index.html'}: {size / 1e6:.1f} MB with its thumbnails")
     if _FIGURES.value and target:
         written = drawn.draw(workdir / "figures", workdir, runs, source, target, units)
         print(f"figures in {written[0].parent}")
+
+
+def _units(result: Result, asked: Sequence[str] | None) -> list[int]:
+    """The units that are asked for, or else the first ones that have exemplars."""
+    if asked is None:
+        return [neuron.unit for neuron in result if neuron.exemplars][:6]
+    known = {str(neuron.unit) for neuron in result}
+    for text in asked:
+        if text not in known:
+            raise InputError(
+                f"--neurons has {text!r}: expected numbers of neurons between commas, up to "
+                f"{len(known) - 1}."
+            )
+    return [int(text) for text in asked]

@@ -16,7 +16,8 @@ from PIL import Image
 
 from jaxdesc.errors import printable
 from jaxdesc.report.pictures import warmed
-from jaxdesc.result import Neuron, write_whole
+from jaxdesc.result import Neuron
+from jaxdesc.store import write_file
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -117,7 +118,7 @@ class Explanation:
         """The view, its maps, and each neuron with its concepts, in one row."""
         from matplotlib.figure import Figure  # a second: for those who draw
 
-        from jaxdesc.report.style import house_style, show
+        from jaxdesc.report.plots import house_style, show
 
         panels = self._panels()
         with house_style():
@@ -134,11 +135,11 @@ class Explanation:
 
         The files are named by `file_name`.
         """
-        from jaxdesc.report.style import save
+        from jaxdesc.report.plots import save
 
         name, folder = file_name(str(name)), Path(os.path.expanduser(folder))
         page = folder / f"{name}.html"
-        write_whole(page, lambda file: print(self.to_html(), file=file))
+        write_file(page, f"{self.to_html()}\n".encode())
         return [*save(self.figure(), folder, name), page]
 
     def _panels(self) -> list[tuple[np.ndarray, str, Sequence[str]]]:

@@ -1,18 +1,26 @@
-"""The files a run leaves in its working directory."""
+"""The files that a run leaves in its working directory, written and read back."""
 
+import csv
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from jaxdesc.config import Config, differences
 from jaxdesc.errors import InputError
-from jaxdesc.result import Result, Skipped, write_whole
-from jaxdesc.store import Place, write_rows
+from jaxdesc.evaluation.metrics import Metrics
+from jaxdesc.evaluation.top1 import Top1
+from jaxdesc.report.tables import TITLES
+from jaxdesc.result import CERTAINTY, Exemplar, Neuron, Result, Skipped
+from jaxdesc.store import Place, write_file, write_rows
 from jaxdesc.store.workdir import is_result
 
-FREE = "images.max_skipped:"  # says when to stop, and changes nothing that is found
+FREE = "images.max_skipped:"  # says when to stop, and changes no result
 REASONS = 5  # that a line names
 LIBRARIES = ("jaxdesc", "jax", "jaxlib", "flax", "numpy", "pillow", "transformers")
 
@@ -26,8 +34,8 @@ def claim(workdir: Place, config: Config, overwrite: bool = False) -> list[str]:
     Args:
         workdir: the directory.
         config: the run's.
-        overwrite: drop what another config's run has found. Its artifacts stay: those that depend
-            on nothing that has changed are found again, and no other ever is.
+        overwrite: drop the results of a run with another config. Its artifacts stay: those that
+            depend on nothing that has changed are used again, and no others ever are.
 
     Returns:
         The files that were dropped.
@@ -47,8 +55,8 @@ def claim(workdir: Place, config: Config, overwrite: bool = False) -> list[str]:
             f"{workdir / 'config.json'} is no config of a run ({error!r}): give another working "
             "directory."
         ) from error
-    found = differences(old, json.loads(json.dumps(config.to_dict())))
-    changed = [text for text in found if not text.startswith(FREE)]
+    keys = differences(old, json.loads(json.dumps(config.to_dict())))
+    changed = [text for text in keys if not text.startswith(FREE)]
     if not changed:
         return []
     results = [name for name in workdir.files() if is_result(name)]
@@ -69,28 +77,25 @@ def write(workdir: Place, config: Config, result: Result) -> None:
     _write_config(workdir, config, result.fingerprints)
     result.to_json(workdir / "concepts.jsonl")
     result.to_csv(workdir / "concepts.csv")
-    _write_json(workdir / "metrics.json", _measured(result))
-
-
-def _measured(result: Result) -> dict[str, Any]:
-    """The metrics, or why there are none; the target's top-1; what else is to be known."""
-    content = result.metrics_dict() or {"unmeasured": result.unmeasured}
+    measured = result.metrics_dict() or {"unmeasured": result.unmeasured}
     if result.top1:
-        content["target"] = {"top1": result.top1.share} | result.top1._asdict()
-    return content | ({"notes": list(result.notes)} if result.notes else {})
+        measured["target"] = {"top1": result.top1.share} | result.top1._asdict()
+    if result.notes:
+        measured["notes"] = list(result.notes)
+    _write_json(workdir / "metrics.json", measured)
 
 
 def write_skipped(workdir: Place, skipped: Iterable[Skipped]) -> None:
-    """Write skipped.csv, a row for each image that is left out: image, reason, source.
+    """Write skipped.csv: image, reason and source of each image that is left out.
 
-    It is written where there are none too, so that an earlier run's list never stands for this one.
+    It is also written if there are none, so that it can't be an earlier run's list.
     """
     write_rows(workdir / "skipped.csv", Skipped._fields, sorted(skipped))
 
 
 def left_out(skipped: Collection[Skipped]) -> str:
     """A line that counts the images of skipped.csv by reason."""
-    counts = Counter(own.reason for own in skipped).most_common()
+    counts = Counter(image.reason for image in skipped).most_common()
     reasons = "; ".join(f"{count} {reason}" for reason, count in counts[:REASONS])
     more = sum(count for _, count in counts[REASONS:])
     return (
@@ -109,5 +114,94 @@ def _write_config(workdir: Place, config: Config, fingerprints: Mapping[str, str
 
 
 def _write_json(path: str, content: Mapping[str, Any]) -> None:
-    text = json.dumps(content, indent=1, ensure_ascii=False)
-    write_whole(path, lambda file: print(text, file=file))
+    write_file(path, f"{json.dumps(content, indent=1, ensure_ascii=False)}\n".encode())
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A run's files.
+
+    Attributes:
+        config: every choice.
+        versions: versions of the libraries that computed it.
+        result: its neurons, with their metrics, skipped images and fingerprints.
+        summary: mean, standard error, neurons and ceiling of each metric.
+    """
+
+    config: Config
+    versions: Mapping[str, str]
+    result: Result
+    summary: Mapping[str, Mapping[str, float]]
+
+
+def read(workdir: Path) -> Saved:
+    """Read the files of `write` and `write_skipped`.
+
+    Raises:
+        InputError: a working directory without results, or with files of another version.
+    """
+    if not (workdir / "concepts.jsonl").exists():
+        raise InputError(
+            f"{workdir} holds no results: run describe with this --workdir first, or give another."
+        )
+    try:
+        return _read(workdir)
+    except InputError:
+        raise
+    except (OSError, LookupError, TypeError, ValueError, csv.Error) as error:
+        raise InputError(
+            f"The results in {workdir} are none of this version ({error!r}): describe again in "
+            "another working directory."
+        ) from error
+
+
+def _read(workdir: Path) -> Saved:
+    about = json.loads((workdir / "config.json").read_text(encoding="utf-8"))
+    # Not splitlines: a string may contain U+2028 and the like.
+    text = (workdir / "concepts.jsonl").read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in text.split("\n") if line]
+    if not lines:
+        raise ValueError("concepts.jsonl is empty")
+    kinds = lines[0].get("metrics", {})
+    values = {kind: np.array([line["metrics"][kind] for line in lines]) for kind in kinds}
+    measured = dict(json.loads((workdir / "metrics.json").read_text(encoding="utf-8")))
+    target, skipped = measured.get("target"), workdir / "skipped.csv"
+    images: tuple[Skipped, ...] = ()
+    if skipped.exists():  # a run that was made from Python may have no such list
+        with skipped.open(newline="", encoding="utf-8") as file:
+            images = tuple(Skipped(**row) for row in csv.DictReader(file))
+    return Saved(
+        config=Config.from_dict(about["config"]),
+        versions=dict(about["versions"]),
+        result=Result(
+            neurons=tuple(_neuron(line) for line in lines),
+            metrics=Metrics(values) if values else None,
+            skipped=images,
+            fingerprints=dict(about["fingerprints"]),
+            top1=Top1(*(target[name] for name in Top1._fields)) if target else None,
+            notes=tuple(measured.get("notes", ())),
+        ),
+        summary={name: value for name, value in measured.items() if name in TITLES},
+    )
+
+
+def _neuron(line: Mapping[str, Any]) -> Neuron:
+    concepts = line["concepts"]
+    certainty = {
+        name: tuple(float(concept[name]) for concept in concepts if name in concept)
+        for name in CERTAINTY
+    }
+    return Neuron(
+        layer=str(line["layer"]),
+        unit=int(line["unit"]),
+        concepts=tuple((str(concept["text"]), float(concept["score"])) for concept in concepts),
+        maximum=float(line["max"]),
+        threshold=float(line["threshold"]),
+        exemplars=tuple(
+            Exemplar(e["image"], float(e["activation"]), tuple(e["box"]), int(e["index"]))
+            for e in line["exemplars"]
+        ),
+        flags=tuple(line["flags"]),
+        names=tuple(line.get("names", ())),
+        **certainty,
+    )

@@ -17,8 +17,8 @@ from typing import Any
 
 from jaxdesc.errors import InputError
 from jaxdesc.evaluation.metrics import f1, hit
+from jaxdesc.report.files import Saved
 from jaxdesc.report.pictures import CELL, COLUMNS, LEVELS, Picture, in_thousandths, sheet
-from jaxdesc.report.saved import Saved
 from jaxdesc.report.tables import TITLES, similarity_name
 from jaxdesc.result import UNSURE, Neuron, Result
 from jaxdesc.store.workdir import is_output

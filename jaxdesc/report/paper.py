@@ -5,18 +5,15 @@ Both are about the last layer of ResNet-50 on ImageNet's validation set, with 40
 views and t-vMF, and table 2 has the two other combinations.
 """
 
-import io
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from tabulate import tabulate
 
 from jaxdesc.report.tables import TITLES, Row, similarity_name
-from jaxdesc.result import write_whole
-from jaxdesc.store import Place, write_rows
+from jaxdesc.store import Place, write_file, write_rows
 
 METRICS = ("clip_cos", "sentence_cos", "f1", "hit")
 VIEWS = ("centre", "attention")
@@ -99,7 +96,7 @@ class Table:
     def write(self, folder: Place) -> None:
         """Write it as Markdown, LaTeX and CSV (one row a metric, numbers × 100)."""
         for suffix, text in (("md", self.markdown()), ("tex", self.latex())):
-            write_whole(folder / f"{self.name}.{suffix}", partial(_print_to, text))
+            write_file(folder / f"{self.name}.{suffix}", f"{text}\n".encode())
         where = ["method", "view", "kappa", "concepts", "probe", "metric"]
         names = [*where, "mean", "standard_error", "ceiling", "paper"]
         write_rows(folder / f"{self.name}.csv", names, self._rows(), ".6g")
@@ -162,10 +159,6 @@ def _place(line: Line) -> tuple[int, str, int, float, str]:
     rank = known.index(name) if name in known else len(known)
     kappa = math.inf if line.kappa is None else line.kappa
     return rank, line.vocabulary, VIEWS.index(line.view), kappa, line.probe
-
-
-def _print_to(text: str, file: io.TextIOBase) -> None:
-    print(text, file=file)
 
 
 def _kind(vocabulary: str) -> str:

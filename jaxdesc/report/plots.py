@@ -1,31 +1,94 @@
-"""Figures of a run, in the house style: the paper's figures 3 and 4, and what lies behind them."""
+"""Figures of a run in the house style: the paper's figures 3 and 4, scores and activations."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import matplotlib
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import NullFormatter
 from PIL import Image
 
 from jaxdesc.report.pictures import warmed
-from jaxdesc.report.style import ACCENT, FRAME, INK, MUTED, SERIES, house_style, show
 from jaxdesc.report.tables import similarity_name
 from jaxdesc.result import Neuron
 from jaxdesc.similarity import t_vmf_difference
+from jaxdesc.store.workdir import DRAWN
+
+INK, MUTED, ACCENT, FRAME = "#1f1e1c", "#6d6a64", "#b8420f", "#ff6a2b"
+SERIES = (ACCENT, "#2f6690", "#6a8d3a", "#8a5a9e")  # without colour, their order tells them apart
+DPI = 200
 
 SIDE = 160  # px of a view
 BINS = 60
 CELL, PITCH, GUTTER, CAPTION, MARGIN = 0.62, 0.66, 0.3, 0.22, 0.06  # inches
 
+# Any: matplotlib's stubs want each key to be a literal of theirs.
+_RULES: Any = {
+    "font.size": 8,
+    "font.family": "sans-serif",
+    "text.color": INK,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+    # Text stays text in an SVG, and the same figure gives the same file.
+    "svg.fonttype": "none",
+    "svg.hashsalt": "jaxdesc",
+    # A dollar in a concept's name does not begin a formula.
+    "text.parse_math": False,
+}
 
-class Row(NamedTuple):
-    """One neuron as one method sees it: what it found, and the views of its best exemplars."""
 
-    neuron: Neuron
-    views: Sequence[np.ndarray]
+@contextmanager
+def house_style() -> Iterator[None]:
+    """Apply the style while a figure is made, then restore matplotlib's settings."""
+    with matplotlib.rc_context(_RULES):
+        yield
+
+
+def rendered(figure: Figure) -> dict[str, bytes]:
+    """Contents of an SVG and a PNG file of a figure; the same figure always gives the same."""
+    vector, pixels = io.BytesIO(), io.BytesIO()
+    with house_style():
+        figure.savefig(vector, format="svg", metadata={"Date": None})
+        figure.savefig(pixels, format="png", dpi=DPI, metadata=DRAWN)
+    return {"svg": vector.getvalue(), "png": pixels.getvalue()}
+
+
+def save(figure: Figure, folder: Path, name: str) -> list[Path]:
+    """Write a figure as SVG and as PNG."""
+    folder.mkdir(parents=True, exist_ok=True)
+    contents = rendered(figure)
+    for kind, content in contents.items():
+        (folder / f"{name}.{kind}").write_bytes(content)
+    return [folder / f"{name}.{kind}" for kind in contents]
+
+
+def show(panel: Axes, pixels: np.ndarray, box: tuple[float, ...] = ()) -> None:
+    """Draw a picture without axes, with a frame around a box if there is one."""
+    panel.imshow(pixels, interpolation="antialiased")
+    panel.set_axis_off()
+    if box:
+        left, top, right, bottom = box
+        corner, width, height = (left - 0.5, top - 0.5), right - left, bottom - top
+        panel.add_patch(
+            Rectangle(corner, width, height, fill=False, edgecolor=FRAME, linewidth=1.2)
+        )
 
 
 class Look(NamedTuple):
@@ -44,7 +107,7 @@ class Look(NamedTuple):
 
 
 def cut(image: Image.Image, box: Sequence[float]) -> UInt8[np.ndarray, "side side 3"]:
-    """Cut a window out of an image, for showing; the whole image where there is no box."""
+    """Cut a window out of an image, for showing; the whole image if there is no box."""
     left, top, right, bottom = box or (0, 0, image.width, image.height)
     # In single precision a window may end a hair outside.
     window = (max(left, 0), max(top, 0), min(right, image.width), min(bottom, image.height))
@@ -60,53 +123,61 @@ def enlarged(
     return large / max(float(large.max()), np.finfo(np.float32).tiny)
 
 
-def methods(rows: Sequence[Sequence[Row]], names: Sequence[str]) -> Figure:
+def title_of(neuron: Neuron) -> str:
+    """Name of a neuron in a figure: layer, number and class."""
+    label = f" {neuron.names[0]}" if neuron.names else ""
+    return f"{neuron.layer}[{neuron.unit}]{label}"
+
+
+def methods(
+    rows: Sequence[Sequence[tuple[Neuron, Sequence[np.ndarray]]]], names: Sequence[str]
+) -> Figure:
     """Draw neurons × methods, each with its best exemplars and its concepts (the paper's figure 3).
 
     Args:
-        rows: of each neuron, one `Row` a method.
-        names: of the methods.
+        rows: for each neuron and method, what the method found and the exemplars' views.
+        names: names of the methods.
     """
-    count = max(len(row.views) for own in rows for row in own)
+    count = max(len(views) for row in rows for _, views in row)
     wide, high = count * PITCH + GUTTER, PITCH + CAPTION
-    size = (len(names) * wide - GUTTER + 2 * MARGIN, len(rows) * high + CAPTION + MARGIN)
+    width = len(names) * wide - GUTTER + 2 * MARGIN
+    height = len(rows) * high + CAPTION + MARGIN
     with house_style():
-        drawn = Figure(figsize=size)
+        drawn = Figure(figsize=(width, height))
         for column, name in enumerate(names):
-            at = (MARGIN + column * wide) / size[0], 1 - 0.6 * CAPTION / size[1]
-            drawn.text(*at, name, color=ACCENT, va="center")
-        for line, own in enumerate(rows):
-            top = size[1] - CAPTION - line * high
-            for column, row in enumerate(own):
-                _draw_row(drawn, row, MARGIN + column * wide, top, 13 * count)
+            left = (MARGIN + column * wide) / width
+            drawn.text(left, 1 - 0.6 * CAPTION / height, name, color=ACCENT, va="center")
+        for line, row in enumerate(rows):
+            top = height - CAPTION - line * high
+            for column, (neuron, views) in enumerate(row):
+                left = MARGIN + column * wide
+                texts = ", ".join(text for text, _ in neuron.concepts[:3])
+                head = f"{title_of(neuron)}: {texts or ', '.join(neuron.flags)}"
+                drawn.text(
+                    left / width,
+                    (top - 0.5 * CAPTION) / height,
+                    _shortened(head, 13 * count),
+                    va="center",
+                    fontsize=7,
+                    color=INK if neuron.concepts else MUTED,
+                )
+                for place, view in enumerate(views):
+                    corner = (left + place * PITCH) / width, (top - CAPTION - CELL) / height
+                    show(drawn.add_axes((*corner, CELL / width, CELL / height)), view)
     return drawn
 
 
-def _draw_row(drawn: Figure, row: Row, left: float, top: float, letters: int) -> None:
-    """Draw one neuron of one method with its upper left corner there, in inches."""
-    width, height = drawn.get_size_inches()
-    neuron = row.neuron
-    label = f" {neuron.names[0]}" if neuron.names else ""
-    texts = ", ".join(text for text, _ in neuron.concepts[:3]) or ", ".join(neuron.flags)
-    head = _shortened(f"{neuron.layer}[{neuron.unit}]{label}: {texts}", letters)
-    at, colour = (left / width, (top - 0.5 * CAPTION) / height), INK if neuron.concepts else MUTED
-    drawn.text(*at, head, va="center", fontsize=7, color=colour)
-    for place, view in enumerate(row.views):
-        corner = (left + place * PITCH) / width, (top - CAPTION - CELL) / height
-        show(drawn.add_axes((*corner, CELL / width, CELL / height)), view)
-
-
 def views(looks: Sequence[Look], map_name: str = "Grad-CAM") -> Figure:
-    """Draw a column an image: it with its map and both windows, then the centre's and attention's.
+    """Draw one column per image: the image with its map and both windows, then each window.
 
-    The paper's figure 4. The attention window is framed in full, the centre window in dashes.
+    The paper's figure 4. The attention window has a solid frame, the centre window dashes.
 
     Args:
         looks: the images.
-        map_name: of the map of attention.
+        map_name: name of the attention map.
     """
     with house_style():
-        # As high as the widest of the whole images is, beside two square views.
+        # The height of the tallest whole image, relative to the square views.
         whole_height = min(1.5, max(look.pixels.shape[0] / look.pixels.shape[1] for look in looks))
         drawn = Figure(
             figsize=(1.25 * len(looks) + 0.3, 1.22 * (2 + whole_height)), layout="constrained"
@@ -137,28 +208,29 @@ def scores(
     kappa: float,
     alpha: float,
 ) -> Figure:
-    """Draw how one neuron's scores of all concepts spread, by the cosine and by t-vMF.
+    """Draw the distribution of one neuron's scores over all concepts, by the cosine and by t-vMF.
 
     Args:
-        title: of the figure.
+        title: title of the figure.
         exemplars: unit image features of the neuron's exemplars.
         concepts: unit text features.
         base: unit text feature of the base template.
-        kappa: of t-vMF.
+        kappa: concentration of t-vMF.
         alpha: share of the largest score above which concepts are selected: the line.
     """
     with house_style():
         drawn = Figure(figsize=(5.2, 1.9), layout="constrained")
         panels = drawn.subplots(1, 2, sharey=True)
-        for panel, own, colour in zip(panels, (0.0, kappa), SERIES[1::-1], strict=True):
-            values = mean_scores(exemplars, concepts, base, own)
+        for panel, concentration, colour in zip(panels, (0.0, kappa), SERIES[1::-1], strict=True):
+            values = mean_scores(exemplars, concepts, base, concentration)
             panel.hist(values, BINS, color=colour, alpha=0.85)
             _count_logarithmically(panel)
             limit = alpha * float(values.max())
             selected = int((values > limit).sum()) if limit > 0 else 0
             if selected:
                 panel.axvline(limit, color=INK, linewidth=0.8, linestyle=(0, (3, 2)))
-            panel.set_title(f"{similarity_name(own)}: {selected} of {len(values):,} selected")
+            name = similarity_name(concentration)
+            panel.set_title(f"{name}: {selected} of {len(values):,} selected")
             panel.set_xlabel("score")
         panels[0].set_ylabel("concepts")
         limit_name = f"dashes: {alpha:g} × the largest score"
@@ -172,13 +244,10 @@ def mean_scores(
     base: Float[np.ndarray, " width"],
     kappa: float,
 ) -> Float32[np.ndarray, " concept"]:
-    """S of one neuron and all concepts by its definition: the mean of φ(v·W) − φ(v·b)."""
-    usual = (exemplars @ base)[:, None]
-    gained = np.asarray(
-        t_vmf_difference(
-            exemplars @ concepts.T, np.broadcast_to(usual, (len(exemplars), len(concepts))), kappa
-        )
-    )
+    """Scores S of one neuron by definition: the mean of φ(v·W) − φ(v·b) over its exemplars."""
+    cosines = exemplars @ concepts.T
+    usual = np.broadcast_to((exemplars @ base)[:, None], cosines.shape)
+    gained = np.asarray(t_vmf_difference(cosines, usual, kappa))
     return gained.mean(axis=0, dtype=np.float64).astype(np.float32)
 
 
@@ -187,20 +256,28 @@ def activations(
     values: Float[np.ndarray, "image neuron"],
     exemplars: Sequence[Sequence[float]],
 ) -> Figure:
-    """Draw how each neuron's activations spread over all images, its exemplars marked below.
+    """Draw the distribution of each neuron's activations over all images, its exemplars below.
 
     Args:
-        titles: of the neurons.
+        titles: titles of the neurons.
         values: their activations; NaN for an image that could not be used.
-        exemplars: the activations of each one's exemplars.
+        exemplars: the activations of each neuron's exemplars.
     """
     columns = min(3, len(titles))
     lines = -(-len(titles) // columns)
     with house_style():
         drawn = Figure(figsize=(2.3 * columns, 1.45 * lines), layout="constrained")
         panels = drawn.subplots(lines, columns, squeeze=False).ravel()
-        for panel, title, own, marked in zip(panels, titles, values.T, exemplars, strict=False):
-            _draw_activations(panel, title, own[~np.isnan(own)], marked)
+        for panel, title, column, marks in zip(panels, titles, values.T, exemplars, strict=False):
+            panel.hist(column[~np.isnan(column)], BINS, color=SERIES[1], alpha=0.85)
+            _count_logarithmically(panel)
+            # Below the axis, at any scale of the counts.
+            panel.plot(
+                marks, np.full(len(marks), -0.06), "|", color=ACCENT, markersize=5, clip_on=False,
+                transform=panel.get_xaxis_transform(),
+            )  # fmt: skip
+            panel.tick_params(axis="x", pad=6)
+            panel.set_title(_shortened(title, 34), loc="left")
         for panel in panels[len(titles) :]:
             panel.set_axis_off()
         for panel in panels[: len(titles) : columns]:
@@ -209,20 +286,8 @@ def activations(
     return drawn
 
 
-def _draw_activations(panel: Axes, title: str, values: np.ndarray, marked: Sequence[float]) -> None:
-    panel.hist(values, BINS, color=SERIES[1], alpha=0.85)
-    _count_logarithmically(panel)
-    # Below the axis, whatever the counts.
-    panel.plot(
-        marked, np.full(len(marked), -0.06), "|", color=ACCENT, markersize=5, clip_on=False,
-        transform=panel.get_xaxis_transform(),
-    )  # fmt: skip
-    panel.tick_params(axis="x", pad=6)
-    panel.set_title(_shortened(title, 34), loc="left")
-
-
 def _count_logarithmically(panel: Axes) -> None:
-    """Counts on a logarithmic axis, without the formulas by which matplotlib labels one."""
+    """Make the counts' axis logarithmic, with numbers instead of matplotlib's formulas."""
     panel.set_yscale("log")
     panel.yaxis.set_major_formatter("{x:,.0f}")
     panel.yaxis.set_minor_formatter(NullFormatter())

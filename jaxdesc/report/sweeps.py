@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.evaluation.statistics import interval
-from jaxdesc.report.style import MUTED, SERIES, house_style, rendered
+from jaxdesc.report.plots import MUTED, SERIES, house_style, rendered
 from jaxdesc.report.tables import TITLES, estimates, markdown, percent, summary
 from jaxdesc.store import Place, csv_file
 from jaxdesc.sweep import Cell

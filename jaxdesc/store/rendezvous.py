@@ -173,7 +173,7 @@ class Link:
 
     def _listen(self) -> None:
         """Follow the first process; before all are there, it may go and come again."""
-        address = self._hub.server_address[:2] if self._hub else self._address
+        address = self._hub.socket.getsockname()[:2] if self._hub else self._address
         while not self._closed.is_set():
             try:
                 channel = _Channel(socket.create_connection(address, DEAD))
@@ -185,11 +185,13 @@ class Link:
                         self._state, self._reason = state, ""
                         self._changed.notify_all()
                     if state.lost is not None:
-                        return self._give_in(state.lost)
+                        self._give_in(state.lost)
+                        return
                 return
-            except (OSError, ValueError, TypeError) as error:
+            except (OSError, ValueError, TypeError, RecursionError) as error:
                 if self._state.begun:
-                    return self._give_in(0)
+                    self._give_in(0)
+                    return
                 with self._changed:
                     self._state.missing, self._reason = [0], f" ({_said(error)})"
                 self._closed.wait(_RETRY)
@@ -253,7 +255,7 @@ class _Hub(ThreadingTCPServer):
             if time.monotonic() - self._told > BEAT:
                 self._tell()
 
-    def finish_request(self, request: Any, client_address: Any) -> None:
+    def finish_request(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
         """Serve a connection until it ends."""
         channel, index = _Channel(request), None
         try:

@@ -8,7 +8,7 @@ import sys
 import jax
 import pytest
 
-from jaxdesc.commands import cli, configs, help
+from jaxdesc.commands import cli
 from jaxdesc.config import Config
 from tests.conftest import ROOT
 

@@ -9,8 +9,13 @@ from PIL import Image
 from jaxdesc.errors import InputError, UnusableImage
 from jaxdesc.images.example import Source
 from jaxdesc.images.folder import Folder
+<<<<<<< HEAD
 from jaxdesc.images.sources import open_source
 from jaxdesc.report import figures, style
+=======
+from jaxdesc.images.sources import Source, open_source
+from jaxdesc.report import figures, plots
+>>>>>>> 0dc37ca (report, commands, result: writing and reading a run's files is one module, the page has one writer; starting a command, its flags and its help are two)
 from jaxdesc.vocabulary import imagenet
 from tests.report.made_up import layer
 
@@ -393,7 +398,7 @@ def test_what_a_run_has_written_is_never_a_photo(tmp_path, workdir):
     (out / "artifacts" / "activate-0123456789abcdef").mkdir(parents=True)
     drawn = Figure()
     for name in ("figures/views", "sweep-2", "explanations/x"):
-        style.save(drawn, out / Path(name).parent, Path(name).name)
+        plots.save(drawn, out / Path(name).parent, Path(name).name)
     figures.exemplar_sheet(list(layer(2, 2, 2)), before, out / "exemplars.png")
     write(out, "report/sheets/0.webp")
     (out / "report" / "index.html").write_text('<meta name="generator" content="jaxdesc">')
@@ -412,7 +417,7 @@ def test_what_a_run_has_written_is_never_a_photo(tmp_path, workdir):
 
 def test_an_explanation_among_photos_is_not_one(tmp_path):
     write(tmp_path, "a.png")
-    style.save(Figure(), tmp_path, "why")
+    plots.save(Figure(), tmp_path, "why")
     assert Folder(str(tmp_path)).passed_over == tuple(
         (f"why.{kind}", "the output of a run") for kind in ("png", "svg")
     )

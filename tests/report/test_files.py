@@ -10,7 +10,7 @@ from jaxdesc.config import Config, ScoreConfig
 from jaxdesc.errors import InputError
 from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.report import files
-from jaxdesc.result import Exemplar, Result, build_neurons, write_whole
+from jaxdesc.result import Exemplar, Result, build_neurons
 from jaxdesc.store import Place
 
 NASTY = 'crane, bird; "the \nbig one"\r\n= café 🐈'
@@ -205,20 +205,3 @@ def test_a_directory_with_another_s_config_is_refused(tmp_path, content):
     (tmp_path / "config.json").write_text(content, encoding="latin-1")
     with pytest.raises(InputError, match=r"config\.json is no config of a run .*: give another"):
         files.claim(Place(tmp_path), Config())
-
-
-def test_a_file_is_the_old_one_or_the_whole_new_one(tmp_path):
-    path = tmp_path / "file.txt"
-    write_whole(path, lambda file: print("old", file=file))
-
-    def fail(file):
-        file.write("half")
-        file.flush()
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_whole(path, fail)
-    assert path.read_text() == "old\n"
-    write_whole(path, lambda file: print("new", file=file))
-    assert path.read_text() == "new\n"
-    assert list(tmp_path.iterdir()) == [path]

@@ -15,7 +15,7 @@ from jaxdesc.errors import InputError
 from jaxdesc.evaluation import metrics
 from jaxdesc.evaluation.top1 import Top1
 from jaxdesc.report import files as run_files
-from jaxdesc.report import page, saved
+from jaxdesc.report import page
 from jaxdesc.report.page import Method
 from jaxdesc.report.pictures import look
 from jaxdesc.result import UNSURE, Neuron, Result
@@ -119,7 +119,7 @@ def test_every_flag_has_a_meaning_and_exemplars_are_counted(pictures, tmp_path):
     uneven = Result((result[0], few))
     assert page.content([Method("a", uneven)], pictures, {})["methods"][0]["asked"] == 3
     run_files.write(Place(tmp_path), Config(), uneven)
-    assert Method.of(saved.read(tmp_path)).exemplars == Config().score.exemplars
+    assert Method.of(run_files.read(tmp_path)).exemplars == Config().score.exemplars
 
 
 def test_what_is_absent_is_not_in_the_data(pictures):
@@ -248,7 +248,7 @@ def test_numbers_that_json_has_not_are_no_page(pictures):
 
 def test_a_method_of_a_run(tmp_path):
     run_files.write(Place(tmp_path), Config(), layer(3, IMAGES, 2))
-    method = Method.of(saved.read(tmp_path))
+    method = Method.of(run_files.read(tmp_path))
     assert method.name == "attention view, t-vMF κ=16"
     assert method.facts["score.kappa"] == "16.0"
     assert "target.classes" not in method.facts  # empty

@@ -5,12 +5,12 @@ import re
 import matplotlib
 import numpy as np
 import pytest
+from jaxdesc.report.plots import house_style, save
 from PIL import Image
 
 from jaxdesc.report import plots
 from jaxdesc.report.pictures import warmed
-from jaxdesc.report.plots import Look, Row
-from jaxdesc.report.style import house_style, save
+from jaxdesc.report.plots import Look
 from jaxdesc.result import Neuron
 from tests.reference import scoring as reference
 
@@ -28,8 +28,8 @@ def texts_of(figure):
 def test_neurons_beside_methods():
     view = np.zeros((plots.SIDE, plots.SIDE, 3), np.uint8)
     rows = [
-        [Row(neuron(0, HOSTILE), [view] * 3), Row(neuron(0, flags=("dead",)), [view])],
-        [Row(neuron(1, "a" * 90), [view] * 2), Row(neuron(1, "b", "c", "d", "e"), [])],
+        [(neuron(0, HOSTILE), [view] * 3), (neuron(0, flags=("dead",)), [view])],
+        [(neuron(1, "a" * 90), [view] * 2), (neuron(1, "b", "c", "d", "e"), [])],
     ]
     drawn = plots.methods(rows, ["ours", "WWW"])
     assert len(drawn.axes) == 6

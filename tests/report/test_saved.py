@@ -10,7 +10,7 @@ from jaxdesc.config import Config
 from jaxdesc.errors import InputError
 from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.evaluation.top1 import Top1
-from jaxdesc.report import files, saved
+from jaxdesc.report import files
 from jaxdesc.store import Place
 from tests.report.made_up import HOSTILE, layer, sure
 
@@ -39,7 +39,7 @@ def workdir(tmp_path, result):
 
 
 def test_everything_is_read_back(workdir, result):
-    found = saved.read(workdir)
+    found = files.read(workdir)
     assert found.config == Config()
     assert found.result.neurons == result.neurons
     assert [e.index for e in found.result[3].exemplars] == [e.index for e in result[3].exemplars]
@@ -57,13 +57,13 @@ def test_everything_is_read_back(workdir, result):
 def test_certainty_is_read_back(tmp_path, result):
     own = sure(result, [0.5] * len(result))
     files.write(Place(tmp_path), Config(), own)
-    assert saved.read(tmp_path).result.neurons == own.neurons
-    assert saved.read(tmp_path).result[4].q == (0.5, 0.5)
+    assert files.read(tmp_path).result.neurons == own.neurons
+    assert files.read(tmp_path).result[4].q == (0.5, 0.5)
 
 
 def test_a_layer_without_names_and_a_run_without_a_list_of_skipped(tmp_path, result):
     files.write(Place(tmp_path), Config(), replace(result, metrics=None, ceilings=None))
-    found = saved.read(tmp_path)
+    found = files.read(tmp_path)
     assert found.result.metrics is None
     assert found.summary == {}
     assert found.result.skipped == ()
@@ -76,9 +76,9 @@ def test_files_of_something_else_are_a_sentence(workdir, name, text):
         return
     (workdir / name).write_text(text)
     with pytest.raises(InputError, match=r"are none of this version \(.*\): describe anew in"):
-        saved.read(workdir)
+        files.read(workdir)
 
 
 def test_a_directory_without_results(tmp_path):
     with pytest.raises(InputError, match=r"holds no results: run describe with this"):
-        saved.read(tmp_path)
+        files.read(tmp_path)

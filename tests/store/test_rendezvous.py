@@ -5,6 +5,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 
 import pytest
 
@@ -60,7 +61,8 @@ def together(*functions):
 def test_they_meet_and_end(address):
     peers = joined(address, 3)
     for point in ("here", "here", "end"):
-        assert together(*(lambda p=peer: p.link.meet(point) for peer in peers)) == [True] * 3
+        meetings = [partial(peer.link.meet, point) for peer in peers]
+        assert together(*meetings) == [True] * 3
     for peer in reversed(peers):
         peer.link.close()
     time.sleep(0.3)
@@ -220,6 +222,16 @@ def test_an_address():
     ):
         assert Address.parse(text) == address
         assert str(Address.parse(text)) == text
-    for text in ("localhost", "[::1]", "h:http", "h:0", "h:65536", ":9", "::1:9", "[::g]:9", "a b:9"):
+    for text in (
+        "localhost",
+        "[::1]",
+        "h:http",
+        "h:0",
+        "h:65536",
+        ":9",
+        "::1:9",
+        "[::g]:9",
+        "a b:9",
+    ):
         with pytest.raises(ValueError, match="is not HOST:PORT"):
             Address.parse(text)

@@ -12,7 +12,7 @@ from jaxdesc.commands import evidence as script
 from jaxdesc.evaluation.statistics import Bounds
 from jaxdesc.evidence import similarity
 from jaxdesc.evidence.table import Table
-from jaxdesc.report import evidence
+from jaxdesc.evidence import page as evidence
 
 DOCS = Path(__file__).parents[2] / "docs"
 TABLES, FACTS = evidence.load((DOCS / "evidence.json").read_text(encoding="utf-8"))

@@ -1,0 +1,171 @@
+"""Writes the report: reads the exemplars' images again, and puts the page together.
+
+Exemplars are found in the images by name: a result of bare activations knows only the rows of a
+matrix, and a folder may have changed since it was described.
+"""
+
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from jaxdesc.attention.saliency import DEFAULT
+from jaxdesc.config import CropConfig
+from jaxdesc.errors import InputError, check_type, shown
+from jaxdesc.images.example import Source
+from jaxdesc.images.sources import open_source
+from jaxdesc.models.target import Target
+from jaxdesc.report import page, pictures
+from jaxdesc.report.page import Method
+from jaxdesc.result import Exemplar, Result
+from jaxdesc.runtime.progress import Display, Progress, State
+
+NAMED = 3  # missing images in an error
+
+
+def write_report(
+    found: Result,
+    folder: str | os.PathLike[str],
+    *,
+    images: str | os.PathLike[str] | Source,
+    target: Target | None = None,
+    title: str = "What each neuron responds to",
+    beside: Mapping[str, Result] | None = None,
+    cam: str = DEFAULT,
+) -> Path:
+    """Write the page of a result: every neuron with its concepts and exemplars.
+
+    Args:
+        found: the result.
+        folder: the folder to write; it opens from there without a network.
+        images: the source that was described; for bare activations, the images whose names they
+            have.
+        target: network whose attention map is shown over the exemplars; no heatmaps if None.
+        title: title of the page.
+        beside: other results for the same neurons and images, by name.
+        cam: the kind of attention map that was given to `describe`.
+
+    Returns:
+        The path of the page.
+
+    Raises:
+        InputError: results for other neurons, exemplars that aren't among the images, or images
+            that can't be used.
+    """
+    results = {"this result": found} | dict(beside or {})
+    for name, result in results.items():
+        check_type(result, Result, name, "describe")
+    if target is not None:
+        check_type(target, Target, "target", "load_target")
+    methods = [Method(name, result, result.metrics_dict()) for name, result in results.items()]
+    path = Path(os.path.expanduser(folder))
+    write(path, title, methods, open_source(images), target, CropConfig(cam=cam))
+    return path / "index.html"
+
+
+def write(
+    folder: Path,
+    title: str,
+    methods: Sequence[Method],
+    source: Source,
+    target: Target | None,
+    crop: CropConfig,
+    batch: int = 64,
+    displays: Sequence[Callable[[State], Display]] = (),
+) -> int:
+    """Write the page of some methods.
+
+    Args:
+        folder: the folder to write.
+        title: title of the page.
+        methods: the first is the one that is listed.
+        source: their images.
+        target: network whose attention map is shown; no heatmaps if None.
+        crop: settings of that map.
+        batch: images per forward pass.
+        displays: progress displays.
+
+    Returns:
+        Its size in bytes, with its thumbnails.
+
+    Raises:
+        InputError: methods for other neurons, exemplars that aren't among the images (any more),
+            or an image that can't be decoded.
+    """
+    methods = [replace(method, result=located(method.result, source)) for method in methods]
+    neurons = (neuron for method in methods for neuron in method.result)
+    indices = sorted({e.index for neuron in neurons for e in neuron.exemplars})
+    with Progress(len(indices), "look", displays) as bar:
+        seen = pictures.look(source, indices, target, crop, batch, bar.update)
+    return page.write(folder, page.files(title, methods, seen))
+
+
+def located(result: Result, source: Source) -> Result:
+    """Give each exemplar the index that its image has in a source.
+
+    An image is found by its name in the source, such as its path in a folder. Otherwise the end of
+    one's path may be the other's name, if only one image of the source fits.
+
+    Raises:
+        InputError: exemplars that aren't in the source.
+    """
+    asked = {(e.image, e.index) for neuron in result for e in neuron.exemplars}
+    moved = {
+        (name, index)
+        for name, index in asked
+        if index >= len(source) or source.identify(index) != name
+    }
+    if not moved:
+        return result
+    names = {name for name, _ in moved}
+    found = _matches(names, [source.identify(index) for index in range(len(source))])
+    taken = Counter({index: 1 for _, index in asked - moved} | Counter(found.values()))
+    missing = sorted(name for name in names if taken[found.get(name, -1)] != 1)
+    if missing and all(name == str(index) for name, index in moved):
+        raise InputError(
+            f"The exemplars have the numbers of rows for names, such as {missing[0]!r}, which say "
+            f"nothing about {source.spec}: give describe_activations the names of its rows as "
+            "images=, such as those of image_features."
+        )
+    if missing:
+        more = ", …" if len(missing) > NAMED else ""
+        raise InputError(
+            f"{len(missing)} of the exemplars' {len({name for name, _ in asked})} images can't be "
+            f"found in {source.spec}, or not one alone "
+            f"({', '.join(map(shown, missing[:NAMED]))}{more}): give the images that were "
+            "described, whose paths are also the names that describe_activations takes as images=."
+        )
+
+    def there(exemplar: Exemplar) -> Exemplar:
+        return replace(exemplar, index=found.get(exemplar.image, exemplar.index))
+
+    return replace(
+        result,
+        neurons=tuple(
+            replace(neuron, exemplars=tuple(map(there, neuron.exemplars))) for neuron in result
+        ),
+    )
+
+
+def _matches(names: Collection[str], sources: Sequence[str]) -> dict[str, int]:
+    """Index of the only source image that each name can mean."""
+    whole, ends = defaultdict(set), defaultdict(set)
+    for index, name in enumerate(sources):
+        whole[name].add(index)
+        for end in _ends(name):
+            ends[end].add(index)
+    matches = {}
+    for name in names:
+        same = whole.get(name) or ends.get(name, set()).union(
+            *(whole.get(end, ()) for end in _ends(name))
+        )
+        if len(same) == 1:
+            (matches[name],) = same
+    return matches
+
+
+def _ends(path: str) -> list[str]:
+    """The path without its first folder, without its first two, and so on."""
+    parts = path.split("/")
+    return ["/".join(parts[start:]) for start in range(1, len(parts))]
