@@ -32,7 +32,7 @@ KNOWN = {
     "absl": ("commands", "configs"),
     "ml_collections": ("commands", "configs"),
     "matplotlib": ("report",),
-    "jinja2": ("report",),
+    "jinja2": ("report", "evidence"),
     "tensorboardX": ("report",),
     "pyarrow": ("result",),
     "tensorstore": ("store",),

@@ -1,4 +1,4 @@
-"""One image explained: what its foremost neurons respond to, where they look, why they matter."""
+"""One image explained: what its top neurons respond to, where they look, why they matter."""
 
 import base64
 import io
@@ -28,10 +28,10 @@ class Part:
     """One neuron's part in a prediction.
 
     Attributes:
-        neuron: what it responds to.
-        contribution: φ, to the class's logit.
+        neuron: the neuron with its concepts.
+        contribution: φ, its contribution to the class's logit.
         share: φ as a share of all neurons' positive contributions.
-        where: it looks, over the view, between 0 and 1.
+        where: its map over the view, between 0 and 1.
     """
 
     neuron: Neuron
@@ -42,19 +42,19 @@ class Part:
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why a network predicts a class for an image.
+    """Reasons why a network predicts a class for an image.
 
     Attributes:
         pixels: the view that the network saw.
         label: the predicted class.
-        names: of the class; empty where the target has none.
-        logit: of the class.
-        probability: of the class, softmax over the logits.
-        parts: of the neurons that contribute most, best first.
-        where: the sample map, Σ φ_k/Σφ × map over the three foremost neurons.
-        class_where: the class map, the same with each neuron's mean contribution over other images
-            of the class; nothing where there were none.
-        agreement: cosine between the two maps; NaN where one is empty.
+        names: names of the class; empty if the target has none.
+        logit: logit of the class.
+        probability: probability of the class, softmax over the logits.
+        parts: parts of the neurons that contribute most, largest first.
+        where: the sample map, Σ φ_k/Σφ × map over the top three neurons.
+        class_where: the class map: the same with each neuron's mean contribution over other images
+            of the class; None if there were none.
+        agreement: cosine between the two maps; NaN if one is empty.
     """
 
     pixels: UInt8[np.ndarray, "size size 3"]
@@ -103,7 +103,7 @@ class Explanation:
         return "\n  ".join((printable(self.title), *parts))
 
     def to_html(self) -> str:
-        """A fragment of HTML with its pictures inside it, for any page or a notebook."""
+        """A fragment of HTML that contains its pictures, for any page or a notebook."""
         figures = "".join(_html_figure(*panel) for panel in self._panels())
         return (
             '<section style="font: 14px/1.4 system-ui, sans-serif">'
@@ -116,7 +116,7 @@ class Explanation:
 
     def figure(self) -> "Figure":
         """The view, its maps, and each neuron with its concepts, in one row."""
-        from matplotlib.figure import Figure  # a second: for those who draw
+        from matplotlib.figure import Figure  # takes a second: only for those who draw
 
         from jaxdesc.report.plots import house_style, show
 
@@ -131,10 +131,7 @@ class Explanation:
         return drawn
 
     def save(self, folder: str | Path, name: str) -> list[Path]:
-        """Write it as PNG, SVG and a fragment of HTML.
-
-        The files are named by `file_name`.
-        """
+        """Write it as PNG, SVG and a fragment of HTML, named by `file_name`."""
         from jaxdesc.report.plots import save
 
         name, folder = file_name(str(name)), Path(os.path.expanduser(folder))
@@ -161,7 +158,7 @@ class Explanation:
 
 
 def file_name(name: str) -> str:
-    """Name that any file system takes: of an image's, other characters become "_"."""
+    """Turn an image's name into one that any file system takes."""
     return re.sub(r"[^\w.-]", "_", name)
 
 

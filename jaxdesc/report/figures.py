@@ -1,4 +1,4 @@
-"""Pictures of what a run found."""
+"""Sheets of pictures, drawn with Pillow: exemplars of a run, and windows with captions."""
 
 import io
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ INK, PAPER, FRAME = (20, 20, 20), (255, 255, 255), (255, 40, 90)
 def exemplar_sheet(
     neurons: Sequence[Neuron], source: Source, path: str | Path, columns: int = 6
 ) -> None:
-    """Draw a row a neuron: its best exemplars with the window that was looked at, and its concepts.
+    """Draw one row per neuron: its best exemplars with their windows, and its concepts.
 
     Args:
-        neurons: to show.
+        neurons: the neurons to show.
         source: the images that their exemplars came from.
-        path: of the PNG.
-        columns: exemplars a neuron.
+        path: path of the PNG.
+        columns: exemplars per neuron.
     """
     width = MARGIN + columns * (CELL + MARGIN)
     height = len(neurons) * (CAPTION + CELL + MARGIN)
@@ -32,7 +32,11 @@ def exemplar_sheet(
     draw = ImageDraw.Draw(sheet)
     for row, neuron in enumerate(neurons):
         top = row * (CAPTION + CELL + MARGIN)
-        draw.text((MARGIN, top + 6), _caption(neuron), INK, ImageFont.load_default(17))
+        concepts = ", ".join(f"{text} {score:.2f}" for text, score in neuron.concepts[:3])
+        label = f" ({neuron.names[0]})" if neuron.names else ""
+        found = concepts or ", ".join(neuron.flags)
+        caption = f"{neuron.layer}[{neuron.unit}]{label}:  {found}"
+        draw.text((MARGIN, top + 6), caption, INK, ImageFont.load_default(17))
         for column, exemplar in enumerate(neuron.exemplars[:columns]):
             picture = _framed(exemplar, load(source, exemplar.index).image)
             left = MARGIN + column * (CELL + MARGIN)
@@ -48,7 +52,7 @@ def exemplar_sheet(
 def window_sheet(
     windows: Sequence[Image.Image], captions: Sequence[str], columns: int = 6
 ) -> Image.Image:
-    """Draw windows in rows, each above its caption, of which as much is shown as there is room."""
+    """Draw windows in rows, each above its caption, which is cut to the window's width."""
     font, step = ImageFont.load_default(12), CELL + MARGIN
     rows = -(-len(windows) // columns)
     sheet = Image.new("RGB", (MARGIN + columns * step, MARGIN + rows * (step + CAPTION)), PAPER)
@@ -61,12 +65,6 @@ def window_sheet(
             caption = caption[:-2].rstrip("…") + "…"
         draw.text((left, top + CELL + MARGIN), caption, INK, font)
     return sheet
-
-
-def _caption(neuron: Neuron) -> str:
-    concepts = ", ".join(f"{text} {score:.2f}" for text, score in neuron.concepts[:3])
-    label = f" ({neuron.names[0]})" if neuron.names else ""
-    return f"{neuron.layer}[{neuron.unit}]{label}:  {concepts or ', '.join(neuron.flags)}"
 
 
 def _framed(exemplar: Exemplar, image: Image.Image) -> Image.Image:

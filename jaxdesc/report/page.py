@@ -1,9 +1,9 @@
-"""The report: one page that opens from disk, with no network, and sheets of thumbnails beside it.
+"""The page of a report: it opens from disk, with no network; next to it are sheets of thumbnails.
 
-Whatever comes from outside (concepts, names of classes and images, paths) reaches the page as text
-alone: through Jinja's autoescape, or as JSON whose `<`, `>` and `&` are escaped, which the script
-puts into the document as text. A content security policy forbids everything but the page's own
-script, style and sheets.
+Text from outside (concepts, names of classes and images, paths) reaches the page only as text:
+through Jinja's autoescape, or as JSON whose `<`, `>` and `&` are escaped, which the script puts
+into the document as text. A content security policy forbids everything but the page's own script,
+style and sheets.
 """
 
 import base64
@@ -24,7 +24,7 @@ from jaxdesc.result import UNSURE, Neuron, Result
 from jaxdesc.store.workdir import is_output
 
 UNSTABLE = 0.5  # below it a neuron's best concept is flagged
-# What each flag of a neuron means.
+# Meaning of each flag of a neuron.
 MEANINGS = {
     "dead": "its activation is the same on every image",
     "tied": "its exemplars are drawn from more images with the same, largest activation",
@@ -35,9 +35,8 @@ MEANINGS = {
     "disagree": "none of its concepts is a name of its class",
     "unstable": "most resamples of its exemplars lose its best concept",
 }
-TEMPLATES = "templates"
 
-# All that could end a script element or an attribute, and what JavaScript once took for a new line.
+# Characters that could end a script element or an attribute, or were line ends in JavaScript.
 _ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
 
 
@@ -46,10 +45,10 @@ class Method:
     """One way of describing a layer, as the page shows it.
 
     Attributes:
-        name: for its heading.
-        result: what it found.
-        summary: of each metric its mean, standard error and ceiling, as `Result.metrics_dict`.
-        facts: whatever else is worth knowing of it: its config, versions, fingerprints.
+        name: its heading.
+        result: its neurons.
+        summary: mean, standard error and ceiling of each metric, as `Result.metrics_dict`.
+        facts: its config, versions, fingerprints.
         asked: exemplars per neuron that were asked for; 0 if that isn't known.
     """
 
@@ -68,17 +67,6 @@ class Method:
         facts = _flat(about | {"fingerprint": saved.result.fingerprints})
         return cls(name, saved.result, saved.summary, facts, config.score.exemplars)
 
-    @property
-    def exemplars(self) -> int:
-        """Number of exemplars per neuron, unless it is active on fewer images."""
-        return self.asked or max(len(neuron.exemplars) for neuron in self.result)
-
-    @property
-    def stability(self) -> list[float | None]:
-        """Of each neuron's best concept, None where it has none; empty where none was measured."""
-        found = [next(iter(neuron.stability), None) for neuron in self.result]
-        return found if any(neuron.stability for neuron in self.result) else []
-
 
 def files(
     title: str, methods: Sequence[Method], pictures: Mapping[int, Picture]
@@ -86,41 +74,35 @@ def files(
     """Make the report's files.
 
     Args:
-        title: of the page.
-        methods: of the same neurons on the same images; the first is the one that is listed.
-        pictures: of every exemplar of every method, by its index.
+        title: title of the page.
+        methods: methods for the same neurons and images; the first is the one that is listed.
+        pictures: a picture of every exemplar of every method, by its index.
 
     Yields:
-        Relative paths and contents: the sheets of thumbnails, and at last index.html, which tells
+        Relative paths and contents: the sheets of thumbnails, and finally index.html, which says
         how large they are.
 
     Raises:
         InputError: methods whose neurons are not the same.
     """
-    _check(methods)
-    rankings = [_ranking(neuron) for method in methods for neuron in method.result]
-    sheets = {ranking: place for place, ranking in enumerate(dict.fromkeys(filter(None, rankings)))}
-    total = 0
-    for ranking, place in sheets.items():
-        content = sheet([pictures[image].thumbnail for image in ranking])
-        total += len(content)
-        yield f"sheets/{place}.webp", content
-    yield "index.html", _html(title, methods, pictures, sheets, total).encode()
-
-
-def _check(methods: Sequence[Method]) -> None:
     first, *others = methods
-    own = [(neuron.layer, neuron.unit, neuron.names) for neuron in first.result]
+    neurons = [(neuron.layer, neuron.unit, neuron.names) for neuron in first.result]
     for other in others:
-        if [(neuron.layer, neuron.unit, neuron.names) for neuron in other.result] != own:
+        if [(neuron.layer, neuron.unit, neuron.names) for neuron in other.result] != neurons:
             raise InputError(
                 f"{other.name!r} describes other neurons than {first.name!r}: expected the same "
                 "layer of the same network on both sides."
             )
-
-
-def _ranking(neuron: Neuron) -> tuple[int, ...]:
-    return tuple(exemplar.index for exemplar in neuron.exemplars)
+    rankings = [_ranking(neuron) for method in methods for neuron in method.result]
+    sheets = {
+        ranking: number for number, ranking in enumerate(dict.fromkeys(filter(None, rankings)))
+    }
+    size = 0
+    for ranking, number in sheets.items():
+        thumbnails = sheet([pictures[image].thumbnail for image in ranking])
+        size += len(thumbnails)
+        yield f"sheets/{number}.webp", thumbnails
+    yield "index.html", _html(title, methods, content(methods, pictures, sheets), size).encode()
 
 
 def content(
@@ -128,17 +110,18 @@ def content(
     pictures: Mapping[int, Picture],
     sheets: Mapping[tuple[int, ...], int],
 ) -> dict[str, Any]:
-    """Collect what the page's script shows, as compact as JSON allows.
+    """Collect the data of the page's script, as compact as JSON allows.
 
-    A concept is [text, score], or [text, score, stability, q] as far as these were measured, an
-    exemplar [place among images, activation, box in thousandths].
+    A concept is [text, score], or [text, score, stability, q] as far as these were measured; an
+    exemplar is [place among images, activation, box in thousandths].
 
     Args:
-        methods: of the same neurons.
-        pictures: of every exemplar, by its index.
-        sheets: which file holds each ranking of exemplars.
+        methods: methods for the same neurons.
+        pictures: a picture of every exemplar, by its index.
+        sheets: number of the file that holds each ranking of exemplars.
     """
-    names = _image_names(methods)
+    everyone = (neuron for method in methods for neuron in method.result)
+    names = dict(sorted({e.index: e.image for n in everyone for e in n.exemplars}.items()))
     places = {image: place for place, image in enumerate(names)}
     shown = [pictures[image] for image in names]
     classes = list(dict.fromkeys(picture.explained for picture in shown))
@@ -152,170 +135,151 @@ def content(
         "labels": [neuron.names for neuron in methods[0].result],
         "images": {
             "names": list(names.values()),
-            "sizes": [own.size for own in shown],
-            "heats": [own.heat for own in shown],
-            "areas": [in_thousandths(own.area, own.size) if own.heat else [] for own in shown],
+            "sizes": [picture.size for picture in shown],
+            "heats": [picture.heat for picture in shown],
+            "areas": [in_thousandths(p.area, p.size) if p.heat else [] for p in shown],
             "explained": [order[picture.explained] for picture in shown],
         },
         "classes": classes,
         "meanings": MEANINGS,
-        "methods": [
-            {
-                "name": method.name,
-                "asked": method.exemplars,
-                "neurons": [_neuron(own, places, pictures, sheets) for own in method.result],
-                "flags": [_flags(method, place) for place in range(len(method.result))],
-                "measures": _measures(method.result),
-                "stability": [v if v is None else _short(v) for v in method.stability],
-            }
-            for method in methods
-        ],
+        "methods": [_method(method, places, pictures, sheets) for method in methods],
     }
 
 
-def _image_names(methods: Sequence[Method]) -> dict[int, str]:
-    """The name of each image that is an exemplar, by its index."""
-    neurons = (neuron for method in methods for neuron in method.result)
-    found = {e.index: e.image for neuron in neurons for e in neuron.exemplars}
-    return dict(sorted(found.items()))
-
-
-def _neuron(
-    neuron: Neuron,
+def _method(
+    method: Method,
     places: Mapping[int, int],
     pictures: Mapping[int, Picture],
     sheets: Mapping[tuple[int, ...], int],
 ) -> dict[str, Any]:
-    return {
-        "concepts": [
-            [text, *map(_short, (score, *neuron.stability[place:][:1], *neuron.q[place:][:1]))]
-            for place, (text, score) in enumerate(neuron.concepts)
-        ],
-        "maximum": _short(neuron.maximum),
-        "threshold": _short(neuron.threshold),
-        "sheet": sheets.get(_ranking(neuron)),
-        "exemplars": [
+    result, neurons, flags = method.result, [], []
+    for neuron in result:
+        measured = [neuron.stability, neuron.q]
+        concepts = [
+            [text, *map(_short, (score, *(values[rank] for values in measured if values)))]
+            for rank, (text, score) in enumerate(neuron.concepts)
+        ]
+        exemplars = [
             [places[e.index], _short(e.activation), *in_thousandths(e.box, pictures[e.index].size)]
             for e in neuron.exemplars
-        ],
+        ]
+        neurons.append(
+            {
+                "concepts": concepts,
+                "maximum": _short(neuron.maximum),
+                "threshold": _short(neuron.threshold),
+                "sheet": sheets.get(_ranking(neuron)),
+                "exemplars": exemplars,
+            }
+        )
+        texts = [text for text, _ in neuron.concepts]
+        disagree = bool(texts and neuron.names) and not hit(texts, neuron.names)
+        unstable = min(neuron.stability[:1], default=1.0) < UNSTABLE
+        doubts = {"disagree": disagree, "unstable": unstable}
+        flags.append([*neuron.flags, *(flag for flag, holds in doubts.items() if holds)])
+    best = [_short(neuron.stability[0]) if neuron.stability else None for neuron in result]
+    return {
+        "name": method.name,
+        # A neuron may be active on fewer images than were asked for.
+        "asked": method.asked or max(len(neuron.exemplars) for neuron in result),
+        "neurons": neurons,
+        "flags": flags,
+        "measures": _measures(result),
+        "stability": best if any(neuron.stability for neuron in result) else [],
     }
 
 
-def _flags(method: Method, place: int) -> list[str]:
-    """A neuron's own flags, and what its label and its stability say of its concepts."""
-    neuron = method.result[place]
-    texts = [text for text, _ in neuron.concepts]
-    disagree = bool(texts and neuron.names) and not hit(texts, neuron.names)
-    unstable = next(iter(neuron.stability), 1.0) < UNSTABLE
-    added = {"disagree": disagree, "unstable": unstable}
-    return [*neuron.flags, *(flag for flag, holds in added.items() if holds)]
-
-
 def _measures(result: Result) -> dict[str, list[float]]:
-    """F1 with the label, by which the page sorts, and all else that was measured of each neuron."""
+    """F1 with the label, by which the page sorts, and each neuron's other metrics."""
     if not all(neuron.names for neuron in result):
         return {}
-    own = [f1([text for text, _ in neuron.concepts], neuron.names) for neuron in result]
-    more = result.metrics.values if result.metrics else {}
-    measured = {TITLES[kind]: [_short(v) for v in values] for kind, values in more.items()}
-    return {TITLES["f1"]: [_short(value) for value in own]} | measured
+    agreement = [f1([text for text, _ in neuron.concepts], neuron.names) for neuron in result]
+    metrics = result.metrics.values if result.metrics else {}
+    measured = {TITLES[kind]: [_short(v) for v in values] for kind, values in metrics.items()}
+    return {TITLES["f1"]: [_short(value) for value in agreement]} | measured
+
+
+def _ranking(neuron: Neuron) -> tuple[int, ...]:
+    return tuple(exemplar.index for exemplar in neuron.exemplars)
 
 
 def _short(number: float) -> float:
     return float(f"{number:.4g}")
 
 
-def _html(
-    title: str,
-    methods: Sequence[Method],
-    pictures: Mapping[int, Picture],
-    sheets: Mapping[tuple[int, ...], int],
-    total: int,
-) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined  # for those who write a page
+def _html(title: str, methods: Sequence[Method], data: Mapping[str, Any], size: int) -> str:
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # only for those who need a page
 
     environment = Environment(
-        loader=PackageLoader("jaxdesc.report", TEMPLATES),
+        loader=PackageLoader("jaxdesc.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    script, style = (_resource(name) for name in ("page.js", "page.css"))
+    folder = resources("jaxdesc.report") / "templates"
+    script, style = ((folder / name).read_text("utf-8") for name in ("page.js", "page.css"))
+    hashes = [
+        f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+        for text in (script, style)
+    ]
+    keys = dict.fromkeys(key for method in methods for key in method.facts)
+    rows = [(key, [method.facts.get(key, "–") for method in methods]) for key in keys]
     return environment.get_template("page.html").render(
         title=title,
-        policy=_policy(script, style),
+        policy=(
+            f"default-src 'none'; script-src {hashes[0]}; style-src {hashes[1]}; "
+            "img-src 'self' file:; base-uri 'none'; form-action 'none'"
+        ),
         script=script,
         style=style,
-        data=as_data(content(methods, pictures, sheets)),
-        layer=methods[0].result[0].layer,
-        neurons=len(methods[0].result),
-        images=len(_image_names(methods)),
-        megabytes=f"{total / 1e6:.1f}",
+        data=as_data(data),
+        layer=data["layer"],
+        neurons=len(data["units"]),
+        images=len(data["images"]["names"]),
+        megabytes=f"{size / 1e6:.1f}",
         methods=methods,
         metrics=[(kind, TITLES[kind]) for kind in methods[0].summary],
         remarks=_remarks(methods),
-        facts=_rows([method.facts for method in methods]),
-        skipped=sorted({own for method in methods for own in method.result.skipped}),
+        # One value if all methods have the same.
+        facts=[(key, values[:1] if len(set(values)) == 1 else values) for key, values in rows],
+        skipped=sorted({image for method in methods for image in method.result.skipped}),
     )
 
 
 def _remarks(methods: Sequence[Method]) -> list[str]:
     """List what a reader has to know first: the target's top-1, notes, why there are no metrics."""
-    found: dict[str, str] = {}
+    remarks: dict[str, str] = {}
     for method in methods:
         result = method.result
         lines = [f"The target: {result.top1}."] if result.top1 else []
         lines += [f"{note[:1].upper()}{note[1:].rstrip('.')}." for note in result.notes]
         lines += [f"There are no metrics: {result.unmeasured}."] if result.unmeasured else []
-        found |= {line: method.name for line in lines if line not in found}
+        remarks |= {line: method.name for line in lines if line not in remarks}
     several = len(methods) > 1 and len({method.result.top1 for method in methods}) > 1
-    return [f"{name}: {line}" if several else line for line, name in found.items()]
+    return [f"{name}: {line}" if several else line for line, name in remarks.items()]
 
 
 def as_data(value: Any) -> str:
-    """Write JSON that may stand within a script element, whatever its strings hold."""
+    """JSON that is safe within a script element, with any strings."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     return text.translate(_ESCAPES)
 
 
-def _policy(script: str, style: str) -> str:
-    """Nothing but this script, this style and images that lie beside the page."""
-    return (
-        f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; "
-        "img-src 'self' file:; base-uri 'none'; form-action 'none'"
-    )
-
-
-def _hash(text: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-
-
-def _resource(name: str) -> str:
-    return (resources("jaxdesc.report") / TEMPLATES / name).read_text(encoding="utf-8")
-
-
 def _flat(values: Mapping[str, Any], where: str = "") -> dict[str, str]:
-    """Nested settings as key.key: value; what is empty is left out."""
-    found: dict[str, str] = {}
+    """Nested settings as key.key: value, without empty values."""
+    flat: dict[str, str] = {}
     for key, value in values.items():
         if isinstance(value, Mapping):
-            found |= _flat(value, f"{where}{key}.")
+            flat |= _flat(value, f"{where}{key}.")
         elif value not in ("", (), []):
             listed = isinstance(value, list | tuple)
-            found[f"{where}{key}"] = ", ".join(map(str, value)) if listed else str(value)
-    return found
-
-
-def _rows(facts: Sequence[Mapping[str, str]]) -> list[tuple[str, list[str]]]:
-    """Facts side by side: one value where all methods have the same."""
-    keys = dict.fromkeys(key for own in facts for key in own)
-    rows = [(key, [own.get(key, "–") for own in facts]) for key in keys]
-    return [(key, values[:1] if len(set(values)) == 1 else values) for key, values in rows]
+            flat[f"{where}{key}"] = ", ".join(map(str, value)) if listed else str(value)
+    return flat
 
 
 def write(folder: Path, made: Iterable[tuple[str, bytes]]) -> int:
-    """Write the report's files, index.html last; sheets of an earlier report disappear.
+    """Write the report's files, index.html last; sheets of an earlier report are deleted.
 
     Returns:
         Their size in bytes.
@@ -328,12 +292,12 @@ def write(folder: Path, made: Iterable[tuple[str, bytes]]) -> int:
             f"{folder / 'index.html'} is not a report of jaxdesc and would be replaced: give "
             "another folder."
         )
-    sheets, total = folder / "sheets", 0
+    sheets, size = folder / "sheets", 0
     sheets.mkdir(parents=True, exist_ok=True)
     (folder / "index.html").unlink(missing_ok=True)  # it would show new sheets as old exemplars
     for old in sheets.glob("*.webp"):
         old.unlink()
-    for name, own in made:
-        (folder / name).write_bytes(own)
-        total += len(own)
-    return total
+    for name, content in made:
+        (folder / name).write_bytes(content)
+        size += len(content)
+    return size

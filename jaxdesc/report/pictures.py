@@ -19,7 +19,6 @@ from jaxdesc.images.labels import matched
 from jaxdesc.images.loader import batches, padded
 from jaxdesc.images.preprocess import Preprocess
 from jaxdesc.models.target import Head, Target, Trunk
-from jaxdesc.result import Result
 from jaxdesc.runtime.compiler import in_pieces, jit
 from jaxdesc.runtime.mesh import shared_out
 
@@ -32,13 +31,13 @@ LEVELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
 
 
 class Picture(NamedTuple):
-    """What the page shows of one image.
+    """One image as the page shows it.
 
     Attributes:
         thumbnail: the whole image, scaled down, as a JPEG; a layer's images would fill the memory.
         size: width and height of the image in pixels.
-        heat: the attention map, its rows with a space between them, a character of `LEVELS` a
-            cell; empty where there is no positive value, or no target was given.
+        heat: the attention map, one character of `LEVELS` per cell, with spaces between its rows;
+            empty if it has no positive value, or no target was given.
         area: the part of the image that the map covers, in pixels.
         explained: name of the class that the map explains; empty without a map.
     """
@@ -58,11 +57,6 @@ class _Prepared(NamedTuple):
     label: int | None
 
 
-def of_exemplars(results: Sequence[Result]) -> list[int]:
-    """The indices of all images that are an exemplar in any of the results, ascending."""
-    return sorted({e.index for found in results for neuron in found for e in neuron.exemplars})
-
-
 def look(
     source: Source,
     indices: Sequence[int],
@@ -71,15 +65,15 @@ def look(
     batch: int = 64,
     seen: Callable[[int], object] | None = None,
 ) -> dict[int, Picture]:
-    """Read each image once: its thumbnail and, with a target, where it looks.
+    """Read each image once: its thumbnail and, with a target, its attention map.
 
     Args:
-        source: of the images.
-        indices: which of them.
-        target: whose map of attention is shown.
-        crop: `cam`, `cam_input` and `cam_class`, as the run had them; the defaults where None.
-        batch: images at once.
-        seen: called with the number of images of each batch that is done.
+        source: the images.
+        indices: indices of the images to read.
+        target: network whose attention map is shown.
+        crop: `cam`, `cam_input` and `cam_class`, as the run had them; the defaults if None.
+        batch: images per forward pass.
+        seen: called with the number of images of each finished batch.
 
     Raises:
         UnusableImage: an image that can't be decoded (any more).
@@ -92,8 +86,8 @@ def look(
     chunks = batches(source, wanted, partial(_prepare, target, crop), max(1, batch))
     for chunk in chunks:
         heats = _heats(target, crop, chunk, batch) if target else [("", "")] * len(chunk)
-        for own, (heat, explained) in zip(chunk, heats, strict=True):
-            picture = Picture(own.thumbnail, own.size, heat, own.area, explained)
+        for read, (heat, explained) in zip(chunk, heats, strict=True):
+            picture = Picture(read.thumbnail, read.size, heat, read.area, explained)
             found[wanted[len(found)]] = picture
         if seen:
             seen(len(chunk))
@@ -112,7 +106,7 @@ def _prepare(target: Target | None, crop: CropConfig, index: int, example: Examp
 def attended(
     target: Target, crop: CropConfig, image: Image.Image
 ) -> tuple[UInt8[np.ndarray, "size size 3"], Box]:
-    """What a run's map of attention looks at, and where in the image that lies, in pixels."""
+    """The input of a run's attention map, and the part of the image that it shows, in pixels."""
     if crop.cam_input == "centre":
         return target.preprocess.cut(image, (0.5, 0.5), crop.field)
     return target.preprocess.squash(image), (0.0, 0.0, float(image.width), float(image.height))
@@ -175,7 +169,7 @@ def _thumbnail(image: Image.Image) -> bytes:
 def scaled(size: tuple[int, int]) -> tuple[int, int]:
     """The size of an image's thumbnail: its longer side fills a cell."""
     scale = CELL / max(size)
-    # Halves up, as the page's own script rounds.
+    # Rounds halves up, as the page's script does.
     width, height = (max(1, math.floor(side * scale + 0.5)) for side in size)
     return width, height
 
@@ -184,19 +178,19 @@ def _heats(
     target: Target, crop: CropConfig, chunk: Sequence[_Prepared], batch: int
 ) -> list[tuple[str, str]]:
     """Each image's map, and the name of the class that it explains."""
-    pixels = padded(np.stack([own.pixels for own in chunk if own.pixels is not None]), batch)
-    maps = attention_maps(target, crop, pixels, [own.label for own in chunk])
-    pairs = [(encode(cam), int(label)) for cam, label in zip(*maps, strict=True)]
-    return [(heat, _class_name(target, label) if heat else "") for heat, label in pairs]
-
-
-def _class_name(target: Target, label: int) -> str:
-    names = target.classes[label] if label < len(target.classes) else ()
-    return names[0] if names else f"class {label}"
+    pixels = padded(np.stack([read.pixels for read in chunk if read.pixels is not None]), batch)
+    heats = []
+    for cam, label in zip(
+        *attention_maps(target, crop, pixels, [read.label for read in chunk]), strict=True
+    ):
+        names = target.classes[label] if label < len(target.classes) else ()
+        heat, name = encode(cam), names[0] if names else f"class {label}"
+        heats.append((heat, name if heat else ""))
+    return heats
 
 
 def encode(cam: Float[np.ndarray, "row column"]) -> str:
-    """Write a map ≥ 0 as `Picture.heat`: its largest value is the last of `LEVELS`."""
+    """Encode a map ≥ 0 as `Picture.heat`: its largest value becomes the last of `LEVELS`."""
     largest = cam.max(initial=0.0)
     if not (np.isfinite(cam).all() and largest > 0):
         return ""
@@ -219,7 +213,7 @@ def warmed(
 
 
 def sheet(thumbnails: Sequence[bytes]) -> bytes:
-    """Lay thumbnails out in rows of `COLUMNS` cells, each at its cell's top left, as a WebP."""
+    """Lay out thumbnails in rows of `COLUMNS` cells, each at its cell's top left, as a WebP."""
     columns = min(COLUMNS, len(thumbnails))
     rows = -(-len(thumbnails) // COLUMNS)
     canvas = Image.new("RGB", (columns * CELL, rows * CELL))
@@ -232,7 +226,7 @@ def sheet(thumbnails: Sequence[bytes]) -> bytes:
 
 
 def in_thousandths(box: Sequence[float], size: tuple[int, int]) -> list[int]:
-    """A box in thousandths of its image's width and height; empty where there is none."""
+    """A box in thousandths of its image's width and height; empty if there is none."""
     if not box:
         return []
     width, height = size

@@ -22,12 +22,13 @@ TITLES = {
     "sentence_cos": "sentence cos",
 }
 
-
 HUBS = 10  # that are named
+_WHERE = ("vocabulary", "probe", "view", "kappa")  # what identifies a cell
+_Condition = tuple[str, float]  # view and κ
 
 
 def certainty(unnamed: float | None, hubs: Mapping[str, float]) -> str:
-    """Tell what a run's names are worth.
+    """Sentences on the certainty of a run's concepts.
 
     Args:
         unnamed: as `Result.unnamed`.
@@ -45,7 +46,7 @@ def certainty(unnamed: float | None, hubs: Mapping[str, float]) -> str:
 
 
 def similarity_name(kappa: float) -> str:
-    """Name a κ: its zero is the cosine."""
+    """Name of the similarity at a κ: at zero it is the cosine."""
     return "cosine" if kappa == 0 else f"t-vMF κ={kappa:g}"
 
 
@@ -56,27 +57,26 @@ def ablation(cells: Sequence[Cell]) -> str:
         cells: of one vocabulary and all probe sets.
 
     Returns:
-        A row for each view and κ; each metric ×100 as mean ± standard error over neurons, and the
-        95 % interval over probe sets where there are several.
+        One row per view and κ; each metric × 100 as mean ± standard error over neurons, with the
+        95 % interval over probe sets if there are several.
     """
     kinds = list(cells[0].metrics.values)
     rows = [["view", "similarity", *(TITLES[kind] for kind in kinds)]]
     for view, kappa in _conditions(cells):
-        here = [c for c in cells if (c.view, c.kappa) == (view, kappa)]
-        per_probe = [c.metrics for c in here]
-        rows.append([view, similarity_name(kappa), *(percent(per_probe, kind) for kind in kinds)])
+        measured = [cell.metrics for cell in cells if (cell.view, cell.kappa) == (view, kappa)]
+        rows.append([view, similarity_name(kappa), *(percent(measured, kind) for kind in kinds)])
     return markdown(rows)
 
 
 class Gap(NamedTuple):
-    """A difference of two conditions.
+    """A difference between two conditions.
 
     Attributes:
-        what: is compared.
+        what: the two conditions.
         at: what both have in common.
-        bounds: of each metric the mean difference, and its 95 % interval by the paired bootstrap
+        bounds: for each metric the mean difference, and its 95 % interval by the paired bootstrap
             over neurons, each neuron's metric averaged over the probe sets first.
-        p: McNemar's exact p of the hits on the first probe set; None where hits aren't measured.
+        p: McNemar's exact p of the hits on the first probe set; None if hits aren't measured.
     """
 
     what: str
@@ -91,20 +91,34 @@ def gaps(cells: Sequence[Cell]) -> list[Gap]:
     Args:
         cells: of one vocabulary and all probe sets.
     """
-    known, found = set(_conditions(cells)), []
-    for what, at, ours, theirs in _wanted(cells):
-        if ours in known and theirs in known:
-            found.append(Gap(what, at, *_gap(_of(cells, *ours), _of(cells, *theirs))))
+    probes = list(dict.fromkeys(cell.probe for cell in cells))
+    # The conditions are paired by probe set, in the order in which these were measured.
+    ordered = sorted(cells, key=lambda cell: probes.index(cell.probe))
+    sides: dict[_Condition, list[Cell]] = {condition: [] for condition in _conditions(cells)}
+    for cell in ordered:
+        sides[cell.view, cell.kappa].append(cell)
+    found = []
+    for what, at, ours, theirs in _comparisons(cells):
+        if ours not in sides or theirs not in sides:
+            continue
+        pairs = zip(sides[ours], sides[theirs], strict=True)
+        first, second = zip(*((a.metrics.values, b.metrics.values) for a, b in pairs), strict=True)
+        bounds = {
+            kind: paired_over_probes(
+                [values[kind] for values in first], [values[kind] for values in second]
+            )
+            for kind in first[0]
+        }
+        hits = "hit" in bounds
+        p = mcnemar(first[0]["hit"] > 0, second[0]["hit"] > 0).p if hits else None
+        found.append(Gap(what, at, bounds, p))
     return found
 
 
-_Condition = tuple[str, float]
-
-
-def _wanted(cells: Sequence[Cell]) -> Iterator[tuple[str, str, _Condition, _Condition]]:
-    """What is compared, at what, and the two conditions."""
-    views = list(dict.fromkeys(c.view for c in cells))
-    kappas = list(dict.fromkeys(c.kappa for c in cells))
+def _comparisons(cells: Sequence[Cell]) -> Iterator[tuple[str, str, _Condition, _Condition]]:
+    """The title of each comparison, what both sides have in common, and both conditions."""
+    views = list(dict.fromkeys(cell.view for cell in cells))
+    kappas = list(dict.fromkeys(cell.kappa for cell in cells))
     pairs = [("attention", "centre"), ("attention", "random"), ("box", "centre"),
              ("box", "random"), ("attention", "box")]  # fmt: skip
     for ours, theirs in pairs:
@@ -118,20 +132,12 @@ def _wanted(cells: Sequence[Cell]) -> Iterator[tuple[str, str, _Condition, _Cond
         yield both, "", ("attention", kappa), ("centre", 0.0)
 
 
-def _gap(ours: list[Cell], theirs: list[Cell]) -> tuple[dict[str, Bounds], float | None]:
-    """The same neurons on the same probe sets, the first of which comes first."""
-    pairs = [(a.metrics.values, b.metrics.values) for a, b in zip(ours, theirs, strict=True)]
-    first, second = zip(*pairs, strict=True)
-    bounds = {
-        kind: paired_over_probes(*([own[kind] for own in side] for side in (first, second)))
-        for kind in first[0]
-    }
-    p = mcnemar(*(side[0]["hit"] > 0 for side in (first, second))).p if "hit" in bounds else None
-    return bounds, p
+def _conditions(cells: Sequence[Cell]) -> list[_Condition]:
+    return list(dict.fromkeys((cell.view, cell.kappa) for cell in cells))
 
 
 def differences(cells: Sequence[Cell]) -> str:
-    """Lay out `gaps` as Markdown, × 100, marked where the interval excludes zero.
+    """Lay out `gaps` as Markdown, × 100, with a star if the interval excludes zero.
 
     Args:
         cells: as in `gaps`.
@@ -139,54 +145,52 @@ def differences(cells: Sequence[Cell]) -> str:
     kinds = list(cells[0].metrics.values)
     rows = [["difference", "at", *(TITLES[kind] for kind in kinds), "McNemar's p"]]
     for gap in gaps(cells):
-        texts = [difference(gap.bounds[kind]) for kind in kinds]
-        rows.append([gap.what, gap.at, *texts, "" if gap.p is None else f"{gap.p:.2g}"])
+        row = [gap.what, gap.at]
+        for kind in kinds:
+            mean, low, high = (f"{100 * end:+.1f}" for end in gap.bounds[kind])
+            excludes_zero = gap.bounds[kind].low > 0 or gap.bounds[kind].high < 0
+            row.append(f"{mean} [{low}, {high}]{' *' if excludes_zero else ''}")
+        rows.append([*row, "" if gap.p is None else f"{gap.p:.2g}"])
     return markdown(rows)
 
 
-def difference(bounds: Bounds) -> str:
-    """A difference × 100 and its interval, marked where that excludes zero."""
-    mean, low, high = (f"{100 * end:+.1f}" for end in bounds)
-    sign = " *" if bounds.low > 0 or bounds.high < 0 else ""
-    return f"{mean} [{low}, {high}]{sign}"
-
-
 def write_differences(path: str | Path, cells: Sequence[Cell]) -> None:
-    """Write `gaps` of each vocabulary, one CSV row for every metric."""
+    """Write `gaps` of each vocabulary, one CSV row per metric."""
     names = ("vocabulary", "difference", "at", "metric", "mean", "low", "high", "mcnemar_p")
     write_rows(
         path,
         names,
         (
-            (words, gap.what, gap.at, kind, *map(_short, own), gap.p if kind == "hit" else None)
-            for words, some in by_vocabulary(cells).items()
-            for gap in gaps(some)
-            for kind, own in gap.bounds.items()
+            (words, gap.what, gap.at, kind, *map(_short, bounds), gap.p if kind == "hit" else None)
+            for words, group in by_vocabulary(cells).items()
+            for gap in gaps(group)
+            for kind, bounds in gap.bounds.items()
         ),
     )
 
 
 def by_vocabulary(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
-    """Cells of each vocabulary, in the order in which they come."""
-    words = dict.fromkeys(cell.vocabulary for cell in cells)
-    return {own: [cell for cell in cells if cell.vocabulary == own] for own in words}
+    """Cells of each vocabulary, in order."""
+    groups: dict[str, list[Cell]] = {}
+    for cell in cells:
+        groups.setdefault(cell.vocabulary, []).append(cell)
+    return groups
 
 
 def write_neurons(path: str | Path, cells: Sequence[Cell]) -> None:
-    """Write every neuron's own metrics, one CSV row a cell and neuron, for `read_neurons`."""
-    kinds = list(cells[0].metrics.values)
+    """Write every neuron's metrics, one CSV row per cell and neuron, for `read_neurons`."""
     rows = (
-        (*_where(cell), unit, *map(_short, values))
+        (cell.vocabulary, cell.probe, cell.view, cell.kappa, unit, *map(_short, values))
         for cell in cells
         for unit, values in enumerate(zip(*cell.metrics.values.values(), strict=True))
     )
-    write_rows(path, [*_WHERE, "unit", *kinds], rows)
+    write_rows(path, [*_WHERE, "unit", *cells[0].metrics.values], rows)
 
 
 def read_neurons(path: str | Path) -> list[Cell]:
-    """Read the cells that `write_neurons` wrote, without their ceilings.
+    """Read the cells of `write_neurons`, without their ceilings.
 
-    Of a measurement that was stopped, probe sets that not all conditions have are left out.
+    If a measurement was stopped, probe sets that some condition lacks are left out.
 
     Raises:
         InputError: the file is missing or holds something else.
@@ -195,47 +199,28 @@ def read_neurons(path: str | Path) -> list[Cell]:
     if content is None:
         raise InputError(
             f"{path} does not exist, which holds each neuron's own metrics since this version: "
-            "give --config to measure anew."
+            "give --config to measure again."
         )
     found: dict[tuple[str, ...], list[list[float]]] = {}
+    cells = []
     try:
         head, *lines = csv.reader(content.decode().splitlines())
         for line in lines:
             where, (_, *values) = tuple(line[: len(_WHERE)]), line[len(_WHERE) :]
             found.setdefault(where, []).append([float(value) for value in values])
-        kinds = head[len(_WHERE) + 1 :]
-        cells = [
-            Cell(words, probe, view, float(kappa), _metrics(kinds, rows), Metrics({}))
-            for (words, probe, view, kappa), rows in found.items()
-        ]
+        for (words, probe, view, kappa), rows in found.items():
+            metrics = Metrics(dict(zip(head[len(_WHERE) + 1 :], np.array(rows).T, strict=True)))
+            cells.append(Cell(words, probe, view, float(kappa), metrics, Metrics({})))
     except (LookupError, TypeError, ValueError, csv.Error) as error:
         raise InputError(
-            f"{path} holds no metrics of neurons ({error}): measure anew in another working "
+            f"{path} holds no metrics of neurons ({error}): measure again in another working "
             "directory."
         ) from error
-    return [cell for own in by_vocabulary(cells).values() for cell in _complete(own)]
-
-
-def _metrics(kinds: Sequence[str], rows: Sequence[Sequence[float]]) -> Metrics:
-    return Metrics(dict(zip(kinds, np.array(rows).T, strict=True)))
-
-
-def _complete(cells: Sequence[Cell]) -> list[Cell]:
-    whole = len(_conditions(cells))
-    times = Counter(cell.probe for cell in cells)
-    return [cell for cell in cells if times[cell.probe] == whole]
-
-
-_WHERE = ("vocabulary", "probe", "view", "kappa")
-
-
-def _where(cell: Cell) -> tuple[str, str, str, float]:
-    return cell.vocabulary, cell.probe, cell.view, cell.kappa
-
-
-def write_ablation(path: str | Path, cells: Sequence[Cell]) -> None:
-    """Write one CSV row for every cell and metric, as `read_ablation` reads it."""
-    write_rows(path, Row._fields, (row for cell in cells for row in _rows_of(cell)))
+    complete = []
+    for group in by_vocabulary(cells).values():
+        times = Counter(cell.probe for cell in group)
+        complete += [cell for cell in group if times[cell.probe] == len(_conditions(group))]
+    return complete
 
 
 class Row(NamedTuple):
@@ -252,25 +237,18 @@ class Row(NamedTuple):
     neurons: int
 
 
-def _rows_of(cell: Cell) -> list[Row]:
-    return [Row._make((*_where(cell), *own)) for own in estimates(cell.metrics, cell.ceilings)]
-
-
-def estimates(measured: Metrics, ceilings: Metrics) -> list[tuple[str, float, float, float, int]]:
-    """Each metric's name, mean, standard error, ceiling and neurons, as the CSV files hold them."""
-    best = ceilings.estimates
-    return [
-        (kind, _short(v.mean), _short(v.error), _short(best[kind].mean), v.count)
-        for kind, v in measured.estimates.items()
-    ]
-
-
-def _short(number: float) -> float:
-    return float(f"{number:.6g}")
+def write_ablation(path: str | Path, cells: Sequence[Cell]) -> None:
+    """Write one CSV row per cell and metric, for `read_ablation`."""
+    rows = (
+        Row(cell.vocabulary, cell.probe, cell.view, cell.kappa, *estimate)
+        for cell in cells
+        for estimate in estimates(cell.metrics, cell.ceilings)
+    )
+    write_rows(path, Row._fields, rows)
 
 
 def read_ablation(path: str | Path) -> list[Row]:
-    """Read the rows that `write_ablation` wrote.
+    """Read the rows of `write_ablation`.
 
     Raises:
         InputError: the file is missing or holds something else.
@@ -280,37 +258,38 @@ def read_ablation(path: str | Path) -> list[Row]:
         raise InputError(
             f"{path} does not exist: nothing was measured there yet; give --config to measure."
         )
+    kinds = get_type_hints(Row)
     try:
-        return [_row(line) for line in csv.DictReader(content.decode().splitlines())]
+        return [
+            Row(**{name: kinds[name](value) for name, value in line.items()})
+            for line in csv.DictReader(content.decode().splitlines())
+        ]
     except (LookupError, TypeError, ValueError, csv.Error) as error:
         raise InputError(
-            f"{path} is no ablation of this version ({error}): measure anew in another working "
+            f"{path} is no ablation of this version ({error}): measure again in another working "
             "directory."
         ) from error
 
 
-def _row(line: dict[str, str]) -> Row:
-    kinds = get_type_hints(Row)
-    return Row(**{name: kinds[name](value) for name, value in line.items()})
+def estimates(measured: Metrics, ceilings: Metrics) -> list[tuple[str, float, float, float, int]]:
+    """Each metric's name, mean, standard error, ceiling and neurons, as the CSV files hold them."""
+    best = ceilings.estimates
+    return [
+        (kind, _short(value.mean), _short(value.error), _short(best[kind].mean), value.count)
+        for kind, value in measured.estimates.items()
+    ]
 
 
-def _conditions(cells: Sequence[Cell]) -> list[tuple[str, float]]:
-    return list(dict.fromkeys((c.view, c.kappa) for c in cells))
-
-
-def _of(cells: Sequence[Cell], view: str, kappa: float) -> list[Cell]:
-    """One condition's cells, a probe set each, by which conditions are paired; the first first."""
-    order = list(dict.fromkeys(c.probe for c in cells))
-    here = [c for c in cells if (c.view, c.kappa) == (view, kappa)]
-    return sorted(here, key=lambda c: order.index(c.probe))
+def _short(number: float) -> float:
+    return float(f"{number:.6g}")
 
 
 def percent(measured: Sequence[Metrics], kind: str) -> str:
     """A metric × 100, mean ± standard error over neurons [95 % interval over probe sets].
 
     Args:
-        measured: on each probe set; of a single one there is no interval.
-        kind: of metric.
+        measured: metrics on each probe set; a single one gives no interval.
+        kind: the metric.
     """
     value, ends = summary(measured, kind)
     text = f"{100 * value.mean:.1f} ± {100 * value.error:.1f}"
@@ -321,11 +300,11 @@ def summary(measured: Sequence[Metrics], kind: str) -> tuple[Estimate, tuple[flo
     """A metric's estimate over neurons, and its 95 % interval over probe sets if there are several.
 
     Args:
-        measured: on each probe set.
-        kind: of metric.
+        measured: metrics on each probe set.
+        kind: the metric.
     """
-    values = [own.values[kind] for own in measured]
-    return over_probes(values), interval([float(np.mean(own)) for own in values])
+    values = [metrics.values[kind] for metrics in measured]
+    return over_probes(values), interval([float(np.mean(each)) for each in values])
 
 
 def markdown(rows: list[list[str]]) -> str:

@@ -10,9 +10,9 @@ import pytest
 from jaxdesc.commands import cli
 from jaxdesc.commands import evidence as script
 from jaxdesc.evaluation.statistics import Bounds
+from jaxdesc.evidence import page as evidence
 from jaxdesc.evidence import similarity
 from jaxdesc.evidence.table import Table
-from jaxdesc.evidence import page as evidence
 
 DOCS = Path(__file__).parents[2] / "docs"
 TABLES, FACTS = evidence.load((DOCS / "evidence.json").read_text(encoding="utf-8"))

@@ -4,11 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from jaxdesc.report.files import Saved
 
 from jaxdesc.attention.saliency import saliency
 from jaxdesc.config import Config, CropConfig
 from jaxdesc.report import drawn, plots
+from jaxdesc.report.files import Saved
 from jaxdesc.result import Result
 from jaxdesc.store import Store
 from tests.plain_target import plain_target
@@ -104,9 +104,7 @@ def test_every_figure_of_its_own_neurons(run, arrays, tmp_path, monkeypatch):
     assert [[row[0].unit for row in own] for own in rows] == [[4, 4], [1, 1]]
     for row in (row for own in rows for row in own):
         colours = [view[80, 80].tolist() for view in row[1]]
-        assert colours == [
-            list(source[e.index].image.getpixel((0, 0))) for e in row[0].exemplars
-        ]
+        assert colours == [list(source[e.index].image.getpixel((0, 0))) for e in row[0].exemplars]
 
     ((titles, values, marked),) = asked["activations"]
     assert titles == ["fc[4] thing 4", "fc[1] thing 1"]

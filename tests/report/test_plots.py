@@ -5,12 +5,11 @@ import re
 import matplotlib
 import numpy as np
 import pytest
-from jaxdesc.report.plots import house_style, save
 from PIL import Image
 
 from jaxdesc.report import plots
 from jaxdesc.report.pictures import warmed
-from jaxdesc.report.plots import Look
+from jaxdesc.report.plots import Look, house_style, save
 from jaxdesc.result import Neuron
 from tests.reference import scoring as reference
 
