@@ -299,7 +299,7 @@ class Result(Sequence[Neuron]):
 
     @property
     def unmeasured(self) -> str:
-        """Reason why there are no metrics; empty if there are."""
+        """Reason for the lack of metrics; empty if there are some."""
         if self.metrics is not None:
             return ""
         if self[0].layer == "fc":

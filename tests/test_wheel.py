@@ -1,4 +1,4 @@
-"""The wheel: it installs one package with its command, which runs in any folder."""
+"""The wheel: it installs one package and its command, which runs in any folder."""
 
 import csv
 import os
@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-# What a build reads; it leaves files of its own beside them.
+# Inputs of a build, which writes its own files next to them.
 SOURCES = ("jaxdesc", "configs", "launch", "pyproject.toml", "setup.py", "README.md", "LICENSE")
 PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
 ALONE = ["--no-deps", "--no-index"]
@@ -46,6 +46,7 @@ def test_it_puts_one_package_there(site):
     assert {name.replace("jaxdesc/configs", "configs") for name in installed} == ours
 
 
+@pytest.mark.full
 def test_its_command_runs_in_any_folder(site, tmp_path):
     """The config is found by name; the output is ASCII; the results are in the home directory."""
     (tmp_path / "words.txt").write_text("star\nheart\nsky\n")

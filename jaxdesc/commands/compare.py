@@ -4,9 +4,9 @@ r"""Compare methods of naming neurons on one run: the paper's, WWW, CLIP-Dissect
     jaxdesc compare --workdir=out/scenes
     jaxdesc compare --workdir=out/scenes --methods=WWW,wpmi
 
-It reads what describe left, and encodes the views that are nobody's exemplars too. Hit Rate and F1
-need a layer whose neurons have class names. Writes compare.csv, compare.md and certainty.csv: how
-certain the run's own concepts are. A comparison of other methods becomes compare-2, and so on.
+It reads the results of describe, and also encodes the views that are nobody's exemplars. Hit Rate
+and F1 need a layer whose neurons have class names. Writes compare.csv, compare.md, certainty.csv:
+the certainty of the run's concepts. A comparison of other methods becomes compare-2, and so on.
 """
 
 import time

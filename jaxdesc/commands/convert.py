@@ -2,11 +2,10 @@
 
     jaxdesc convert --source=timm/resnet50.tv2_in1k --output=out/resnet50
 
-The source is what the configs take: a local folder, a `.pth` of torchvision's, a Hugging Face
-id. The output is then a source too, `--config.target.source=out/resnet50`, which holds all that is
-needed and says where it came from. On two busy CPU cores a ResNet-50 loaded from it in 0.8 s
-instead of 1.2 s, or of 5.7 s from a `.pth`, for which PyTorch has to be imported; a CLIP ViT-B/32
-in 1.9 s, longer than the 1.3 s that its safetensors took.
+The source is anything the configs take: a local folder, torchvision's `.pth`, a Hugging Face id.
+The output is a source too, `--config.target.source=out/resnet50`; it needs no other file, and
+records its origin. A target loads faster from it, above all than from a `.pth`, for which PyTorch
+has to be imported; a CLIP does not load faster than from safetensors.
 """
 
 from jaxdesc.commands import flags
@@ -20,7 +19,7 @@ FLAGS = (_SOURCE, _OUTPUT, _REVISION)
 
 
 def main() -> None:
-    """Convert, and say what it was."""
+    """Convert a network, and print what it was."""
     if not _SOURCE.value or not _OUTPUT.value:
         raise InputError("--source and --output are needed: what to convert, and where to.")
     done = convert(_SOURCE.value, _OUTPUT.value, revision=_REVISION.value)

@@ -16,7 +16,7 @@ FLAGS = inputs.FLAGS
 
 
 def main() -> None:
-    """Read the config, run the stages, write and print what they found."""
+    """Read the config, run the stages, write and print the results."""
     began = time.perf_counter()
     run, workdir = inputs.open_run()
     ready = time.perf_counter()
@@ -27,9 +27,8 @@ def main() -> None:
         cells = inputs.measure(run, workdir)
         if run.listener:
             run.listener.measured(result.metrics_dict())
-    for vocabulary in dict.fromkeys(cell.vocabulary for cell in cells):
-        own = [cell for cell in cells if cell.vocabulary == vocabulary]
-        print(f"\nconcepts: {vocabulary}\n{tables.ablation(own)}\n\n{tables.differences(own)}\n")
+    for words, group in tables.by_vocabulary(cells).items():
+        print(f"\nconcepts: {words}\n{tables.ablation(group)}\n\n{tables.differences(group)}\n")
     for name, value in result.metrics_dict().items():
         numbers = f"{value['mean']:.3f} ± {value['standard_error']:.3f}"
         print(f"{tables.TITLES[name]}: {numbers} (ceiling {value['ceiling']:.3f})")

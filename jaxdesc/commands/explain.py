@@ -5,8 +5,8 @@ r"""Explain one image by the neurons that a run has described: what, where and w
     jaxdesc explain --workdir=out/layer4 --image=PHOTO.jpg
 
 The class map needs other images of the predicted class: those of the run's source, if it has
-labels, up to `--peers` of them. Writes a picture (PNG, SVG) and a fragment of HTML, named
-like the image, and numbered if another explanation has that name.
+labels, up to `--peers` of them. Writes a picture (PNG, SVG) and a fragment of HTML, named like the
+image, with a number if another explanation has that name.
 """
 
 import json
@@ -37,8 +37,8 @@ def main() -> None:
     found = explain_among(
         target, path, run.result, source, peers=_PEERS.value, neurons=_FOREMOST.value
     )
-    page, folder = f"{found.to_html()}\n".encode(), Place(workdir / "explanations")
-    name = folder.unused(file_name(path.stem), ".html", page.__eq__)
-    written = found.save(workdir / "explanations", name)
+    page, folder = f"{found.to_html()}\n".encode(), workdir / "explanations"
+    name = Place(folder).unused(file_name(path.stem), ".html", page.__eq__)
+    written = found.save(folder, name)
     print(json.dumps(found.to_dict(), indent=1, ensure_ascii=False))
-    print(f"{', '.join(own.name for own in written)} in {workdir / 'explanations'}")
+    print(f"{', '.join(file.name for file in written)} in {folder}")

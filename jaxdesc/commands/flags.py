@@ -89,8 +89,8 @@ def parse(command: str, known: Iterable[Flag], arguments: Sequence[str]) -> None
     values = _registered(known)
     try:
         expanded = values.read_flags_from_files(list(arguments), force_gnu=False)
-        own, overrides = _split(expanded) if "config" in values else (expanded, [])
-        _, *rest = values([command, *own])
+        plain, overrides = _split(expanded) if "config" in values else (expanded, [])
+        _, *rest = values([command, *plain])
     except flags.UnrecognizedFlagError as error:
         near = difflib.get_close_matches(error.flagname, list(values), n=1)
         expected = f"expected one of {', '.join(f'--{name}' for name in values)}."
@@ -139,16 +139,16 @@ def _registered(known: Iterable[Flag]) -> flags.FlagValues:
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split arguments into a command's own and its overrides of the config."""
-    own, overrides, left = [], [], iter(arguments)
+    """Split arguments into plain flags and overrides of the config."""
+    plain, overrides, left = [], [], iter(arguments)
     for argument in left:
         if re.match(r"--?(no)?config\.", argument):
             overrides.append(argument)
             if "=" not in argument:
                 overrides += [value for value in [next(left, None)] if value is not None]
         else:
-            own.append(argument)
-    return own, overrides
+            plain.append(argument)
+    return plain, overrides
 
 
 def help_text(command: ModuleType, program: str) -> str:

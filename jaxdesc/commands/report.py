@@ -3,10 +3,10 @@ r"""Write the page of a run: every neuron with its concepts, exemplars, heatmaps
     jaxdesc report --workdir=out/scenes
     jaxdesc report --workdir=out/scenes --beside=out/www --figures --neurons=0,5,7
 
-It reads what describe left in the working directory, and the images again; heatmaps need the
-target again too (`--noheatmaps` spares it). `report/index.html` opens from disk. `--figures` draws
-some neurons as SVG and PNG into `figures/`: with all methods, their views, scores and activations;
-of other neurons into `figures-2/` and so on.
+It reads the results of describe in the working directory, and the images again; heatmaps also need
+the target (`--noheatmaps` does without). `report/index.html` opens from disk. `--figures` draws
+some neurons as SVG and PNG into `figures/`: all methods, their views, scores and activations;
+other neurons go into `figures-2/` and so on.
 """
 
 import os

@@ -4,9 +4,9 @@ r"""Measure a layer for every κ, α and number of exemplars.
         --kappa=0,1,4,16,64 --alpha=0.9,0.95 --exemplars=4,8,16
 
 No network runs twice. A flag that isn't given has the config's value; the probe sets are those of
-`config.ablation`. The working directory is the config's: started again with other κ or α, only
-scores and metrics are computed; with another largest number of exemplars, their features too. The
-first sweep's results are kept: those of the next are sweep-2.csv and so on.
+`config.ablation`. The working directory belongs to the config: started again with other κ or α,
+only scores and metrics are computed; with another largest number of exemplars, their features too.
+The first sweep's results are kept: those of the next are sweep-2.csv and so on.
 """
 
 import time
@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jaxdesc.commands import flags, inputs
+from jaxdesc.commands.flags import Flag
 from jaxdesc.errors import InputError
 from jaxdesc.images.sources import open_source
 from jaxdesc.report import sweeps
@@ -50,9 +51,9 @@ def _grid() -> Grid:
     )
 
 
-def _values(flag: Any, kind: Callable[[str], Any], own: Any) -> tuple[Any, ...]:
+def _values(flag: Flag, kind: Callable[[str], Any], default: Any) -> tuple[Any, ...]:
     if flag.value is None:
-        return (own,)
+        return (default,)
     try:
         return tuple(kind(text) for text in flag.value)
     except ValueError as error:

@@ -5,8 +5,8 @@ r"""Fill in the paper's tables 1 and 2: what is measured next to what is printed
     jaxdesc tables --workdir=out/paper
 
 With a config it measures what is not measured yet; without one it prints what the working directory
-holds so far. `tables/` in it then has each table as Markdown, LaTeX and CSV, and differences.csv:
-what attention windows, t-vMF and both change, by the paired bootstrap over neurons.
+holds so far. Writes to `tables/` in it: each table as Markdown, LaTeX and CSV, and differences.csv,
+the effects of attention windows, of t-vMF and of both, by the paired bootstrap over neurons.
 """
 
 import time
@@ -33,8 +33,8 @@ def main() -> None:
         print(f"\n{table.title} (× 100)\n{table.markdown()}")
     cells = tables.read_neurons(workdir / "ablation_neurons.csv")
     tables.write_differences(workdir.at("tables") / "differences.csv", cells)
-    for words, own in tables.by_vocabulary(cells).items():
-        print(f"\nDifferences, concepts: {words} (× 100)\n{tables.differences(own)}")
+    for words, group in tables.by_vocabulary(cells).items():
+        print(f"\nDifferences, concepts: {words} (× 100)\n{tables.differences(group)}")
     print(f"\ntables in {workdir / 'tables'}")
 
 

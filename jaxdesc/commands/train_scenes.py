@@ -3,7 +3,7 @@
     jaxdesc train_scenes --workdir=out/train_scenes
     jaxdesc train_scenes --workdir=out/quick --quick --network=clip
 
-Under an hour on 2 idle CPU cores; `--quick` takes a minute and trains nothing useful.
+Takes under an hour on two idle CPU cores; `--quick` takes a minute and trains nothing useful.
 Stopped and started again, it goes on from its newest checkpoint. Expected: target above 95 % on
 whole validation scenes, CLIP above 95 % zero-shot on true-box windows, attributes above a mean AUC
 of 95 % for each kind of attribute but context things (71 %) on whole validation scenes.

@@ -1,1 +1,1 @@
-"""What people read of a run: its files and its tables."""
+"""Output for people: a run's files, tables, figures and page."""

@@ -100,7 +100,7 @@ def _look(neuron: Neuron, source: Source, target: Target, crop: CropConfig) -> L
     (peak,), _ = peaks(cams)
     _, centre = target.preprocess.cut(image, MIDDLE, crop.field)
     _, attention = target.preprocess.cut(image, in_image(peak, area, image.size), crop.field)
-    heat = np.zeros(image.size[::-1], np.float32)  # 0 where the map does not reach
+    heat = np.zeros(image.size[::-1], np.float32)  # 0 outside the map
     left, top, right, bottom = (round(edge) for edge in area)
     size = right - left, bottom - top
     heat[top:bottom, left:right] = plots.enlarged(np.nan_to_num(cams[0]), size)

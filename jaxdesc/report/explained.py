@@ -1,4 +1,4 @@
-"""One image explained: what its top neurons respond to, where they look, why they matter."""
+"""One image explained: the concepts of its top neurons, their maps and contributions."""
 
 import base64
 import io

@@ -248,7 +248,7 @@ def _html(title: str, methods: Sequence[Method], data: Mapping[str, Any], size: 
 
 
 def _remarks(methods: Sequence[Method]) -> list[str]:
-    """List what a reader has to know first: the target's top-1, notes, why there are no metrics."""
+    """List what a reader has to know first: top-1, notes, the reason for no metrics."""
     remarks: dict[str, str] = {}
     for method in methods:
         result = method.result

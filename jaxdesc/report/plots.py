@@ -22,7 +22,7 @@ from jaxdesc.similarity import t_vmf_difference
 from jaxdesc.store.workdir import DRAWN
 
 INK, MUTED, ACCENT, FRAME = "#1f1e1c", "#6d6a64", "#b8420f", "#ff6a2b"
-SERIES = (ACCENT, "#2f6690", "#6a8d3a", "#8a5a9e")  # without colour, their order tells them apart
+SERIES = (ACCENT, "#2f6690", "#6a8d3a", "#8a5a9e")  # their order stays clear without colour
 DPI = 200
 
 SIDE = 160  # px of a view
@@ -107,7 +107,7 @@ class Look(NamedTuple):
 
 
 def cut(image: Image.Image, box: Sequence[float]) -> UInt8[np.ndarray, "side side 3"]:
-    """Cut a window out of an image, for showing; the whole image if there is no box."""
+    """Cut a window out of an image for display; the whole image without a box."""
     left, top, right, bottom = box or (0, 0, image.width, image.height)
     # In single precision a window may end a hair outside.
     window = (max(left, 0), max(top, 0), min(right, image.width), min(bottom, image.height))

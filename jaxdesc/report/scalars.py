@@ -26,7 +26,7 @@ class Scalars:
     seconds/STAGE over the passes; metrics/NAME.
 
     Args:
-        folder: the folder to write; each start has a folder of its own in it, a TensorBoard run.
+        folder: the folder to write; each start makes a subfolder, a run in TensorBoard.
 
     Raises:
         InputError: tensorboardX is not installed.

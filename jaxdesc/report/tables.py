@@ -308,5 +308,5 @@ def summary(measured: Sequence[Metrics], kind: str) -> tuple[Estimate, tuple[flo
 
 
 def markdown(rows: list[list[str]]) -> str:
-    """Lay out rows, the first of which is the head, as a Markdown table."""
+    """Lay out a head row and more rows as a Markdown table."""
     return tabulate(rows[1:], rows[0], tablefmt="github", disable_numparse=True)

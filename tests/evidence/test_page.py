@@ -29,7 +29,7 @@ def test_another_number_is_another_page():
     first = list(table.rows[0])
     first[gap] = Bounds(-0.5, -0.6, -0.4)
     changed = replace(table, rows=(tuple(first), *table.rows[1:]))
-    others = [changed if own.name == "rivals" else own for own in TABLES]
+    others = [changed if each.name == "rivals" else each for each in TABLES]
     page = evidence.render(others, FACTS)
     assert "−50.0 [−60.0, −40.0]" in page
     assert re.search(rf"Hit Rate against t-vMF: .*worse for {first[0]}", page)

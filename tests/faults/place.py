@@ -1,4 +1,4 @@
-"""Where a bad input is made: a folder, copies of the embedded world's networks, and scripts."""
+"""A place to make bad input: a folder, copies of the embedded world's networks, and scripts."""
 
 import json
 import os
@@ -15,13 +15,13 @@ from jaxdesc.scenes import NETWORKS
 from tests.conftest import ROOT
 
 HERE = "<here>"  # in an expected message: the folder of the case
-# What else may stand there: what another library says of the damage, in words that change with its
-# version, and what was repeated beyond counting.
+# Other placeholders: words of another library, which change with its version, and text that was
+# repeated many times.
 LOOSE = {"<said>": ".*", "<x>": "x+", "<0>": "0+", "<cat>": "(?:cat )+"}
 
 
 class Rows(dict):
-    """A table of cases: by name, what makes the input and hands it over, and the whole message."""
+    """A table of cases by name: a function that makes and uses the input, and the whole message."""
 
     def __call__(self, name, run, message):
         """Add a row."""
@@ -30,7 +30,7 @@ class Rows(dict):
 
 
 class Place:
-    """One case's own folder, and what it makes there."""
+    """The folder of one case, and ways to make files in it."""
 
     def __init__(self, folder, monkeypatch, capsys):
         self.folder, self.patch, self._capsys = folder, monkeypatch, capsys
@@ -69,7 +69,7 @@ class Place:
         return folder
 
     def launch(self, command, *flags):
-        """Run a command as from a shell, but in this process; what it refuses is raised."""
+        """Run a command as from a shell, but in this process; a refusal is raised."""
         with pytest.raises(SystemExit) as ended:
             cli.main([command, *map(str, flags)])
         printed = self._capsys.readouterr()
@@ -86,14 +86,14 @@ PHOTOS = f"--config={ROOT / 'configs' / 'photos.py'}"
 
 
 def agrees(message, expected, folder):
-    """Whether a message is the expected one, but for what other libraries say."""
+    """True if a message is the expected one, except for the words of other libraries."""
     parts = re.split("(" + "|".join(LOOSE) + ")", expected.replace(HERE, str(folder)))
     pattern = "".join(LOOSE.get(part) or re.escape(part) for part in parts)
     return re.fullmatch(pattern, message) is not None
 
 
 def png(width, height, rows=b"", *, bits=8, colour=2):
-    """A PNG that declares any size; its rows are what it holds of them."""
+    """A PNG that declares any size, with any rows."""
 
     def chunk(kind, body):
         return (

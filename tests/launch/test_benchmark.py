@@ -1,7 +1,11 @@
+"""The benchmark script: its tables, and bad input."""
+
 import json
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[2]
 SIZES = {"neurons": 3, "exemplars": 5, "images": 15, "concepts": 600, "width": 32}
@@ -12,8 +16,9 @@ def run(*flags):
     return subprocess.run([*PROGRAM, *flags], cwd=ROOT, capture_output=True, text=True)
 
 
+@pytest.mark.full
 def test_every_subject(tmp_path):
-    """All but the rivals that PyTorch has to compile, which takes longer than all else here."""
+    """All except the rivals that PyTorch has to compile, which would take longest."""
     options = [f"--{name}={value}" for name, value in SIZES.items()]
     output = tmp_path / "made" / "benchmark.json"
     subjects = [
@@ -48,6 +53,7 @@ def test_every_subject(tmp_path):
     assert output.with_suffix(".md").exists()
 
 
+@pytest.mark.full
 def test_rivals_are_timed_on_the_same_images(tmp_path):
     output = tmp_path / "benchmark.json"
     flags = ["--subjects=networks,probe", "--rival=torch", "--repeats=1", "--batch=4", "--count=12"]
@@ -60,15 +66,15 @@ def test_rivals_are_timed_on_the_same_images(tmp_path):
     assert "as pytorch-grad-cam, as it comes" in tables["Grad-CAM"]
 
 
-def test_errors(tmp_path):
+def test_bad_input_is_one_sentence(command, tmp_path):
     (tmp_path / "file").touch()
     for flags, message in (
-        (["--subjects=speed"], "error: Unknown subject 'speed': expected one of scoring, sweep, "),
+        ({"subjects": "speed"}, "error: Unknown subject 'speed': expected one of scoring, sweep, "),
         (
-            ["--subjects=averaging", "--repeats=1", f"--output={tmp_path}/file/b.json"],
+            {"subjects": "averaging", "repeats": 1, "output": f"{tmp_path}/file/b.json"},
             f"error: {tmp_path}/file/b.json can't be written (",
         ),
     ):
-        done = run(*flags)
-        assert done.returncode == 2
-        assert done.stderr.splitlines()[-1].startswith(message)
+        code, _, error = command("benchmark", flags)
+        assert code == 2
+        assert error.splitlines()[-1].startswith(message)

@@ -1,4 +1,4 @@
-"""The compare script: after a run, what it leaves, and what it refuses."""
+"""The compare script: after a run, its files, and bad input."""
 
 import csv
 
@@ -50,7 +50,7 @@ def test_a_finished_run_is_compared(command, networks, tmp_path):
         certain = [(row["unit"], row["concept"]) for row in csv.DictReader(file)]
     with (workdir / "concepts.csv").open(newline="") as file:
         assert [(row["unit"], row["concept"]) for row in csv.DictReader(file)] == certain
-    # What the run had left is as it was.
+    # The run's files have not changed.
     assert before == {name: (workdir / name).read_bytes() for name in before}
 
 

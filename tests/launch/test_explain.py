@@ -49,11 +49,11 @@ def test_an_image_is_explained(command, networks, image, tmp_path):
     assert {path.name for path in folder.iterdir()} == {
         f"a_star___.{kind}" for kind in ("png", "svg", "html")
     }
-    # The network's own class is one of the scenes', so there are peers; without, no class map.
+    # The predicted class is one of the scenes', so it has peers; without them, no class map.
     code, output, error = command("explain", flags | {"peers": 0})
     assert not code, error
     assert '"agreement": null' in output
-    for _ in range(2):  # another explanation replaces none
+    for _ in range(2):  # no other explanation is replaced
         assert f"a_star___-2.svg, a_star___-2.png, a_star___-2.html in {folder}\n" in output
         code, output, error = command("explain", flags | {"peers": 0})
     code, output, error = command("explain", flags | {"peers": -1})

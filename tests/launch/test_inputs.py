@@ -1,4 +1,4 @@
-"""What a run keeps for its next start, and what it tells of this one."""
+"""The inputs of a run: compiled programs that it keeps, judges, stated preprocessing."""
 
 import math
 import os
@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("named", [True, False])
-def test_compiled_programs_lie_where_jax_says_or_in_the_workdir(named, tmp_path, monkeypatch):
+def test_compiled_programs_are_kept_where_jax_says_or_in_the_workdir(named, tmp_path, monkeypatch):
     settings = {}
     monkeypatch.setattr(jax.config, "update", settings.__setitem__)
     monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
@@ -36,12 +36,13 @@ def test_compiled_programs_lie_where_jax_says_or_in_the_workdir(named, tmp_path,
         tmp_path / ("mine" if named else "run/compilation_cache")
     )
     assert settings["jax_persistent_cache_min_compile_time_secs"] == 0
-    inputs.keep_programs(Workdir(tmp_path / "run"), Processes(1, 2))  # reads, and writes none
+    inputs.keep_programs(Workdir(tmp_path / "run"), Processes(1, 2))  # it only reads
     assert settings["jax_persistent_cache_min_compile_time_secs"] == math.inf
 
 
-def test_a_second_start_compiles_nothing_anew(networks, photos, tmp_path):
-    """And both tell when their first batch was done, and how idle the device was."""
+@pytest.mark.full
+def test_a_second_start_compiles_nothing_again(networks, photos, tmp_path):
+    """Both print when their first batch was done, and how idle the device was."""
     album = tmp_path / "photos"
     album.mkdir()
     for path in photos[:5]:
@@ -76,7 +77,7 @@ def test_a_second_start_compiles_nothing_anew(networks, photos, tmp_path):
 
 
 @pytest.mark.parametrize("named", ["", "itself"])
-def test_the_judge_is_float32_whatever_the_precision(named, networks):
+def test_the_judge_is_float32_at_any_precision(named, networks):
     for precision in ("float32", "bfloat16"):
         clip = load_clip(str(networks.clip), precision=precision)
         judges = {"scorer": clip.name if named else "", "sentence": ""}
@@ -88,7 +89,7 @@ def test_the_judge_is_float32_whatever_the_precision(named, networks):
 
 
 def test_a_stated_preprocessing_reaches_the_networks(tmp_path, monkeypatch, capsys):
-    """Those of the run, and the judge that is the run's CLIP."""
+    """The run's networks, and the judge if it is the run's CLIP."""
     seen = []
 
     target, clip = load_target("scenes"), replace(load_clip("scenes"), name="a@1")

@@ -1,4 +1,4 @@
-"""The tables script: a run of both methods, and a working directory that holds part of one."""
+"""The tables script: a run of both methods, and a working directory with a part of one."""
 
 import re
 
@@ -54,12 +54,12 @@ def test_both_methods_are_measured_and_printed(command, flags, tmp_path):
 
     # A part of it is printed as far as it goes, without a config.
     (tmp_path / "run" / "ablation.csv").write_text("\n".join(rows[:4]) + "\n")
-    own = tmp_path / "run" / "ablation_neurons.csv"
-    own.write_text("\n".join(own.read_text().splitlines()[:33]) + "\n")
+    neurons = tmp_path / "run" / "ablation_neurons.csv"
+    neurons.write_text("\n".join(neurons.read_text().splitlines()[:33]) + "\n")
     code, partial, error = command("tables", {"workdir": tmp_path / "run"})
     assert not code, error
     assert "words.txt" not in partial
-    own.unlink()
+    neurons.unlink()
     code, _, error = command("tables", {"workdir": tmp_path / "run"})
     assert (code, error.count("\n")) == (2, 1)
     assert "ablation_neurons.csv does not exist, which holds each neuron's own metrics" in error

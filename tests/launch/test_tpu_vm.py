@@ -129,7 +129,7 @@ def dry(root, *words):
 
 
 def calls(play):
-    """What gcloud was called with."""
+    """Arguments of gcloud's calls."""
     lines = (play / "gcloud").read_text().split("\n\0")
     return [line.split("\0")[:-1] for line in lines[:-1]]
 
@@ -149,12 +149,11 @@ def test_create_is_printed():
     ]
 
 
-@pytest.mark.parametrize("project", ["", "my-project"])
-def test_the_other_commands_are_printed_alike_for_one_host_and_a_pod(checkout, project):
-    own = (*WHERE, "--dry_run", *([f"--project={project}"] if project else []))
-    end = "--zone=us-central1-a" + (f" --project={project}" if project else "")
+def test_the_other_commands_are_printed(checkout):
+    options = (*WHERE, "--dry_run", "--project=my-project")
+    end = "--zone=us-central1-a --project=my-project"
     tarball = f"'{checkout}/out/jaxdesc.tar.gz'"
-    assert dry(checkout, "install", *own) == [
+    assert dry(checkout, "install", *options) == [
         f"mkdir -p '{checkout}/out'",
         f"git -C '{checkout}' archive --format=tar.gz --prefix=jaxdesc/ "
         f"'--output={checkout}/out/jaxdesc.tar.gz' HEAD",
@@ -163,20 +162,20 @@ def test_the_other_commands_are_printed_alike_for_one_host_and_a_pod(checkout, p
     ]
     follow = f"{SSH} --worker=0 '--command={FOLLOW}' {end}"
     config = "--config=configs/resnet50_imagenet.py"
-    assert dry(checkout, "run", *own, "--workdir=gs://my-bucket/run", "--", config) == [
+    assert dry(checkout, "run", *options, "--workdir=gs://my-bucket/run", "--", config) == [
         f"{SSH} --worker=all '--command={BEGIN}{DESCRIBE} --workdir=gs://my-bucket/run {config}"
         f"{END}' {end}",
         follow,
     ]
-    assert dry(checkout, "follow", *own) == [follow]
+    assert dry(checkout, "follow", *options) == [follow]
     fetch = ("--workdir=gs://my-bucket/run", "--output=my run")
-    assert dry(checkout, "fetch", *own, *fetch) == [
+    assert dry(checkout, "fetch", *options, *fetch) == [
         "mkdir -p 'my run'",
         "gcloud storage rsync --recursive '--exclude=(artifacts|compilation_cache)/' "
         f"gs://my-bucket/run 'my run'{end.removeprefix('--zone=us-central1-a')}",
         f"{SSH} --worker=all '--command={LOGS}' {end} > 'my run/run.log'",
     ]
-    assert dry(checkout, "delete", *own) == [f"gcloud compute tpus tpu-vm delete my-tpu {end}"]
+    assert dry(checkout, "delete", *options) == [f"gcloud compute tpus tpu-vm delete my-tpu {end}"]
 
 
 def test_a_dry_run_does_nothing(checkout, play, tmp_path):
@@ -190,8 +189,8 @@ def test_a_dry_run_does_nothing(checkout, play, tmp_path):
 
 
 def test_what_is_printed_is_what_runs(checkout, play):
-    own = (*WHERE, "--workdir=gs://my-bucket/a 'b'; touch owned", "--", *HOSTILE)
-    printed = dry(checkout, "run", "--dry_run", *own)
+    options = (*WHERE, "--workdir=gs://my-bucket/a 'b'; touch owned", "--", *HOSTILE)
+    printed = dry(checkout, "run", "--dry_run", *options)
     assert len(printed) == 2
     for line in printed:
         subprocess.run(["bash", "-n", "-c", line], check=True)
@@ -202,7 +201,7 @@ def test_what_is_printed_is_what_runs(checkout, play):
     subprocess.run(["bash", "-e", "-c", "\n".join(printed)], check=True, timeout=60)
     pasted = calls(play)
     (play / "gcloud").unlink()
-    assert run(checkout, "run", *own)[0] == 0
+    assert run(checkout, "run", *options)[0] == 0
     assert calls(play) == pasted
     assert shlex.split(printed[0])[1:7] == pasted[0][:6]
     assert not list(play.rglob("owned"))
@@ -227,8 +226,8 @@ def test_installed_and_run_every_argument_arrives_on_every_host(checkout, play):
             "python -m pip install --quiet -c constraints.txt -e .[tpu]",
         ]
         argv = (home / "argv").read_text().split("\0")[:-1]
-        own = ["-m", "launch.describe", "--coordinator=auto", "--workdir=gs://bucket/r"]
-        assert argv == [*own, *HOSTILE]
+        options = ["-m", "launch.describe", "--coordinator=auto", "--workdir=gs://bucket/r"]
+        assert argv == [*options, *HOSTILE]
     assert not list(play.rglob("owned"))
 
 
@@ -236,13 +235,13 @@ def test_a_run_outlives_the_connection_and_is_found_again(checkout, play):
     assert run(checkout, "install", *WHERE)[0] == 0
     (play / "wait").touch()
     (play / "code").write_text("143")
-    own = (*WHERE, "--workdir=gs://bucket/r", "--", "--config=c.py")
-    first = started(checkout, "run", *own)
+    options = (*WHERE, "--workdir=gs://bucket/r", "--", "--config=c.py")
+    first = started(checkout, "run", *options)
     assert first.stdout.readline() == "describing on 0\n"
     pids = [int((play / host / "jaxdesc" / "run.pid").read_text()) for host in "01"]
     for pid in pids:
         os.kill(pid, signal.SIGHUP)
-    code, output, error = run(checkout, "run", *own)
+    code, output, error = run(checkout, "run", *options)
     assert code == 2
     assert output == ""
     assert error == "A run is at work here: follow it, or wait until it has ended.\n" * 2
@@ -255,7 +254,7 @@ def test_a_run_outlives_the_connection_and_is_found_again(checkout, play):
     while any(Path(f"/proc/{pid}").exists() for pid in pids):
         time.sleep(0.05)
     (play / "code").write_text("0")
-    assert run(checkout, "run", *own)[0] == 0
+    assert run(checkout, "run", *options)[0] == 0
 
 
 def test_a_run_that_was_killed_is_told_as_failed(checkout, play):
@@ -297,15 +296,10 @@ RUN = ("run", *WHERE, "--workdir=gs://my-bucket/run")
     ("words", "message"),
     [
         ((), f"no command was given: {EXPECTED}"),
-        (("launch",), f"unknown command launch: {EXPECTED}"),
         (("rm -rf /",), f"unknown command 'rm -rf /': {EXPECTED}"),
         (
             ("delete", "--zone=us-central1-a"),
             "--name is missing: delete needs it, such as --name=my-tpu.\n",
-        ),
-        (
-            ("delete", "--name=my-tpu"),
-            "--zone is missing: delete needs it, such as --zone=us-central1-a.\n",
         ),
         (
             ("delete", "--name=a b; rm -rf ~", "--zone=us-central1-a"),
@@ -320,32 +314,8 @@ RUN = ("run", *WHERE, "--workdir=gs://my-bucket/run")
             "--name=$'a\\nb' can't be right: expected something like my-tpu.\n",
         ),
         (
-            ("delete", "--name=my-tpu", "--zone=here"),
-            "--zone=here can't be right: expected something like us-central1-a.\n",
-        ),
-        (
-            ("delete", *WHERE, "--project=My Project"),
-            "--project='My Project' can't be right: expected something like my-project.\n",
-        ),
-        (
-            ("create", *WHERE, "--version=v2-alpha-tpuv5-lite"),
-            "--type is missing: create needs it, such as --type=v5litepod-8.\n",
-        ),
-        (
-            ("create", *WHERE, "--type=v5litepod-8"),
-            "--version is missing: create needs it, such as --version=v2-alpha-tpuv5-lite.\n",
-        ),
-        (
             ("create", *WHERE, "--type=v5", "--version=v2-alpha-tpuv5-lite"),
             "--type=v5 can't be right: expected something like v5litepod-8.\n",
-        ),
-        (
-            ("create", *WHERE, "--type=v4-8", "--version=latest!"),
-            "--version='latest!' can't be right: expected something like v2-alpha-tpuv5-lite.\n",
-        ),
-        (
-            ("run", *WHERE, "--", "--config=c.py"),
-            "--workdir is missing: run needs it, such as --workdir=gs://my-bucket/run.\n",
         ),
         (
             ("run", *WHERE, "--workdir=out/run", "--", "--config=c.py"),
@@ -361,18 +331,7 @@ RUN = ("run", *WHERE, "--workdir=gs://my-bucket/run")
             "--config=c.py is no option of this script: give options as --name=value, and what is "
             "meant for launch.describe after --.\n",
         ),
-        (
-            ("fetch", *WHERE, "--workdir=gs://my-bucket/run"),
-            "--output is missing: fetch needs it, such as --output=out/run.\n",
-        ),
         (("install", *WHERE, "--spot"), "--spot means nothing to install: leave it out.\n"),
-        (("install", *WHERE, "--type=v4-8"), "--type means nothing to install: leave it out.\n"),
-        (("delete", *WHERE, "--version=a"), "--version means nothing to delete: leave it out.\n"),
-        (
-            ("follow", *WHERE, "--workdir=gs://a/b"),
-            "--workdir means nothing to follow: leave it out.\n",
-        ),
-        ((*RUN, "--output=a", "--", "b"), "--output means nothing to run: leave it out.\n"),
         (("delete", *WHERE, "--", "now"), "now means nothing to delete: leave it out.\n"),
     ],
 )

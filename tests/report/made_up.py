@@ -1,4 +1,4 @@
-"""Results and images that no network saw, for the page: any number of neurons, a hostile name."""
+"""Made-up results and images for the page: any number of neurons, a hostile name."""
 
 from dataclasses import replace
 
@@ -55,7 +55,7 @@ def colour(index):
 def layer(neurons, images, exemplars, seed=0, names=True, rankings=None):
     """A layer's result: every tenth neuron has no concept, every seventh another one's.
 
-    `rankings` is how many different ones there are: as many as neurons where None.
+    `rankings` is the number of different rankings; by default one per neuron.
     """
     rng = np.random.default_rng(seed)
     ranked = [
@@ -81,8 +81,8 @@ def _sure(neuron, stability):
 
 def _neuron(unit, rng, ranking, names):
     best = float(rng.uniform(0.02, 0.4))
-    own = unit + 1 if unit % 7 == 3 else unit
-    concepts = ((f"thing {own}", best), (f"stuff {own // 10}", 0.97 * best))
+    named = unit + 1 if unit % 7 == 3 else unit
+    concepts = ((f"thing {named}", best), (f"stuff {named // 10}", 0.97 * best))
     activations = np.sort(rng.uniform(0, 20, len(ranking)))[::-1]
     return Neuron(
         layer="fc",

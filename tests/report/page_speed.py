@@ -1,4 +1,4 @@
-"""How fast the page is: 1,000 neurons of 40 exemplars each, in Chromium.
+"""Time the page: 1,000 neurons with 40 exemplars each, in Chromium.
 
     python -m tests.report.page_speed --images=folder:PHOTOS --output=out/page_speed
 
@@ -71,7 +71,7 @@ def main():
     print(f"index.html {size / 1e6:.2f} MB, {len(sheets)} sheets {sum(sheets) / 1e6:.1f} MB")
     times = [_measure(given.output / "index.html") for _ in range(given.repeats)]
     for name in times[0]:
-        values = [own[name] for own in times]
+        values = [run[name] for run in times]
         print(f"{name}: {statistics.median(values):.0f} ms [{min(values):.0f}, {max(values):.0f}]")
 
 

@@ -39,37 +39,34 @@ def _later(exemplar):
 def run(tmp_path, arrays):
     found = {}
     store = Store(tmp_path / "artifacts")
-    for stage, own in arrays.items():
+    for stage, named in arrays.items():
 
-        def compute(drafts, own=own):
-            for name, values in own.items():
+        def compute(drafts, named=named):
+            for name, values in named.items():
                 drafts["it"].write(name, values)
 
         found[stage] = store.stages(stage, {"it": {"stage": stage}}, compute)["it"].name
     neurons = tuple(
-        replace(own, exemplars=tuple(map(_later, own.exemplars)))
-        for own in layer(NEURONS, IMAGES, EXEMPLARS)
+        replace(neuron, exemplars=tuple(map(_later, neuron.exemplars)))
+        for neuron in layer(NEURONS, IMAGES, EXEMPLARS)
     )
     result = Result(neurons, fingerprints=found)
     return Saved(Config(crop=CropConfig(field=0.9)), {}, result, {})
 
 
-@pytest.mark.parametrize("cam_input", ["whole", "centre"])
-def test_the_map_that_the_run_used(cam_input, run, tmp_path, monkeypatch):
-    """Over the part of the image that it looked at, with the window around its peak."""
+def test_the_map_that_the_run_used(run, tmp_path, monkeypatch):
+    """It covers the part of the image that it looked at, and the window is around its peak."""
     asked, usual = [], plots.views
     monkeypatch.setattr(plots, "views", lambda *given: asked.append(given) or usual(*given))
-    crop = CropConfig(field=0.5, cam="layer_cam", cam_input=cam_input)
+    crop = CropConfig(field=0.5, cam="layer_cam", cam_input="centre")
     run, target = replace(run, config=Config(crop=crop)), plain_target()
     source = Pictures(IMAGES + FIRST)
     drawn.draw(tmp_path / "f", tmp_path, [run], source, target, [2])
     (((look,), name),) = asked
     assert name == "LayerCAM"
     image = source[run.result[2].exemplars[0].index].image
-    area, pixels = (0, 0, *image.size), target.preprocess.squash(image)
-    if cam_input == "centre":
-        pixels, area = target.preprocess.cut(image, (0.5, 0.5), 0.5)
-        area = [round(edge) for edge in area]
+    pixels, area = target.preprocess.cut(image, (0.5, 0.5), 0.5)
+    area = [round(edge) for edge in area]
     (cam,) = np.asarray(saliency("layer_cam", target, target.preprocess.normalise(pixels[None])))
     left, top, right, bottom = area
     expected = np.zeros(image.size[::-1])
@@ -101,10 +98,11 @@ def test_every_figure_of_its_own_neurons(run, arrays, tmp_path, monkeypatch):
 
     ((rows, methods),) = asked["methods"]
     assert methods == ["attention view, t-vMF κ=16"] * 2
-    assert [[row[0].unit for row in own] for own in rows] == [[4, 4], [1, 1]]
-    for row in (row for own in rows for row in own):
-        colours = [view[80, 80].tolist() for view in row[1]]
-        assert colours == [list(source[e.index].image.getpixel((0, 0))) for e in row[0].exemplars]
+    assert [[neuron.unit for neuron, _ in row] for row in rows] == [[4, 4], [1, 1]]
+    for neuron, views in (pair for row in rows for pair in row):
+        colours = [view[80, 80].tolist() for view in views]
+        images = [source[exemplar.index].image for exemplar in neuron.exemplars]
+        assert colours == [list(image.getpixel((0, 0))) for image in images]
 
     ((titles, values, marked),) = asked["activations"]
     assert titles == ["fc[4] thing 4", "fc[1] thing 1"]

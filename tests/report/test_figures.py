@@ -27,7 +27,7 @@ def test_a_picture_of_any_shape(tmp_path, size):
 
 
 def test_each_exemplar_is_its_own_image(tmp_path):
-    """By its place in the source: names need not differ, and reading them all may take long."""
+    """Found by its index: names may repeat, and reading them all may take long."""
     folder = tmp_path / "photos"
     folder.mkdir()
     colours = [(200, 0, 0), (0, 200, 0), (0, 0, 200)]

@@ -1,7 +1,8 @@
+"""The files of a run: their content, that they are read back, and whose directory it is."""
+
 import csv
 import json
 from dataclasses import replace
-from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -9,16 +10,18 @@ import pytest
 from jaxdesc.config import Config, ScoreConfig
 from jaxdesc.errors import InputError
 from jaxdesc.evaluation.metrics import Metrics
+from jaxdesc.evaluation.top1 import Top1
 from jaxdesc.report import files
-from jaxdesc.result import Exemplar, Result, build_neurons
+from jaxdesc.result import COLUMNS, Exemplar, Result, build_neurons
 from jaxdesc.store import Place
+from tests.report.made_up import HOSTILE, layer, sure
 
 NASTY = 'crane, bird; "the \nbig one"\r\n= café 🐈'
 
 
 @pytest.fixture
 def result():
-    """Three neurons: one found, one dead, one without a positive score."""
+    """Three neurons: a described one, a dead one, and one without a positive score."""
     neurons = build_neurons(
         layer="fc",
         concepts=[[(NASTY, 0.125), ("b|c", 0.1234567)], [], []],
@@ -48,89 +51,38 @@ def workdir(tmp_path, result):
     return tmp_path / "new" / "run"
 
 
-def test_all_files_are_there_and_nothing_else(workdir):
+def test_concepts(workdir):
     names = ["concepts.csv", "concepts.jsonl", "config.json", "metrics.json"]
     assert sorted(path.name for path in workdir.iterdir()) == names
-
-
-def test_concepts_jsonl(workdir):
     lines = (workdir / "concepts.jsonl").read_text(encoding="utf-8").splitlines()
-    assert [json.loads(line) for line in lines] == [
-        {
-            "layer": "fc",
-            "unit": 0,
-            "concepts": [{"text": NASTY, "score": 0.125}, {"text": "b|c", "score": 0.1234567}],
-            "max": 0.125,
-            "threshold": float(np.float32(0.1)),
-            "exemplars": [
-                {
-                    "image": "a/é.jpg",
-                    "activation": 2.5,
-                    "box": [0.0, 1.5, 224.0, 225.5],
-                    "index": 7,
-                }
-            ],
-            "flags": [],
-            "names": ["star", "pentagram"],
-            "metrics": {"hit": 1.0, "clip_cos": 0.5},
-        },
-        {
-            "layer": "fc",
-            "unit": 1,
-            "concepts": [],
-            "max": 0.5,
-            "threshold": float(np.float32(0.475)),
-            "exemplars": [{"image": "b.jpg", "activation": 1.0, "box": [], "index": 0}],
-            "flags": ["dead", "no concept"],
-            "names": ["heart"],
-            "metrics": {"hit": 0.0, "clip_cos": 0.5},
-        },
-        {
-            "layer": "fc",
-            "unit": 2,
-            "concepts": [],
-            "max": -0.25,
-            "threshold": float(np.float32(-0.2375)),
-            "exemplars": [],
-            "flags": ["no concept"],
-            "names": ["moon"],
-            "metrics": {"hit": 0.0, "clip_cos": 0.25},
-        },
-    ]
     assert "é" in lines[0]
-
-
-def test_neurons_without_classes_have_no_names(result):
-    assert "names" not in replace(result[0], names=()).to_dict()
-
-
-def test_concepts_csv(workdir):
-    with (workdir / "concepts.csv").open(newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))
-    assert rows == [
-        [
-            *[
-                "layer",
-                "unit",
-                "rank",
-                "concept",
-                "score",
-                "stability",
-                "z",
-                "q",
-                "exemplars",
-                "flags",
-            ]
+    first, second, third = map(json.loads, lines)
+    assert first == {
+        "layer": "fc",
+        "unit": 0,
+        "concepts": [{"text": NASTY, "score": 0.125}, {"text": "b|c", "score": 0.1234567}],
+        "max": 0.125,
+        "threshold": float(np.float32(0.1)),
+        "exemplars": [
+            {"image": "a/é.jpg", "activation": 2.5, "box": [0.0, 1.5, 224.0, 225.5], "index": 7}
         ],
-        ["fc", "0", "1", NASTY, "0.125", "", "", "", "1", ""],
-        ["fc", "0", "2", "b|c", "0.123457", "", "", "", "1", ""],
-    ]
+        "flags": [],
+        "names": ["star", "pentagram"],
+        "metrics": {"hit": 1.0, "clip_cos": 0.5},
+    }
+    assert second["exemplars"] == [{"image": "b.jpg", "activation": 1.0, "box": [], "index": 0}]
+    assert (second["flags"], third["flags"]) == (["dead", "no concept"], ["no concept"])
+    with (workdir / "concepts.csv").open(newline="", encoding="utf-8") as file:
+        assert list(csv.reader(file)) == [
+            list(COLUMNS),
+            ["fc", "0", "1", NASTY, "0.125", "", "", "", "1", ""],
+            ["fc", "0", "2", "b|c", "0.123457", "", "", "", "1", ""],
+        ]
 
 
-def test_metrics_json(workdir):
-    found = json.loads((workdir / "metrics.json").read_text())
+def test_metrics(workdir, tmp_path, result):
     # Standard errors by hand: √(1/4) / √4, and √((0 + 0 + 1/16 + 1/16) / 4) / √4.
-    assert found == {
+    assert json.loads((workdir / "metrics.json").read_text()) == {
         "hit": {"mean": 0.5, "standard_error": 0.25, "neurons": 4, "ceiling": 1.0},
         "clip_cos": {
             "mean": 0.5,
@@ -139,43 +91,18 @@ def test_metrics_json(workdir):
             "ceiling": 0.875,
         },
     }
-
-
-def test_no_metrics_without_classes(result, tmp_path):
     files.write(Place(tmp_path), Config(), replace(result, metrics=None, ceilings=None))
-    assert json.loads((tmp_path / "metrics.json").read_text()) == {
-        "unmeasured": "the target's classes have no names to compare concepts with"
-    }
-    assert '"metrics"' not in (tmp_path / "concepts.jsonl").read_text()
+    unmeasured = {"unmeasured": "the target's classes have no names to compare concepts with"}
+    assert json.loads((tmp_path / "metrics.json").read_text()) == unmeasured
 
 
-def test_config_json(workdir):
-    found = json.loads((workdir / "config.json").read_text())
-    assert Config.from_dict(found["config"]) == Config()
-    assert found["fingerprints"] == {"activate": "activate-0123"}
-    assert found["versions"]["jax"] == version("jax")
-    assert list(found["versions"]) == list(files.LIBRARIES)
-
-
-def test_a_run_that_was_stopped_keeps_its_claim(tmp_path):
-    files.claim(Place(tmp_path / "run"), Config())
-    found = json.loads((tmp_path / "run" / "config.json").read_text())
-    assert Config.from_dict(found["config"]) == Config()
-    assert found["fingerprints"] == {}
-    with pytest.raises(InputError, match=r"another config \(score\.kappa: 16\.0 -> 4\.0\)"):
-        files.claim(Place(tmp_path / "run"), Config(score=ScoreConfig(kappa=4.0)))
-
-
-def test_a_claim_on_a_file_is_refused(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"^/.*/file can't be written \(Not a directory\): "):
-        files.claim(Place(tmp_path / "file"), Config())
-
-
-def test_a_directory_is_claimed_by_its_config(workdir):
+def test_a_directory_belongs_to_a_config(workdir):
+    content = json.loads((workdir / "config.json").read_text())
+    assert content["config"] == json.loads(json.dumps(Config().to_dict()))
+    assert content["fingerprints"] == {"activate": "activate-0123"}
+    assert list(content["versions"]) == list(files.LIBRARIES)
     before = (workdir / "config.json").read_bytes()
-    files.claim(Place(workdir), Config())
-    assert (workdir / "config.json").read_bytes() == before
+    assert files.claim(Place(workdir), Config()) == []
     other = Config(score=ScoreConfig(kappa=4.0, exemplars=10))
     with pytest.raises(InputError) as error:
         files.claim(Place(workdir), other)
@@ -185,23 +112,80 @@ def test_a_directory_is_claimed_by_its_config(workdir):
         "concepts.csv, concepts.jsonl, config.json, metrics.json and keeps the artifacts that "
         "still fit."
     )
-
-
-def test_another_s_results_are_dropped_on_request_alone(workdir):
+    assert (workdir / "config.json").read_bytes() == before
     (workdir / "artifacts").mkdir()
     (workdir / "artifacts" / "kept").write_text("")
-    other = Config(score=ScoreConfig(kappa=4.0))
     dropped = files.claim(Place(workdir), other, overwrite=True)
     assert dropped == ["concepts.csv", "concepts.jsonl", "config.json", "metrics.json"]
     assert [p.name for p in sorted(workdir.iterdir())] == ["artifacts", "config.json"]
     assert list((workdir / "artifacts").iterdir()) == [workdir / "artifacts" / "kept"]
-    assert files.claim(Place(workdir), other, overwrite=True) == []
+    assert files.claim(Place(workdir), other) == []
 
 
-@pytest.mark.parametrize(
-    "content", ["", "{", "[]", "{}", '{"config": 3}', '{"config": "a"}', "\xff"]
-)
-def test_a_directory_with_another_s_config_is_refused(tmp_path, content):
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"config": 3}', "\xff"])
+def test_a_config_of_something_else_is_refused(tmp_path, content):
     (tmp_path / "config.json").write_text(content, encoding="latin-1")
     with pytest.raises(InputError, match=r"config\.json is no config of a run .*: give another"):
         files.claim(Place(tmp_path), Config())
+
+
+def test_skipped_images_are_counted_by_reason():
+    skipped = [files.Skipped(str(i), f"reason {min(i // 3, 6)}", "s") for i in range(20)]
+    told = files.left_out(skipped)
+    assert told.startswith("images left out, listed in skipped.csv: 20 (3 reason 0; 3 reason 1; ")
+    assert told.endswith("; 5 for other reasons)")
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """A result with everything, and its directory."""
+    found = sure(layer(12, images=9, exemplars=3), [0.5] * 12)
+    named = replace(found.neurons[0], concepts=((HOSTILE, 0.5),), names=("a\u2028b", "c"))
+    named = replace(named, **{name: getattr(named, name)[:1] for name in ("stability", "z", "q")})
+    values = {"hit": np.arange(12) / 12, "f1": np.ones(12)}
+    result = replace(
+        found,
+        neurons=(named, *found.neurons[1:]),
+        metrics=Metrics(values),
+        ceilings=Metrics(values),
+        fingerprints={"activate": "activate-0123"},
+        top1=Top1(630, 640, 32, "attention"),
+        notes=("its preprocessing was assumed",),
+    )
+    files.write(Place(tmp_path), Config(), result)
+    files.write_skipped(Place(tmp_path), result.skipped)
+    return tmp_path, result
+
+
+def test_everything_is_read_back(saved):
+    workdir, result = saved
+    found = files.read(workdir)
+    assert found.config == Config()
+    assert found.result.neurons == result.neurons
+    assert [e.index for e in found.result[3].exemplars] == [e.index for e in result[3].exemplars]
+    assert found.result.skipped == result.skipped
+    assert found.result.fingerprints == result.fingerprints
+    assert (found.result.top1, found.result.notes) == (result.top1, result.notes)
+    assert json.loads((workdir / "metrics.json").read_text())["target"]["top1"] == 630 / 640
+    for kind, values in result.metrics.values.items():
+        np.testing.assert_array_equal(found.result.metrics.values[kind], values)
+    assert found.summary == result.metrics_dict()
+    assert set(found.versions) == set(files.LIBRARIES)
+
+
+def test_a_layer_without_names_and_a_run_without_a_list_of_skipped(tmp_path):
+    files.write(Place(tmp_path), Config(), layer(3, images=9, exemplars=3, names=False))
+    found = files.read(tmp_path)
+    assert (found.result.metrics, found.summary, found.result.skipped) == (None, {}, ())
+
+
+def test_files_of_something_else_are_a_sentence(saved, tmp_path):
+    workdir, _ = saved
+    for name, text in (("config.json", "{}"), ("concepts.jsonl", ""), ("metrics.json", "{bad")):
+        before = (workdir / name).read_bytes()
+        (workdir / name).write_text(text)
+        with pytest.raises(InputError, match=r"are none of this version \(.*\): describe again in"):
+            files.read(workdir)
+        (workdir / name).write_bytes(before)
+    with pytest.raises(InputError, match=r"holds no results: run describe with this"):
+        files.read(tmp_path / "none")

@@ -1,4 +1,4 @@
-"""The page in Chromium: what a reader does with it, and that nothing leaves it."""
+"""The page in Chromium: a reader uses it, and it asks for nothing from outside."""
 
 import io
 import shutil
@@ -61,10 +61,10 @@ def result():
 def folder(tmp_path_factory, result):
     written = tmp_path_factory.mktemp("report")
     stability = np.random.default_rng(1).uniform(0, 1, NEURONS).tolist()
-    beside = layer(NEURONS, IMAGES, 3, seed=1, rankings=2)
-    beside = Result(tuple(replace(o, names=n.names) for o, n in zip(beside, result, strict=True)))
-    own = sure(result, stability)
-    methods = [Method(HOSTILE, own, {}, {"key": HOSTILE}), Method("WWW", beside)]
+    other = layer(NEURONS, IMAGES, 3, seed=1, rankings=2)
+    other = Result(tuple(replace(o, names=n.names) for o, n in zip(other, result, strict=True)))
+    sure_result = sure(result, stability)
+    methods = [Method(HOSTILE, sure_result, {}, {"key": HOSTILE}), Method("WWW", other)]
     pictures = look(Framed(IMAGES + 1), range(IMAGES + 1), plain_target())
     pages.write(written, pages.files("A <b>layer</b>", methods, pictures))
     return written
@@ -84,7 +84,7 @@ class Watched:
 
 @pytest.fixture
 def open_page(browser, folder):
-    """Open the page in a window of its own; whatever it did, it asked for nothing from outside."""
+    """Open the page in a new window; it must ask for nothing from outside."""
     watched = []
 
     def open_page(viewport=WIDE, scheme="light", fragment=""):
@@ -96,11 +96,11 @@ def open_page(browser, folder):
         return page
 
     yield open_page
-    for own in watched:
-        own.page.wait_for_timeout(50)
-        own.page.context.close()
-        assert own.complaints == []
-        assert [url for url in own.requests if not url.startswith(folder.as_uri())] == []
+    for each in watched:
+        each.page.wait_for_timeout(50)
+        each.page.context.close()
+        assert each.complaints == []
+        assert [url for url in each.requests if not url.startswith(folder.as_uri())] == []
 
 
 @pytest.fixture
@@ -123,6 +123,7 @@ def search(page, text):
     return listed(page)
 
 
+@pytest.mark.full
 def test_search_by_neuron_class_and_concept(page, result):
     assert search(page, "446") == [446]
     assert search(page, "#7") == [7]
@@ -137,6 +138,7 @@ def test_search_by_neuron_class_and_concept(page, result):
     assert page.inner_text("#count") == "1,000 neurons"
 
 
+@pytest.mark.full
 def test_sorted_by_score_stability_and_agreement(page, result):
     page.select_option("#sort", label="score")
     best = sorted(range(NEURONS), key=lambda unit: -float(f"{result[unit].maximum:.4g}"))
@@ -153,6 +155,7 @@ def test_sorted_by_score_stability_and_agreement(page, result):
     assert shown[0] > 0.99
 
 
+@pytest.mark.full
 def test_flags_filter(page):
     names = [text.split()[:-1] for text in page.locator(".flag").all_text_contents()]
     assert sorted(map(" ".join, names)) == [
@@ -170,6 +173,7 @@ def test_flags_filter(page):
     assert page.inner_text("#count") == "1,000 neurons"
 
 
+@pytest.mark.full
 def test_rows_come_as_the_reader_scrolls(page):
     assert len(listed(page)) < 200
     assert page.evaluate("document.querySelectorAll('.crop').length") < 200
@@ -181,12 +185,14 @@ def test_rows_come_as_the_reader_scrolls(page):
     assert listed(page) == list(range(NEURONS))
 
 
+@pytest.mark.full
 def test_a_tall_screen_is_filled(open_page):
     page = open_page({"width": 1400, "height": 9000})
-    # Not `wait_for_function`: where it has to look twice, the page's own policy forbids its eval.
+    # Not `wait_for_function`: when it polls, the page's policy forbids its eval.
     expect(page.locator(".row").nth(120)).to_be_attached()
 
 
+@pytest.mark.full
 def test_by_keyboard_alone(page):
     page.keyboard.press("/")
     page.keyboard.type("stuff 31")
@@ -219,6 +225,7 @@ def test_by_keyboard_alone(page):
     assert {"sort", "direction", "flag", "row"} <= reached
 
 
+@pytest.mark.full
 def test_a_card_by_its_address_and_back(open_page):
     page = open_page(fragment="#999")
     assert page.inner_text("#card-unit") == "fc 999"
@@ -261,6 +268,7 @@ def colours_of(locator, *places):
     ]
 
 
+@pytest.mark.full
 def test_every_exemplar_is_its_image_and_every_crop_its_window(page, result):
     wanted = np.array([colour(exemplar.index) for exemplar in result[1].exemplars])
     page.wait_for_selector(".crop")
@@ -284,6 +292,7 @@ def test_every_exemplar_is_its_image_and_every_crop_its_window(page, result):
         np.testing.assert_allclose(shot.getpixel((x, y)), own, atol=40)
 
 
+@pytest.mark.full
 def test_windows_lie_where_the_boxes_are(page, result):
     open_card(page, 1)
     views = page.locator(".side").first.locator(".view")
@@ -296,7 +305,8 @@ def test_windows_lie_where_the_boxes_are(page, result):
         np.testing.assert_allclose(found, np.array([left, top, right - left]) * scale, atol=1.5)
 
 
-@pytest.mark.parametrize(("width", "least"), [(1280, 160), (1920, 160), (390, 140)])
+@pytest.mark.parametrize(("width", "least"), [(1280, 160), (390, 140)])
+@pytest.mark.full
 def test_a_card_uses_its_room(open_page, width, least):
     page = open_page({"width": width, "height": 800}, fragment="#20")
     side = page.locator(".side").first
@@ -312,6 +322,7 @@ def test_a_card_uses_its_room(open_page, width, least):
     assert side.locator(".view").first.get_attribute("aria-label").startswith(LONG)
 
 
+@pytest.mark.full
 def test_few_exemplars_and_flags_are_explained(open_page):
     page = open_page(fragment="#20")
     told = page.locator(".side").first.locator(".facts-line").inner_text()
@@ -324,6 +335,7 @@ def test_few_exemplars_and_flags_are_explained(open_page):
     assert "exemplars" not in page.locator(".row").nth(1).inner_text()
 
 
+@pytest.mark.full
 def test_a_heatmap_names_its_class(page):
     open_card(page, 1)
     side = page.locator(".side").first
@@ -335,8 +347,10 @@ def test_a_heatmap_names_its_class(page):
     assert not side.locator(".explained").first.is_visible()
 
 
-@pytest.mark.parametrize("viewport", [WIDE, NARROW])
-@pytest.mark.parametrize(("scheme", "dark"), [("light", False), ("dark", True)])
+@pytest.mark.parametrize(
+    ("viewport", "scheme", "dark"), [(WIDE, "dark", True), (NARROW, "light", False)]
+)
+@pytest.mark.full
 def test_light_and_dark_wide_and_narrow(open_page, viewport, scheme, dark):
     page = open_page(viewport, scheme)
     shades = "getComputedStyle(document.body).{}.match(/\\d+/g).map(Number)"

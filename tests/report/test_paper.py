@@ -1,8 +1,6 @@
-"""The paper's tables: measured beside printed."""
+"""The paper's tables: measured numbers next to the printed ones."""
 
 import csv
-
-import pytest
 
 from jaxdesc.report import paper
 from jaxdesc.report.tables import Row
@@ -60,7 +58,7 @@ def test_what_is_not_measured_is_a_dash():
     assert lines[1][:2] == ["ours", "t-vMF"]
 
 
-def test_measured_numbers_stand_beside_printed_ones():
+def test_measured_numbers_are_next_to_printed_ones():
     measured = [
         *rows("broden:label.csv", "centre", 0.0, 0.08125),
         *rows("wordnet", "attention", 16.0, 0.7),
@@ -94,8 +92,10 @@ def test_several_kappas_and_probe_sets_are_rows_of_their_own():
         for row in rows("scenes", "attention", kappa, 0.5, probe=probe)
     ]
     first, second = paper.tables(measured)
-    own = [(li.method, li.probe, li.kappa) for li in second.lines if li.vocabulary == "scenes"]
-    assert own == [
+    rows_of_scenes = [
+        (li.method, li.probe, li.kappa) for li in second.lines if li.vocabulary == "scenes"
+    ]
+    assert rows_of_scenes == [
         ("attention alone", "a", 0.0), ("attention alone", "b", 0.0),
         ("ours", "a", 4.0), ("ours", "b", 4.0), ("ours", "a", 16.0), ("ours", "b", 16.0),
     ]  # fmt: skip
@@ -122,8 +122,3 @@ def test_files(tmp_path):
     unmeasured = [line for line in lines if line["concepts"] == "wordnet"]
     assert {line["probe"] for line in unmeasured} == {"—"}
     assert [line["paper"] for line in unmeasured][:2] == ["88.76", "70.05"]
-
-
-@pytest.mark.parametrize("metric", paper.METRICS)
-def test_every_metric_has_a_title(metric):
-    assert metric in paper.TITLES

@@ -1,4 +1,4 @@
-"""Thumbnails, sheets and heatmaps: each pixel where the page's script looks for it."""
+"""Thumbnails, sheets and heatmaps, laid out as the page's script expects."""
 
 import io
 

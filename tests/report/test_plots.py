@@ -24,7 +24,7 @@ def texts_of(figure):
     return [text.get_text() for text in figure.findobj(matplotlib.text.Text) if text.get_text()]
 
 
-def test_neurons_beside_methods():
+def test_neurons_and_methods():
     view = np.zeros((plots.SIDE, plots.SIDE, 3), np.uint8)
     rows = [
         [(neuron(0, HOSTILE), [view] * 3), (neuron(0, flags=("dead",)), [view])],
@@ -51,7 +51,7 @@ def test_both_views_of_an_image(rng):
             (plots.SIDE, plots.SIDE), Image.Resampling.BICUBIC
         )
         shown = panel.images[0].get_array().astype(int)
-        # What lies beside a window has a part in its border.
+        # A window's border mixes with the pixels next to it.
         np.testing.assert_allclose(shown[:, 8:-8], np.asarray(small)[:, 8:-8], atol=1)
 
 
@@ -89,7 +89,7 @@ def test_scores_are_those_of_the_definition(rng, kappa):
     wanted = reference.scores(exemplars, [range(5)], concepts, base, kappa)[0]
     np.testing.assert_allclose(found, wanted, atol=1e-6)
     drawn = plots.scores(HOSTILE, exemplars, concepts, base, 16.0, 0.95)
-    selected = [int((own > 0.95 * own.max()).sum()) for own in (
+    selected = [int((scores > 0.95 * scores.max()).sum()) for scores in (
         plots.mean_scores(exemplars, concepts, base, 0.0),
         plots.mean_scores(exemplars, concepts, base, 16.0),
     )]  # fmt: skip
@@ -104,7 +104,7 @@ def test_scores_are_those_of_the_definition(rng, kappa):
 def test_activations_and_their_exemplars(rng):
     values = rng.normal(size=(50, 4))
     values[3] = np.nan  # an image that was skipped
-    exemplars = [np.sort(own[~np.isnan(own)])[::-1][:6].tolist() for own in values.T]
+    exemplars = [np.sort(column[~np.isnan(column)])[::-1][:6].tolist() for column in values.T]
     drawn = plots.activations(["a", "b", "c", HOSTILE], values, exemplars)
     for panel, marked in zip(drawn.axes, exemplars, strict=False):
         assert sum(bar.get_height() for bar in panel.patches) == 49

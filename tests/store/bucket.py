@@ -1,4 +1,4 @@
-"""A bucket that a small server on localhost plays."""
+"""A small server on localhost that stands in for a bucket."""
 
 import json
 import threading
@@ -8,7 +8,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 
 class Bucket(BaseHTTPRequestHandler):
-    """As much of Google Cloud Storage's JSON interface as TensorStore's driver speaks."""
+    """The part of Google Cloud Storage's JSON interface that TensorStore's driver uses."""
 
     objects: dict  # name -> (generation, content)
     guard = threading.Lock()
@@ -24,13 +24,13 @@ class Bucket(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    def told(self, name):
+    def entry(self, name):
         generation, content = self.objects[name]
         entry = {"name": name, "generation": str(generation), "size": str(len(content))}
         return {"kind": "storage#object", "metageneration": "1", **entry}
 
     def meets(self, options, name):
-        """Whether the object is of the generation that a conditional request asks for."""
+        """True if the object has the generation that a conditional request asks for."""
         wanted = options.get("ifGenerationMatch")
         return wanted is None or int(wanted[0]) == self.objects.get(name, (0, b""))[0]
 
@@ -48,7 +48,7 @@ class Bucket(BaseHTTPRequestHandler):
                 )
                 names = [n for n in sorted(self.objects) if n.startswith(prefix) and n >= start]
                 names = [n for n in names if not end or n < end]
-                items = [self.told(n) for n in names]
+                items = [self.entry(n) for n in names]
                 return self.answer(200, json.dumps({"items": items}).encode())
             if name not in self.objects:
                 return self.answer(404)
@@ -71,7 +71,7 @@ class Bucket(BaseHTTPRequestHandler):
                 return self.answer(412)
             Bucket.writes += 1
             self.objects[name] = (self.writes, content)
-            return self.answer(200, json.dumps(self.told(name)).encode())
+            return self.answer(200, json.dumps(self.entry(name)).encode())
 
     def do_DELETE(self):
         name, options = self.parts()
@@ -84,7 +84,7 @@ class Bucket(BaseHTTPRequestHandler):
 
 @contextmanager
 def served():
-    """The environment in which TensorStore finds the bucket, empty at first."""
+    """Environment in which TensorStore finds the bucket, empty at first."""
     Bucket.objects = {}
     with ThreadingHTTPServer(("127.0.0.1", 0), Bucket) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

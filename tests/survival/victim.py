@@ -47,10 +47,10 @@ STAGES = ("encode", "words", "activate", "select", "embed", "score", "certainty"
 
 
 class Life(NamedTuple):
-    """How one life ends: of itself, or killed before or after its nth write, or after some seconds.
+    """How one life ends: by itself, or killed before or after its nth write, or after some seconds.
 
-    Writes count in every stage, or in one that is named. `largest` is how many bytes a file may
-    have, `environment` what is set for this life.
+    Writes count in every stage, or in the named one. `largest` is the limit of a file's bytes,
+    `environment` holds variables for this life.
     """
 
     folder: Path
@@ -63,7 +63,7 @@ class Life(NamedTuple):
 
 
 def live(life):
-    """Run all stages; each shard's beginning and end, and how it ended, is noted in `log`."""
+    """Run all stages; `log` gets each shard's beginning and end, and how the life ended."""
     os.environ.update(life.environment)
     locale.setlocale(locale.LC_ALL, "")
     time.tzset()
@@ -71,7 +71,7 @@ def live(life):
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     note = _noting(life.folder)
     _count_writes(life, note)
-    _tell_shards(note)
+    _note_shards(note)
     place, clip = Place(life.folder / "run"), load_clip(str(life.clip))
     names = tuple((name,) for name in CONCEPTS[:6])
     inputs = Inputs(
@@ -95,7 +95,7 @@ def live(life):
 
 
 def _noting(folder):
-    """Lines that a kill can't take back: each is one write to the end of a file."""
+    """A function that appends a line to the log in one write, so that no kill undoes it."""
     log = os.open(folder / "log", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     return lambda line: os.write(log, f"{line}\n".encode())
 
@@ -128,7 +128,7 @@ def _die(note, when, place, arguments):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _tell_shards(note):
+def _note_shards(note):
     commit, finish = Draft.commit, Draft.finish
 
     def noted_commit(self, shard, *arguments, **options):
@@ -145,7 +145,7 @@ def _tell_shards(note):
 
 
 def launch(arguments, output, dead=None, environment=()):
-    """What `python -m launch.describe` does, printing to a file; `dead`: `rendezvous.DEAD`."""
+    """Do as `python -m launch.describe`, printing to a file; `dead`: `rendezvous.DEAD`."""
     os.environ.update(environment)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CREAT), stream.fileno())
@@ -156,7 +156,7 @@ def launch(arguments, output, dead=None, environment=()):
 
 
 def begin(function, *arguments):
-    """Start a function in a process of its own."""
+    """Start a function in a new process."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["tests.survival.victim"])
     process = context.Process(target=function, args=arguments)
@@ -165,7 +165,7 @@ def begin(function, *arguments):
 
 
 def spend(life):
-    """Let a process live; returns its exit code, and kills it after `seconds` where given."""
+    """Let a process live, or kill it after `seconds` if given; returns its exit code."""
     process = begin(live, life)
     process.join(life.seconds or 120)
     if process.is_alive():
@@ -176,15 +176,15 @@ def spend(life):
 
 
 def die_often(folder, clip, kills, seed=0, by_clock=False):
-    """Kill and start again until so many kills are done, then let one life end of itself.
+    """Kill and start again until so many kills are done, then let one life end by itself.
 
-    A working directory whose run is finished is left, and a new one begun.
+    Once a run is finished, a new working directory is begun.
 
     Args:
-        folder: for the working directories.
+        folder: folder of the working directories.
         clip: folder of a CLIP.
-        kills: how often.
-        seed: of the moments.
+        kills: number of kills.
+        seed: seed of their moments.
         by_clock: kill after a random time, not at a random write.
 
     Returns:
@@ -193,25 +193,25 @@ def die_often(folder, clip, kills, seed=0, by_clock=False):
     rng, folders, done = random.Random(seed), [], 0
     moments = cycle([*STAGES, ""])  # each in turn, and anywhere
     while done < kills:
-        own = folder / str(len(folders))
-        own.mkdir()
-        folders.append(own)
+        run = folder / str(len(folders))
+        run.mkdir()
+        folders.append(run)
         while True:
             moment = (
                 {"seconds": rng.uniform(0.3, 3)}
                 if by_clock
                 else {"stage": next(moments), "kill_at": rng.randint(1, 10)}
             )
-            code = spend(Life(own, clip, **(moment if done < kills else {})))
+            code = spend(Life(run, clip, **(moment if done < kills else {})))
             if code == 0:
                 break
-            assert code == -signal.SIGKILL, (own / "log").read_text()
+            assert code == -signal.SIGKILL, (run / "log").read_text()
             done += 1
     return folders
 
 
 def account(folder):
-    """Of one finished run: how often each shard was begun and ended, and its kills by stage."""
+    """Counts of a finished run: how often each shard was begun and ended, and kills by stage."""
     begun, ended, kills = Counter(), Counter(), Counter()
     for line in (folder / "log").read_text().splitlines():
         word, _, what = line.partition(" ")
@@ -223,14 +223,14 @@ def account(folder):
 
 
 def results(folder):
-    """All files that a run leaves, and what they hold, but for the note of who held the lock."""
+    """Contents of all files of a run, except the lock's."""
     run = folder / "run"
     every = [path for path in sorted(run.rglob("*")) if path.is_file() and path.name != "lock"]
     return {str(path.relative_to(run)): path.read_bytes() for path in every}
 
 
 def undisturbed(folder, clip):
-    """The results of a run that nobody kills."""
+    """The results of a run that is not killed."""
     folder.mkdir()
     assert spend(Life(folder, clip)) == 0
     return results(folder)

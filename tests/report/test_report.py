@@ -1,4 +1,4 @@
-"""A report of results that are at hand."""
+"""The report of results that are at hand."""
 
 import json
 import re
@@ -28,10 +28,14 @@ def test_a_result_becomes_a_page(tmp_path):
     assert len(data["methods"]) == 1
     assert not any(data["images"]["heats"])
     assert "<title>&lt;i&gt;</title>" in (tmp_path / "b" / "index.html").read_text()
+    (tmp_path / "b" / "index.html").write_text("my page")
+    with pytest.raises(jd.InputError, match=r"index\.html is not a report of jaxdesc and would be"):
+        jd.write_report(found, tmp_path / "b", images=Colours(9))
+    assert (tmp_path / "b" / "index.html").read_text() == "my page"
 
 
 class Renamed(Colours):
-    """The same images, by other names."""
+    """The same images under other names."""
 
     spec = "folder:photos"
 
@@ -51,15 +55,9 @@ def bare(images):
     )
 
 
-@pytest.mark.parametrize(
-    "names",
-    [
-        ["c/x.jpg", "b/x.jpg", "a/x.jpg"],
-        ["/data/c/x.jpg", "/data/b/x.jpg", "/data/a/x.jpg"],
-        ["val/c/x.jpg", "val/b/x.jpg", "val/a/x.jpg"],
-    ],
-)
-def test_bare_activations_are_shown_with_the_images_of_their_names(tmp_path, names):
+@pytest.mark.parametrize("prefix", ["", "/data/", "val/"])
+def test_bare_activations_are_shown_with_the_images_of_their_names(tmp_path, prefix):
+    names = [f"{prefix}{folder}/x.jpg" for folder in "cba"]
     source = Renamed(["a/x.jpg", "other.jpg", "b/x.jpg", "c/x.jpg"])
     data = data_of(jd.write_report(bare(names), tmp_path, images=source))
     assert data["images"]["sizes"] == [list(source[i].image.size) for i in (0, 2, 3)]
@@ -70,15 +68,13 @@ def test_bare_activations_are_shown_with_the_images_of_their_names(tmp_path, nam
 def test_names_that_are_not_in_the_folder_are_refused(tmp_path):
     source = Renamed(["a/x.jpg", "b/x.jpg", "c/y.jpg"])
     for names, message in (
-        (None, r"^The exemplars have the numbers of rows for names, such as '0', which says noth"),
+        (None, r"^The exemplars have the numbers of rows for names, such as '0', which say noth"),
         (["a/x.jpg", "b/x.jpg", "z.jpg"], r"^1 of the exemplars' 3 images can't be found in fol"),
         (["x.jpg", "c/y.jpg", "b/x.jpg"], r"not one alone \('x\.jpg'\): give the images"),
         (["1/c/y.jpg", "2/c/y.jpg", "b/x.jpg"], r"\('1/c/y\.jpg', '2/c/y\.jpg'\): give the i"),
     ):
         with pytest.raises(jd.InputError, match=message):
             jd.write_report(bare(names), tmp_path / "a", images=source)
-    with pytest.raises(jd.InputError, match=r"^12 of the exemplars' 12 images can't be found in"):
-        jd.write_report(layer(12, 12, 12), tmp_path / "a", images=source)
     assert not (tmp_path / "a").exists()
 
 
@@ -87,13 +83,5 @@ def test_images_that_have_moved_in_their_folder_are_found(tmp_path):
     data = data_of(jd.write_report(found, tmp_path, images=Renamed(["new.jpg", *names])))
     assert set(data["images"]["names"]) == {e.image for neuron in found for e in neuron.exemplars}
     sizes = dict(zip(data["images"]["names"], data["images"]["sizes"], strict=True))
-    assert sizes[found[0].exemplars[0].image] == list(
-        Colours(10)[found[0].exemplars[0].index + 1].image.size
-    )
-
-
-def test_another_page_is_not_replaced(tmp_path):
-    (tmp_path / "index.html").write_text("my page")
-    with pytest.raises(jd.InputError, match=r"index\.html is not a report of jaxdesc and would be"):
-        jd.write_report(layer(2, 4, 2), tmp_path, images=Colours(4))
-    assert (tmp_path / "index.html").read_text() == "my page"
+    best = found[0].exemplars[0]
+    assert sizes[best.image] == list(Colours(10)[best.index + 1].image.size)
