@@ -116,8 +116,8 @@ class Table:
             for metric in METRICS:
                 what = [line.method, line.view, kappa, line.vocabulary, line.probe, metric]
                 row = line.measured.get(metric)
-                values = [row.mean, row.standard_error, row.ceiling] if row else []
-                scaled = [100 * value for value in values] or [None] * 3
+                values = (row.mean, row.standard_error, row.ceiling) if row else (None,) * 3
+                scaled = [None if value is None else 100 * value for value in values]
                 rows.append([*what, *scaled, line.printed(metric)])
         write_rows(folder / f"{self.name}.csv", names, rows, ".6g")
 

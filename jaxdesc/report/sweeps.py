@@ -1,7 +1,7 @@
 """A sweep as a file, a table and a figure: each metric over κ, for every α and exemplar count."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -129,7 +129,7 @@ def figure(cells: Sequence[Cell]) -> Figure:
 def _draw_panel(panel: Axes, cells: Sequence[Cell], view: str, alpha: float, kind: str) -> None:
     kappas = sorted({cell.kappa for cell in cells})
     counts = sorted({cell.exemplars for cell in cells})
-    colours = SERIES
+    colours: Sequence[Any] = SERIES
     if len(counts) > len(SERIES):  # from light to dark
         colours = matplotlib.colormaps["plasma"](np.linspace(0.8, 0.05, len(counts)))
     for place, (count, colour) in enumerate(zip(counts, colours, strict=False)):

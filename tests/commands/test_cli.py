@@ -9,17 +9,16 @@ import sys
 import jax
 import pytest
 
-from jaxdesc.commands import cli
+from jaxdesc.benchmark.subjects import SUBJECTS, Subject
+from jaxdesc.commands import cli, configs, convert, flags
 from jaxdesc.config import Config
 from tests.conftest import ROOT
-
-ENVIRONMENT = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
 
 
 def python(*arguments, **environment):
     return subprocess.run(
         [sys.executable, "-W", "ignore", *arguments],
-        env=ENVIRONMENT | environment,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), **environment},
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -42,19 +41,15 @@ def test_the_commands_are_listed_without_importing_them():
     listed = {line.split()[0]: line for line in lines if line.startswith("  ")}
     assert list(listed) == list(cli.COMMANDS)
     assert all(len(line.split()) > 3 for line in listed.values())
-    assert r"Measure a layer for every \u03ba" in listed["sweep"]  # as ASCII has it
+    assert r"Measure a layer for every \u03ba" in listed["sweep"]  # in ASCII
     imported = set(json.loads(modules))
     assert not imported & {"jax", "numpy", "absl"}
-    assert not {name for name in imported if name.startswith("jaxdesc.commands.")}
-
-
-def test_every_command_has_a_script_and_a_module():
     for folder in (ROOT / "launch", ROOT / "jaxdesc" / "commands"):
         assert {path.stem for path in folder.glob("*.py")} >= set(cli.COMMANDS)
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
-def test_help(name, capsys):
+def test_help(name, capsys, monkeypatch):
     cli.main([name, "--help"])
     text, error = capsys.readouterr()
     assert error == ""
@@ -66,29 +61,24 @@ def test_help(name, capsys):
     takes_config = "config" in [flag.name for flag in module.FLAGS]
     assert takes_config == (name in ("describe", "sweep", "tables"))
     assert ("  score.kappa = 16.0\n        concentration κ ≥ 0 of t-vMF" in text) == takes_config
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", "-h"])
+    runpy.run_module(f"launch.{name}", run_name="__main__")
+    assert capsys.readouterr().out == text.replace(f"jaxdesc {name} ", f"python -m launch.{name} ")
 
 
 def test_every_option_of_the_config_is_explained():
     found = {path: (default, meaning) for path, default, meaning in flags.options(Config)}
-    sections = Config().to_dict().items()
-    assert list(found) == [
-        f"{section}.{key}" if isinstance(values, dict) else section
-        for section, values in sections
+    keys = [
+        f"{section}.{key}" if key else section
+        for section, values in Config().to_dict().items()
         for key in (values if isinstance(values, dict) else [""])
     ]
-    assert all(meaning.endswith((".", ")", "pty", "s")) for _, meaning in found.values())
+    assert list(found) == keys
+    assert all(len(meaning) > 10 for _, meaning in found.values())
     assert found["score.alpha"] == (
         0.95,
         "concept sensitivity α in (0, 1]; concepts above α × the best score are kept.",
     )
-
-
-def test_a_script_s_help_names_the_script(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["convert.py", "-h"])
-    runpy.run_module("launch.convert", run_name="__main__")
-    text = capsys.readouterr().out
-    assert "\n    python -m launch.convert --source=timm/resnet50.tv2_in1k" in text
-    assert "jaxdesc convert" not in text
 
 
 def refused(capsys, *arguments):
@@ -108,7 +98,6 @@ def refused(capsys, *arguments):
         (["compare", "--config.score.kappa=1"], "compare has no flag --config.score.kappa: expe"),
         (["describe", "--wrkdir=x"], "jaxdesc describe has no flag --wrkdir: did you mean --work"),
         (["report", "--workdir=x", "--neurons=1"], "--neurons means nothing without --figures: "),
-        (["tables", "--workdir=x", "--quiet"], "--quiet means nothing without --config: add that"),
         (["tables", "--config.score.kappa=1"], "--config is missing: expected one of paper, photo"),
         (
             ["benchmark", "--subjects=sweep,disk", "--photos=x"],
@@ -120,25 +109,17 @@ def refused(capsys, *arguments):
         (["train_scenes"], "--workdir is missing: say where checkpoints and networks go."),
     ],
 )
-def test_what_is_refused(arguments, message, capsys):
+def test_bad_input_is_one_sentence(arguments, message, capsys):
     assert message in refused(capsys, *arguments)
 
 
 def test_the_home_directory_is_expanded(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HOME", str(tmp_path))
     (tmp_path / "mine.py").write_text("def get_config(): return 3")
-    for arguments in (
-        ("report", "--workdir=~/run"),
-        ("explain", "--workdir", "~/run", "--image=~/x.png"),
-        ("compare", "--workdir=~/run"),
-    ):
-        assert f"error: {tmp_path}/run holds no results" in refused(capsys, *arguments)
+    assert f"error: {tmp_path}/run holds no results" in refused(capsys, "report", "--workdir=~/run")
     assert " gave 3: expected a " in refused(capsys, "describe", "--config=~/mine.py")
     error = refused(capsys, "tables", "--workdir=~/run")
     assert error.startswith(f"error: {tmp_path}/run/ablation.csv does not exist")
-    (tmp_path / "out").mkdir()
-    error = refused(capsys, "convert", "--source=scenes:target", "--output=~/out")
-    assert error.startswith(f"error: The output '{tmp_path}/out' exists")
 
 
 def test_configs_are_found_by_name_and_path(tmp_path, monkeypatch):
@@ -157,13 +138,11 @@ def test_configs_are_found_by_name_and_path(tmp_path, monkeypatch):
     assert configs.load("mine.py").crop.field == 0.5
     found = configs.load("mine.py:0.25", ["--config.score.kappa", "4", "--config.crop.seed=7"])
     assert (found.crop.field, found.score.kappa, found.crop.seed) == (0.25, 4.0, 7)
-    assert configs.load("paper").vocabulary.compat == "www"
-    assert configs.load("paper").target.classes == "imagenet"
+    paper = configs.load("paper")
+    assert (paper.vocabulary.compat, paper.target.classes) == ("www", "imagenet")
 
 
 def test_a_second_benchmark_replaces_nothing(tmp_path, monkeypatch, capsys):
-    from jaxdesc.benchmark.subjects import SUBJECTS, Subject
-
     monkeypatch.setitem(SUBJECTS, "scoring", Subject(lambda options: [], ()))
     for name in ("b", "b-2", "b-3"):
         with pytest.raises(SystemExit):
@@ -172,9 +151,7 @@ def test_a_second_benchmark_replaces_nothing(tmp_path, monkeypatch, capsys):
         assert (tmp_path / f"{name}.json").exists()
 
 
-def test_a_full_device_is_a_sentence(tmp_path, monkeypatch, capsys):
-    from jaxdesc.commands import convert
-
+def test_a_full_device_is_a_sentence(monkeypatch, capsys):
     def fill(*arguments, **options):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 9 bytes.")
 

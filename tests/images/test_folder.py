@@ -9,13 +9,8 @@ from PIL import Image
 from jaxdesc.errors import InputError, UnusableImage
 from jaxdesc.images.example import Source
 from jaxdesc.images.folder import Folder
-<<<<<<< HEAD
 from jaxdesc.images.sources import open_source
-from jaxdesc.report import figures, style
-=======
-from jaxdesc.images.sources import Source, open_source
 from jaxdesc.report import figures, plots
->>>>>>> 0dc37ca (report, commands, result: writing and reading a run's files is one module, the page has one writer; starting a command, its flags and its help are two)
 from jaxdesc.vocabulary import imagenet
 from tests.report.made_up import layer
 

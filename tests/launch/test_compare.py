@@ -2,7 +2,7 @@
 
 import csv
 
-from jaxdesc.config import Config, ImagesConfig, TargetConfig
+from jaxdesc.config import Config
 from jaxdesc.evaluation.methods import METHODS
 from jaxdesc.report import files
 from jaxdesc.result import Neuron, Result
@@ -55,24 +55,23 @@ def test_a_finished_run_is_compared(command, networks, tmp_path):
 
 
 def test_bad_input_is_one_sentence(command, networks, tmp_path):
-    config = Config(
-        target=TargetConfig(source=str(networks.target), layer="layer4"),
-        images=ImagesConfig(source="scenes:count=64"),
-    )
     config = Config.from_dict(
-        config.to_dict()
-        | {"clip": {"source": str(networks.clip)}, "vocabulary": {"source": "scenes"}}
+        {
+            "target": {"source": str(networks.target), "layer": "layer4"},
+            "images": {"source": "scenes:count=64"},
+            "clip": {"source": str(networks.clip)},
+            "vocabulary": {"source": "scenes"},
+        }
     )
     neurons = (Neuron("layer4", 0, (("star", 0.5),), 0.5, 0.475, ()),)
     files.write(Place(tmp_path / "layer4"), config, Result(neurons))
-    for flags, message in (
-        ({}, "--workdir is missing: say where results are"),
-        ({"workdir": tmp_path}, "holds no results: run describe with this --workdir"),
-        ({"workdir": tmp_path / "layer4"}, "neurons of layer 'layer4' have no known names: use"),
+    for workdir, message in (
+        (None, "--workdir is missing: say where results are"),
+        (tmp_path, "holds no results: run describe with this --workdir"),
+        (tmp_path / "layer4", "neurons of layer 'layer4' have no known names: use"),
     ):
-        code, output, error = command("compare", flags)
-        assert (code, output) == (2, "")
+        code, output, error = command("compare", {"workdir": workdir})
+        assert (code, output, error.count("\n")) == (2, "", 1)
         assert error.startswith("error: ")
-        assert error.count("\n") == 1
         assert message in error
     assert not (tmp_path / "layer4" / "compare.csv").exists()

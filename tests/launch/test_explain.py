@@ -66,9 +66,7 @@ def test_bad_input_is_one_sentence(command, networks, image, tmp_path):
     workdir = write(tmp_path / "run", networks, "layer4")
     logits = write(tmp_path / "logits", networks, "fc")
     for flags, message in (
-        ({"image": image}, "--workdir is missing: say where results are"),
         ({"workdir": workdir}, "--image is missing: give the file of an image"),
-        ({"workdir": tmp_path, "image": image}, "holds no results: run describe"),
         ({"workdir": workdir, "image": tmp_path / "none.png"}, "none.png' does not exist"),
         ({"workdir": logits, "image": image}, "describes 'fc', whose neurons are the classes"),
     ):

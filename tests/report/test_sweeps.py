@@ -1,3 +1,5 @@
+"""A sweep's file, table and figure, from made-up cells."""
+
 import csv
 from itertools import product
 
@@ -15,40 +17,42 @@ BEST = Metrics({"hit": np.array((1.0, 1.0)), "f1": np.array((0.5, 1.0))})
 
 
 def cell(probe, view, kappa, alpha, exemplars, values=None):
-    """One cell of two neurons; its metrics tell which one it is."""
+    """One cell of two neurons, whose metrics identify it."""
     value = kappa / 100 + exemplars / 50 + alpha / 10 + (probe == "b") / 20
     hit, f1 = values or ((value, value + 0.2), (value / 2, value / 2))
-    return Cell(
-        probe, view, kappa, alpha, exemplars, Metrics({"hit": np.array(hit), "f1": np.array(f1)}),
-        BEST,
-    )  # fmt: skip
+    metrics = Metrics({"hit": np.array(hit), "f1": np.array(f1)})
+    return Cell(probe, view, kappa, alpha, exemplars, metrics, BEST)
 
 
-def cells(probes=("a", "b"), views=("centre", "box")):
-    grid = product(probes, views, (0.0, 4.0, 16.0), (0.9, 0.95), (2, 8))
+def cells(probes=("a", "b")):
+    grid = product(probes, ("centre", "box"), (0.0, 4.0, 16.0), (0.9, 0.95), (2, 8))
     return [cell(*where) for where in grid]
 
 
-def test_csv_round_trip(tmp_path):
-    path, all_cells = tmp_path / "out" / "sweep.csv", cells()
-    sweeps.write(Place(path.parent), all_cells)
-    with path.open(newline="") as file:
+def test_the_files(tmp_path):
+    place, first, second = Place(tmp_path), cells(), cells(probes=("a",))
+    assert sweeps.write(place, first) == ["sweep.csv", "sweep.png", "sweep.svg"]
+    assert sweeps.write(place, second) == ["sweep-2.csv", "sweep-2.png", "sweep-2.svg"]
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert sweeps.write(place, first) == ["sweep.csv", "sweep.png", "sweep.svg"]
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    with Image.open(tmp_path / "sweep.png") as picture:
+        assert picture.width > picture.height > 500
+    with (tmp_path / "sweep.csv").open(newline="") as file:
         lines = list(csv.DictReader(file))
     assert list(lines[0]) == [
         "probe", "view", "kappa", "alpha", "exemplars",
         "metric", "mean", "standard_error", "ceiling", "neurons",
     ]  # fmt: skip
-    assert len(lines) == 2 * len(all_cells)
-    kinds = [str, str, float, float, int, str, float, float, float, int]
-    read = [tuple(k(v) for k, v in zip(kinds, line.values(), strict=True)) for line in lines]
-    where = [(c.probe, c.view, c.kappa, c.alpha, c.exemplars) for c in all_cells]
-    assert [row[:5] for row in read[::2]] == [row[:5] for row in read[1::2]] == where
-    for row, metrics in zip(read[::2], (c.metrics for c in all_cells), strict=True):
-        values = metrics.values["hit"]
+    assert len(lines) == 2 * len(first)
+    for line, swept in zip(lines[::2], first, strict=True):
+        where = (swept.probe, swept.view, swept.kappa, swept.alpha, swept.exemplars)
+        assert list(line.values())[:6] == [*map(str, where), "hit"]
+        values = swept.metrics.values["hit"]
         # The population's standard deviation of two values is half their distance.
         expected = values.mean(), abs(values[0] - values[1]) / 2 / np.sqrt(2), 1.0, 2
-        np.testing.assert_allclose(row[6:], expected, rtol=1e-5)
-    assert {row[8] for row in read[1::2]} == {0.75}
+        np.testing.assert_allclose([float(v) for v in list(line.values())[6:]], expected, rtol=1e-5)
+    assert {line["ceiling"] for line in lines[1::2]} == {"0.75"}
 
 
 def rows_of(markdown):
@@ -56,7 +60,7 @@ def rows_of(markdown):
     return [[text.strip() for text in line.strip("|").split("|")] for line in lines]
 
 
-def test_a_small_table_holds_everything():
+def test_the_table_shows_all_or_the_best_by_f1():
     shown = [
         cell("a", "centre", 0.0, 0.9, 4, ((0.0, 0.5), (0.0, 0.0))),
         cell("a", "centre", 16.0, 0.95, 8, ((1.0, 1.0), (0.5, 0.5))),
@@ -69,9 +73,6 @@ def test_a_small_table_holds_everything():
         ["centre", "16", "0.95", "8", "100.0 ± 0.0", "50.0 ± 0.0"],
     ]
     assert "best" not in sweeps.table(shown)
-
-
-def test_a_large_table_shows_the_best_by_f1():
     text = sweeps.table(cells())
     assert text.endswith("\n\nThe 10 best of 24 by F1; the CSV file has them all.")
     _, _, *rows = rows_of(text)
@@ -90,26 +91,20 @@ def test_the_figure_shows_what_was_measured(probes):
     assert len(drawn.axes) == 2 * 4  # metrics; views × α
     titles = [panel.get_title() for panel in drawn.axes[:4]]
     assert titles == ["centre, α = 0.9", "centre, α = 0.95", "box, α = 0.9", "box, α = 0.95"]
-    first, below = drawn.axes[0], drawn.axes[4]
-    assert first.get_ylabel() == "Hit Rate × 100\n(ceiling 100.0)"
-    assert below.get_ylabel() == "F1 × 100\n(ceiling 75.0)"
-    assert [panel.get_xlabel() for panel in drawn.axes[4:]] == ["κ (0 is the cosine)"] * 4
-    assert first.get_xscale() == "symlog"
-    assert [label.get_text() for label in below.get_xticklabels()] == ["0", "4", "16"]
+    assert drawn.axes[0].get_ylabel() == "Hit Rate × 100\n(ceiling 100.0)"
+    assert drawn.axes[4].get_ylabel() == "F1 × 100\n(ceiling 75.0)"
+    assert [label.get_text() for label in drawn.axes[4].get_xticklabels()] == ["0", "4", "16"]
     (legend,) = drawn.legends
     assert [text.get_text() for text in legend.get_texts()] == ["2", "8"]
-    over = (
-        "95 % interval over 2 probe sets" if len(probes) > 1 else "95 % interval over 2 neurons of"
-    )
-    assert legend.get_title().get_text().startswith(f"exemplars per neuron\nbands: {over}")
-
+    over = "2 probe sets" if len(probes) > 1 else "2 neurons of one probe set"
+    assert legend.get_title().get_text().endswith(f"\nbands: 95 % interval over {over}")
     for panel, alpha in zip(drawn.axes[:4], (0.9, 0.95) * 2, strict=True):
         lines = {line.get_label(): line.get_xydata() for line in panel.lines}
         for count in (2, 8):
-            points = lines[str(count)]
-            value = np.array([kappa / 100 for kappa in (0, 4, 16)]) + count / 50 + alpha / 10 + 0.1
-            np.testing.assert_allclose(points[:, 0], (0, 4, 16))
-            np.testing.assert_allclose(points[:, 1], 100 * (value + 0.025 * (len(probes) - 1)))
+            kappas, points = lines[str(count)].T
+            hit = np.array([0, 0.04, 0.16]) + count / 50 + alpha / 10 + 0.1
+            np.testing.assert_allclose(kappas, (0, 4, 16))
+            np.testing.assert_allclose(points, 100 * (hit + 0.025 * (len(probes) - 1)))
         # t's 0.975 with 1 degree times the standard error: of two neurons 0.2 apart, or of two
         # probe sets 0.05 apart.
         reach = 100 * 12.7062 * (0.1 if len(probes) == 1 else 0.025)
@@ -117,7 +112,7 @@ def test_the_figure_shows_what_was_measured(probes):
         np.testing.assert_allclose([middle - low, high - middle], reach, rtol=1e-4)
 
 
-def test_many_cells_stay_readable():
+def test_many_cells_stay_readable_and_one_is_a_sweep_too():
     views, alphas = ("centre", "attention", "random", "box"), (0.8, 0.9, 0.95, 0.99)
     grid = product(("a",), views, (0.0, 4.0), alphas, range(1, 7))
     drawn = sweeps.figure([cell(*where) for where in grid])
@@ -125,36 +120,19 @@ def test_many_cells_stay_readable():
     lines = [line for line in drawn.axes[0].lines if not line.get_label().startswith("_")]
     assert len({matplotlib.colors.to_hex(line.get_color()) for line in lines}) == 6
     assert len({line.get_marker() for line in lines}) == 6
+    hit, f1 = sweeps.figure([cell("a", "centre", 0.0, 0.9, 4)]).axes
+    assert [label.get_text() for label in f1.get_xticklabels()] == ["0"]
+    assert hit.lines[0].get_xydata().tolist() == [[0, pytest.approx(27)]]
 
 
-def test_all_of_it_is_visible():
-    """Panels that share a scale show the one's data as well as the other's."""
+def test_panels_with_one_scale_show_all_their_data():
     far = {0.9: ((0.8, 0.9), (0.7, 0.8)), 0.95: ((0.1, 0.2), (0.0, 0.1))}
     grid = product(("a",), ("centre", "box"), (0.0, 4.0), (0.9, 0.95), (2,))
     drawn = sweeps.figure([cell(*where, far[where[3]]) for where in grid])
-    rows = drawn.axes[:4], drawn.axes[4:]
-    for panels in rows:
+    for panels in (drawn.axes[:4], drawn.axes[4:]):
         for panel in panels:
             low, high = panel.get_ylim()
             values = np.concatenate([line.get_ydata() for line in panel.lines])
             assert low <= values.min() <= values.max() <= high
         assert panels[0].get_ylim() == panels[1].get_ylim()  # one view's
         assert not panels[0].get_shared_y_axes().joined(panels[0], panels[2])
-
-
-def test_a_single_cell_is_a_sweep_too():
-    hit, f1 = sweeps.figure([cell("a", "centre", 0.0, 0.9, 4)]).axes
-    assert [label.get_text() for label in f1.get_xticklabels()] == ["0"]
-    assert hit.lines[0].get_xydata().tolist() == [[0, pytest.approx(27)]]
-
-
-def test_another_sweep_replaces_nothing(tmp_path):
-    place, first, second = Place(tmp_path), cells(), cells(probes=("a",))
-    assert sweeps.write(place, first) == ["sweep.csv", "sweep.png", "sweep.svg"]
-    assert sweeps.write(place, second) == ["sweep-2.csv", "sweep-2.png", "sweep-2.svg"]
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    assert sweeps.write(place, first) == ["sweep.csv", "sweep.png", "sweep.svg"]
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-    with Image.open(tmp_path / "sweep.png") as picture:
-        assert picture.format == "PNG"
-        assert picture.width > picture.height > 500
