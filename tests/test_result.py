@@ -1,4 +1,4 @@
-"""What a notebook asks of a result: where a concept is, columns, Parquet, a display."""
+"""A result in a notebook: where a concept is, columns, Parquet, a display."""
 
 import csv
 from dataclasses import replace
@@ -31,10 +31,9 @@ def result():
 
 
 def test_neurons_of_a_concept_best_first(result):
-    assert [own.unit for own in result.where("striped")] == [2, 0]
-    assert [own.unit for own in result.where("Zebra")] == [2, 0]
+    assert [neuron.unit for neuron in result.where("striped")] == [2, 0]
+    assert [neuron.unit for neuron in result.where("Zebra")] == [2, 0]
     assert result.where("strip") == ()
-    assert result.where("") == ()
 
 
 def test_columns_are_the_csv_and_the_parquet(result, tmp_path):
@@ -50,24 +49,13 @@ def test_columns_are_the_csv_and_the_parquet(result, tmp_path):
     }
     result.to_parquet(tmp_path / "new" / "a.parquet")
     assert parquet.read_table(tmp_path / "new" / "a.parquet").to_pydict() == columns
-
-
-def test_a_concept_is_no_formula_of_a_spreadsheet(tmp_path):
-    concepts = ("=1+1", -0.5), ("2+2", 0.25)
-    Result((neuron(0, *concepts),)).to_csv(tmp_path / "a.csv")
-    with (tmp_path / "a.csv").open(newline="") as file:
-        read = [(row["concept"], row["score"]) for row in csv.DictReader(file)]
-    assert read == [("'=1+1", "-0.5"), ("2+2", "0.25")]
-
-
-def test_nothing_found_is_a_table_without_rows(tmp_path):
-    Result((neuron(0),)).to_parquet(tmp_path / "a.parquet")
-    table = parquet.read_table(tmp_path / "a.parquet")
+    Result((neuron(0),)).to_parquet(tmp_path / "b.parquet")
+    table = parquet.read_table(tmp_path / "b.parquet")
     assert (table.num_rows, table.column_names) == (0, list(COLUMNS))
     assert str(table.schema.field("score").type) == "double"
 
 
-def test_a_display_escapes_whatever_it_shows(result):
+def test_a_display_escapes_everything(result):
     html = Result((neuron(0, (HOSTILE, 0.5), names=(HOSTILE,)),))._repr_html_()
     assert "<img" not in html
     assert html.count("&lt;img src=x onerror=&quot;alert(1)&quot;&gt; &amp; &#x27;co&#x27;") == 2
@@ -76,6 +64,9 @@ def test_a_display_escapes_whatever_it_shows(result):
     assert f"<p>3 neurons of layer fc<br>flagged: 1 dead, 1 no concept<br>{metrics}</p>" in html
     assert "<td>fc[0]</td><td>zebra</td><td>Striped (0.250), zebra (0.125)</td><td>0</td>" in html
     assert "<td>fc[1]</td><td></td><td>dead, no concept</td><td>0</td>" in html
+    html = Result(tuple(neuron(unit) for unit in range(SHOWN + 3)))._repr_html_()
+    assert html.count("<tr>") == 1 + SHOWN
+    assert html.endswith("<p>… and 3 more neurons</p>")
 
 
 def test_a_printed_result_is_short(result):
@@ -103,7 +94,7 @@ def test_a_printed_result_is_short(result):
     assert str(Result(())) == "no neurons"
 
 
-def test_what_was_measured_of_each_concept_is_in_every_form(result, tmp_path):
+def test_certainty_is_in_every_form(result, tmp_path):
     first = replace(
         result[0], stability=(0.75, 0.5), z=(3.0, 1.5), q=(0.0625, 0.25), flags=(UNSURE,)
     )
@@ -136,9 +127,3 @@ def test_a_neuron_none_of_whose_concepts_is_significant_is_flagged():
         found = build_neurons(**given, concepts=concepts, exemplars=[()] * 3, certainty=certainty)
         assert tuple(UNSURE in neuron.flags for neuron in found[:2]) == flagged
         assert found[2].flags == ("no concept",)
-
-
-def test_a_display_is_cut_short():
-    html = Result(tuple(neuron(unit) for unit in range(SHOWN + 3)))._repr_html_()
-    assert html.count("<tr>") == 1 + SHOWN
-    assert html.endswith("<p>… and 3 more neurons</p>")

@@ -176,16 +176,7 @@ def test_the_other_commands_are_printed(checkout):
         f"{SSH} --worker=all '--command={LOGS}' {end} > 'my run/run.log'",
     ]
     assert dry(checkout, "delete", *options) == [f"gcloud compute tpus tpu-vm delete my-tpu {end}"]
-
-
-def test_a_dry_run_does_nothing(checkout, play, tmp_path):
-    dry(checkout, "install", *WHERE, "--dry_run")
-    output = tmp_path / "fetched"
-    fetch = (f"--output={output}", "--workdir=gs://my-bucket/run")
-    dry(checkout, "fetch", *WHERE, *fetch, "--dry_run")
-    assert not (play / "gcloud").exists()
     assert not (checkout / "out").exists()
-    assert not output.exists()
 
 
 def test_what_is_printed_is_what_runs(checkout, play):
@@ -255,12 +246,7 @@ def test_a_run_outlives_the_connection_and_is_found_again(checkout, play):
         time.sleep(0.05)
     (play / "code").write_text("0")
     assert run(checkout, "run", *options)[0] == 0
-
-
-def test_a_run_that_was_killed_is_told_as_failed(checkout, play):
-    assert run(checkout, "install", *WHERE)[0] == 0
-    assert run(checkout, "run", *WHERE, "--workdir=gs://bucket/r", "--", "--config=c.py")[0] == 0
-    (play / "0" / "jaxdesc" / "run.log").write_text("describing on 0\n")
+    (play / "0" / "jaxdesc" / "run.log").write_text("describing on 0\n")  # killed: no exit code
     assert run(checkout, "follow", *WHERE)[:2] == (1, "describing on 0\n")
 
 
@@ -351,13 +337,3 @@ def test_without_gcloud_there_is_a_sentence(tmp_path, monkeypatch):
         "",
         "error: gcloud can't be found: install Google Cloud's command line, or add --dry_run.\n",
     )
-
-
-def test_help_names_every_command_and_option():
-    code, output, error = run(SCRIPT.parents[1], "--help")
-    assert (code, error) == (0, "")
-    text = SCRIPT.read_text()
-    options = set(re.findall(r"^ +(--\w+)(?:=\*)?\) ", text, re.MULTILINE))
-    assert {"--name", "--dry_run", "--spot"} <= options
-    for word in (*options, "create", "install", "run", "follow", "fetch", "delete"):
-        assert word in output
