@@ -131,7 +131,7 @@ def _draw_panel(panel: Axes, cells: Sequence[Cell], view: str, alpha: float, kin
     counts = sorted({cell.exemplars for cell in cells})
     colours: Sequence[Any] = SERIES
     if len(counts) > len(SERIES):  # from light to dark
-        colours = matplotlib.colormaps["plasma"](np.linspace(0.8, 0.05, len(counts)))
+        colours = list(matplotlib.colormaps["plasma"](np.linspace(0.8, 0.05, len(counts))))
     for place, (count, colour) in enumerate(zip(counts, colours, strict=False)):
         points = [_point(_measured(cells, view, kappa, alpha, count), kind) for kappa in kappas]
         low, middle, high = np.transpose(points)
