@@ -73,7 +73,7 @@ def test_cells():
 
 
 def test_a_table_that_is_missing():
-    with pytest.raises(ValueError, match=r"the page asks for table '.*', but there are rivals"):
+    with pytest.raises(ValueError, match=r"the page asks for table '.*', but has rivals"):
         evidence.render([BY_NAME["rivals"]], FACTS)
 
 
