@@ -16,7 +16,6 @@ from jaxtyping import ArrayLike, Float
 import jaxdesc.scenes  # noqa: F401 - registers the embedded world
 from jaxdesc import exemplars as exemplar_search
 from jaxdesc import scoring
-from jaxdesc.attention.explanation import explain
 from jaxdesc.config import (
     Config,
     CropConfig,
@@ -34,6 +33,7 @@ from jaxdesc.models.encoder import ClipEncoder, load_clip
 from jaxdesc.models.sentence import SentenceEncoder, load_sentence_encoder
 from jaxdesc.models.target import Target, load_target
 from jaxdesc.pipeline import describe as run_stages
+from jaxdesc.report.explain import explain
 from jaxdesc.report.files import write_skipped
 from jaxdesc.report.report import write_report
 from jaxdesc.result import CERTAINTY, Exemplar, Result, build_neurons

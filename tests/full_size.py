@@ -44,11 +44,8 @@ class Own(nnx.Module):
         self.second = nnx.Conv(32, 64, (5, 5), strides=(4, 4), rngs=rngs)
         self.classify = nnx.Linear(64, 10, rngs=rngs)
 
-    def trunk(self, pixels):
-        maps = jax.nn.relu(self.second(jax.nn.relu(self.first(pixels))))
-        return maps, {"second": maps}
-
-    def head(self, maps):
+    def __call__(self, pixels, tap):
+        maps = tap("second", jax.nn.relu(self.second(jax.nn.relu(self.first(pixels)))))
         return self.classify(maps.mean(axis=(1, 2)))
 
 
@@ -56,8 +53,7 @@ def own_target():
     graph, params = nnx.split(Own(nnx.Rngs(0)))
     return jd.Target(
         params=params,
-        trunk=lambda params, pixels: nnx.merge(graph, params).trunk(pixels),
-        head=lambda params, maps: nnx.merge(graph, params).head(maps),
+        apply=lambda params, pixels, tap: nnx.merge(graph, params)(pixels, tap),
         preprocess=Preprocess(224, 0.875, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
         name="own",
     )

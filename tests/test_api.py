@@ -52,7 +52,7 @@ def test_public_names():
         assert getattr(jd, name) is not None
     np.testing.assert_allclose(jd.similarity.t_vmf(0.5, 16.0), 1.5 / 9 - 1)
     pixels = np.zeros((2, 32, 32, 3), np.float32)
-    assert jd.attention.grad_cam(plain_target.plain_target(), pixels).shape == (2, 4, 4)
+    assert jd.attention.attention_maps(plain_target.plain_target(), pixels)[0].shape == (2, 4, 4)
 
 
 def test_a_network_of_ones_own(ask, tmp_path, monkeypatch):

@@ -11,13 +11,14 @@ import torch
 from transformers import CLIPModel
 
 from jaxdesc.ablation import ablate
-from jaxdesc.attention.saliency import METHODS
+from jaxdesc.attention import CAMS
 from jaxdesc.config import AblationConfig, Config
 from jaxdesc.errors import InputError
 from jaxdesc.images.sources import open_source
 from jaxdesc.models import encoder
 from jaxdesc.models.clip import CLIP
 from jaxdesc.models.encoder import ClipEncoder
+from jaxdesc.models.taps import recorded
 from jaxdesc.pipeline import describe
 from jaxdesc.scenes import captions
 from jaxdesc.scenes.world import CLASSES
@@ -98,17 +99,14 @@ def one_by_one(target, towers):
 
     @jax.jit
     def single(pixels):
-        maps, taps = target.trunk(target.params, pixels[None])
-        return (
-            maps[0],
-            {name: tap[0] for name, tap in taps.items()},
-            target.head(target.params, maps)[0],
-        )
+        logits, values = recorded(target.apply, target.params, pixels[None], target.layers)
+        values = {name: value[0] for name, value in values.items()}
+        return values[target.attention_layer], values, logits[0]
 
     size = target.preprocess.size
     channels = single(np.zeros((size, size, 3), np.float32))[0].shape[-1]
     probes = np.vstack([np.zeros(channels), np.eye(channels)]).astype(np.float32)[:, None, None]
-    bias, *columns = np.asarray(target.head(target.params, jnp.asarray(probes)), np.float64)
+    bias, *columns = np.asarray(plain_target.logits_behind(target, jnp.asarray(probes)), np.float64)
     weight = np.array(columns).T - bias[:, None]
     return reference.Networks(single, weight, bias, target.preprocess, **towers)
 
@@ -193,7 +191,7 @@ def test_equals_the_oracle(case, tmp_path, target, clip, album, networks_one_by_
     assert (result.metrics is None) == (not names)
 
 
-@pytest.mark.parametrize("cam", METHODS)
+@pytest.mark.parametrize("cam", CAMS)
 def test_windows_lie_at_the_peaks_of_the_chosen_map(cam, tmp_path, plain, clip, album, towers):
     config = changed(CONFIG, crop={"cam": cam, "field": 0.4}, score={"exemplars": 1})
     result, _ = run(tmp_path, config, plain, clip, album, CONCEPTS[:5])
@@ -364,7 +362,9 @@ def test_weights_in_a_closure_count(wrap, tmp_path, clip, album):
     for seed in (0, 1):
         held = {"mix": plain_target.parameters(seed=seed)["mix"]}
         target = plain_target.plain_target(
-            trunk=wrap(lambda _, pixels, held=held: plain_target.trunk(held, pixels))
+            apply=plain_target.network(
+                wrap(lambda _, pixels, held=held: plain_target.patches(held, pixels))
+            )
         )
         result, computed = run(tmp_path, config, target, clip, source)
         assert "activate" in computed
@@ -422,7 +422,7 @@ def test_one_program_a_stage(tmp_path, clip):
     config = changed(CONFIG, images={"batch": 17}, clip={"batch": 11}, score={"block": 9})
     with compiled() as names:
         run(tmp_path, config, target, clip, source, concepts)
-    stages = ("_activations", "_view_cams", "update", "_views", "_of_block", "_largest", "_look")
+    stages = ("_activate", "_attend", "update", "_views", "_of_block", "_largest", "_look")
     # Neurons and random sets are looked at alike, but there are not as many of both.
     expected = dict.fromkeys(stages, 1) | {"_look": 2}
     assert {name: names[f"jit({name})"] for name in stages} == expected
@@ -445,7 +445,7 @@ def test_one_trace_a_stage_and_shape(tmp_path, clip, monkeypatch):
 
     for name in ("encode_images", "encode_texts"):
         monkeypatch.setattr(CLIP, name, counted(name, getattr(CLIP, name)))
-    target = plain_target.plain_target(trunk=counted("trunk", plain_target.trunk))
+    target = plain_target.plain_target(apply=counted("target", plain_target.apply))
     sources = [Album(23), Album(23, seed=1)]
     concepts = [" ".join(["word"] * (1 + i % 3)) + f" {i}" for i in range(40)]
     config = changed(CONFIG, images={"batch": 6}, clip={"batch": 5})
@@ -457,11 +457,11 @@ def test_one_trace_a_stage_and_shape(tmp_path, clip, monkeypatch):
     for source in sources:
         _, computed = run(tmp_path, config, target, clip, source, concepts)
         assert {"activate", "embed"} <= set(computed)
-    trunk, images, texts = (
+    passes, images, texts = (
         [n for (traced_name, *_), n in traced.items() if traced_name == name]
-        for name in ("trunk", "encode_images", "encode_texts")
+        for name in ("target", "encode_images", "encode_texts")
     )
-    assert trunk == [2]  # activations and Grad-CAM, each for one shape
+    assert passes == [2]  # activations and Grad-CAM, each for one shape
     assert images == [1]
     assert texts
     assert set(texts) == {1}
@@ -477,7 +477,7 @@ def test_empty_attention_falls_back_to_the_centre(kind, tmp_path, clip):
         return 0 * logits if kind == "no gradient" else logits * jnp.nan
 
     source = Album(22)
-    target = plain_target.plain_target(head=head)
+    target = plain_target.plain_target(apply=plain_target.network(head=head))
     config = changed(CONFIG, target={"layer": "patches"})
     result, _ = run(tmp_path, config, target, clip, source)
     assert result.fallbacks == len(source)
@@ -499,10 +499,10 @@ def test_some_empty_maps_are_counted_without_the_padding(tmp_path, clip):
     params["weight"] = np.abs(params["weight"])  # no other map is empty
     squashed = np.stack([plain_target.PREPROCESS.squash(source[i].image) for i in range(20)])
     assert squashed.shape == (20, size, size, 3)
-    maps, _ = plain_target.trunk(params, plain_target.PREPROCESS.normalise(squashed))
+    maps = plain_target.patches(params, plain_target.PREPROCESS.normalise(squashed))
     brightness = np.asarray(maps).mean(axis=(1, 2, 3))
     level = float(brightness[-1]) + 1e-3
-    target = plain_target.plain_target(params, head=dim_head)
+    target = plain_target.plain_target(params, apply=plain_target.network(head=dim_head))
     config = changed(CONFIG, target={"layer": "patches"}, images={"batch": 16})
     result, _ = run(tmp_path, config, target, clip, source)
     dark = brightness < level
@@ -515,12 +515,11 @@ def test_some_empty_maps_are_counted_without_the_padding(tmp_path, clip):
 
 @pytest.mark.parametrize("layer", ["fc", "patches"])
 def test_nan_activations_are_an_error(layer, tmp_path, clip):
-    def trunk(params, pixels):
-        maps, _ = plain_target.trunk(params, pixels)
+    def patches(params, pixels):
         broken = (pixels.mean(axis=(1, 2, 3)) < 0)[:, None, None, None]
-        return jnp.where(broken, jnp.nan, maps), {"patches": jnp.where(broken, jnp.nan, maps)}
+        return jnp.where(broken, jnp.nan, plain_target.patches(params, pixels))
 
-    target = plain_target.plain_target(trunk=trunk, name="mine")
+    target = plain_target.plain_target(apply=plain_target.network(patches), name="mine")
     config = changed(CONFIG, target={"layer": layer})
     message = f"^Layer '{layer}' of mine gives NaN or infinity: its weights or its preprocessing "
     with pytest.raises(InputError, match=message):
@@ -606,8 +605,9 @@ def test_cam_needs_a_linear_head(tmp_path, clip):
     def head(params, maps):
         return jax.nn.relu(plain_target.head(params, maps))
 
-    bent, config = plain_target.plain_target(head=head), changed(CONFIG, crop={"cam": "cam"})
-    with pytest.raises(InputError, match=r"^target: CAM needs a head that takes the mean over"):
+    bent = plain_target.plain_target(apply=plain_target.network(head=head))
+    config = changed(CONFIG, crop={"cam": "cam"})
+    with pytest.raises(InputError, match=r"^target: CAM needs logits that are one linear layer on"):
         run(tmp_path, config, bent, clip, Album(12))
     assert not (tmp_path / "artifacts").exists()
     run(tmp_path, changed(config, crop={"view": "centre"}), bent, clip, Album(12))

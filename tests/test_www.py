@@ -131,7 +131,7 @@ def www_describe(folder, networks, params, exemplars, alpha):
     paths = sorted(folder.iterdir())
     bilinear, bicubic = Image.Resampling.BILINEAR, Image.Resampling.BICUBIC
     views = [centre(path, 37, bilinear, plain_target.PREPROCESS) for path in paths]
-    maps, _ = plain_target.trunk(params, np.stack(views))
+    maps = plain_target.patches(params, np.stack(views))
     best = exemplar_reference.exemplars(np.asarray(plain_target.head(params, maps)), exemplars)
 
     openai = jd.Preprocess(

@@ -5,27 +5,29 @@ The rules are those of WWW (Ahn et al. 2024): a neuron's contribution to class y
 an image's map is the sum of its foremost neurons' maps, weighted by their contributions.
 """
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Var, jaxpr_as_fun
+from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
-from jaxdesc.runtime.compiler import jit
+from jaxdesc.images.preprocess import Preprocess
+from jaxdesc.models.taps import Apply, class_gradient
+from jaxdesc.models.target import Pixels, Target, normalised
+from jaxdesc.runtime.compiler import in_pieces, jit
+from jaxdesc.runtime.mesh import shared_out
 
-PERCENTILE = 70  # of a channel's values: those up to it are no part of its map
+PERCENTILE = 70  # of a channel's values: those up to it are not part of its map
 FOREMOST = 3  # neurons of an image's map
 
 
 class Contributions(NamedTuple):
-    """What a layer's neurons contribute to a logit of each image, and their maps.
+    """Each neuron's contribution to one logit of each image, and its map.
 
     Attributes:
-        values: φ, Σ over positions of A · ∂z/∂A. Behind a mean over positions and a linear head
+        values: φ, Σ over positions of A · ∂z/∂A. Behind a mean over positions and a linear layer
             that is W[y, k] · a_k exactly; elsewhere it is Taylor's first order.
         maps: A, each neuron's activation at each position.
         logits: of every class.
@@ -36,71 +38,48 @@ class Contributions(NamedTuple):
     logits: Float[Array, "batch class"]
 
 
-@partial(jit, static=("trunk", "head", "layer"))
 def contributions(
-    trunk: Callable[..., Any],
-    head: Callable[..., Any],
+    target: Target,
     layer: str,
-    params: Any,
-    pixels: Float[Array | np.ndarray, "batch height width 3"],
+    pixels: Pixels,
     classes: Int[Array | np.ndarray, " batch"] | None = None,
 ) -> Contributions:
     """Compute every neuron's contribution to one logit of each image.
 
     Args:
-        trunk: from (params, pixels) to (feature maps, taps by layer).
-        head: from (params, feature maps) to logits.
-        layer: a tap.
-        params: the parameters of both.
-        pixels: normalised images, which must not depend on each other.
-        classes: y of each image; the predicted one where None.
-
-    Raises:
-        ValueError: the logits can't be traced back to the tap.
+        target: the network.
+        layer: whose neurons they are.
+        pixels: as `Target` takes them.
+        classes: y of each image; the predicted class if None.
     """
-
-    def forward(params: Any, pixels: Any) -> tuple[Array, Array]:
-        feature_maps, taps = trunk(params, pixels)
-        return taps[layer], head(params, feature_maps)
-
-    behind = _behind_first(jax.make_jaxpr(forward)(params, pixels))
-    if behind is None:
-        raise ValueError(
-            f"the logits can't be traced back to the tap {layer!r}: expected the trunk itself, and "
-            "no function compiled within it, to compute the tap."
-        )
-    maps, logits = forward(params, pixels)
-    labels = logits.argmax(axis=1) if classes is None else jnp.asarray(classes)
-    leaves = jax.tree.leaves((params, pixels))
-
-    def logit(maps: Array) -> Array:
-        (logits,) = behind(*leaves, maps)
-        return jnp.take_along_axis(logits.astype(jnp.float32), labels[:, None], axis=1).sum()
-
-    products = maps.astype(jnp.float32) * jax.grad(logit)(maps).astype(jnp.float32)
-    return Contributions(products.sum(axis=(1, 2)), maps.astype(jnp.float32), logits)
+    network = target.apply, target.preprocess, target.mesh
+    layers = layer, target.shapes[layer]
+    found: Contributions = _contributions(*network, *layers, target.params, pixels, classes)
+    return found
 
 
-def _behind_first(program: ClosedJaxpr) -> Callable[..., Any] | None:
-    """Of a program with two results the second, as a function of its inputs and the first.
+@partial(jit, static=("apply", "preprocess", "mesh", "layer", "shape"))
+def _contributions(
+    apply: Apply,
+    preprocess: Preprocess,
+    mesh: Mesh | None,
+    layer: str,
+    shape: tuple[int, ...],
+    params: Any,
+    pixels: Any,
+    classes: Any,
+) -> Contributions:
+    def contribute(params: Any, rows: Any) -> Contributions:
+        pixels, classes = rows
+        pixels = normalised(preprocess, pixels)
+        seen = class_gradient(apply, params, pixels, classes, layer, shape)
+        values = (seen.maps * seen.gradient).sum(axis=(1, 2))
+        return Contributions(values, seen.maps, seen.logits)
 
-    Nothing where the second does not depend on the first, or on more of what computes it: a program
-    within the program may compute both.
-    """
-    jaxpr = program.jaxpr
-    first, second = jaxpr.outvars
-    kept, needed = [], {second}
-    for equation in reversed(jaxpr.eqns):
-        if needed.intersection(equation.outvars) - {first}:
-            if first in equation.outvars:
-                return None
-            kept.append(equation)
-            needed.update(operand for operand in equation.invars if isinstance(operand, Var))
-    if first not in needed:
-        return None
-    cut = jaxpr.replace(invars=[*jaxpr.invars, first], outvars=[second], eqns=kept[::-1])
-    behind: Callable[..., Any] = jaxpr_as_fun(program.replace(jaxpr=cut))
-    return behind
+    found: Contributions = shared_out(
+        partial(in_pieces, contribute), mesh, params, (pixels, classes)
+    )
+    return found
 
 
 def neuron_map(

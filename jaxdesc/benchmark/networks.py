@@ -12,7 +12,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 from jaxtyping import Array
 
 from jaxdesc import exemplars, scoring
-from jaxdesc.attention import grad_cam
+from jaxdesc.attention import attention_maps
 from jaxdesc.benchmark.features import Arrays
 from jaxdesc.benchmark.scoring import ALPHA, bare
 from jaxdesc.benchmark.timing import Job, Table, timed
@@ -47,7 +47,7 @@ def networks(loaded: Networks, batch: int, repeats: int, rivals: Any) -> list[Ta
     wide_pixels = np.asarray(clip.preprocess.normalise(wide))
     sides = {
         "Target: logits": {"jaxdesc": lambda: target.activations(pixels)},
-        "Grad-CAM": {"jaxdesc": lambda: grad_cam(target, pixels)},
+        "Grad-CAM": {"jaxdesc": lambda: attention_maps(target, pixels)[0]},
         "CLIP's image tower": {"jaxdesc": lambda: clip.encode_images(wide_pixels)},
     }
     if rivals:
@@ -194,7 +194,7 @@ def roofline(loaded: Networks, arrays: Arrays, batch: int, repeats: int) -> Tabl
     activations = rng.normal(size=(batch, len(arrays.exemplars))).astype(np.float32)
     state = exemplars.empty(*arrays.exemplars.shape)
     rows, valid = np.arange(batch, dtype=np.int32), np.ones(batch, bool)
-    forward = operations(lambda p: target.trunk(target.params, p)[0], _pixels(views))
+    forward = operations(target.logits, _pixels(views))
     image = operations(clip.encode_images, _pixels(wide))
     text = operations(_text_tower(clip), np.zeros((tokens // 8, 8), np.int32))
     weights, clip_weights = _bytes(target.params), _bytes(clip.params)
@@ -202,8 +202,10 @@ def roofline(loaded: Networks, arrays: Arrays, batch: int, repeats: int) -> Tabl
     concepts = len(arrays.texts)
     screened = 2.0 * neurons * width * concepts
     jobs = [
-        _floored("activate: Grad-CAM", batch, lambda: target.view_cams(views), forward, weights),
-        _floored("activate: view", batch, lambda: target.view_activations(views), forward, weights),
+        _floored(
+            "activate: Grad-CAM", batch, lambda: attention_maps(target, views)[0], forward, weights
+        ),
+        _floored("activate: view", batch, lambda: target.activations(views), forward, weights),
         _floored(
             "select: top exemplars",
             batch,

@@ -12,12 +12,11 @@ image, with a number if another explanation has that name.
 import json
 from pathlib import Path
 
-from jaxdesc.attention.explanation import explain_among
 from jaxdesc.commands import flags, inputs
 from jaxdesc.errors import InputError
 from jaxdesc.images.sources import open_source
 from jaxdesc.report import files
-from jaxdesc.report.explained import file_name
+from jaxdesc.report.explain import explain_among, file_name
 from jaxdesc.store import Place
 
 _IMAGE = flags.DEFINE_path("image", None, "The image, a file.")

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from jaxdesc.ablation import ablate
-from jaxdesc.attention.saliency import DEFAULT, METHODS
+from jaxdesc.attention.cams import CAMS, DEFAULT, attend
 from jaxdesc.config import AblationConfig, Config
 from jaxdesc.evaluation.localisation import localisation
 from jaxdesc.evaluation.statistics import Bounds, bootstrap, paired
@@ -57,7 +57,7 @@ class Study:
     probes: tuple[str, ...] = PROBES
     fields: tuple[float, ...] = FIELDS
     field: float = 0.65
-    cams: tuple[str, ...] = METHODS
+    cams: tuple[str, ...] = tuple(CAMS)
     kappas: tuple[float, ...] = (0.0, 16.0)
     exemplars: int = 16
     slow: tuple[int, int] = (1, 160)
@@ -262,7 +262,7 @@ def _maps_and_boxes(
     for chunk in batches(source, range(count), prepare, size):
         pixels, own = zip(*chunk, strict=True)
         views = padded(np.stack(pixels), size)
-        maps.append(np.asarray(target.view_cams(views, None, cam))[: len(chunk)])
+        maps.append(np.asarray(attend(target, views, None, cam)[0])[: len(chunk)])
         boxes.append(np.stack(own))
     return np.concatenate(maps), np.concatenate(boxes)
 

@@ -315,7 +315,7 @@ def _activations(
     target: Target, pixels: UInt8[np.ndarray, "scene size size 3"], layer: str
 ) -> Float[np.ndarray, "scene neuron"]:
     starts = range(0, len(pixels), BATCH)
-    parts = [target.view_activations(pixels[start : start + BATCH], layer) for start in starts]
+    parts = [target.activations(pixels[start : start + BATCH], layer) for start in starts]
     return np.concatenate([np.asarray(part) for part in parts])
 
 

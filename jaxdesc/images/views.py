@@ -16,16 +16,18 @@ from jaxtyping import Array, Bool, Float, Int, UInt8
 from PIL import Image
 
 from jaxdesc.config import CropConfig
-from jaxdesc.errors import InputError, UnusableImage
+from jaxdesc.errors import UnusableImage
 from jaxdesc.images.example import Box, Example, Source
 from jaxdesc.images.loader import batches, padded
 from jaxdesc.images.preprocess import Preprocess
 from jaxdesc.images.windows import MIDDLE, Centre, box_centre, in_image, peaks, random_centre
-from jaxdesc.models.target import Target
 from jaxdesc.runtime.ahead import ahead
 from jaxdesc.runtime.device import unwatched
 
 ATTENTION = "attention"
+
+# From views as they were cut and the labels of the images among them, to attention maps.
+Attend = Callable[[np.ndarray, Sequence[int | None]], Array]
 
 
 class Views(NamedTuple):
@@ -110,12 +112,13 @@ def _window_seed(crop: CropConfig, source: Source) -> int:
 
 
 def cut_views(
-    target: Target,
+    preprocess: Preprocess,
     source: Source,
     crop: CropConfig,
     views: Sequence[str],
     images: Sequence[int],
     batch: int,
+    attend: Attend | None = None,
     watch: Callable[[Any], Any] = unwatched,
 ) -> Iterator[Batch]:
     """Cut some views of some images, in order; each image is decoded once.
@@ -124,28 +127,26 @@ def cut_views(
     decode those that follow.
 
     Args:
-        target: where it looks, and whose preprocessing the views are for.
-        source: the images; with boxes for the view "box", labels for cam_class "label".
+        preprocess: of the network that the views are for.
+        source: the images; with boxes for the view "box".
         crop: all about the windows but which views.
         views: names of the views.
         images: indices of the images.
         batch: images at once; one shape for every batch.
+        attend: starts to compute attention maps; needed for the view "attention".
         watch: called with all that is queued on the device.
 
     Yields:
         Batches of views.
-
-    Raises:
-        InputError: a label that is no class of the target, or a map that its head does not allow.
     """
-    prepare = partial(_prepare, target.preprocess, crop, views, _window_seed(crop, source))
+    prepare = partial(_prepare, preprocess, crop, views, _window_seed(crop, source))
 
     def stand_in(index: int, error: UnusableImage) -> _Prepared:
         black = Example(Image.new("RGB", (1, 1)), label=0, box=(0.0, 0.0, 1.0, 1.0))
         return prepare(index, black)._replace(reason=error.reason)
 
     chunks = batches(source, images, prepare, batch, stand_in)
-    attended = ((chunk, watch(_attend(target, crop, chunk, batch))) for chunk in chunks)
+    attended = ((chunk, watch(_attend(attend, chunk, batch))) for chunk in chunks)
     first = 0
     with ThreadPoolExecutor() as threads:
         for chunk, cams in ahead(attended):
@@ -154,7 +155,7 @@ def cut_views(
             }
             if cams is not None:
                 found = zip(*peaks(np.asarray(cams)[: len(chunk)]), strict=True)
-                cut = partial(_cut_attended, target.preprocess, crop.field)
+                cut = partial(_cut_attended, preprocess, crop.field)
                 windows[ATTENTION] = list(threads.map(cut, [p.attended for p in chunk], found))
             yield Batch(
                 images[first : first + len(chunk)],
@@ -219,28 +220,12 @@ def _centre(view: str, field: float, seed: int, index: int, example: Example) ->
     return None if example.box is None else box_centre(example.box, example.image.size)
 
 
-def _attend(
-    target: Target, crop: CropConfig, chunk: list[_Prepared], batch: int
-) -> Float[Array, "padded row column"] | None:
-    """Start the maps of attention of a batch, without waiting for it."""
-    attended = [prepared.attended for prepared in chunk if prepared.attended]
-    if not attended:
+def _attend(attend: Attend | None, chunk: list[_Prepared], batch: int) -> Array | None:
+    """Start the attention maps of a batch, without waiting for them."""
+    looked_at = [prepared.attended.pixels for prepared in chunk if prepared.attended]
+    if not looked_at or attend is None:
         return None
-    pixels = padded(np.stack([one.pixels for one in attended]), batch)
-    classes = None
-    if crop.cam_class == "label":
-        classes = padded(_labels(target, [prepared.label for prepared in chunk]), batch)
-    return target.view_cams(pixels, classes, crop.cam)
-
-
-def _labels(target: Target, labels: Sequence[int | None]) -> np.ndarray:
-    for label in labels:
-        if label is None or not 0 <= label < target.logit_count:
-            raise InputError(
-                f"config.crop.cam_class is 'label', but an image is labelled {label}, and "
-                f"{target.name} has classes 0 to {target.logit_count - 1}: choose 'predicted'."
-            )
-    return np.array(labels, np.int32)
+    return attend(padded(np.stack(looked_at), batch), [prepared.label for prepared in chunk])
 
 
 def _cut_attended(

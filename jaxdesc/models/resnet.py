@@ -32,6 +32,7 @@ from jaxdesc.models.settings import (
     only,
     pretrained_cfg,
 )
+from jaxdesc.models.taps import Tap, untouched
 from jaxdesc.models.winograd import WinogradConvolution
 from jaxdesc.runtime.compiler import PIECE, in_pieces, materialised
 
@@ -80,7 +81,7 @@ class ResNetConfig:
     def from_timm(cls, entries: dict[str, Any]) -> "ResNetConfig":
         """Read the entries of a timm `config.json`.
 
-        `architecture` names a row of `ARCHITECTURES`, in which the sizes among `model_args` replace
+        `architecture` names a row of `TIMM_SIZES`, in which the sizes among `model_args` replace
         the usual ones; the other arguments must be at timm's defaults. Entries about images and
         labels are read elsewhere.
 
@@ -88,13 +89,13 @@ class ResNetConfig:
             InputError: an architecture, argument or pooling that is not implemented here.
         """
         name = entries.get("architecture")
-        if not isinstance(name, str) or name.partition(".")[0] not in ARCHITECTURES:
+        if not isinstance(name, str) or name.partition(".")[0] not in TIMM_SIZES:
             raise InputError(
                 f"config.json names the architecture {name!r}, which is not one of "
-                f"{', '.join(ARCHITECTURES)}; use a checkpoint of one of these, or wrap your own "
+                f"{', '.join(TIMM_SIZES)}; use a checkpoint of one of these, or wrap your own "
                 "network in a Target."
             )
-        base = ARCHITECTURES[name.partition(".")[0]]  # the rest is a tag of its weights
+        base = TIMM_SIZES[name.partition(".")[0]]  # the rest is a tag of its weights
         arguments = entries.get("model_args") or {}
         pretrained = pretrained_cfg(entries)
         counts = [entries, arguments if isinstance(arguments, dict) else {}, pretrained]
@@ -151,21 +152,21 @@ class ResNetConfig:
             raise InputError(
                 f"the tensors {', '.join(sorted(shapes)[:5])} … are not a ResNet's; expected "
                 "torchvision's names, conv1.weight to fc.weight; use the state dict of one of "
-                f"{', '.join(ARCHITECTURES)}."
+                f"{', '.join(TIMM_SIZES)}."
             ) from error
 
     def to_timm(self) -> dict[str, Any]:
         """Return the `config.json` entries from which `from_timm` reads this config back."""
         name = self._nearest_architecture()
-        base = ARCHITECTURES[name]
+        base = TIMM_SIZES[name]
         sizes = {key: getattr(self, key) for key in MODEL_ARGUMENTS}
         changed = {key: v for key, v in sizes.items() if v != getattr(base, key)}
         entries = {"architecture": name, "num_classes": self.num_classes}
         return entries | ({"model_args": changed} if changed else {})
 
     def _nearest_architecture(self) -> str:
-        alike = [name for name, c in ARCHITECTURES.items() if c.block == self.block]
-        exact = [name for name in alike if ARCHITECTURES[name].layers == self.layers]
+        alike = [name for name, c in TIMM_SIZES.items() if c.block == self.block]
+        exact = [name for name in alike if TIMM_SIZES[name].layers == self.layers]
         return (exact or alike)[0]
 
 
@@ -186,7 +187,7 @@ def _refuse_impossible(sizes: dict[str, Any]) -> None:
 
 MODEL_ARGUMENTS = ("block", "layers", "channels", "stem_width")
 
-ARCHITECTURES = {
+TIMM_SIZES = {
     "resnet18": ResNetConfig("basic", (2, 2, 2, 2)),
     "resnet34": ResNetConfig("basic", (3, 4, 6, 3)),
     "resnet50": ResNetConfig("bottleneck", (3, 4, 6, 3)),
@@ -374,50 +375,39 @@ class ResNet(nnx.Module):
         uniform = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
         self.fc = nnx.Linear(inputs, config.num_classes, kernel_init=uniform, rngs=rngs)
 
-    def stem(
-        self, pixels: Float[Array, "batch height width 3"]
-    ) -> Float[Array, "batch h w channels"]:
-        """Return what the first stage takes: a 7 × 7 convolution and the largest of 3 × 3 cells."""
-        x = jax.nn.relu(self.conv1(jnp.asarray(pixels, self.conv1.conv.kernel.dtype)))
-        pooled: Array = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
-        return pooled
-
     @float32_products
-    def trunk(
-        self, pixels: Float[Array, "batch height width 3"]
-    ) -> tuple[Float[Array, "batch h w channels"], dict[str, Float[Array, "batch _ _ _"]]]:
-        """Return the last stage's feature maps, and every stage's.
+    def __call__(
+        self, pixels: Float[Array, "batch height width 3"], tap: Tap = untouched
+    ) -> Float[Array, "batch classes"]:
+        """Return the class logits of normalised images.
 
         Args:
             pixels: images normalised as the checkpoint's preprocessing says; any height and width.
-                They take the weights' type, and so do all maps.
-
-        Returns:
-            The feature maps after the last ReLU, at 1/32 of the image's resolution (rounded up),
-            and `layer1` … `layer4`: each stage's output after its last ReLU.
+                They take the weights' type, and so do all maps; the logits are float32.
+            tap: gets `layer1` … `layer4`, each stage's output after its last ReLU; the last is at
+                1/32 of the image's resolution (rounded up).
         """
-        x, taps = self.stem(pixels), {}
-        for stage in STAGES:
-            for block in getattr(self, stage):
-                x = block(x)
-            taps[stage] = x
-        return x, taps
+        x = jnp.asarray(pixels, self.conv1.conv.kernel.dtype)
+        for index, stage in enumerate(STAGES):
+            # Without BatchNorm images are independent. A stage halves their maps, so that twice as
+            # many fill a CPU's caches alike.
+            size = max(1, PIECE >> (len(STAGES) - 1 - index)) if self.is_folded else len(x)
+            x = tap(stage, in_pieces(partial(_run_stage, index), self, x, size))
+        return self.fc(x.mean(axis=(1, 2), dtype=jnp.float32))
 
-    @float32_products
-    def head(
-        self, feature_maps: Float[Array, "batch h w channels"]
-    ) -> Float[Array, "batch classes"]:
-        """Return the class logits of the last stage's feature maps: their mean, then `fc`.
+    @property
+    def is_folded(self) -> bool:
+        """Tell if BatchNorm was folded into the convolutions."""
+        return self.conv1.norm is None
 
-        In float32, whatever type the maps and the weights have.
-        """
-        return self.fc(feature_maps.mean(axis=(1, 2), dtype=jnp.float32))
 
-    def __call__(
-        self, pixels: Float[Array, "batch height width 3"]
-    ) -> Float[Array, "batch classes"]:
-        """Return the class logits of normalised images."""
-        return self.head(self.trunk(pixels)[0])
+def _run_stage(index: int, model: ResNet, x: Float[Array, "batch h w inputs"]) -> Array:
+    if index == 0:
+        x = jax.nn.relu(model.conv1(x))
+        x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+    for block in getattr(model, STAGES[index]):
+        x = block(x)
+    return x
 
 
 def _stage(inputs: int, config: ResNetConfig, index: int, *, rngs: nnx.Rngs) -> list[nnx.Module]:
@@ -461,34 +451,6 @@ def with_winograd(model: ResNet) -> ResNet:
         if isinstance(unit, ConvNorm) and _suits_winograd(unit.conv):
             unit.conv = WinogradConvolution(unit.conv.kernel[...], unit.conv.bias[...])
     return quick
-
-
-@float32_products
-def trunk_in_pieces(
-    model: ResNet, pixels: Float[Array, "batch height width 3"], size: int = PIECE
-) -> tuple[Float[Array, "batch h w channels"], dict[str, Float[Array, "batch _ _ _"]]]:
-    """Return `model.trunk(pixels)`, on a CPU each stage for fewer images at a time than the next.
-
-    An image's maps are half as large as in the stage before and its weights more: twice as many
-    images fill the caches alike, and the weights are read half as often.
-
-    Args:
-        model: without BatchNorm.
-        pixels: as `ResNet.trunk` takes them.
-        size: images at a time in the last stage.
-    """
-
-    def stage(index: int, model: ResNet, x: Array) -> tuple[Array, dict[str, Array]]:
-        if index == 0:
-            x, taps = model.stem(x), {}
-        else:
-            fewer = max(1, size >> (len(STAGES) - index))
-            x, taps = in_pieces(partial(stage, index - 1), model, x, fewer)
-        for block in getattr(model, STAGES[index]):
-            x = block(x)
-        return x, taps | {STAGES[index]: x}
-
-    return in_pieces(partial(stage, len(STAGES) - 1), model, pixels, size)
 
 
 def _suits_winograd(convolution: nnx.Conv) -> bool:

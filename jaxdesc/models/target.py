@@ -1,29 +1,31 @@
 """The target: the network whose neurons are described, and how to read one from a folder."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from os import PathLike
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+from jax.extend.core import get_opaque_trace_state
 from jax.sharding import Mesh
-from jaxtyping import Array, Float, Float32, Int, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
-from jaxdesc.attention import cam_of_maps
-from jaxdesc.attention.saliency import DEFAULT, METHODS, check_linear, maps_and_logits
 from jaxdesc.errors import InputError, as_printed, shown
 from jaxdesc.images.preprocess import Preprocess
+from jaxdesc.models.files import read_config
 from jaxdesc.models.formats import read_folded_resnet
 from jaxdesc.models.labels import read_labels
 from jaxdesc.models.packaging import TARGET, open_network
 from jaxdesc.models.precision import cast, check_precision
 from jaxdesc.models.preprocessor import target_preprocess
-from jaxdesc.models.resnet import trunk_in_pieces, with_winograd
+from jaxdesc.models.resnet import STAGES, TIMM_SIZES, with_winograd
+from jaxdesc.models.taps import Apply, class_gradient, recorded
 from jaxdesc.runtime import fingerprint
 from jaxdesc.runtime.compiler import in_pieces, jit
 from jaxdesc.runtime.mesh import on_each, shared_out
@@ -34,34 +36,38 @@ if TYPE_CHECKING:
 LOGITS = "fc"
 POOLINGS = ("mean", "max")
 
-Trunk = Callable[[Any, Any], tuple[Array, dict[str, Array]]]
-Head = Callable[[Any, Array], Array]
+Pixels = (
+    UInt8[Array | np.ndarray, "batch height width 3"]
+    | Float[Array | np.ndarray, "batch height width 3"]
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """A vision network split where Grad-CAM looks; any network, not ours alone.
+    """A vision network as a function that hands each of its layers to a tap.
+
+    Its methods take pixels as bytes, as `preprocess` cuts them, or as normalised numbers.
 
     Attributes:
-        params: pytree of its weights.
-        trunk: (params, pixels [B, H, W, 3]) -> (feature maps [B, h, w, C] after the last ReLU, taps
-            by layer name, each [B, h', w', N]).
-        head: (params, feature maps) -> logits [B, classes].
-        preprocess: how it wants its images.
-        classes: names of each class, the first being its usual one; may be empty, and then
-            nothing is evaluated.
+        params: pytree of all its weights.
+        apply: (params, pixels [B, H, W, 3], tap) -> logits [B, classes], or None without classes.
+            It calls `tap(name, x)` at each layer x [B, h, w, N] that it offers and goes on with
+            what the tap returns; not within a scan, a vmap or a jit of its own.
+        preprocess: the images that it expects.
+        classes: names of each class, the usual name first; if empty, nothing is evaluated.
         name: for reports.
-        mesh: devices that share views out; the default one where None.
+        attention: layer that attention maps are of; the last layer if empty.
+        mesh: devices that share views out; the default device if None.
         wnids: WordNet id of each class; may be empty.
         notes: what was assumed or stripped when it was read, a sentence each.
     """
 
     params: Any
-    trunk: Trunk
-    head: Head
+    apply: Apply
     preprocess: Preprocess
     classes: tuple[tuple[str, ...], ...] = ()
     name: str = "target"
+    attention: str = ""
     mesh: Mesh | None = None
     wnids: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
@@ -74,195 +80,172 @@ class Target:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the weights, of what trunk, head and its gradient compute, and of preprocess."""
+        """Hash of the weights, of what apply and its gradient compute, and of preprocess."""
         size = self.preprocess.size
         pixels = np.zeros((1, size, size, 3), np.float32)
         program = fingerprint.of_function(self._everything, self.params, pixels)
         return f"{fingerprint.of_weights(self.params)} {program} {self.preprocess}"
 
     def _everything(self, params: Any, pixels: Array) -> Any:
-        """All that the method computes with a target, Grad-CAM's gradient included.
+        logits, values = recorded(self.apply, params, pixels, self.shapes)
+        if logits is None:
+            return values
+        layer = self.attention_layer
+        seen = class_gradient(self.apply, params, pixels, None, layer, self.shapes[layer])
+        return values, logits, seen.gradient
 
-        The other maps of attention are made of the same gradient, or of the logits. What they do
-        with them is this package's code, and which one it was is an option of the crop.
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each layer for one image: (classes,), or (rows, columns, channels)."""
+        return self.shapes_at(self.preprocess.size, self.preprocess.size)
+
+    def shapes_at(self, height: int, width: int) -> dict[str, tuple[int, ...]]:
+        """Return the shape of each layer for one image of another size.
+
+        Raises:
+            InputError: `apply` is not as `Target` says.
         """
-        feature_maps, taps, logits = self._forward(params, pixels)
-        head, classes = partial(self.head, params), jnp.zeros(len(pixels), jnp.int32)
-        return taps, logits, cam_of_maps(head, feature_maps, classes)
+        pixels = jax.ShapeDtypeStruct((2, height, width, 3), jnp.float32)
+        expected = "expected apply(params, pixels, tap) -> logits (batch, classes) or None"
+        try:
+            logits, values = jax.eval_shape(self._every_layer, self.params, pixels)
+        except InputError:
+            raise
+        except Exception as error:  # of no fixed type: the user's code
+            raise InputError(
+                f"apply of {self.name} fails for pixels of shape {pixels.shape}: {shown(error)}; "
+                f"{expected}."
+            ) from error
+        if logits is not None and not hasattr(logits, "shape"):
+            raise InputError(f"apply of {self.name} gives {shown(logits)}: {expected}.")
+        layers = {} if logits is None else {LOGITS: logits}
+        for name, value in (layers | values).items():
+            axes = (
+                ("batch", "classes") if name == LOGITS else ("batch", "rows", "columns", "channels")
+            )
+            fits = len(value.shape) == len(axes) and value.shape[0] == 2 and 0 not in value.shape
+            if not fits:
+                raise InputError(
+                    f"{self.name} gives {'logits' if name == LOGITS else name} the shape "
+                    f"{value.shape} for pixels of shape {pixels.shape}: expected "
+                    f"({', '.join(axes)})."
+                )
+        return {name: tuple(value.shape[1:]) for name, value in (layers | values).items()}
 
-    def _forward(self, params: Any, pixels: Array) -> tuple[Array, dict[str, Array], Array]:
-        feature_maps, taps = self.trunk(params, pixels)
-        return feature_maps, taps, self.head(params, feature_maps)
+    def _every_layer(self, params: Any, pixels: Array) -> tuple[Any, dict[str, Array]]:
+        values: dict[str, Array] = {}
+        trace = get_opaque_trace_state(convention="flax")
 
-    def check_layer(self, layer: str) -> None:
-        """Raise `InputError` for a layer that does not exist."""
-        if layer not in self.layers:
-            layers = ", ".join(self.layers)
-            raise InputError(f"Unknown layer {layer!r} of {self.name}: expected one of {layers}.")
+        def tap(name: str, x: Array) -> Array:
+            if name in (LOGITS, *values):
+                raise InputError(
+                    f"{self.name} offers its tap a layer {name!r} twice, or one with the name of "
+                    f"the logits, {LOGITS!r}: give each layer a name of its own."
+                )
+            if get_opaque_trace_state(convention="flax") != trace:
+                raise InputError(
+                    f"{self.name} offers its tap the layer {name!r} within a scan, a vmap, a remat "
+                    "or a jit, where it can't be read: call the tap outside of these."
+                )
+            values[name] = x
+            return x
+
+        return self.apply(params, pixels, tap), values
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """Layers whose neurons can be described: "fc" and the trunk's taps."""
-        return (LOGITS, *self._shapes[1])
+        """Layers whose neurons can be described: "fc", the logits, and those offered to taps."""
+        return tuple(self.shapes)
 
     @property
     def logit_count(self) -> int:
-        """How many logits it has."""
-        return int(self._shapes[2].shape[1])
+        """Number of logits; 0 for a network without classes."""
+        return self.shapes.get(LOGITS, (0,))[0]
 
     @property
-    def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of each layer, for one image: how many logits, or the rows, columns and channels."""
-        _, taps, logits = self._shapes
-        return {LOGITS: logits.shape[1:]} | {name: own.shape[1:] for name, own in taps.items()}
+    def attention_layer(self) -> str:
+        """Layer that attention maps are of.
 
-    @cached_property
-    def _shapes(self) -> Any:
-        batch, size = 2, self.preprocess.size
-        pixels = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.float32)
-        maps, taps = self._shape_of(self.trunk, pixels, "trunk(params, pixels)")
-        for name, own in {"the feature maps": maps, **taps}.items():
-            if len(own.shape) != 4 or own.shape[0] != batch or 0 in own.shape:
-                raise InputError(
-                    f"{self.name} gives {name} the shape {own.shape} for pixels of shape "
-                    f"{pixels.shape}: expected (batch, rows, columns, channels)."
-                )
-        logits = self._shape_of(self.head, maps, "head(params, feature maps)")
-        if len(logits.shape) != 2 or logits.shape[0] != batch or 0 in logits.shape:
-            raise InputError(
-                f"{self.name} gives logits of shape {logits.shape} for pixels of shape "
-                f"{pixels.shape}: expected (batch, classes)."
-            )
-        return maps, taps, logits
+        Raises:
+            InputError: no layer is offered, or `attention` names none of them.
+        """
+        offered = [name for name in self.layers if name != LOGITS]
+        if self.attention:
+            self.check_layer(self.attention)
+        elif not offered:
+            raise InputError(f"{self.name} offers its tap no layer, so attention has no map.")
+        return self.attention or offered[-1]
 
-    def _shape_of(self, function: Callable[..., Any], given: Any, called: str) -> Any:
-        """What trunk or head returns, which are the user's own."""
-        wanted = "(feature maps, taps by name)" if function is self.trunk else "logits"
-        expected = f"expected {called} -> {wanted}."
-        try:
-            found = jax.eval_shape(function, self.params, given)
-        except InputError:
-            raise
-        except Exception as error:  # of no fixed type
-            raise InputError(
-                f"{called} of {self.name} fails for shape {given.shape}: {shown(error)}; {expected}"
-            ) from error
-        if function is self.trunk:
-            whole = isinstance(found, tuple) and len(found) == 2 and isinstance(found[1], dict)
-        else:
-            whole = hasattr(found, "shape")
-        if not whole:
-            raise InputError(f"{called} of {self.name} gives {shown(found)}: {expected}")
-        return found
+    def check_layer(self, layer: str) -> None:
+        """Raise `InputError` for a layer that does not exist."""
+        if layer not in self.shapes:
+            layers = ", ".join(self.layers)
+            raise InputError(f"Unknown layer {layer!r} of {self.name}: expected one of {layers}.")
 
-    def feature_maps(
-        self, pixels: Float[Array | np.ndarray, "batch height width 3"]
-    ) -> Float[Array, "batch h w channels"]:
-        """Return the last stage's feature maps of normalised pixels, after ReLU."""
-        return _feature_maps(self.trunk, self.params, pixels)
-
-    def logits(
-        self, pixels: Float[Array | np.ndarray, "batch height width 3"]
-    ) -> Float[Array, "batch classes"]:
-        """Return the class logits of normalised pixels."""
+    def logits(self, pixels: Pixels) -> Float[Array, "batch class"]:
+        """Return the class logits."""
         return self.activations(pixels)
 
     def activations(
-        self,
-        pixels: Float[Array | np.ndarray, "batch height width 3"],
-        layer: str = LOGITS,
-        pooling: str = "mean",
+        self, pixels: Pixels, layer: str = LOGITS, pooling: str = "mean"
     ) -> Float[Array, "batch neuron"]:
-        """Return every neuron's activation on normalised pixels.
+        """Return every neuron's activation in a layer.
 
         Args:
-            pixels: as `preprocess` makes them.
-            layer: "fc" for the logits, or a tap of the trunk (layer1 … layer4), whose channels
-                are the neurons.
-            pooling: "mean" or "max" over a tap's positions.
+            pixels: as `Target` says.
+            layer: "fc" for the logits, or a layer (layer1 … layer4) whose channels are the neurons.
+            pooling: "mean" or "max" over the layer's positions.
 
         Raises:
-            InputError: for a layer or a pooling that does not exist.
+            InputError: the layer or the pooling does not exist.
         """
-        found: Array = self._activations(None, pixels, layer, pooling)
-        return found
+        return self.activate(pixels, (layer,), pooling)[0][layer]
 
-    def view_activations(
+    def activate(
         self,
-        views: UInt8[np.ndarray, "batch size size 3"],
-        layer: str = LOGITS,
+        pixels: Pixels,
+        layers: Sequence[str],
         pooling: str = "mean",
-    ) -> Float[Array, "batch neuron"]:
-        """Return `activations` of views as they were cut, not yet normalised: one program."""
-        found: Array = self._activations(self.preprocess, views, layer, pooling)
-        return found
-
-    def view_activations_and_classes(
-        self,
-        views: UInt8[np.ndarray, "batch size size 3"],
-        layer: str = LOGITS,
-        pooling: str = "mean",
-    ) -> tuple[Float[Array, "batch neuron"], Int[Array, " batch"]]:
-        """Return `view_activations`, and the class with the largest logit, as one program."""
-        found: tuple[Array, Array] = self._activations(
-            self.preprocess, views, layer, pooling, classify=True
-        )
-        return found
-
-    def view_cams(
-        self,
-        views: UInt8[np.ndarray, "batch size size 3"],
-        classes: Int[np.ndarray, " batch"] | None = None,
-        method: str = DEFAULT,
-    ) -> Float32[Array, "batch row column"]:
-        """Return `saliency.saliency` of views as they were cut, not yet normalised: one program.
+        classify: bool = False,
+    ) -> tuple[dict[str, Float[Array, "batch _"]], Int[Array, " batch"] | None]:
+        """Return the activations in several layers, in one pass.
 
         Args:
-            views: as `preprocess` cuts them.
-            classes: the class whose logit each is explained by, one of the network's; the predicted
-                one by default.
-            method: one of `saliency.METHODS`.
+            pixels: as `Target` says.
+            layers: their names.
+            pooling: "mean" or "max" over positions.
+            classify: whether to return the class with the largest logit too.
+
+        Returns:
+            Activations by layer, and the classes if asked for.
 
         Raises:
-            InputError: as `check_cam`.
+            InputError: a layer or the pooling does not exist.
         """
-        self.check_cam(method)
-        network = self.trunk, self.head, self.preprocess, self.mesh
-        return _view_cams(*network, method, self.params, views, classes)
-
-    def check_cam(self, method: str) -> None:
-        """Raise `InputError` for a map of attention that does not exist, or not of its head."""
-        if method not in METHODS:
-            raise InputError(
-                f"Unknown map of attention {method!r}: expected one of {', '.join(METHODS)}."
-            )
-        if method == "cam" and self._bent:
-            raise InputError(f"{self.name}: {self._bent}")
-
-    @cached_property
-    def _bent(self) -> str:
-        """Why its head allows no CAM; empty where it does."""
-        try:
-            check_linear(self, self._shapes[0].shape[1:])
-        except ValueError as error:
-            return str(error)
-        return ""
+        for layer in (*layers, *([LOGITS] if classify else ())):
+            self.check_layer(layer)
+        if pooling not in POOLINGS:
+            raise InputError(f"Unknown pooling {pooling!r}: expected one of {', '.join(POOLINGS)}.")
+        network = self.apply, self.preprocess, self.mesh
+        options = tuple(layers), pooling, classify
+        found: Any = _activate(*network, *options, self.params, pixels)
+        return found
 
     def check(self, images: Any, *, layer: str = LOGITS, count: int = 64) -> "Check":
-        """Look whether it does on a few images what it should, print that, and return it.
+        """Try it on a few images, print what was found, and return it.
 
         Args:
-            images: as `jaxdesc.describe` takes them; those looked at lie evenly among them.
+            images: as `jaxdesc.describe` takes them; those looked at are spread evenly over them.
             layer: whose activations are looked at.
             count: how many images at most.
 
         Returns:
-            Its layers with their shapes, top-1 and top-5 where labels are known, a sheet of what it
+            Its layers with their shapes, top-1 and top-5 if labels are known, a sheet of what it
             sees, and every doubt.
 
         Raises:
-            InputError: it can't be used: shapes that do not fit, a tap that is missing, NaN; or no
-                image can be used.
+            InputError: it can't be used: shapes that do not fit, a layer that is missing, NaN; or
+                no image can be used.
         """
         from jaxdesc.images.sources import open_source
         from jaxdesc.stages.sanity import look
@@ -271,77 +254,68 @@ class Target:
         print(as_printed(str(found), sys.stdout))
         return found
 
-    def _activations(
-        self,
-        preprocess: Preprocess | None,
-        pixels: Any,
-        layer: str,
-        pooling: str,
-        classify: bool = False,
-    ) -> Any:
-        if layer != LOGITS:
-            self.check_layer(layer)
-        if pooling not in POOLINGS:
-            raise InputError(f"Unknown pooling {pooling!r}: expected one of {', '.join(POOLINGS)}.")
-        network = self.trunk, self.head, preprocess, self.mesh
-        return _activations(*network, layer, pooling, classify, self.params, pixels)
+
+def normalised(preprocess: Preprocess, pixels: Array) -> Array:
+    """Normalise views as they were cut; numbers that are not bytes are normalised already."""
+    return preprocess.normalise(pixels) if pixels.dtype == jnp.uint8 else pixels
 
 
-@partial(jit, static=("trunk",))
-def _feature_maps(trunk: Trunk, params: Any, pixels: Any) -> Array:
-    return trunk(params, pixels)[0]
-
-
-# What a program does not return, XLA does not write: a ResNet-50's taps are 6 MB an image.
-@partial(jit, static=("trunk", "head", "preprocess", "mesh", "layer", "pooling", "classify"))
-def _activations(
-    trunk: Trunk,
-    head: Head,
-    preprocess: Preprocess | None,
+# XLA computes only what a program returns: layers that are not asked for cost nothing.
+@partial(jit, static=("apply", "preprocess", "mesh", "layers", "pooling", "classify"))
+def _activate(
+    apply: Apply,
+    preprocess: Preprocess,
     mesh: Mesh | None,
-    layer: str,
+    layers: tuple[str, ...],
     pooling: str,
     classify: bool,
     params: Any,
-    pixels: Any,
-) -> Any:
-    """Each neuron's activation on pixels, or on views where their preprocessing is given.
+    pixels: Array,
+) -> tuple[dict[str, Array], Array | None]:
+    pool = jnp.mean if pooling == "mean" else jnp.max
 
-    With the class of each, where `classify` is set.
+    def activate(params: Any, pixels: Array) -> tuple[dict[str, Array], Array | None]:
+        logits, values = recorded(apply, params, normalised(preprocess, pixels), layers)
+        pooled = {
+            layer: logits
+            if layer == LOGITS
+            else pool(values[layer].astype(jnp.float32), axis=(1, 2))
+            for layer in layers
+        }
+        return pooled, logits.argmax(axis=1) if classify else None
+
+    found: tuple[dict[str, Array], Array | None] = shared_out(
+        partial(in_pieces, activate), mesh, params, pixels
+    )
+    return found
+
+
+class Architecture(NamedTuple):
+    """One kind of network that `load_target` reads.
+
+    Attributes:
+        names: the `architecture` (timm's) or `model_type` (Hugging Face's) in its config.json.
+        read: (folder or file, notes) -> an NNX module in evaluation mode, called as
+            `module(pixels, tap)`, whose `config.num_classes` counts its logits; notes get a
+            sentence about each thing that was assumed or left out.
+        attention: default layer of attention maps; the last one if empty.
+        on_cpu: returns a module that computes the same faster on a CPU, in float32.
     """
 
-    def activate(params: Any, pixels: Array) -> Any:
-        feature_maps, taps = trunk(params, preprocess.normalise(pixels) if preprocess else pixels)
-        if layer == LOGITS:
-            found = logits = head(params, feature_maps)
-        else:
-            pool = jnp.mean if pooling == "mean" else jnp.max
-            found = pool(taps[layer].astype(jnp.float32), axis=(1, 2))
-            if not classify:
-                return found
-            logits = head(params, feature_maps)
-        return (found, logits.argmax(axis=1)) if classify else found
-
-    return shared_out(partial(in_pieces, activate), mesh, params, pixels)
+    names: Collection[str]
+    read: Callable[[Path, list[str]], Any]
+    attention: str = ""
+    on_cpu: Callable[[Any], Any] = lambda module: module
 
 
-@partial(jit, static=("trunk", "head", "preprocess", "mesh", "method"))
-def _view_cams(
-    trunk: Trunk,
-    head: Head,
-    preprocess: Preprocess,
-    mesh: Mesh | None,
-    method: str,
-    params: Any,
-    views: Any,
-    classes: Any,
-) -> Array:
-    def attend(params: Any, rows: Any) -> Array:
-        views, classes = rows
-        pixels = preprocess.normalise(views)
-        return maps_and_logits(method, trunk, head, params, pixels, classes)[0]
-
-    return shared_out(partial(in_pieces, attend), mesh, params, (views, classes))
+ARCHITECTURES = {
+    "resnet": Architecture(
+        names=("resnet", *TIMM_SIZES),
+        read=read_folded_resnet,
+        attention=STAGES[-1],
+        on_cpu=with_winograd,
+    ),
+}
 
 
 def load_target(
@@ -351,7 +325,7 @@ def load_target(
     precision: str = "float32",
     preprocess: str | Preprocess = "",
 ) -> Target:
-    """Read a target network, its BatchNorm folded.
+    """Read a target network of any architecture in `ARCHITECTURES`, its BatchNorm folded.
 
     Args:
         source: one of
@@ -362,12 +336,13 @@ def load_target(
             checkpoint that holds them;
             a Hugging Face id, such as timm/resnet50.tv_in1k (torchvision's V1 weights) or
             timm/resnet50.tv2_in1k (V2);
-            "scenes", the embedded world's own, or "scenes:attributes", its network of attributes.
+            "scenes", the embedded world's classifier, or "scenes:attributes", its network of
+            attributes.
         revision: branch, tag or commit of a Hugging Face id; its main branch by default. The
-            target's name tells the commit.
+            target's name includes the commit.
         precision: "float32", or "bfloat16" for weights and feature maps; logits, pooled activations
-            and Grad-CAM's weights are computed in float32 all the same.
-        preprocess: a name in `jaxdesc.images.preprocess.PRESETS` or a `Preprocess`, in place of
+            and Grad-CAM's weights are float32 in both.
+        preprocess: a name in `jaxdesc.images.preprocess.PRESETS` or a `Preprocess`, which replaces
             the checkpoint's own; by default that one, the one for evaluation, or ImageNet's usual
             one if there is none.
 
@@ -381,26 +356,38 @@ def load_target(
     """
     check_precision(precision)
     path, name, notes = open_network(source, TARGET, revision)
-    model = read_folded_resnet(path, notes)
+    architecture = _architecture(path)
+    model = architecture.read(path, notes)
     labels = read_labels(path, model.config.num_classes, notes)
-    own_preprocess = target_preprocess(path, preprocess, notes)
+    wanted = target_preprocess(path, preprocess, notes)
     if jax.default_backend() == "cpu" and precision == "float32":
-        model = with_winograd(model)
+        model = architecture.on_cpu(model)
     graph, params = nnx.split(model)
-
-    def trunk(params: Any, pixels: Array) -> tuple[Array, dict[str, Array]]:
-        return trunk_in_pieces(nnx.merge(graph, params), pixels)
-
-    def head(params: Any, feature_maps: Array) -> Array:
-        return nnx.merge(graph, params).head(feature_maps)
-
     return Target(
         params=cast(params, precision),
-        trunk=trunk,
-        head=head,
-        preprocess=own_preprocess,
+        apply=lambda params, pixels, tap: nnx.merge(graph, params)(pixels, tap),
+        preprocess=wanted,
         classes=labels.names,
         name=name,
+        attention=architecture.attention,
         wnids=labels.wnids,
         notes=tuple(notes),
+    )
+
+
+def _architecture(path: Path) -> Architecture:
+    """Return the entry for a folder's config; a file holds a ResNet, by torchvision's names."""
+    if path.is_file():
+        return ARCHITECTURES["resnet"]
+    entries = read_config(path)
+    name = entries.get("architecture", entries.get("model_type"))
+    base = name.partition(".")[0] if isinstance(name, str) else ""  # the rest is the weights' tag
+    for architecture in ARCHITECTURES.values():
+        if base in architecture.names:
+            return architecture
+    names = [name for architecture in ARCHITECTURES.values() for name in architecture.names]
+    raise InputError(
+        f"{path}: config.json names the architecture {shown(name)}, which is not one of "
+        f"{', '.join(names)}; use a checkpoint of one of these, or wrap your own network in a "
+        "Target."
     )

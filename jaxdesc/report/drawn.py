@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxdesc.attention.saliency import TITLES
+from jaxdesc.attention.cams import CAMS
 from jaxdesc.config import CropConfig, ScoreConfig
 from jaxdesc.images.example import Source, load
 from jaxdesc.images.windows import MIDDLE, in_image, peaks
@@ -13,7 +13,7 @@ from jaxdesc.models.target import Target
 from jaxdesc.report import plots
 from jaxdesc.report.files import Saved
 from jaxdesc.report.page import Method
-from jaxdesc.report.pictures import attended, attention_maps
+from jaxdesc.report.pictures import attended, explained_maps
 from jaxdesc.report.plots import Look, rendered, save, title_of
 from jaxdesc.report.report import located
 from jaxdesc.result import Neuron
@@ -58,7 +58,7 @@ def draw(
     paths = save(figure, folder, "methods")
 
     looks = [_look(neuron, source, target, crop) for neuron in neurons[:LOOKS]]
-    paths += save(plots.views(looks, TITLES[crop.cam]), folder, "views")
+    paths += save(plots.views(looks, CAMS[crop.cam].title), folder, "views")
 
     def array(stage: str, name: str) -> np.ndarray:
         artifact = Place(workdir / "artifacts" / run.result.fingerprints[stage])
@@ -96,7 +96,7 @@ def _look(neuron: Neuron, source: Source, target: Target, crop: CropConfig) -> L
     example = load(source, neuron.exemplars[0].index)
     image = example.image
     pixels, area = attended(target, crop, image)
-    cams, _ = attention_maps(target, crop, pixels[None], [example.label])
+    cams, _ = explained_maps(target, crop, pixels[None], [example.label])
     (peak,), _ = peaks(cams)
     _, centre = target.preprocess.cut(image, MIDDLE, crop.field)
     _, attention = target.preprocess.cut(image, in_image(peak, area, image.size), crop.field)

@@ -3,24 +3,20 @@
 import io
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
-from jaxdesc.attention.saliency import maps_and_logits
+from jaxdesc.attention.cams import attend_as, check_cam
 from jaxdesc.config import CropConfig
 from jaxdesc.images.example import Box, Example, Source
 from jaxdesc.images.labels import matched
 from jaxdesc.images.loader import batches, padded
-from jaxdesc.images.preprocess import Preprocess
-from jaxdesc.models.target import Head, Target, Trunk
-from jaxdesc.runtime.compiler import in_pieces, jit
-from jaxdesc.runtime.mesh import shared_out
+from jaxdesc.models.target import Target
 
 CELL = 160  # px, the longer side of a thumbnail
 COLUMNS = 8  # of a sheet
@@ -112,52 +108,21 @@ def attended(
     return target.preprocess.squash(image), (0.0, 0.0, float(image.width), float(image.height))
 
 
-def attention_maps(
+def explained_maps(
     target: Target,
     crop: CropConfig,
     pixels: UInt8[np.ndarray, "padded size size 3"],
     labels: Sequence[int | None],
 ) -> tuple[Float[np.ndarray, "image row column"], Int[np.ndarray, " image"]]:
-    """Compute a run's maps of what `attended` gave, and the classes that they explain.
+    """Compute a run's maps of what `attended` gave, and their classes, as `attend_as` does.
 
-    Args:
-        target: the network.
-        crop: `cam` and `cam_class`, as the run had them.
-        pixels: what it looks at; rows without a label are padding.
-        labels: of the images.
+    If a label is missing, all maps are of the predicted classes.
     """
-    classes = None
-    if crop.cam_class == "label" and None not in labels:
-        classes = padded(np.array(labels, np.int32), len(pixels))
-    target.check_cam(crop.cam)
-    network = target.trunk, target.head, target.preprocess, target.mesh
-    maps, explained = _explained(*network, crop.cam, target.params, pixels, classes)
+    check_cam(target, crop.cam)
+    if None in labels:
+        crop = replace(crop, cam_class="predicted")
+    maps, explained = attend_as(crop, target, pixels, labels)
     return np.asarray(maps)[: len(labels)], np.asarray(explained)[: len(labels)]
-
-
-@partial(jit, static=("trunk", "head", "preprocess", "mesh", "method"))
-def _explained(
-    trunk: Trunk,
-    head: Head,
-    preprocess: Preprocess,
-    mesh: Mesh | None,
-    method: str,
-    params: Any,
-    views: Any,
-    classes: Any,
-) -> tuple[Array, Array]:
-    """Maps as `Target.view_cams` gives them, and their classes, in one program."""
-
-    def attend(params: Any, rows: Any) -> tuple[Array, Array]:
-        views, classes = rows
-        pixels = preprocess.normalise(views)
-        maps, logits = maps_and_logits(method, trunk, head, params, pixels, classes)
-        return maps, logits.argmax(axis=1) if classes is None else jnp.asarray(classes)
-
-    found: tuple[Array, Array] = shared_out(
-        partial(in_pieces, attend), mesh, params, (views, classes)
-    )
-    return found
 
 
 def _thumbnail(image: Image.Image) -> bytes:
@@ -181,7 +146,7 @@ def _heats(
     pixels = padded(np.stack([read.pixels for read in chunk if read.pixels is not None]), batch)
     heats = []
     for cam, label in zip(
-        *attention_maps(target, crop, pixels, [read.label for read in chunk]), strict=True
+        *explained_maps(target, crop, pixels, [read.label for read in chunk]), strict=True
     ):
         names = target.classes[label] if label < len(target.classes) else ()
         heat, name = encode(cam), names[0] if names else f"class {label}"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from jaxdesc.attention.saliency import DEFAULT
+from jaxdesc.attention.cams import DEFAULT
 from jaxdesc.config import CropConfig
 from jaxdesc.errors import InputError, check_type, shown
 from jaxdesc.images.example import Source

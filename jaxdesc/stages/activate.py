@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array
 
+from jaxdesc.attention.cams import attend_as, cam_fingerprint
 from jaxdesc.config import TargetConfig
 from jaxdesc.errors import InputError
 from jaxdesc.evaluation.top1 import Top1
-from jaxdesc.images.example import Source
 from jaxdesc.images.loader import even
-from jaxdesc.images.views import Batch, cut_views, relevant_options
+from jaxdesc.images.views import ATTENTION, Attend, Batch, cut_views, relevant_options
 from jaxdesc.models.target import Target
 from jaxdesc.result import Skipped
 from jaxdesc.runtime.ahead import ahead
@@ -32,8 +32,8 @@ def activate(run: Run) -> Artifact:
     Arrays: activations [I, N], boxes [I, 4] of the views in pixels, centres [I, 2] and fallback
     [I]: whether the attention map was empty (or the image has no box), so that the view is the
     centre; skipped [I]: whether the image can't be used, so that its other rows are NaN; of a
-    source with labels also label [I] and predicted [I]: each image's class, -1 where it isn't
-    known, and the target's for the view.
+    source with labels also label [I] and predicted [I]: each image's class, -1 if unknown, and the
+    target's for the view.
 
     Raises:
         InputError: as `probe`.
@@ -47,7 +47,7 @@ def probe(run: Run, views: Sequence[str]) -> dict[str, Artifact]:
     A shard is a batch of one device.
 
     Args:
-        run: all whose choices hold, but for `config.crop.view`.
+        run: its choices hold, except for `config.crop.view`.
         views: names of the views.
 
     Returns:
@@ -57,8 +57,7 @@ def probe(run: Run, views: Sequence[str]) -> dict[str, Artifact]:
         InputError: activations that are NaN, or more images that can't be used than
             `config.images.max_skipped` allows.
     """
-    shards = Shards(len(run.inputs.source), even(len(run.inputs.source), run.config.images.batch))
-    inputs = _inputs(run, views, shards)
+    shards, inputs = _shards(run), _inputs(run, views)
     artifacts = run.stages("activate", inputs, partial(_pass, run, shards), _sum_up)
     for artifact in artifacts.values():
         _check_skipped(run, artifact)
@@ -66,10 +65,8 @@ def probe(run: Run, views: Sequence[str]) -> dict[str, Artifact]:
 
 
 def is_done(run: Run) -> bool:
-    """Whether nothing of what `activate` computes is missing."""
-    shards = Shards(len(run.inputs.source), even(len(run.inputs.source), run.config.images.batch))
-    inputs = _inputs(run, run.views, shards)
-    return all(run.store.has("activate", own) for own in inputs.values())
+    """Tell if nothing of what `activate` computes is missing."""
+    return all(run.store.has("activate", inputs) for inputs in _inputs(run, run.views).values())
 
 
 def mislabelled(run: Run, activated: Artifact) -> str:
@@ -90,105 +87,114 @@ def mislabelled(run: Run, activated: Artifact) -> str:
 
 
 def top1(run: Run, activated: Artifact) -> Top1 | None:
-    """How often the target tells the images' own classes; None where these aren't known."""
-    if not run.inputs.source.has_labels:
+    """Share of images whose class the target predicts; None if classes aren't known."""
+    classes = run.inputs.target.logit_count
+    if not (run.inputs.source.has_labels and classes):
         return None
     labels, predicted = activated.read("label"), activated.read("predicted")
-    known = (labels >= 0) & (labels < run.inputs.target.logit_count)
+    known = (labels >= 0) & (labels < classes)
     if not known.any():
         return None
     right = int((labels == predicted)[known].sum())
-    classes = run.inputs.target.logit_count
     return Top1(right, int(known.sum()), classes, run.config.crop.view)
 
 
-def _inputs(run: Run, views: Sequence[str], shards: Shards) -> dict[str, dict[str, Any]]:
-    """All that the activations of each view depend on."""
+def _shards(run: Run) -> Shards:
+    count = len(run.inputs.source)
+    return Shards(count, even(count, run.config.images.batch))
+
+
+def _inputs(run: Run, views: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Everything that the activations of each view depend on."""
     target, source, config = run.inputs.target, run.inputs.source, run.config
-    crops = {view: replace(config.crop, view=view) for view in views}
     common = {
         "target": target.fingerprint,
         "source": source.fingerprint(),
         "layer": config.target.layer,
         "pooling": config.target.pooling,
-        "batch": shards.each,
+        "batch": _shards(run).each,
     }
-    return {view: common | {"crop": relevant_options(crop, source)} for view, crop in crops.items()}
+    inputs = {}
+    for view in views:
+        crop = relevant_options(replace(config.crop, view=view), source)
+        if view == ATTENTION:
+            crop["cam"] = cam_fingerprint(target, config.crop.cam)
+        inputs[view] = common | {"crop": crop}
+    return inputs
+
+
+def attention_of(run: Run, target: Target) -> Attend:
+    """Return the function that computes the maps that a run's windows are cut around."""
+    return lambda pixels, labels: attend_as(run.config.crop, target, pixels, labels)[0]
 
 
 def _pass(run: Run, shards: Shards, drafts: Mapping[str, Draft]) -> None:
-    """Go over the images of all shards that are missing of any view."""
+    """Go over the images of all shards that are missing in any view."""
     missing = {view: set(draft.missing(len(shards))) for view, draft in drafts.items()}
     images = [i for shard in sorted(set().union(*missing.values())) for i in shards.rows(shard)]
     if not images:
         return
     source, config, watch, mesh = run.inputs.source, run.config, Watch(), local_mesh()
     target, size = run.inputs.target.on(mesh), shards.each * device_count(mesh)
-    cut = cut_views(target, source, config.crop, tuple(drafts), images, size, watch)
-    labelled = source.has_labels
-    started = ((batch, watch(begin(target, config.target, batch, labelled))) for batch in cut)
+    crop = target.preprocess, source, config.crop, tuple(drafts), images, size
+    cut = cut_views(*crop, attention_of(run, target), watch)
+    classify = source.has_labels and target.logit_count > 0
+    started = ((batch, watch(begin(target, config.target, batch, classify))) for batch in cut)
     with run.bar(len(images), f"activate {', '.join(drafts)}") as bar:
         for batch, activations in ahead(started):
-            rows = {
-                view: _rows(target, config.target, batch, view, *activations[view])
-                for view in drafts
-            }
+            rows = {view: _rows(run, batch, view, *activations[view]) for view in drafts}
             run.idle["activate"] = watch.so_far()
             run.first_batch = run.first_batch or time.perf_counter() - run.began
             for start in range(0, len(batch.images), shards.each):
-                own = slice(start, start + shards.each)
+                part = slice(start, start + shards.each)
                 shard = batch.images[start] // shards.each
                 for view, draft in drafts.items():
                     if shard in missing[view]:
-                        _commit(draft, shard, shards, rows[view], own, _reasons(source, batch, own))
-                bar.update(len(batch.images[own]))
+                        values = {name: column[part] for name, column in rows[view].items()}
+                        reasons = zip(batch.images[part], batch.skipped[part], strict=True)
+                        notes = {
+                            "fallbacks": int(values["fallback"].sum()),
+                            "skipped": [(source.identify(i), r) for i, r in reasons if r],
+                        }
+                        draft.commit(shard, values, shards, notes)
+                bar.update(len(batch.images[part]))
     run.idle["activate"] = watch.share()
 
 
 def begin(
     target: Target, config: TargetConfig, batch: Batch, classify: bool
-) -> dict[str, tuple[Array, ...]]:
+) -> dict[str, tuple[Array, Array | None]]:
     """Start the forward passes of a batch's views, without waiting for them.
 
     Returns:
-        Of each view its activations [B, N], and its classes [B] where `classify` is set.
+        By view, its activations [B, N], and its classes [B] if `classify` is set.
     """
-    options = config.layer, config.pooling
-    if classify:
-        return {
-            view: target.view_activations_and_classes(views.pixels, *options)
-            for view, views in batch.views.items()
-        }
-    return {
-        view: (target.view_activations(views.pixels, *options),)
-        for view, views in batch.views.items()
-    }
+    started = {}
+    for view, views in batch.views.items():
+        layers, classes = target.activate(views.pixels, (config.layer,), config.pooling, classify)
+        started[view] = layers[config.layer], classes
+    return started
 
 
 def _rows(
-    target: Target,
-    config: TargetConfig,
-    batch: Batch,
-    view: str,
-    activations: Array,
-    predicted: Array | None = None,
+    run: Run, batch: Batch, view: str, activations: Array, predicted: Array | None
 ) -> dict[str, np.ndarray]:
     """Wait for a batch's activations; NaN stands for an image that can't be used."""
     views, skipped = batch.views[view], np.array([bool(reason) for reason in batch.skipped])
     values = np.array(activations, np.float32)[: len(skipped)]
-    check_finite(target, config.layer, values[~skipped])
+    check_finite(run.inputs.target, run.config.target.layer, values[~skipped])
     values[skipped] = np.nan
-    classes = {}
-    if predicted is not None:
-        own = np.asarray(predicted, np.int32)[: len(skipped)]
-        classes = {"label": batch.labels, "predicted": np.where(skipped, np.int32(-1), own)}
-    return classes | {
+    rows = {
         "activations": values,
         "boxes": np.where(skipped[:, None], np.float32("nan"), views.boxes),
         "centres": np.where(skipped[:, None], np.nan, views.centres),
         "fallback": views.fallback & ~skipped,
         "skipped": skipped,
     }
+    if predicted is not None:
+        classes = np.asarray(predicted, np.int32)[: len(skipped)]
+        rows |= {"label": batch.labels, "predicted": np.where(skipped, np.int32(-1), classes)}
+    return rows
 
 
 def check_finite(target: Target, layer: str, activations: np.ndarray) -> None:
@@ -200,39 +206,21 @@ def check_finite(target: Target, layer: str, activations: np.ndarray) -> None:
         )
 
 
-def _reasons(source: Source, batch: Batch, own: slice) -> list[tuple[str, str]]:
-    """Which images of a shard can't be used, and why."""
-    reasons = zip(batch.images[own], batch.skipped[own], strict=True)
-    return [(source.identify(image), reason) for image, reason in reasons if reason]
-
-
-def _commit(
-    draft: Draft,
-    shard: int,
-    shards: Shards,
-    rows: Mapping[str, np.ndarray],
-    own: slice,
-    skipped: list[tuple[str, str]],
-) -> None:
-    values = {"fallbacks": int(rows["fallback"][own].sum()), "skipped": skipped}
-    draft.commit(shard, {name: values[own] for name, values in rows.items()}, shards, values)
-
-
 def _sum_up(draft: Draft) -> None:
     every = list(draft.shard_values())
-    draft.values["fallbacks"] = sum(own["fallbacks"] for own in every)
-    draft.values["skipped"] = [one for own in every for one in own["skipped"]]
+    draft.values["fallbacks"] = sum(values["fallbacks"] for values in every)
+    draft.values["skipped"] = [image for values in every for image in values["skipped"]]
 
 
 def left_out(run: Run, activated: Artifact) -> list[Skipped]:
-    """The images that can't be used, those that the source has passed over, and why."""
+    """List the images that can't be used and those that the source has passed over, and why."""
     source = run.inputs.source
     listed = (*activated.values["skipped"], *getattr(source, "passed_over", ()))
     return [Skipped(image, reason, source.spec) for image, reason in listed]
 
 
 def _check_skipped(run: Run, activated: Artifact) -> None:
-    """Keep the images that are left out; too many unusable, or too few others, stop the run."""
+    """Note the images that are left out; too many of them, or too few others, stop the run."""
     source = run.inputs.source
     run.skipped.update(left_out(run, activated))
     skipped = activated.values["skipped"]

@@ -1,6 +1,6 @@
 """Refuse what can't work before anything is computed."""
 
-from jaxdesc.attention.saliency import METHODS
+from jaxdesc.attention.cams import CAMS, check_cam
 from jaxdesc.config import Config
 from jaxdesc.errors import InputError, shown
 from jaxdesc.images.preprocess import PRESETS
@@ -18,7 +18,7 @@ def check_names(config: Config) -> None:
     for key, name, entries in (
         ("target.preprocess", config.target.preprocess, preprocessings),
         ("clip.preprocess", config.clip.preprocess, preprocessings),
-        ("crop.cam", crop.cam, tuple(METHODS)),
+        ("crop.cam", crop.cam, tuple(CAMS)),
         *(("crop.view", view, VIEWS) for view in (crop.view, *config.ablation.views)),
     ):
         if name not in entries:
@@ -35,7 +35,7 @@ def check(run: Run) -> None:
     config, source, target, names = run.config, run.inputs.source, run.inputs.target, run.names
     target.check_layer(config.target.layer)
     if "attention" in run.views:
-        target.check_cam(config.crop.cam)
+        check_cam(target, config.crop.cam)
     if config.score.exemplars > len(source):
         raise InputError(
             f"config.score.exemplars is {config.score.exemplars}, but {source.spec} holds only "

@@ -5,18 +5,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, Int
 from PIL import Image
 
+from jaxdesc.attention.cams import CAMS
 from jaxdesc.config import CropConfig, converted
 from jaxdesc.errors import InputError
 from jaxdesc.evaluation.top1 import Top1
 from jaxdesc.images.example import Source
 from jaxdesc.images.labels import Matched, matched
 from jaxdesc.images.loader import even
-from jaxdesc.images.views import ATTENTION, Batch, cut_views
+from jaxdesc.images.views import ATTENTION, Attend, Batch, cut_views
 from jaxdesc.models.target import LOGITS, Target
-from jaxdesc.stages.activate import begin, check_finite, is_done
+from jaxdesc.stages.activate import attention_of, begin, check_finite, is_done
 from jaxdesc.stages.run import Run
 
 SHOWN = 24  # windows of a sheet
@@ -28,13 +29,13 @@ class Check:
 
     Attributes:
         name: the target's.
-        layers: of each layer that can be described its shape for one image: of the logits their
-            number, of others rows, columns and channels.
+        layers: shape of each layer for one image: (classes,), or (rows, columns, channels).
         images: how many were looked at.
         top1, top5: share of images whose class had the largest logit, or one of the five largest;
             None if no label is known.
         doubts: what may be wrong, a sentence each.
-        sheet: some of the windows that the target saw, each above its class, and its own.
+        sheet: some of the windows that the target saw, each with the class that it predicts and
+            the image's own.
     """
 
     name: str
@@ -46,16 +47,14 @@ class Check:
     sheet: Image.Image
 
     def __str__(self) -> str:
-        shapes = ", ".join(f"{name} {'×'.join(map(str, own))}" for name, own in self.layers.items())
-        lines = [f"{self.name}: {shapes}"]
+        shapes = (f"{name} {'×'.join(map(str, shape))}" for name, shape in self.layers.items())
+        lines = [f"{self.name}: {', '.join(shapes)}"]
         if self.top1 is not None:
             lines.append(
                 f"top-1 {self.top1:.1%}, top-5 {self.top5:.1%} on {self.images} labelled images"
             )
-        doubts = [f"doubt: {doubt}" for doubt in self.doubts] or [
-            f"no doubt, on {self.images} images"
-        ]
-        return "\n".join(lines + doubts)
+        doubts = [f"doubt: {doubt}" for doubt in self.doubts]
+        return "\n".join(lines + (doubts or [f"no doubt, on {self.images} images"]))
 
     def _repr_png_(self) -> Any:
         """Show the sheet in a notebook."""
@@ -63,7 +62,7 @@ class Check:
 
 
 def look(target: Target, source: Source, layer: str = LOGITS, count: int = 64) -> Check:
-    """Run a target on a few images, which lie evenly among all, each seen by its centre.
+    """Run a target on a few images, spread evenly over the source, each seen by its centre.
 
     Args:
         target: the network.
@@ -74,48 +73,51 @@ def look(target: Target, source: Source, layer: str = LOGITS, count: int = 64) -
     Raises:
         InputError: as `Target.check`.
     """
+    from jaxdesc.report.figures import window_sheet
+
     target.check_layer(layer)
     count = converted(int, count, "count")
     if count < 1:
         raise InputError(f"count is {count}: expected a number of images, at least 1.")
     source = matched(source, target)
-    images = _spread(len(source), count)
-    batch = _batch(target, source, CropConfig(view="centre"), images, len(images))
-    usable = ~np.array([bool(reason) for reason in batch.skipped])
-    pixels, labels = batch.views["centre"].pixels, batch.labels
-    logits = np.asarray(target.view_activations(pixels), np.float32)[usable]
-    check_finite(target, LOGITS, logits)
+    images, crop = _spread(len(source), count), CropConfig(view="centre")
+    batch, usable = _batch(target, source, crop, images, len(images))
+    pixels, labels = batch.views["centre"].pixels[usable], batch.labels[usable]
     doubts = [*target.notes, *_on_labels(source)]
-    if layer != LOGITS:
-        activations = np.asarray(target.view_activations(pixels, layer), np.float32)[usable]
-        check_finite(target, layer, activations)
-        doubts += _on_activations(layer, activations)
-    doubts += _on_activations(LOGITS, logits)
-    known = (labels[usable] >= 0) & (labels[usable] < target.logit_count)
-    ranked = np.argsort(-logits, axis=1, kind="stable")[:, :5]
-    hits = (ranked == labels[usable][:, None])[known]
-    doubts += _on_classes(target, ranked[:, 0], labels[usable], "centre")
-    shown = np.flatnonzero(usable)[:SHOWN]
+    layers = [name for name in dict.fromkeys((layer, LOGITS)) if name in target.layers]
+    found, _ = target.activate(batch.views["centre"].pixels, layers)
+    values = {name: np.asarray(found[name], np.float32)[usable] for name in layers}
+    for name in layers:
+        check_finite(target, name, values[name])
+        doubts += _on_activations(name, values[name])
+    known = (labels >= 0) & (labels < target.logit_count)
+    ranked = np.argsort(-values.get(LOGITS, np.zeros((len(labels), 0))), axis=1, kind="stable")
+    hits = (ranked[:, :5] == labels[:, None])[known]
+    doubts += _on_classes(target, ranked[:, :1], labels, "centre")
+    captions = [""] * len(labels[:SHOWN])
+    if ranked.size:
+        pairs = zip(ranked[:SHOWN, 0].tolist(), labels[:SHOWN].tolist(), strict=True)
+        captions = [_caption(target, *pair) for pair in pairs]
     return Check(
         name=target.name,
         layers=target.shapes,
-        images=int(known.sum()) if known.any() else len(logits),
+        images=int(known.sum()) if known.any() else len(labels),
         top1=float(hits[:, 0].mean()) if known.any() else None,
         top5=float(hits.any(axis=1).mean()) if known.any() else None,
         doubts=tuple(doubts),
-        sheet=_sheet(target, pixels[shown], ranked[: len(shown), 0], labels[shown]),
+        sheet=window_sheet([Image.fromarray(window) for window in pixels[:SHOWN]], captions),
     )
 
 
 def look_before(run: Run) -> None:
     """Run a run's target on one batch of its images, and print every doubt.
 
-    If the target has seen all images already, it is not run again. So what the batch shows is no
-    part of the result, which is the same if a run was stopped and went on. What is compiled is what
-    the run needs.
+    If the target has seen all images already, it is not run again. So what the batch shows is not
+    part of the result, which is the same if a run was stopped and went on. The programs that are
+    compiled are those of the run.
 
     Raises:
-        InputError: what no run could go on from, as `Target.check`.
+        InputError: the run could not go on, as `Target.check`.
     """
     target, source, config = run.inputs.target, run.inputs.source, run.config
     for sentence in (*target.notes, *run.inputs.clip.notes, *_on_labels(source)):
@@ -124,42 +126,49 @@ def look_before(run: Run) -> None:
         return
     size = even(len(source), config.images.batch)
     images, crop = _spread(len(source), size), config.crop
-    if crop.view == ATTENTION and crop.cam == "score_cam":  # a pass for every channel
+    if crop.view == ATTENTION and CAMS[crop.cam].passes:
         crop = CropConfig(view="centre")
-    batch = _batch(target, source, crop, images, size)
-    usable = ~np.array([bool(reason) for reason in batch.skipped])
-    found = begin(target, config.target, batch, source.has_labels)[crop.view]
-    activations, *predicted = (np.asarray(own)[: len(usable)][usable] for own in found)
+    batch, usable = _batch(target, source, crop, images, size, attention_of(run, target))
+    classify = source.has_labels and target.logit_count > 0
+    found, predicted = begin(target, config.target, batch, classify)[crop.view]
+    activations = np.asarray(found)[: len(usable)][usable]
     check_finite(target, config.target.layer, activations)
     doubts = _on_activations(config.target.layer, activations)
-    if predicted:
-        doubts += _on_classes(target, predicted[0], batch.labels[usable], crop.view)
+    if predicted is not None:
+        classes = np.asarray(predicted)[: len(usable), None][usable]
+        doubts += _on_classes(target, classes, batch.labels[usable], crop.view)
     empty = int(batch.views[crop.view].fallback[usable].sum())
     if crop.view == ATTENTION and 2 * empty > usable.sum():
         doubts.append(
-            f"the map of attention is empty for {empty} of {usable.sum()} images, whose view is "
-            "the centre"
+            f"the attention map is empty for {empty} of {usable.sum()} images, whose view is the "
+            "centre"
         )
     for doubt in doubts:
         run.tell(f"doubt: {doubt}")
 
 
 def _spread(total: int, count: int) -> list[int]:
-    """Indices that lie evenly among all."""
+    """Indices that are spread evenly."""
     return sorted(set(np.linspace(0, total - 1, min(count, total)).astype(int).tolist()))
 
 
 def _batch(
-    target: Target, source: Source, crop: CropConfig, images: Sequence[int], size: int
-) -> Batch:
-    batch = next(cut_views(target, source, crop, (crop.view,), images, size))
+    target: Target,
+    source: Source,
+    crop: CropConfig,
+    images: Sequence[int],
+    size: int,
+    attend: Attend | None = None,
+) -> tuple[Batch, np.ndarray]:
+    """Cut one view of some images; tell which of them can be used."""
+    batch = next(cut_views(target.preprocess, source, crop, (crop.view,), images, size, attend))
     if all(batch.skipped):
         first = source.identify(batch.images[0])
         raise InputError(
             f"None of {len(images)} images of {source.spec} that were looked at can be used: "
             f"{first!r} {batch.skipped[0]}."
         )
-    return batch
+    return batch, np.array([not reason for reason in batch.skipped])
 
 
 def _on_labels(source: Source) -> list[str]:
@@ -179,14 +188,14 @@ def _on_activations(layer: str, activations: Float[np.ndarray, "image neuron"]) 
 
 def _on_classes(
     target: Target,
-    predicted: Int[np.ndarray, " image"],
+    predicted: Int[np.ndarray, "image _"],
     labels: Int[np.ndarray, " image"],
     view: str,
 ) -> list[str]:
     known = (labels >= 0) & (labels < target.logit_count)
     if not known.any():
         return []
-    right = int((predicted == labels)[known].sum())
+    right = int((predicted[:, 0] == labels)[known].sum())
     found = Top1(right, int(known.sum()), target.logit_count, view)
     return [near_chance(target, found)] if found.near_chance else []
 
@@ -200,20 +209,9 @@ def near_chance(target: Target, found: Top1) -> str:
     )
 
 
-def _sheet(
-    target: Target,
-    windows: UInt8[np.ndarray, "image size size 3"],
-    predicted: Int[np.ndarray, " image"],
-    labels: Int[np.ndarray, " image"],
-) -> Image.Image:
-    from jaxdesc.report.figures import window_sheet
-
+def _caption(target: Target, predicted: int, label: int) -> str:
     def name(index: int) -> str:
         return target.classes[index][0] if target.classes else f"class {index}"
 
-    captions = [
-        f"{name(own)}"
-        + (f" (is {name(label)})" if 0 <= label < target.logit_count and label != own else "")
-        for own, label in zip(predicted.tolist(), labels.tolist(), strict=True)
-    ]
-    return window_sheet([Image.fromarray(own) for own in windows], captions)
+    differs = 0 <= label < target.logit_count and label != predicted
+    return name(predicted) + (f" (is {name(label)})" if differs else "")

@@ -4,7 +4,7 @@ import numpy as np
 from flax import nnx
 
 from jaxdesc.benchmark.networks import Repeated, operations
-from jaxdesc.models.resnet import ARCHITECTURES, ResNet, fold_batch_norm
+from jaxdesc.models.resnet import TIMM_SIZES, ResNet, fold_batch_norm
 from jaxdesc.scenes.source import Scenes
 
 
@@ -23,7 +23,7 @@ def test_operations_of_products_and_convolutions():
 
 def test_a_resnet_50_does_what_its_authors_say():
     """3.8 billion multiply-adds with the stride in the first 1 × 1; 4.1 with it in the 3 × 3."""
-    shapes = nnx.eval_shape(lambda: ResNet(ARCHITECTURES["resnet50"], rngs=nnx.Rngs(0)))
+    shapes = nnx.eval_shape(lambda: ResNet(TIMM_SIZES["resnet50"], rngs=nnx.Rngs(0)))
     graph, state = nnx.split(fold_batch_norm(shapes))
     state = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), state)
     run = lambda pixels: nnx.merge(graph, state)(pixels)  # noqa: E731

@@ -80,7 +80,10 @@ def agree(theirs, ours, tolerance=1e-5):
 
 def test_the_network(pair, pixels):
     maps = pair.rival.trunk(channels_first(pixels))
-    agree(maps.permute(0, 2, 3, 1), pair.ours.feature_maps(pixels))
+    agree(
+        maps.permute(0, 2, 3, 1),
+        recorded(pair.ours.apply, pair.ours.params, pixels, ["layer4"])[1]["layer4"],
+    )
     agree(pair.rival.logits(channels_first(pixels)), pair.ours.logits(pixels))
 
 
@@ -113,14 +116,14 @@ def package(target, pixels, classes=None):
 def test_grad_cam(way, classes, pair, pixels):
     classes = None if classes is None else np.array(classes)
     theirs = way(pair.rival, channels_first(pixels), classes)
-    agree(theirs, jd.attention.grad_cam(pair.ours, pixels, classes))
+    agree(theirs, jd.attention.attention_maps(pair.ours, pixels, classes)[0])
 
 
 def test_grad_cam_of_a_network_as_it_comes(networks, pixels):
     theirs = torch_networks.grad_cam_hooks(
         torch_networks.load_plain(networks.target), channels_first(pixels)
     )
-    agree(theirs, jd.attention.grad_cam(jd.load_target(str(networks.target)), pixels))
+    agree(theirs, jd.attention.attention_maps(jd.load_target(str(networks.target)), pixels)[0])
 
 
 def test_the_class_matters_to_grad_cam(pair, pixels):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from configs.scenes import get_config
-from jaxdesc.attention.saliency import saliency
+from jaxdesc.attention import attention_maps
 from jaxdesc.config import AblationConfig, Config
 from jaxdesc.evaluation.statistics import Bounds, bootstrap, mcnemar, paired
 from jaxdesc.evidence import crops, world
@@ -142,7 +142,7 @@ def looked(target, probe, cam, count):
     for index in range(count):
         example = open_source(probe)[index]
         pixels = target.preprocess.normalise(target.preprocess.squash(example.image)[None])
-        (own,) = np.asarray(saliency(cam, target, pixels), np.float64)
+        (own,) = np.asarray(attention_maps(target, pixels, cam=cam)[0], np.float64)
         width, height = example.image.size
         box = [edge / side for edge, side in zip(example.box, (width, height) * 2, strict=True)]
         (y, x), there = attention.peak(own)

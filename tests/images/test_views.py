@@ -5,14 +5,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdesc.attention.saliency import METHODS
+from jaxdesc.attention.cams import CAMS, attend_as
 from jaxdesc.config import Config, CropConfig
 from jaxdesc.errors import InputError, UnusableImage
 from jaxdesc.images import views
 from jaxdesc.images.example import Example
 from jaxdesc.images.views import cut_views, relevant_options
 from jaxdesc.images.windows import VIEWS
-from jaxdesc.models.target import Target
 from tests import plain_target
 from tests.album import Album
 from tests.reference.pipeline import _centre as oracle_centre
@@ -48,7 +47,12 @@ def collect(target, source, crop, names, batch=BATCH):
     """Every view of every image: {view: (pixels, boxes, centres, fallback)}, and the reasons."""
     found = {name: [] for name in names}
     reasons, first = [], 0
-    for chunk in cut_views(target, source, crop, names, range(len(source)), batch):
+
+    def attend(*seen):
+        return attend_as(crop, target, *seen)[0]
+
+    pictures = range(len(source))
+    for chunk in cut_views(target.preprocess, source, crop, names, pictures, batch, attend):
         assert chunk.images == range(len(source))[first : first + len(chunk.skipped)]
         count = len(chunk.skipped)
         first += count
@@ -75,8 +79,8 @@ class Networks:
         self.run = target
 
     def target(self, pixels):
-        maps, _ = self.run.trunk(self.run.params, pixels[None])
-        return np.asarray(maps[0]), {}, np.asarray(self.run.head(self.run.params, maps))[0]
+        maps, logits = plain_target.maps_and_logits(self.run, pixels[None])
+        return np.asarray(maps[0]), {}, np.asarray(logits)[0]
 
 
 CROPS = {
@@ -84,7 +88,7 @@ CROPS = {
     "small windows": CropConfig(field=0.3, seed=3),
     "Grad-CAM on the centre": CropConfig(cam_input="centre", field=0.6),
     "one pixel to spare": CropConfig(field=32 / 33),
-    **{cam: CropConfig(cam=cam, field=0.4) for cam in METHODS},
+    **{cam: CropConfig(cam=cam, field=0.4) for cam in CAMS},
 }
 
 
@@ -117,11 +121,11 @@ def test_maps_of_attention_choose_other_windows(target):
     """But for CAM, which is Grad-CAM behind a mean and one linear layer."""
     places = {
         cam: collect(target, Album(40), CropConfig(cam=cam, field=0.4), ["attention"], batch=40)
-        for cam in METHODS
+        for cam in CAMS
     }
     boxes = {cam: found["attention"][1].tobytes() for cam, (found, _) in places.items()}
     assert boxes["cam"] == boxes["grad_cam"]
-    assert len(set(boxes.values())) == len(METHODS) - 1
+    assert len(set(boxes.values())) == len(CAMS) - 1
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -157,26 +161,27 @@ def test_another_error_stops_the_pass(target):
             raise InputError("I am no image source.")
 
     with pytest.raises(InputError, match=r"^I am no image source\."):
-        next(cut_views(target, Strange(3), CropConfig(), ["centre"], range(3), 2))
+        next(cut_views(PREPROCESS, Strange(3), CropConfig(), ["centre"], range(3), 2))
 
 
 def test_the_device_is_kept_busy(target, monkeypatch):
     """Grad-CAM of a batch is started before the windows of the one before are cut."""
     events = []
 
-    def started(*arguments):
+    def attend(*seen):
         events.append(f"look {len([e for e in events if 'look' in e])}")
-        return view_cams(*arguments)
+        return attend_as(CropConfig(), target, *seen)[0]
 
     def stacked(windows, batch):
         events.append(f"cut {len([e for e in events if 'cut' in e])}")
         return stack(windows, batch)
 
-    view_cams, stack = Target.view_cams, views._stacked
-    monkeypatch.setattr(Target, "view_cams", started)
+    stack = views._stacked
     monkeypatch.setattr(views, "_stacked", stacked)
     for number, _ in enumerate(
-        cut_views(target, Album(COUNT), CropConfig(), ["attention"], range(COUNT), BATCH)
+        cut_views(
+            PREPROCESS, Album(COUNT), CropConfig(), ["attention"], range(COUNT), BATCH, attend
+        )
     ):
         events.append(f"batch {number}")
     assert events == [

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jaxdesc.attention.saliency import saliency
+from jaxdesc.attention import attention_maps
 from jaxdesc.config import Config, CropConfig
 from jaxdesc.report import drawn, plots
 from jaxdesc.report.files import Saved
@@ -67,7 +67,7 @@ def test_the_map_that_the_run_used(run, tmp_path, monkeypatch):
     image = source[run.result[2].exemplars[0].index].image
     pixels, area = target.preprocess.cut(image, (0.5, 0.5), 0.5)
     area = [round(edge) for edge in area]
-    (cam,) = np.asarray(saliency("layer_cam", target, target.preprocess.normalise(pixels[None])))
+    (cam,) = np.asarray(attention_maps(target, pixels[None], cam="layer_cam")[0])
     left, top, right, bottom = area
     expected = np.zeros(image.size[::-1])
     expected[top:bottom, left:right] = plots.enlarged(cam, (right - left, bottom - top))

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdesc.attention.saliency import saliency
+from jaxdesc.attention import attention_maps
 from jaxdesc.config import CropConfig
 from jaxdesc.errors import UnusableImage
 from jaxdesc.report.pictures import (
     CELL,
     COLUMNS,
     LEVELS,
-    attention_maps,
     encode,
+    explained_maps,
     in_thousandths,
     look,
     scaled,
@@ -68,9 +68,8 @@ def test_a_heatmap_is_the_runs_own_map(crop):
             left, top = (width - side) / 2, (height - side) / 2
             area = (left, top, left + side, top + side)
         classes = np.array([example.label], np.int32) if crop.cam_class == "label" else None
-        seen = target.preprocess.normalise(pixels[None])
-        cam = np.asarray(saliency(crop.cam, target, seen, classes))[0].astype(np.float64)
-        explained = np.asarray(target.logits(seen)).argmax() if classes is None else classes[0]
+        maps, (explained,) = attention_maps(target, pixels[None], classes, crop.cam)
+        cam = np.asarray(maps)[0].astype(np.float64)
         if cam.max() > 0:
             rows = picture.heat.split(" ")
             heat = np.array([[LEVELS.index(letter) for letter in row] for row in rows])
@@ -86,9 +85,9 @@ def test_maps_are_the_pipelines_bit_for_bit_and_name_their_class():
     names = tuple((f"name {i}", "other") for i in range(6))
     source, target = Pictures(23), plain_target(classes=names)
     pixels = np.stack([target.preprocess.squash(source[i].image) for i in range(23)])
-    maps, classes = attention_maps(target, CropConfig(), pixels, [None] * 20)
-    np.testing.assert_array_equal(maps, target.view_cams(pixels)[:20])
-    logits = target.view_activations(pixels)
+    maps, classes = explained_maps(target, CropConfig(), pixels, [None] * 20)
+    np.testing.assert_array_equal(maps, attention_maps(target, pixels)[0][:20])
+    logits = target.logits(pixels)
     np.testing.assert_array_equal(classes, np.asarray(logits).argmax(axis=1)[:20])
     found = look(source, range(20), target)
     assert {picture.explained for picture in found.values() if picture.heat} == {

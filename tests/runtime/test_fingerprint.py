@@ -218,7 +218,5 @@ def test_networks_differ_by_a_single_weight(networks):
     target = load_target(str(networks.target))
     leaves, tree = jax.tree.flatten(target.params)
     leaves[0] = leaves[0].at[(0,) * leaves[0].ndim].add(1e-3)
-    other = type(target)(
-        jax.tree.unflatten(tree, leaves), target.trunk, target.head, target.preprocess
-    )
+    other = replace(target, params=jax.tree.unflatten(tree, leaves))
     assert other.fingerprint != target.fingerprint

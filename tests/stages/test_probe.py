@@ -134,12 +134,12 @@ def test_what_is_there_is_not_computed_again(begin):
 def test_one_forward_pass_a_view(begin, monkeypatch):
     calls = []
 
-    def activations(self, views, *options):
+    def activate(self, views, *options):
         calls.append(len(views))
         return forward(self, views, *options)
 
-    forward = jd.Target.view_activations_and_classes  # Album has labels
-    monkeypatch.setattr(jd.Target, "view_activations_and_classes", activations)
+    forward = jd.Target.activate
+    monkeypatch.setattr(jd.Target, "activate", activate)
     probe(begin(Album(COUNT)), ["centre", "attention", "full"])
     assert calls == [4] * (3 * 4)
 
@@ -164,11 +164,8 @@ def test_a_batch_is_started_before_the_last_one_is_waited_for(begin, monkeypatch
 
 
 def test_a_pass_that_fails_leaves_nothing(begin, tmp_path):
-    def trunk(params, pixels):
-        maps, taps = plain_target.trunk(params, pixels)
-        return maps * np.nan, taps
-
-    run = begin(Album(COUNT), target=plain_target.plain_target(trunk=trunk))
+    broken = plain_target.network(head=lambda *given: np.nan * plain_target.head(*given))
+    run = begin(Album(COUNT), target=plain_target.plain_target(apply=broken))
     with pytest.raises(InputError, match=r"^Layer 'fc' of target gives NaN"):
         probe(run, ["centre", "full"])
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["lock"]
@@ -224,7 +221,8 @@ def test_it_is_as_if_they_were_not_there(view, batch, broken, begin, tmp_path):
 
 
 def test_no_fallback_is_counted_of_them(broken, begin):
-    target = plain_target.plain_target(head=lambda *given: 0 * plain_target.head(*given))
+    flat = plain_target.network(head=lambda *given: 0 * plain_target.head(*given))
+    target = plain_target.plain_target(apply=flat)
     activated = activate(begin(Folder(str(broken)), target=target))
     assert activated.values["fallbacks"] == COUNT - len(BROKEN)
     np.testing.assert_array_equal(activated.read("fallback"), ~activated.read("skipped"))

@@ -1,6 +1,7 @@
 import re
 from dataclasses import replace
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from jaxdesc import pipeline
 from jaxdesc.config import ImagesConfig
 from jaxdesc.errors import InputError
 from jaxdesc.evaluation.top1 import Top1
-from tests.plain_target import plain_target
+from tests import plain_target
 from tests.scenes.quick import quick_clip, quick_networks
 
 COLOURS = {"blue": (0, 0, 255), "green": (0, 255, 0), "red": (255, 0, 0)}
@@ -33,7 +34,7 @@ def colours(tmp_path):
 
 
 def seer(**changes):
-    return plain_target(SEES, (("red",), ("green",), ("blue",)), **changes)
+    return plain_target.plain_target(SEES, (("red",), ("green",), ("blue",)), **changes)
 
 
 def test_a_target_that_sees(colours, capsys):
@@ -81,40 +82,52 @@ def test_doubts(colours, changes, doubt):
     assert any(re.search(doubt, own) for own in found.doubts)
 
 
-def run(trunk=None, head=None, **changes):
-    own = {name: value for name, value in {"trunk": trunk, "head": head}.items() if value}
-    return seer(name="seer", **own, **changes)
+def behind(head):
+    return seer(name="seer", apply=plain_target.network(head=head))
 
 
-def maps(rank):
-    def trunk(params, pixels):
-        found = jnp.zeros((pixels.shape[0], 4, 4, 10)[:rank])
-        return found, {"patches": found}
+def offering(tap_with):
+    """The network of a tap that is offered what it should not be."""
 
-    return trunk
+    def apply(params, pixels, tap):
+        return plain_target.head(params, tap_with(tap, plain_target.patches(params, pixels)))
+
+    return seer(name="seer", apply=apply)
 
 
 @pytest.mark.parametrize(
     ("target", "message"),
     [
         (
-            run(trunk=maps(3)),
-            r"^seer gives the feature maps the shape \(2, 4, 4\) for pixels of shape \(2, 32, ",
+            offering(lambda tap, maps: maps + tap("flat", maps[..., 0])[..., None]),
+            r"^seer gives flat the shape \(2, 4, 4\) for pixels of shape \(2, 32, 32, 3\): expected ",
         ),
         (
-            run(head=lambda params, maps: maps),
-            r"^seer gives logits of shape \(2, 4, 4, 10\) for pixels .*: expected \(batch, cl",
+            offering(lambda tap, maps: tap("a", tap("a", maps))),
+            "^seer offers its tap a layer 'a' twice, or one with the name of the logits, 'fc'",
         ),
         (
-            run(head=lambda params, maps: maps @ params["gone"]),
-            r"^head\(params, feature maps\) of seer fails for .*: KeyError\('gone'\); expected ",
+            offering(lambda tap, maps: jax.jit(lambda x: tap("inner", x))(maps)),
+            "^seer offers its tap the layer 'inner' within a scan, a vmap, a remat or a jit",
         ),
         (
-            run(trunk=lambda params, pixels: pixels),
-            r"^trunk\(params, pixels\) of seer gives .*: expected .* -> \(feature maps, taps",
+            offering(lambda tap, maps: jax.vmap(lambda x: tap("each", x))(maps)),
+            "^seer offers its tap the layer 'each' within",
         ),
         (
-            run(head=lambda params, maps: maps.mean(axis=(1, 2)) * jnp.nan),
+            behind(lambda params, maps: maps),
+            r"^seer gives logits the shape \(2, 4, 4, 10\) for pixels .*: expected \(batch, cl",
+        ),
+        (
+            behind(lambda params, maps: maps @ params["gone"]),
+            r"^apply of seer fails for pixels of shape .*: KeyError\('gone'\); expected apply\(",
+        ),
+        (
+            behind(lambda params, maps: (maps, {})),
+            r"^apply of seer gives .*: expected apply\(params, pixels, tap\) -> logits",
+        ),
+        (
+            behind(lambda params, maps: maps.mean(axis=(1, 2)) * jnp.nan),
             "^Layer 'fc' of seer gives NaN or infinity",
         ),
     ],
@@ -172,7 +185,8 @@ def test_a_wrong_order_of_classes_is_told_twice(clip, colours, capsys):
 
 def test_what_can_t_be_right_stops_a_run_before_texts_are_encoded(clip, colours, monkeypatch):
     monkeypatch.setattr(pipeline, "encode", lambda run: pytest.fail("too late"))
-    broken = seer(head=lambda params, maps: maps.mean(axis=(1, 2))[:, :3] * jnp.nan)
+    nan = plain_target.network(head=lambda params, maps: maps.mean(axis=(1, 2))[:, :3] * jnp.nan)
+    broken = seer(apply=nan)
     with pytest.raises(InputError, match=r"^Layer 'fc' of target gives NaN"):
         described(clip, broken, colours)
 

@@ -11,7 +11,7 @@ from PIL import Image
 import jaxdesc as jd
 from jaxdesc.attention.contribution import contributions
 from jaxdesc.result import Neuron, Result
-from tests.plain_target import plain_target
+from tests import plain_target
 from tests.reference import explanation as reference
 
 HOSTILE = '<script>alert("$x$")</script> & $\\frac{1$'
@@ -38,18 +38,18 @@ def images(rng):
 
 @pytest.fixture
 def explained(images):
-    return jd.explain(plain_target(classes=NAMES), images[0], described(), peers=images[1:])
+    return jd.explain(
+        plain_target.plain_target(classes=NAMES), images[0], described(), peers=images[1:]
+    )
 
 
 def maps_of(target, image):
     pixels = target.preprocess.normalise(target.preprocess.squash(image)[None])
-    return np.asarray(
-        contributions(target.trunk, target.head, "patches", target.params, pixels).maps
-    )[0]
+    return np.asarray(contributions(target, "patches", pixels).maps)[0]
 
 
 def test_what_where_and_why(explained, images):
-    target, size = plain_target(), 32
+    target, size = plain_target.plain_target(), 32
     maps = maps_of(target, images[0])
     pixels = target.preprocess.normalise(target.preprocess.squash(images[0])[None])
     logits = np.asarray(target.logits(pixels))[0].astype(np.float64)
@@ -80,7 +80,7 @@ def test_what_where_and_why(explained, images):
 
 def test_any_picture_is_converted_to_rgb(images, explained, tmp_path, monkeypatch):
     monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)  # as a user runs the library
-    target, found, image = plain_target(classes=NAMES), described(), images[0]
+    target, found, image = plain_target.plain_target(classes=NAMES), described(), images[0]
     image.save(tmp_path / "a.png")
     pixels = np.asarray(image)
     given = (
@@ -98,7 +98,7 @@ def test_any_picture_is_converted_to_rgb(images, explained, tmp_path, monkeypatc
 
 def test_without_peers_there_is_no_class_map(images, tmp_path):
     images[0].save(tmp_path / "a.png")
-    found = jd.explain(plain_target(), tmp_path / "a.png", described(), neurons=5)
+    found = jd.explain(plain_target.plain_target(), tmp_path / "a.png", described(), neurons=5)
     assert found.class_where is None
     assert np.isnan(found.agreement)
     assert found.to_dict()["agreement"] is None
@@ -130,7 +130,7 @@ def test_saved_as_pictures_and_a_fragment(explained, tmp_path):
 
 
 def test_what_can_not_be_explained_is_a_sentence(images, tmp_path):
-    target = plain_target()
+    target = plain_target.plain_target()
     for found, match in (
         (described("fc", 6), "describes 'fc', whose neurons are the classes themselves: describe"),
         (described("layer9"), "Unknown layer 'layer9' of target: expected one of fc, patches"),
@@ -143,11 +143,14 @@ def test_what_can_not_be_explained_is_a_sentence(images, tmp_path):
     (tmp_path / "a.png").write_text("no picture")
     with pytest.raises(jd.InputError, match=r"The image '.*a\.png' can't be decoded"):
         jd.explain(target, tmp_path / "a.png", described())
-    lost = plain_target(trunk=lambda params, pixels: _lost(target.trunk, params, pixels))
-    with pytest.raises(jd.InputError, match="Nothing of target can be explained: the logits can't"):
+
+    def ignorant(params, pixels, tap):
+        maps = plain_target.patches(params, pixels)
+        tap("patches", maps)
+        return plain_target.head(params, maps)
+
+    lost = plain_target.plain_target(apply=ignorant)
+    with pytest.raises(
+        jd.InputError, match="Nothing of target can be explained: no neuron of 'patches'"
+    ):
         jd.explain(lost, images[0], described())
-
-
-def _lost(trunk, params, pixels):
-    maps, taps = trunk(params, pixels)
-    return maps, {name: tap + 1 for name, tap in taps.items()}

@@ -10,7 +10,6 @@ import numpy as np
 from PIL import Image
 
 from jaxdesc.attention.contribution import (
-    Contributions,
     contributions,
     cosine,
     foremost,
@@ -46,34 +45,45 @@ def explain(
 
     Args:
         target: the network.
-        image: to explain: a PIL image of 8 bits per channel, bytes (uint8) of shape [height, width,
+        image: the image to explain: a PIL image of 8 bits per channel, bytes (uint8) of shape [height, width,
             3], [height, width, 4] or [height, width], or the path of a file; converted to RGB.
-        found: what the neurons of one of its layers respond to; of another layer than the logits.
+        found: a description of the neurons of one of its layers other than the logits.
         peers: other images of the predicted class, which give the class map.
         neurons: how many to show.
 
     Returns:
-        Its class; of each neuron its concepts (what), its map (where) and its share (why); and how
-        far the class map agrees with the sample map.
+        Its class; for each neuron its concepts (what), its map (where) and its share (why); and
+        the agreement of the class map with the sample map.
 
     Raises:
         InputError: a result of the logits or of another network, or an image that can't be decoded.
     """
     check_type(target, Target, "target", "load_target")
     check_type(found, Result, "found", "describe")
-    layer, neurons = _layer(target, found), converted(int, neurons, "neurons")
+    layer, neurons = found[0].layer, converted(int, neurons, "neurons")
+    if layer == LOGITS:
+        raise InputError(
+            f"The result describes {LOGITS!r}, whose neurons are the classes themselves: describe "
+            "a layer before it, such as layer4, to explain a prediction."
+        )
+    target.check_layer(layer)
     if neurons < 1:
         raise InputError(f"{neurons} neurons are asked for: expected at least 1.")
     single = isinstance(peers, str) or getattr(peers, "ndim", 4) < 4
     if single or not isinstance(peers, Iterable):
         raise InputError(f"peers is {shown(peers)}: expected images, such as a list of them.")
     pixels = target.preprocess.squash(_rgb(image, "image"))
-    own = _contributions(target, layer, pixels[None])
-    values, maps, logits = (np.asarray(each)[0] for each in own)
+    contributed = contributions(target, layer, pixels[None])
+    values, maps, logits = (np.asarray(array)[0] for array in contributed)
     if len(values) != len(found):
         raise InputError(
             f"Layer {layer!r} of {target.name} has {len(values)} neurons, but {len(found)} are "
             "described: give the result of the same network."
+        )
+    if not values.any():
+        raise InputError(
+            f"Nothing of {target.name} can be explained: no neuron of {layer!r} contributes to the "
+            "logit; apply must go on with what its tap returns."
         )
     label, size = int(logits.argmax()), len(pixels)
     where, mean = image_map(values, maps, size), _class_mean(target, layer, label, peers)
@@ -109,13 +119,13 @@ def explain_among(
     peers: int = PEERS,
     neurons: int = SHOWN,
 ) -> Explanation:
-    """Explain a prediction as `explain` does, with peers out of a source, where it has labels.
+    """Explain a prediction as `explain` does, with peers from a source if it has labels.
 
     Args:
         target: the network.
         image: to explain, as `explain` takes it.
-        found: what the neurons respond to.
-        source: whose first images of the predicted class give the class map.
+        found: a description of the neurons.
+        source: its first images of the predicted class give the class map.
         peers: how many of them at most.
         neurons: how many to show.
 
@@ -136,7 +146,7 @@ def explain_among(
 
 
 def _rgb(image: Any, name: str) -> Image.Image:
-    """A picture as a run's sources give it."""
+    """Read a picture as a run's sources do."""
     if isinstance(image, str | os.PathLike):
         path = os.path.expanduser(image)
         return decode(Path(path), repr(str(path)))
@@ -156,37 +166,16 @@ def _of_class(source: Source, label: int) -> Iterator[Image.Image]:
             yield example.image
 
 
-def _layer(target: Target, found: Result) -> str:
-    layer = found[0].layer
-    if layer == LOGITS:
-        raise InputError(
-            f"The result describes {LOGITS!r}, whose neurons are the classes themselves: describe "
-            "a layer before it, such as layer4, to explain a prediction."
-        )
-    target.check_layer(layer)
-    return str(layer)
-
-
-def _contributions(
-    target: Target, layer: str, pixels: np.ndarray, classes: np.ndarray | None = None
-) -> Contributions:
-    normalised = target.preprocess.normalise(pixels)
-    try:
-        return contributions(target.trunk, target.head, layer, target.params, normalised, classes)
-    except ValueError as error:
-        raise InputError(f"Nothing of {target.name} can be explained: {error}") from error
-
-
 def _class_mean(
     target: Target, layer: str, label: int, peers: Iterable[Picture]
 ) -> np.ndarray | None:
     """Φ[y], each neuron's mean contribution to the class over its images, one after the other.
 
-    Behind a mean and a linear head that is W[y, k] · mean(a_k | label y).
+    Behind a mean and a linear layer that is W[y, k] · mean(a_k | label y).
     """
     total, count, classes = np.zeros(()), 0, np.array([label], np.int32)
     for peer in peers:
         pixels = target.preprocess.squash(_rgb(peer, "one of peers"))
-        own = _contributions(target, layer, pixels[None], classes)
-        total, count = total + np.asarray(own.values, np.float64)[0], count + 1
+        values = contributions(target, layer, pixels[None], classes).values
+        total, count = total + np.asarray(values, np.float64)[0], count + 1
     return total / count if count else None

@@ -1,0 +1,298 @@
+"""Attention maps: where in an image a network finds a class.
+
+A map weights the channels A_k of a layer (LayerCAM each cell of them) by what they do for the
+logit y_c of a class, adds them up and keeps what is positive. `CAMS` holds every kind; a kind is
+a function from the layer A and the gradient g = ∂y_c/∂A to the maps of a batch.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array, ArrayLike, Float, Float32, Int, UInt8
+
+from jaxdesc.config import CropConfig
+from jaxdesc.errors import InputError, shown
+from jaxdesc.images.loader import padded
+from jaxdesc.images.preprocess import Preprocess
+from jaxdesc.models.taps import Apply, ClassGradient, class_gradient
+from jaxdesc.models.target import Target, normalised
+from jaxdesc.runtime import fingerprint
+from jaxdesc.runtime.compiler import contraction, in_pieces, jit, product
+from jaxdesc.runtime.mesh import shared_out
+
+Maps = Float32[Array, "batch row column"]
+
+LINEAR = 1e-3  # how far logits may be from a linear head's, relative to the largest
+CHANNELS = 16  # that Score-CAM shows an image through at a time; bounds memory
+
+
+def cam(seen: ClassGradient) -> Maps:
+    """relu(Σ_k W[c, k] A_k) (Zhou et al., CVPR 2016, eq. 2).
+
+    The weights of a mean and a linear layer are the gradient, summed over positions.
+    """
+    return jax.nn.relu(_weighted(seen.maps, seen.gradient.sum(axis=(1, 2))))
+
+
+def grad_cam(seen: ClassGradient) -> Maps:
+    """relu(Σ_k w_k A_k), w_k = mean_hw ∂y_c/∂A_k (Selvaraju et al., ICCV 2017, eqs. 1 and 2)."""
+    return jax.nn.relu(_weighted(seen.maps, seen.gradient.mean(axis=(1, 2))))
+
+
+def grad_cam_pp(seen: ClassGradient) -> Maps:
+    """Grad-CAM++: relu(Σ_k w_k A_k), w_k = Σ_ij α_kij relu(g_kij) (Chattopadhay et al., WACV 2018).
+
+    α_kij = g² / (2 g² + Σ_ab A_kab g³), and 0 where g is, for the score exp(y_c) (eqs. 10 and 19).
+    The gradient of that score is exp(y_c) g; the factor, which all of a map shares, is left out,
+    because it overflows.
+    """
+    maps, gradient = seen.maps, seen.gradient
+    square = gradient**2
+    total = 2 * square + maps.sum(axis=(1, 2), keepdims=True) * gradient**3
+    shares = jnp.where(total != 0, square / jnp.where(total != 0, total, 1), 0)
+    weights = (shares * jax.nn.relu(gradient)).sum(axis=(1, 2))
+    return jax.nn.relu(_weighted(maps, weights))
+
+
+def layer_cam(seen: ClassGradient) -> Maps:
+    """relu(Σ_k relu(g_kij) A_kij) (Jiang et al., "LayerCAM", TIP 2021, eqs. 5 to 7)."""
+    return jax.nn.relu((jax.nn.relu(seen.gradient) * seen.maps).sum(axis=3))
+
+
+def score_cam(seen: ClassGradient) -> Maps:
+    """relu(Σ_k α_k A_k), α = softmax_k y_c(pixels ∘ s(U(A_k))) (Wang et al., CVPRW 2020, alg. 1).
+
+    U upsamples bilinearly, s scales to [0, 1]. The logit of the black image, which the paper
+    subtracts, is the same for all channels and leaves the softmax as it is. A channel without
+    differences masks nothing and has no weight.
+    """
+
+    def of_image(row: tuple[Array, Array, Array]) -> Float32[Array, "row column"]:
+        image, maps, label = row
+        masks = jax.image.resize(maps, (*image.shape[:2], maps.shape[2]), "bilinear")
+        low, high = masks.min(axis=(0, 1)), masks.max(axis=(0, 1))
+        varies = high > low
+        masks = (masks - low[None, None]) / jnp.where(varies, high - low, 1)[None, None]
+
+        def logit(mask: Float32[Array, "height width"]) -> Float[Array, ""]:
+            return seen.forward((image * mask[:, :, None])[None])[0, label]
+
+        scores = jax.lax.map(logit, jnp.moveaxis(masks, 2, 0), batch_size=CHANNELS)
+        weights = jax.nn.softmax(scores, where=varies)
+        return jax.nn.relu(product(maps, weights.astype(jnp.float32)))
+
+    return jax.lax.map(of_image, (seen.pixels, seen.maps, seen.classes))
+
+
+def _weighted(
+    maps: Float32[Array, "batch row column channel"], weights: Float32[Array, "batch channel"]
+) -> Maps:
+    return contraction("bhwc,bc->bhw", maps, weights)
+
+
+def check_linear(target: Target, layer: str) -> None:
+    """Refuse a network whose logits are not one linear layer on a layer's mean over positions.
+
+    Made-up maps take the layer's place: the logits of the whole must be the sum of those of the
+    means of either half of the channels. All values are small integers, exact in bfloat16.
+
+    Raises:
+        InputError: they are not.
+    """
+    rows, columns, channels = target.shapes[layer]
+    rng = np.random.default_rng(0)
+    sign = np.sign(np.arange(rows * columns) - (rows * columns - 1) / 2)
+    signs = rng.permuted(np.tile(sign, (2, channels, 1)), axis=2).swapaxes(1, 2)
+    signs = signs.reshape(2, rows, columns, channels)
+    means = np.broadcast_to(rng.integers(1, 9, (2, 1, 1, channels)), signs.shape)
+    even = np.arange(channels) % 2 == 0
+    parts = (means + signs, np.where(even, means, 0), np.where(even, 0, means), 0 * means)
+    blank = np.zeros((2, target.preprocess.size, target.preprocess.size, 3), np.float32)
+    whole, first, second, nothing = (
+        np.asarray(_logits_behind(target.apply, layer, target.params, blank, np.float32(part)))
+        for part in parts
+    )
+    apart, largest = np.abs(whole - (first + second - nothing)), np.abs(whole)
+    if np.nanmax(apart, initial=0) > LINEAR * np.nanmax(largest, initial=1e-30):
+        raise InputError(
+            f"{target.name}: CAM needs logits that are one linear layer on the mean of {layer!r} "
+            "over positions, but this network's are not: choose another method."
+        )
+
+
+@partial(jit, static=("apply", "layer"))
+def _logits_behind(apply: Apply, layer: str, params: Any, pixels: Any, maps: Any) -> Array:
+    """Logits if `maps` took a layer's place."""
+
+    def tap(name: str, x: Array) -> Array:
+        return maps.astype(x.dtype) if name == layer else x
+
+    logits: Array = apply(params, pixels, tap)
+    return logits
+
+
+class Cam(NamedTuple):
+    """One kind of attention map.
+
+    Attributes:
+        title: its name in reports.
+        compute: from a layer and its gradient to maps ≥ 0; NaN if the network gave NaN.
+        check: raises `InputError` for a target and a layer that it does not suit; None if it suits
+            all.
+        passes: whether it takes a forward pass per channel, rather than one.
+    """
+
+    title: str
+    compute: Callable[[ClassGradient], Maps]
+    check: Callable[[Target, str], None] | None = None
+    passes: bool = False
+
+
+CAMS = {
+    "cam": Cam("CAM", cam, check_linear),
+    "grad_cam": Cam("Grad-CAM", grad_cam),
+    "grad_cam_pp": Cam("Grad-CAM++", grad_cam_pp),
+    "layer_cam": Cam("LayerCAM", layer_cam),
+    "score_cam": Cam("Score-CAM", score_cam, passes=True),
+}
+DEFAULT = "grad_cam"
+
+
+def check_cam(target: Target, cam: str, layer: str = "") -> None:
+    """Raise `InputError` for a kind of map that does not exist, or does not suit the network."""
+    if cam not in CAMS:
+        raise InputError(f"Unknown attention map {shown(cam)}: expected one of {', '.join(CAMS)}.")
+    if not target.logit_count:
+        raise InputError(f"{target.name} has no classes, so it has no attention map of one.")
+    layer = layer or target.attention_layer
+    target.check_layer(layer)
+    if len(target.shapes[layer]) != 3:
+        raise InputError(
+            f"Layer {layer!r} of {target.name} has no rows and columns: choose another."
+        )
+    check = CAMS[cam].check
+    if check:
+        check(target, layer)
+
+
+def attention_maps(
+    target: Target,
+    pixels: Float[ArrayLike, "batch height width 3"] | Int[ArrayLike, "batch height width 3"],
+    classes: Int[ArrayLike, " batch"] | None = None,
+    cam: str = DEFAULT,
+    layer: str = "",
+) -> tuple[Maps, Int[Array, " batch"]]:
+    """Compute where a network finds a class in each image, before upsampling.
+
+    Args:
+        target: the network.
+        pixels: as `Target` takes them: bytes, or normalised numbers.
+        classes: the class whose logit each map is of; the predicted class by default.
+        cam: one of `CAMS`.
+        layer: the layer whose channels are weighted; the target's attention layer by default.
+
+    Returns:
+        Maps ≥ 0 of the layer's rows and columns, NaN if the network gave NaN; and the classes.
+
+    Raises:
+        InputError: the map does not exist or does not suit the network, or a class is not one of
+            its logits.
+    """
+    check_cam(target, cam, layer)
+    count, pixels = target.logit_count, np.asarray(pixels)
+    if classes is not None:
+        labels = np.asarray(classes)
+        if labels.size and not (labels.min() >= 0 and labels.max() < count):
+            raise InputError(
+                f"Classes are {labels.min()} to {labels.max()}, but {target.name} has classes 0 to "
+                f"{count - 1}."
+            )
+    return attend(target, pixels, classes, cam, layer)
+
+
+def attend(
+    target: Target, pixels: Any, classes: Any, cam: str = DEFAULT, layer: str = ""
+) -> tuple[Maps, Int[Array, " batch"]]:
+    """Return `attention_maps` of input that was checked, without waiting for them."""
+    layer = layer or target.attention_layer
+    shapes, size = target.shapes, target.preprocess.size
+    if pixels.shape[1:3] != (size, size):
+        shapes = target.shapes_at(*pixels.shape[1:3])
+    network = target.apply, target.preprocess, target.mesh
+    kind = CAMS[cam].compute, layer, shapes[layer]
+    found: tuple[Array, Array] = _attend(*network, *kind, target.params, pixels, classes)
+    return found
+
+
+def attend_as(
+    crop: CropConfig,
+    target: Target,
+    pixels: UInt8[np.ndarray, "padded size size 3"],
+    labels: Sequence[int | None],
+) -> tuple[Maps, Int[Array, " padded"]]:
+    """Return the attention maps of a run, and their classes, without waiting for them.
+
+    Args:
+        crop: `cam` and `cam_class`, as the run has them.
+        target: the network.
+        pixels: what it looks at; rows without a label are padding.
+        labels: of the images.
+
+    Raises:
+        InputError: a label that is needed is not one of the target's classes.
+    """
+    classes = None
+    if crop.cam_class == "label":
+        for label in labels:
+            if label is None or not 0 <= label < target.logit_count:
+                raise InputError(
+                    f"config.crop.cam_class is 'label', but an image is labelled {label}, and "
+                    f"{target.name} has classes 0 to {target.logit_count - 1}: choose 'predicted'."
+                )
+        classes = padded(np.array(labels, np.int32), len(pixels))
+    return attend(target, pixels, classes, crop.cam)
+
+
+@partial(jit, static=("apply", "preprocess", "mesh", "compute", "layer", "shape"))
+def _attend(
+    apply: Apply,
+    preprocess: Preprocess,
+    mesh: Mesh | None,
+    compute: Callable[[ClassGradient], Maps],
+    layer: str,
+    shape: tuple[int, ...],
+    params: Any,
+    pixels: Any,
+    classes: Any,
+) -> tuple[Array, Array]:
+    def attend(params: Any, rows: Any) -> tuple[Array, Array]:
+        pixels, classes = rows
+        pixels = normalised(preprocess, pixels)
+        seen = class_gradient(apply, params, pixels, classes, layer, shape)
+        return compute(seen), seen.classes
+
+    found: tuple[Array, Array] = shared_out(
+        partial(in_pieces, attend), mesh, params, (pixels, classes)
+    )
+    return found
+
+
+def cam_fingerprint(target: Target, cam: str) -> str:
+    """Hash what a map from outside this package computes; the package's code is hashed elsewhere."""
+    compute = CAMS[cam].compute
+    if compute.__module__.startswith(f"{__package__}."):
+        return cam
+    layer = target.attention_layer
+    size = target.preprocess.size
+
+    def program(params: Any, pixels: Array) -> Maps:
+        shape = target.shapes[layer]
+        return compute(class_gradient(target.apply, params, pixels, None, layer, shape))
+
+    pixels = np.zeros((1, size, size, 3), np.float32)
+    return f"{cam} {fingerprint.of_function(program, target.params, pixels)}"

@@ -1,0 +1,109 @@
+"""Taps: how the method reads and differentiates what is inside a network.
+
+A network is a function that hands each of its layers to a tap, and goes on with what the tap
+returns:
+
+    apply(params, pixels [batch, row, column, 3], tap) -> logits [batch, class], or None
+
+A tap is made, used and read inside one traced function. Anything that splits or maps a batch
+(`in_pieces`, `shard_map`, `jax.vmap`) goes around `apply` together with its tap and its gradient:
+a tap inside of it would keep values that JAX no longer knows.
+"""
+
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Float32, Int
+
+Tap = Callable[[str, Array], Array]
+Apply = Callable[[Any, Array, Tap], Any]
+
+
+def untouched(name: str, x: Array) -> Array:
+    """Tap that changes nothing."""
+    del name
+    return x
+
+
+def recorded(
+    apply: Apply, params: Any, pixels: Array, layers: Collection[str]
+) -> tuple[Any, dict[str, Array]]:
+    """Return a network's logits and the values of some layers, by name."""
+    values = {}
+
+    def tap(name: str, x: Array) -> Array:
+        if name in layers:
+            values[name] = x
+        return x
+
+    return apply(params, pixels, tap), values
+
+
+class ClassGradient(NamedTuple):
+    """A layer of a network, and how a class's logit depends on it.
+
+    Attributes:
+        maps: A, the layer's values.
+        gradient: ∂y_c/∂A, the gradient of each image's logit of its class.
+        classes: c, the class of each image.
+        logits: y, of all classes.
+        pixels: the images, normalised.
+        forward: from normalised images to logits, for maps that need more than one look.
+    """
+
+    maps: Float32[Array, "batch row column channel"]
+    gradient: Float32[Array, "batch row column channel"]
+    classes: Int[Array, " batch"]
+    logits: Float[Array, "batch class"]
+    pixels: Float[Array, "batch height width 3"]
+    forward: Callable[[Array], Array]
+
+
+def class_gradient(
+    apply: Apply,
+    params: Any,
+    pixels: Float[Array, "batch height width 3"],
+    classes: Int[Array, " batch"] | None,
+    layer: str,
+    shape: tuple[int, ...],
+) -> ClassGradient:
+    """Differentiate the logit of each image's class with respect to a layer.
+
+    The tap adds zeros to the layer, and the gradient is taken with respect to those: the backward
+    pass ends at the layer. Images must not depend on each other.
+
+    Args:
+        apply: the network.
+        params: its parameters.
+        pixels: normalised images.
+        classes: c; the predicted class if None.
+        layer: its name.
+        shape: of the layer's value for one image.
+    """
+
+    def logit(zeros: Array) -> tuple[Array, tuple[Array, Array, Array]]:
+        values = {}
+
+        def tap(name: str, x: Array) -> Array:
+            if name != layer:
+                return x
+            values[name] = x
+            return x + zeros.astype(x.dtype)
+
+        logits = apply(params, pixels, tap)
+        labels = logits.argmax(axis=1) if classes is None else classes
+        chosen = jnp.take_along_axis(logits.astype(jnp.float32), labels[:, None], axis=1)
+        return chosen.sum(), (values[layer], labels, logits)
+
+    zeros = jnp.zeros((len(pixels), *shape), jnp.float32)
+    gradient, (maps, labels, logits) = jax.grad(logit, has_aux=True)(zeros)
+    return ClassGradient(
+        maps=maps.astype(jnp.float32),
+        gradient=gradient,
+        classes=labels,
+        logits=logits,
+        pixels=pixels,
+        forward=lambda pixels: apply(params, pixels, untouched),
+    )

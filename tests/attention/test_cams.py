@@ -1,0 +1,272 @@
+"""Attention maps against the papers' equations in float64, and as the pipeline computes them."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxdesc as jd
+from jaxdesc.attention import CAMS, attention_maps
+from jaxdesc.attention.cams import cam_fingerprint, check_cam
+from jaxdesc.images.windows import peaks
+from tests import plain_target
+from tests.reference import attention
+from tests.reference import saliency as reference
+
+ROOT = Path(__file__).parents[2]
+CLASSES, CHANNELS = 5, 6
+LABELS = np.array([4, 0, 2])
+
+
+def patches(params, pixels, maximum=jnp.maximum):
+    """A layer of 4 × 4 patches after a ReLU; one of its channels is nowhere 0."""
+    count, height, width, _ = pixels.shape
+    cells = pixels.reshape(count, height // 4, 4, width // 4, 4, 3).swapaxes(2, 3)
+    cells = cells.reshape(count, height // 4, width // 4, 48)
+    return maximum(cells @ params["mix"], 0) + params["offset"][None, None, None]
+
+
+def linear(params, maps, tanh=jnp.tanh):
+    return maps.mean(axis=(1, 2)) @ params["weight"] + params["bias"][None]
+
+
+def curved(params, maps, tanh=jnp.tanh):
+    return tanh(maps.reshape(len(maps), -1) @ params["within"]) @ params["curved"]
+
+
+def target_of(head=linear, seed=1, **changes):
+    rng = np.random.default_rng(seed)
+    params = {
+        "offset": np.array([0.4, 0, 0, 0, 0, 0]),
+        "mix": rng.normal(size=(48, CHANNELS)) / 4,
+        "weight": rng.normal(size=(CHANNELS, CLASSES)),
+        "bias": rng.normal(size=CLASSES),
+        "within": rng.normal(size=(3 * 3 * CHANNELS, 12)) / 8,
+        "curved": rng.normal(size=(12, CLASSES)),
+    }
+    return jd.Target(
+        params={name: value.astype(np.float32) for name, value in params.items()},
+        apply=plain_target.network(patches, head),
+        preprocess=replace(plain_target.PREPROCESS, size=12),
+        **changes,
+    )
+
+
+def images(seed=1, count=3):
+    return np.random.default_rng(seed + 10).normal(size=(count, 12, 12, 3)).astype(np.float32)
+
+
+def expected(name, target, head, pixels, maps, label):
+    """One image's map by the oracle, in float64."""
+    params = jax.tree.map(lambda x: x.astype(np.float64), target.params)
+
+    def logits(maps):
+        return head(params, maps[None], np.tanh)[0]
+
+    def whole(pixels):
+        return logits(patches(params, pixels[None], np.maximum)[0])
+
+    if name == "cam":
+        return np.maximum(attention.cam(target.params["weight"].T, maps, label), 0)
+    if name == "grad_cam":
+        return attention.grad_cam_numeric(logits, maps, label)
+    if name == "score_cam":
+        return reference.score_cam(whole, pixels, maps, label)
+    return getattr(reference, name)(logits, maps, label)
+
+
+@pytest.mark.parametrize("head", [linear, curved])
+@pytest.mark.parametrize("name", CAMS)
+def test_it_equals_the_definition(name, head):
+    if (name, head) == ("cam", curved):
+        return
+    target, pixels = target_of(head), images()
+    maps, logits = map(np.asarray, plain_target.maps_and_logits(target, pixels))
+    found, _ = attention_maps(target, pixels, LABELS, name)
+    assert np.asarray(found).max() > 0
+    for index, label in enumerate(LABELS):
+        wanted = expected(name, target, head, pixels[index], maps[index], label)
+        np.testing.assert_allclose(found[index], wanted, rtol=1e-4, atol=2e-6)
+    predicted = logits.argmax(axis=1)
+    unasked, classes = attention_maps(target, pixels, cam=name)
+    np.testing.assert_array_equal(classes, predicted)
+    asked = attention_maps(target, pixels, predicted, name)[0]
+    np.testing.assert_allclose(unasked, asked, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", CAMS)
+def test_images_of_a_batch_are_independent(name):
+    target, pixels = target_of(), images(count=21)  # more than one piece
+    together = np.asarray(attention_maps(target, pixels, np.arange(21) % CLASSES, name)[0])
+    for image in (0, 15, 20):
+        alone = attention_maps(target, pixels[[image]], np.array([image % CLASSES]), name)[0]
+        np.testing.assert_allclose(together[image], alone[0], rtol=1e-5, atol=1e-6)
+    pixels[1] = np.nan
+    poisoned = np.asarray(attention_maps(target, pixels, np.arange(21) % CLASSES, name)[0])
+    assert np.isnan(poisoned[1]).all()
+    assert not peaks(poisoned)[1][1]
+    others = np.arange(21) != 1
+    np.testing.assert_array_equal(poisoned[others], together[others])
+
+
+def test_a_channel_without_differences_has_no_weight_in_score_cam():
+    target, pixels = target_of(), images(count=1)
+    target.params["mix"][:, 2] = 0
+    maps, _ = plain_target.maps_and_logits(target, pixels)
+    wanted = expected("score_cam", target, linear, pixels[0], np.asarray(maps[0]), 1)
+    found, _ = attention_maps(target, pixels, np.array([1]), "score_cam")
+    np.testing.assert_allclose(found[0], wanted, rtol=1e-4, atol=1e-6)
+
+
+def test_the_backward_pass_ends_at_the_layer():
+    @jax.custom_jvp
+    def undifferentiable(maps):
+        return maps
+
+    @undifferentiable.defjvp
+    def _(primals, tangents):
+        raise AssertionError("differentiated before the layer")
+
+    def early(params, pixels):
+        return undifferentiable(patches(params, pixels))
+
+    target, pixels = target_of(), images()
+    bent = replace(target, apply=plain_target.network(early, linear))
+    assert np.array_equal(attention_maps(bent, pixels)[0], attention_maps(target, pixels)[0])
+
+
+def two_layers(params, pixels, tap):
+    first = tap("first", patches(params, pixels))
+    return linear(params, tap("second", jax.nn.relu(first @ params["square"])))
+
+
+def test_any_layer_has_a_map():
+    """At the first of two layers, against the gradient of what follows it, by differences."""
+    target = target_of()
+    square = np.random.default_rng(3).normal(size=(CHANNELS, CHANNELS)).astype(np.float32)
+    target = replace(target, params=target.params | {"square": square}, apply=two_layers)
+    assert target.attention_layer == "second"
+    assert replace(target, attention="first").attention_layer == "first"
+    pixels, params = images(count=1), target.params
+    (maps,) = np.asarray(patches(params, pixels))
+
+    def behind(maps):
+        second = np.maximum(maps @ square.astype(np.float64), 0)
+        return linear(params, second[None])[0]
+
+    wanted = attention.grad_cam_numeric(behind, maps, 3)
+    found, _ = attention_maps(target, pixels, np.array([3]), layer="first")
+    np.testing.assert_allclose(found[0], wanted, rtol=1e-4, atol=1e-5)
+
+
+def views(seed, count=9):
+    return np.random.default_rng(seed).integers(0, 256, (count, 32, 32, 3), np.uint8)
+
+
+def test_views_as_they_were_cut_are_normalised():
+    target = plain_target.plain_target()
+    usual = attention_maps(target, views(1))[0]
+    named = attention_maps(target, target.preprocess.normalise(views(1)), None, "grad_cam")[0]
+    np.testing.assert_allclose(usual, named, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", CAMS)
+def test_one_trace_per_shape(name):
+    traced = []
+
+    def counted(params, pixels):
+        traced.append(pixels.shape)
+        return plain_target.patches(params, pixels)
+
+    target = plain_target.plain_target(apply=plain_target.network(counted))
+    attention_maps(target, views(2), None, name)
+    doubled = replace(target, params=jax.tree.map(lambda x: 2 * x, target.params))
+    assert doubled.layers  # its shapes take a trace of their own
+    check_cam(doubled, name)
+    before = len(traced)
+    attention_maps(doubled, views(3), None, name)
+    assert len(traced) == before
+
+
+PROGRAM = """
+import jax
+import numpy as np
+from jaxdesc.attention import CAMS, attention_maps
+from jaxdesc.runtime.mesh import local_mesh
+from tests import plain_target
+from tests.attention.test_cams import views
+
+jax.config.update("jax_num_cpu_devices", 8)
+target = plain_target.plain_target()
+shared, labels = target.on(local_mesh()), np.arange(16, dtype=np.int32) % 6
+for name in CAMS:
+    for classes in (None, labels):
+        eight, _ = attention_maps(shared, views(4, 16), classes, name)
+        assert len(eight.sharding.device_set) == 8
+        assert not eight.sharding.is_fully_replicated
+        one = np.asarray(attention_maps(target, views(4, 16), classes, name)[0])
+        np.testing.assert_allclose(np.asarray(eight), one, rtol=1e-5, atol=1e-6)
+print("same")
+"""
+
+
+def test_eight_devices_share_the_views_out():
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM],
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "same\n"
+
+
+def test_a_map_from_outside(monkeypatch):
+    def brightest(seen):
+        return jax.nn.relu(seen.maps.max(axis=3) * power)
+
+    power = 1.0
+    monkeypatch.setitem(CAMS, "brightest", jd.attention.Cam("Brightest channel", brightest))
+    target, pixels = target_of(), images()
+    maps, _ = plain_target.maps_and_logits(target, pixels)
+    found, _ = attention_maps(target, pixels, cam="brightest")
+    np.testing.assert_allclose(found, np.asarray(maps).max(axis=3), rtol=1e-6)
+    # What it computes names the artifacts.
+    first = cam_fingerprint(target, "brightest")
+    power = 2.0
+    assert cam_fingerprint(target, "brightest") != first
+    assert cam_fingerprint(target, "grad_cam") == "grad_cam"
+
+
+def relus(params, maps):
+    """Doubles with its input, but is not linear."""
+    return jax.nn.relu(linear(params, maps))
+
+
+@pytest.mark.parametrize(
+    ("target", "arguments", "message"),
+    [
+        (
+            target_of(),
+            {"cam": "gradcam"},
+            r"^Unknown attention map 'gradcam': expected one of cam, ",
+        ),
+        (target_of(), {"classes": [0, 5, 1]}, r"^Classes are 0 to 5, but .* has classes 0 to 4"),
+        (target_of(), {"classes": [-1, 2, 3]}, r"^Classes are -1 to 3, but .* has classes 0 to 4"),
+        (target_of(), {"layer": "layer4"}, "^Unknown layer 'layer4'"),
+        (target_of(), {"layer": "fc"}, "^Layer 'fc' of .* has no rows and columns"),
+        (target_of(curved), {"cam": "cam"}, "^target: CAM needs logits that are one linear layer"),
+        (target_of(relus), {"cam": "cam"}, "^target: CAM needs logits that are one linear layer"),
+        (target_of(lambda params, maps: None), {}, "^target has no classes, so it has no"),
+    ],
+)
+def test_errors(target, arguments, message):
+    with pytest.raises(jd.InputError, match=message):
+        attention_maps(target, images(), **arguments)
