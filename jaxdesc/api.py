@@ -25,7 +25,6 @@ from jaxdesc.config import (
     converted,
 )
 from jaxdesc.errors import InputError, check_type, shown
-from jaxdesc.evaluation.certainty import certainty
 from jaxdesc.evaluation.metrics import Encoder
 from jaxdesc.images.example import Source
 from jaxdesc.images.sources import open_source
@@ -37,6 +36,8 @@ from jaxdesc.report.explain import explain
 from jaxdesc.report.files import write_skipped
 from jaxdesc.report.report import write_report
 from jaxdesc.result import CERTAINTY, Exemplar, Result, build_neurons
+from jaxdesc.scoring.certainty import certainty
+from jaxdesc.similarity import SIMILARITIES
 from jaxdesc.stages.check import check_names
 from jaxdesc.stages.features import concept_features, image_features
 from jaxdesc.stages.run import Inputs, Run
@@ -68,6 +69,7 @@ def describe(
     layer: str | None = None,
     view: str | None = None,
     cam: str | None = None,
+    similarity: str | None = None,
     kappa: float | None = None,
     alpha: float | None = None,
     exemplars: int | None = None,
@@ -89,7 +91,10 @@ def describe(
         view: "attention" (the paper; default), "centre" (WWW), "random", "box" or "full".
         cam: around whose peak the attention view is cut: "grad_cam" (default), "cam",
             "grad_cam_pp", "layer_cam" or "score_cam".
-        kappa: concentration κ ≥ 0, 16 by default; 0 is the cosine (WWW).
+        similarity: name in `jaxdesc.similarity.SIMILARITIES`: "t_vmf" (default), "cosine", or one
+            that you added.
+        kappa: parameter of the similarity: concentration κ ≥ 0 of t-vMF, 16 by default; 0 is the
+            cosine (WWW).
         alpha: concept sensitivity α in (0, 1], 0.95 by default.
         exemplars: most activating views a neuron, 40 by default.
         workdir: where artifacts are kept, a local path or gs://BUCKET/PATH, so that a later call
@@ -120,7 +125,9 @@ def describe(
         images=replace(base.images, source=source.spec),
         vocabulary=replace(base.vocabulary, source=vocabulary.name),
         crop=_changed(base.crop, view=view, cam=cam),
-        score=_changed(base.score, kappa=kappa, alpha=alpha, exemplars=exemplars),
+        score=_changed(
+            base.score, similarity=similarity, kappa=kappa, alpha=alpha, exemplars=exemplars
+        ),
         evaluation=EvaluationConfig(
             scorer=(scorer or clip).name, sentence=getattr(sentence_encoder, "name", "")
         ),
@@ -160,6 +167,7 @@ def describe_activations(
     base_feature: Float[ArrayLike, "width"],
     concepts: Iterable[str],
     *,
+    similarity: str = ScoreConfig.similarity,
     kappa: float = ScoreConfig.kappa,
     alpha: float = ScoreConfig.alpha,
     exemplars: int = ScoreConfig.exemplars,
@@ -176,7 +184,8 @@ def describe_activations(
             `jaxdesc.concept_features` returns them.
         base_feature: unit CLIP feature of the base template, likewise.
         concepts: the concepts' texts.
-        kappa: concentration κ ≥ 0.
+        similarity: as in `describe`.
+        kappa: parameter of the similarity: concentration κ ≥ 0 of t-vMF.
         alpha: concept sensitivity α in (0, 1].
         exemplars: most active images per neuron; one that is active on fewer has fewer.
         fewest: exemplars below which a neuron is flagged, and its concepts get no stability.
@@ -190,7 +199,9 @@ def describe_activations(
     Raises:
         InputError: for shapes that do not fit, NaN, or an option out of its range.
     """
-    options = ScoreConfig(exemplars=exemplars, fewest=fewest, kappa=kappa, alpha=alpha)
+    options = ScoreConfig(exemplars, fewest, similarity, kappa, alpha)
+    check_names(Config(score=options))
+    measure = SIMILARITIES[options.similarity]
     kappa, alpha = options.kappa, options.alpha
     layer, concepts = converted(str, layer, "layer"), _concepts(concepts)
     matrix, views, texts, base = (
@@ -209,11 +220,15 @@ def describe_activations(
     if not seen.size:  # all units are dead
         seen = np.zeros(1, np.int32)
     try:
-        found = scoring.discover(views, chosen.slots, texts, base, kappa, alpha)
+        found = scoring.discover(
+            *(views, chosen.slots, texts, base, kappa, alpha), similarity=measure
+        )
     except ValueError as error:  # features of another width or length
         raise InputError(str(error)) from error
     found = found.without(chosen.dead)
-    certain = certainty(views[seen], slots, texts, base, kappa, alpha, found, options.fewest)
+    certain = certainty(
+        *(views[seen], slots, texts, base, kappa, alpha, found, options.fewest), similarity=measure
+    )
     return Result(
         build_neurons(
             layer=layer,

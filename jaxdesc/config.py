@@ -169,13 +169,16 @@ class ScoreConfig(_Group):
     Attributes:
         exemplars: most active views per unit; a unit that is active on fewer has fewer.
         fewest: exemplars below which a unit is flagged, and its concepts get no stability.
-        kappa: concentration κ ≥ 0 of t-vMF; 0 is the cosine (WWW).
+        similarity: name in `jaxdesc.similarity.SIMILARITIES`: "t_vmf" or "cosine", or one that was
+            added.
+        kappa: parameter of the similarity: concentration κ ≥ 0 of t-vMF; 0 is the cosine (WWW).
         alpha: concept sensitivity α in (0, 1]; concepts above α × the best score are kept.
         block: concepts scored at once; bounds memory.
     """
 
     exemplars: int = _count(40)
     fewest: int = _count(5)
+    similarity: str = "t_vmf"
     kappa: float = _setting(16.0, _kappa, KAPPAS)
     alpha: float = _setting(0.95, lambda share: 0 < share <= 1, "a share in (0, 1]")
     block: int = _count(512, 2**20)

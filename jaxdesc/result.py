@@ -13,8 +13,8 @@ import numpy as np
 
 from jaxdesc.errors import printable
 from jaxdesc.evaluation.metrics import Metrics
-from jaxdesc.evaluation.null import LEVEL
 from jaxdesc.evaluation.top1 import Top1
+from jaxdesc.scoring.null import LEVEL
 from jaxdesc.store import write_file, write_rows
 
 CERTAINTY = ("stability", "z", "q")  # of each concept, if it was measured

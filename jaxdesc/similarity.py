@@ -1,77 +1,102 @@
-"""How near an image lies to a concept: the cosine, and the t-vMF similarity that narrows it.
+"""How near an image is to a concept: a function φ of their cosine, and the registry of such φ.
 
 With unit features the cosine falls off slowly around its peak, so that many concepts look almost
 equally near. The t-vMF similarity (Kobayashi, "t-vMF Similarity for Regularizing Intra-Class
-Feature Distribution", CVPR 2021) falls off like a heavy-tailed von Mises-Fisher density whose
+Feature Distribution", CVPR 2021) falls off like a heavy-tailed von Mises-Fisher density. Its
 concentration κ sets how sharply: κ = 0 is the cosine itself.
 """
 
-import jax
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 
+@dataclass(frozen=True)
+class Similarity:
+    """One similarity φ.
+
+    Attributes:
+        difference: φ(c) − φ(b) as a function of (c, b, parameter), elementwise and without
+            cancellation. JAX traces it; screening calls it with float64 arrays of NumPy.
+        slope: bound of how much the mean of φ over some exemplars moves per unit by which their
+            cosines move, as a function of (rise, exemplars, error, parameter): `rise` is the mean
+            of φ(c) − φ(−1) over the exemplars, `exemplars` their number and `error` the largest
+            move. It only has to bound rounding, so that a generous bound costs little.
+        screened: whether φ′, φ″ and φ‴ are ≥ 0 on [−1, 1] for any parameter. Screening needs that;
+            without it the full engine scores every concept.
+    """
+
+    difference: Callable[[Any, Any, Any], Any]
+    slope: Callable[[Any, Any, float, Any], Any]
+    screened: bool = False
+
+
 def t_vmf(cosine: Float[ArrayLike, "..."], kappa: ArrayLike) -> Float[Array, "..."]:
-    """The t-vMF similarity φ(c; κ) = (1 + c) / (1 + κ(1 − c)) − 1 (Kobayashi 2021).
+    """t-vMF similarity φ(c; κ) = (1 + c) / (1 + κ(1 − c)) − 1 (Kobayashi 2021).
 
     Computed as (c − κ(1 − c)) / (1 + κ(1 − c)): the same number, and c bit for bit at κ = 0.
 
     Args:
-        cosine: cosines in [−1, 1], of any shape. One that rounding left just above 1 is returned
-            as it is: the pole of φ lies at 1 + 1/κ, within rounding for a large κ.
-        kappa: concentration κ ≥ 0, a scalar; may be traced.
+        cosine: cosines in [−1, 1], of any shape. A cosine that rounding left just above 1 is
+            returned as it is: the pole of φ is at 1 + 1/κ, within rounding for a large κ.
+        kappa: concentration κ ≥ 0, a scalar.
 
     Returns:
         Similarities in [−1, 1], shaped like `cosine`.
-
-    Raises:
-        ValueError: κ is negative or not finite, where it is a plain number.
     """
-    check_kappa(kappa)
     cosine = jnp.asarray(cosine)
-    distance = _scaled_distance(cosine, kappa)
+    distance = jnp.asarray(kappa, cosine.dtype) * (1 - cosine).clip(0)
     return (cosine - distance) / (1 + distance)
 
 
-def t_vmf_difference(
-    cosine: Float[ArrayLike, "..."], base: Float[ArrayLike, "..."], kappa: ArrayLike
-) -> Float[Array, "..."]:
-    """φ(u; κ) − φ(w; κ), the bracket of the concept score (paper, eq. 3), without cancellation.
+def t_vmf_difference(cosine: Any, base: Any, kappa: Any) -> Any:
+    """φ(c; κ) − φ(b; κ) of the t-vMF similarity (paper, eq. 3), without cancellation.
 
-    Computed as (u − w)(1 + 2κ) / [(1 + κ(1 − u))(1 + κ(1 − w))]. Both φ approach −1 as κ grows,
-    so subtracting them in float32 loses everything: at κ = 1e5 and u − w = 1e-4 it returns 0.
+    Computed as (c − b)(1 + 2κ) / [(1 + κ(1 − c))(1 + κ(1 − b))]. Both φ approach −1 as κ grows,
+    so subtracting them in float32 loses everything: at κ = 1e5 and c − b = 1e-4 it returns 0.
+    κ = 0 gives c − b bit for bit.
 
     Args:
-        cosine: u, the cosines with the concept, of any shape.
-        base: w, the cosines with the base template, broadcast against `cosine`.
-        kappa: concentration κ ≥ 0, a scalar; may be traced. κ = 0 gives u − w bit for bit.
+        cosine: c, an array of NumPy or JAX.
+        base: b, an array that broadcasts against `cosine`.
+        kappa: concentration κ ≥ 0.
 
     Returns:
         Differences, of the broadcast shape.
-
-    Raises:
-        ValueError: κ is negative or not finite, where it is a plain number.
     """
-    check_kappa(kappa)
-    cosine, base = jnp.asarray(cosine), jnp.asarray(base)
-    kappa = jnp.asarray(kappa, cosine.dtype)
-    widths = (1 + _scaled_distance(cosine, kappa)) * (1 + _scaled_distance(base, kappa))
+    # Clipped, so that no rounding of a cosine above 1 brings the pole of φ near.
+    widths = (1 + kappa * (1 - cosine).clip(0)) * (1 + kappa * (1 - base).clip(0))
     return (cosine - base) * (1 + 2 * kappa) / widths
 
 
+def _t_vmf_slope(rise: Any, exemplars: Any, error: float, kappa: Any) -> Any:
+    """Bound the slope by the mean of ψ = φ + 1 over the exemplars.
+
+    φ′ = (1 + κψ)² / (1 + 2κ). The mean of ψ² is at most n times the square of the mean, and at most
+    twice the mean, as ψ ≤ 2. A chord of length e is steeper than φ′ by a factor of 1 + κe at most.
+    """
+    square = np.minimum(2 * rise, exemplars * rise**2)
+    bend = 2 * np.maximum(1, kappa * error)
+    return bend * (1 + 2 * kappa * rise + kappa**2 * square) / (1 + 2 * kappa)
+
+
+T_VMF = Similarity(t_vmf_difference, _t_vmf_slope, screened=True)
+
+SIMILARITIES: dict[str, Similarity] = {
+    "t_vmf": T_VMF,
+    "cosine": Similarity(lambda cosine, base, _: cosine - base, lambda *_: 1.0, screened=True),
+}
+
+
 def check_kappa(kappa: ArrayLike) -> None:
-    """Refuse a concentration that isn't a finite number ≥ 0; a JAX array's value isn't read.
+    """Refuse a parameter that is not a finite number ≥ 0.
 
     Raises:
         ValueError: κ is negative, infinite or NaN.
     """
-    if isinstance(kappa, jax.Array):
-        return
     if not 0 <= float(np.asarray(kappa, np.float64)) < np.inf:
         raise ValueError(f"kappa is {kappa}, but the concentration must be a finite number >= 0.")
-
-
-def _scaled_distance(cosine: Array, kappa: ArrayLike) -> Array:
-    """κ(1 − c), never negative, so that no rounding of c above 1 brings the pole of φ near."""
-    return jnp.asarray(kappa, cosine.dtype) * jnp.maximum(1 - cosine, 0)

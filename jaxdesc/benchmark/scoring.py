@@ -13,9 +13,10 @@ import numpy as np
 from jaxdesc import scoring
 from jaxdesc.benchmark.features import Arrays, cosines, made_up, unit
 from jaxdesc.benchmark.timing import Job, Table, timed
+from jaxdesc.exemplars import Slots
 from jaxdesc.runtime import memory
 from jaxdesc.runtime.compiler import jit, product
-from jaxdesc.scoring import full
+from jaxdesc.scoring.block import add_rows
 from jaxdesc.scoring.discovery import EngineName
 
 KAPPAS = (0.0, 0.5, 1.0, 4.0, 8.0, 16.0, 32.0, 64.0)
@@ -113,16 +114,18 @@ def sweeps(arrays: Arrays, sizes: Sizes, kappa: float, repeats: int) -> Table:
     """Several κ, α and numbers of exemplars in one pass, as shares of one of each."""
     most = arrays.exemplars.shape[1]
     counts = (most // 4, most // 2, most)
+    views, rows, *texts = arrays
 
     def job(
         name: str,
         kappas: Sequence[float],
         alphas: Sequence[float],
-        counts: Sequence[int] = (),
+        counts: Sequence[int] = (most,),
         engine: EngineName = "auto",
     ) -> Job:
-        grid = kappas, alphas, counts
-        return Job(name, lambda: scoring.sweep(*arrays, *grid, engine=engine))
+        slots = {count: Slots.full(rows[:, :count]) for count in counts}
+        grid = kappas, alphas
+        return Job(name, lambda: scoring.sweep(views, slots, *texts, *grid, engine=engine))
 
     jobs = [
         job("one κ", (kappa,), (ALPHA,)),
@@ -153,12 +156,10 @@ def averaging(neurons: int, exemplars: int, repeats: int) -> list[Table]:
     return tables
 
 
-_gathered = jit(lambda rows, chosen: full.mean_rows(rows, chosen, _all(chosen)))
+_gathered = jit(
+    lambda rows, chosen: add_rows(jnp.zeros((len(chosen), rows.shape[1])), rows, chosen)
+)
 _selected = jit(lambda selecting, rows: product(selecting, rows))
-
-
-def _all(chosen: Any) -> Any:
-    return jnp.full(len(chosen), chosen.shape[1], jnp.int32)
 
 
 @jit

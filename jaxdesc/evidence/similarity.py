@@ -21,10 +21,8 @@ from jaxdesc.evaluation.accuracy import Accuracy, accuracy
 from jaxdesc.evaluation.comparison import AGAINST, methods_of
 from jaxdesc.evaluation.faithfulness import by_similarity, by_truth
 from jaxdesc.evaluation.methods import METHODS, discovered
-from jaxdesc.evaluation.null import LEVEL, Significance, null, random_sets, significance
 from jaxdesc.evaluation.planted import Planted, Recipe, plant
 from jaxdesc.evaluation.probe import Probe
-from jaxdesc.evaluation.stability import stability
 from jaxdesc.evaluation.statistics import bootstrap, clopper_pearson, mcnemar, paired, wilson
 from jaxdesc.evidence.measured import NAMES, differences, means
 from jaxdesc.evidence.table import Cell, Table
@@ -37,6 +35,8 @@ from jaxdesc.pipeline import probe_pass
 from jaxdesc.scenes import captions
 from jaxdesc.scenes.world import CLASSES
 from jaxdesc.scoring import Selection
+from jaxdesc.scoring.null import LEVEL, Significance, null, random_sets, significance
+from jaxdesc.scoring.stability import stability
 from jaxdesc.stages.run import Run
 from jaxdesc.sweep import Grid, sweep_probes
 

@@ -1,164 +1,203 @@
-"""What is to be scored: features that have been checked, concepts read a block at a time."""
+"""One scoring problem: features that were checked, and concepts that are read a block at a time."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Float32, Float64, Int, Int32
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, ArrayLike, Float, Float32, Float64, Int, Shaped
 
 from jaxdesc.exemplars import Slots
-from jaxdesc.scoring import rounding
-from jaxdesc.scoring.cost import Sizes
-from jaxdesc.scoring.devices import ONE, Devices
+from jaxdesc.similarity import T_VMF, Similarity, check_kappa
 
-# How far a feature's norm may lie from 1: bfloat16 rounds each component by up to 0.4 %.
+# Half the gap between 1 and the next float32.
+_UNIT = 2.0**-24
+
+# Features whose norm is this near to 1 are not scaled.
+NORM = 1e-5
+
+# Largest distance of a feature's norm from 1: bfloat16 rounds each component by up to 0.4 %.
 _NORM_TOLERANCE = 1e-2
 
 # Distinct images are padded to a multiple of this: probe passes differ in their number, and every
 # other number of rows would be another program to compile.
 _IMAGES_MULTIPLE = 512
 
-# Concepts whose features are on the device at a time: read in order, as disks like it.
+# Concepts whose features are on the device at a time for the pairs program.
 PART = 1 << 17
 
+# Runs of concepts that are a sample of all, and the length of each.
+_RUNS, _RUN = 8, 512
 
-class Conditions(NamedTuple):
-    """Under what the same neurons are scored and selected.
 
-    Attributes:
-        kappas: concentrations κ.
-        alpha: the smallest concept sensitivity, which selects most.
-        counts: numbers of exemplars asked for, ascending.
+def cosine_error(terms: int) -> float:
+    """Bound the difference of two float32 products of unit features, summed in any order.
+
+    Each is within `terms` · 2⁻²⁴ of the true product (Higham, "Accuracy and Stability of Numerical
+    Algorithms", 2nd ed., eq. 3.5). The norms may take it above 1, where it is cut off.
     """
+    return 2 * (terms + 16) * _UNIT + 3 * NORM
 
-    kappas: Float32[np.ndarray, "kappa"]
-    alpha: float
-    counts: tuple[int, ...]
+
+def mean_error(exemplars: int) -> float:
+    """Bound the rounding of a mean of differences, relative to the mean of both their rises."""
+    return 2 * (exemplars + 32) * _UNIT
+
+
+@dataclass(frozen=True)
+class Devices:
+    """The devices of a mesh, or JAX's default device; concepts are shared out among them."""
+
+    mesh: Mesh | None = None
+
+    @property
+    def count(self) -> int:
+        """Number of devices."""
+        return 1 if self.mesh is None else self.mesh.size
+
+    def whole(self, values: Any) -> Shaped[Array, "..."]:
+        """Put all of an array on each device."""
+        if self.mesh is None:
+            return jnp.asarray(values)
+        return jax.device_put(values, NamedSharding(self.mesh, PartitionSpec()))
+
+    def split(self, values: Any, axis: int = 0) -> Shaped[Array, "..."]:
+        """Share out an array along an axis, whose length is a multiple of `count`."""
+        if self.mesh is None:
+            return jnp.asarray(values)
+        spec = PartitionSpec(*(None,) * axis, self.mesh.axis_names)
+        return jax.device_put(values, NamedSharding(self.mesh, spec))
 
 
 @dataclass(frozen=True)
 class Problem:
-    """The features of one discovery, on the device but for the concepts.
+    """Features of one discovery, on the device except for the concepts, and what is asked.
 
     Attributes:
         images: unit features of the distinct exemplar views, padded with zero rows.
         with_base: their cosines with the base template.
-        exemplars: by the number of exemplars asked for, rows of `images` for each neuron. Empty
-            slots hold a zero row: its cosines are 0, and its φ differences too.
-        filled: by that number, how many slots of each neuron hold an exemplar.
+        exemplars: slots of each neuron by the number of exemplars asked for, ascending; empty slots
+            hold a zero row of `images`, whose cosines are 0 and whose differences of φ too.
         texts: unit features of the concepts, [concept, feature]; anything that NumPy can slice.
-        count: how many images there are without the padding.
-        first: first component of each concept's features, where they have been read.
-        devices: where it is computed.
+        similarity: φ.
+        kappas: its parameters.
+        alpha: smallest concept sensitivity, which selects most.
+        devices: the devices that compute.
+        first: first component of each concept's features, once they have been read.
         kept: the last part of the concepts that was put on the device.
     """
 
     images: Float32[Array, "image feature"]
     with_base: Float32[Array, "image"]
-    exemplars: Mapping[int, Int32[Array, "neuron _"]]
-    filled: Mapping[int, Int32[np.ndarray, "neuron"]]
+    exemplars: Mapping[int, Slots]
     texts: Any
-    count: int
-    first: Float32[np.ndarray, "concept"]
+    similarity: Similarity
+    kappas: Float32[np.ndarray, "kappa"]
+    alpha: float
     devices: Devices
+    first: Float32[np.ndarray, "concept"]
     kept: dict[str, Any] = field(default_factory=dict)
 
-    def blocks(self, size: int) -> Iterator[tuple[int, Float32[np.ndarray, "block feature"]]]:
-        """Checked features of `size` concepts at a time, and the index of their first."""
+    def blocks(self, size: int) -> Iterator[tuple[int, int, Float32[Array, "block feature"]]]:
+        """Yield the first concept, their number and their features, `size` on each device.
+
+        Zero rows follow the last concept, so that there is one shape and one trace.
+        """
+        size *= self.devices.count
         for start in range(0, len(self), size):
-            yield start, self.block(start, size)
+            rows = self.block(start, size)
+            yield start, len(rows), self.devices.split(_padded(rows, size))
 
     def block(self, start: int, size: int) -> Float32[np.ndarray, "block feature"]:
-        """Checked features of the concepts `start`, `start` + 1, ...; fewer at the end."""
-        stop = min(start + size, len(self))  # TensorStore refuses what lies beyond
+        """Read and check features of the concepts from `start` on; fewer than `size` at the end."""
+        stop = min(start + size, len(self))  # TensorStore refuses to read past the end
         rows = _unit(self.texts[start:stop], "concept_features", start)
         self.first[start:stop] = rows[:, 0]
         return rows
 
-    def part(self, start: int, size: int) -> Float32[Array, "size feature"]:
-        """Features of some concepts on the device, zero rows behind them; the last ones stay."""
-        if self.kept.get("part") != (start, size):
-            rows = self.block(start, size)
-            rows = np.pad(rows, ((0, size - len(rows)), (0, 0))) if len(rows) < size else rows
-            self.kept.update(part=(start, size), texts=self.devices.whole(rows))
+    def part(self, number: int) -> Float32[Array, "part feature"]:
+        """Features of the concepts from `number` × `part_size` on, zero rows after them."""
+        if self.kept.get("number") != number:
+            rows = self.block(number * self.part_size, self.part_size)
+            self.kept.update(number=number, texts=self.devices.whole(_padded(rows, self.part_size)))
         texts: Array = self.kept["texts"]
         return texts
 
     @property
-    def neurons(self) -> int:
-        """How many neurons there are."""
-        return len(next(iter(self.filled.values())))
+    def part_size(self) -> int:
+        """Concepts per part; all parts are of one size."""
+        return -(-len(self) // -(-len(self) // PART))
+
+    def sample(self) -> Float32[np.ndarray, "some feature"]:
+        """Features of some concepts: a few runs of them, spread evenly."""
+        starts = np.unique(np.linspace(0, max(0, len(self) - _RUN), _RUNS).astype(int))
+        return np.concatenate([self.block(start, _RUN) for start in starts.tolist()])
 
     @property
-    def living(self) -> Int[np.ndarray, "living"]:
-        """Neurons that have exemplars; a constant one has none, whatever number is asked for."""
-        return np.flatnonzero(np.max([*self.filled.values()], axis=0))
+    def neurons(self) -> int:
+        """Number of neurons."""
+        return len(next(iter(self.exemplars.values())).counts)
 
     def of(self, neurons: Int[np.ndarray, "some"] | slice) -> "Problem":
-        """The same problem for some neurons."""
-        rows = {
-            count: self.devices.whole(np.asarray(own)[neurons])
-            for count, own in self.exemplars.items()
+        """Restrict the problem to some neurons."""
+        some = {
+            count: Slots(slots.rows[neurons], slots.counts[neurons])
+            for count, slots in self.exemplars.items()
         }
-        filled = {count: own[neurons] for count, own in self.filled.items()}
-        return replace(self, exemplars=rows, filled=filled)
+        return replace(self, exemplars=some)
 
-    def some(self, neurons: int, block: int, parts: int) -> "Problem":
-        """A small problem like this one: some neurons, and some blocks of concepts."""
-        chosen = np.unique(np.linspace(0, self.neurons - 1, neurons).astype(int))
-        small = self.of(chosen)
-        rows = {count: np.asarray(own) for count, own in small.exemplars.items()}
-        used = np.unique(np.concatenate([own.ravel() for own in rows.values()]))
-        places = {
-            count: self.devices.whole(np.searchsorted(used, own).astype(np.int32))
-            for count, own in rows.items()
-        }
-        # One shape, however many they share; a zero row may come on top of the exemplars.
-        most = max(own.size for own in rows.values()) + 1
-        used = np.pad(used, (0, most - len(used)))
-        texts = np.concatenate([texts for _, texts in self.sample(block, parts)])
-        return replace(
-            small,
-            images=self.images[used],
-            with_base=self.with_base[used],
-            exemplars=places,
-            texts=texts,
-            first=np.empty(len(texts), np.float32),
-            kept={},
+    def rise(self, cosine: Any, kappa: Any) -> Float64[np.ndarray, "..."]:
+        """φ(c) − φ(−1): like φ in differences, but small where κ is large, so that digits stay."""
+        return np.asarray(self.similarity.difference(cosine, np.float64(-1), kappa), np.float64)
+
+    @property
+    def base_rise(self) -> Float64[np.ndarray, "kappa count neuron"]:
+        """Mean rise of φ over each neuron's exemplars and the base template."""
+        with_base = np.asarray(self.with_base, np.float64)
+        rises = [self.rise(with_base, kappa) for kappa in self.kappas.astype(np.float64)]
+        return np.array(
+            [
+                [
+                    np.where(slots.taken, rise[slots.rows], 0).sum(axis=1)
+                    / np.maximum(slots.counts, 1)
+                    for slots in self.exemplars.values()
+                ]
+                for rise in rises
+            ]
         )
 
-    def sample(self, block: int, parts: int) -> list[tuple[int, Float32[np.ndarray, "_ feature"]]]:
-        """Some blocks, spread evenly, and the index of each one's first concept."""
-        starts = np.unique(np.linspace(0, max(0, len(self) - block), parts).astype(int))
-        return [(start, self.block(start, block)) for start in starts.tolist()]
-
     def __len__(self) -> int:
-        """How many concepts there are."""
+        """Count the concepts."""
         return int(self.texts.shape[0])
 
 
-def checked(
+def problem_of(
     image_features: Float[ArrayLike, "image feature"],
     exemplars: Mapping[int, Slots],
     concept_features: Any,
     base_feature: Float[ArrayLike, "feature"],
-    devices: Devices = ONE,
+    kappas: Sequence[ArrayLike],
+    alphas: Sequence[float],
+    similarity: Similarity = T_VMF,
+    mesh: Mesh | None = None,
 ) -> Problem:
-    """Check all but the concepts' values, which are checked when they are read.
-
-    Args:
-        image_features: as in `scoring.discover`.
-        exemplars: of each neuron, by the number of exemplars asked for.
-        concept_features: as in `scoring.discover`.
-        base_feature: as in `scoring.discover`.
-        devices: where it is computed.
+    """Check everything except the concepts' features, which are checked when they are read.
 
     Raises:
-        ValueError: an array is empty, of another shape or width, an exemplar isn't a row of
-            `image_features`, or features aren't of unit length (NaN included).
+        ValueError: κ or α is out of range; an array is empty, of another shape or width; an
+            exemplar is not a row of `image_features`; or features are not of unit length (NaN
+            included).
     """
+    if not (len(kappas) and len(alphas)):
+        raise ValueError("kappas or alphas is empty, but at least one of each is needed.")
+    for kappa in kappas:
+        check_kappa(kappa)
+    for alpha in alphas:
+        if not 0 < alpha <= 1:
+            raise ValueError(f"alpha is {alpha}, but the concept sensitivity must lie in (0, 1].")
     images, base = np.asarray(image_features), np.asarray(base_feature)
     lazy = hasattr(concept_features, "shape") and not isinstance(concept_features, jax.Array)
     texts = concept_features if lazy else np.asarray(concept_features)
@@ -172,59 +211,32 @@ def checked(
         )
     images, base = _unit(images, "image_features"), _unit(base[None], "base_feature")[0]
     for slots in exemplars.values():
-        _check_slots(slots, len(images))
+        rows = slots.rows[slots.taken]
+        if rows.size and (rows.min() < 0 or rows.max() >= len(images)):
+            raise ValueError(
+                f"exemplars holds rows {rows.min()} to {rows.max()}, but image_features has rows 0 "
+                f"to {len(images) - 1}."
+            )
     partly = any(not slots.taken.all() for slots in exemplars.values())
-    # Where a slot is empty, there has to be a zero row.
-    rest = -(len(images) + partly) % _IMAGES_MULTIPLE + partly
-    padding = np.zeros((rest, len(base)), np.float32)
-    images, count = np.concatenate([images, padding]) if len(padding) else images, len(images)
-    rows = {
-        wanted: np.where(slots.taken, slots.rows, count).astype(np.int32)
-        for wanted, slots in exemplars.items()
-    }
+    count = len(images)
+    images = _padded(images, count + partly + -(count + partly) % _IMAGES_MULTIPLE)
+    devices = Devices(mesh)
     return Problem(
         images=devices.whole(images),
         with_base=devices.whole(np.minimum(images @ base, 1)),  # XLA takes a tenth of a second
-        exemplars={wanted: devices.whole(own) for wanted, own in rows.items()},
-        filled={wanted: slots.counts.astype(np.int32) for wanted, slots in exemplars.items()},
+        exemplars={
+            asked: Slots(
+                np.where(slots.taken, slots.rows, count).astype(np.int32),
+                slots.counts.astype(np.int32),
+            )
+            for asked, slots in sorted(exemplars.items())
+        },
         texts=texts,
-        count=count,
-        first=np.empty(texts.shape[0], np.float32),
+        similarity=similarity,
+        kappas=np.array([np.asarray(kappa, np.float32) for kappa in kappas]),
+        alpha=min(alphas),
         devices=devices,
-    )
-
-
-def psi(
-    cosine: Float64[np.ndarray, "..."], kappa: Float64[np.ndarray, "..."] | float
-) -> Float64[np.ndarray, "..."]:
-    """ψ = φ + 1 = (1 + c) / (1 + κ(1 − c)): as φ in differences, but small where κ is large."""
-    return (1 + cosine) / (1 + kappa * np.maximum(1 - cosine, 0))
-
-
-def base_terms(
-    problem: Problem, conditions: Conditions
-) -> Float64[np.ndarray, "kappa count neuron"]:
-    """Mean of ψ over each neuron's exemplars and the base template."""
-    with_base = np.asarray(problem.with_base, np.float64)
-    every = [psi(with_base, kappa) for kappa in conditions.kappas.astype(float)]
-
-    def means(own: Float64[np.ndarray, "image"], count: int) -> Float64[np.ndarray, "neuron"]:
-        slots = Slots(np.asarray(problem.exemplars[count]), problem.filled[count])
-        values = np.where(slots.taken, own[slots.rows], 0)
-        return values.sum(axis=1) / np.maximum(slots.counts, 1)
-
-    return np.stack([[means(own, count) for count in conditions.counts] for own in every])
-
-
-def sizes(problem: Problem, conditions: Conditions) -> Sizes:
-    """How much there is to score."""
-    return Sizes(
-        neurons=problem.neurons,
-        images=problem.count,
-        concepts=len(problem),
-        width=problem.images.shape[1],
-        kappas=len(conditions.kappas),
-        counts=conditions.counts,
+        first=np.empty(texts.shape[0], np.float32),
     )
 
 
@@ -232,7 +244,7 @@ def slots_of(exemplars: Slots | Int[ArrayLike, "neuron exemplar"]) -> Slots:
     """Slots of each neuron; all of them are filled if rows alone are given.
 
     Raises:
-        ValueError: the rows are no matrix of integers, or there are none.
+        ValueError: the rows are not a matrix of integers, or there are none.
     """
     if isinstance(exemplars, Slots):
         return exemplars
@@ -245,13 +257,11 @@ def slots_of(exemplars: Slots | Int[ArrayLike, "neuron exemplar"]) -> Slots:
     return Slots.full(rows)
 
 
-def _check_slots(slots: Slots, images: int) -> None:
-    rows = slots.rows[slots.taken]
-    if rows.size and (rows.min() < 0 or rows.max() >= images):
-        raise ValueError(
-            f"exemplars holds rows {rows.min()} to {rows.max()}, but image_features has rows 0 to "
-            f"{images - 1}."
-        )
+def _padded(
+    rows: Float32[np.ndarray, "rows feature"], size: int
+) -> Float32[np.ndarray, "size feature"]:
+    missing = size - len(rows)
+    return np.pad(rows, ((0, missing), (0, 0))) if missing else rows
 
 
 def _check_shape(features: Any, name: str, axes: tuple[str, ...]) -> None:
@@ -273,5 +283,5 @@ def _unit(features: Any, name: str, first: int = 0) -> Float32[np.ndarray, "row 
             f"row {first + wrong[0]} of {name} has length {norms[wrong[0]]:.4g} ({wrong.size} such "
             f"rows of {len(rows)}), but features must have unit length: divide each by its norm."
         )
-    rounded = np.abs(norms - 1) > rounding.NORM
+    rounded = np.abs(norms - 1) > NORM
     return np.where(rounded[:, None], rows / norms[:, None], rows) if rounded.any() else rows

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from jaxdesc.evaluation.certainty import Certainty
-from jaxdesc.evaluation.certainty import certainty as measure
+from jaxdesc.scoring.certainty import Certainty
+from jaxdesc.scoring.certainty import certainty as measure
+from jaxdesc.similarity import SIMILARITIES
 from jaxdesc.stages.run import Run
 from jaxdesc.stages.score import selection
 from jaxdesc.stages.select import chosen
@@ -15,7 +16,7 @@ from jaxdesc.store import Artifact, Draft
 def certainty(
     run: Run, scored: Artifact, selected: Artifact, embedded: Artifact, encoded: Artifact
 ) -> Artifact:
-    """Measure the certainty of every selected concept, as `evaluation.certainty` does.
+    """Measure the certainty of every selected concept, as `scoring.certainty` does.
 
     Random sets are drawn from the run's exemplar views, whose features `embed` has already.
 
@@ -43,7 +44,11 @@ def _measured(
     slots = found.among(embedded.read("images"))
     arrays = embedded.read("features"), slots, encoded.read("features"), encoded.read("base")
     asked = options.kappa, options.alpha, selection(scored), options.fewest
-    return measure(*arrays, *asked, block=options.block)
+    return measure(
+        *(*arrays, *asked),
+        block=options.block,
+        similarity=SIMILARITIES[options.similarity],
+    )
 
 
 def hubs(run: Run, certain: Artifact) -> Mapping[str, float]:

@@ -5,6 +5,7 @@ from jaxdesc.config import Config
 from jaxdesc.errors import InputError, shown
 from jaxdesc.images.preprocess import PRESETS
 from jaxdesc.images.windows import VIEWS
+from jaxdesc.similarity import SIMILARITIES
 from jaxdesc.stages.run import Run
 
 
@@ -19,6 +20,7 @@ def check_names(config: Config) -> None:
         ("target.preprocess", config.target.preprocess, preprocessings),
         ("clip.preprocess", config.clip.preprocess, preprocessings),
         ("crop.cam", crop.cam, tuple(CAMS)),
+        ("score.similarity", config.score.similarity, tuple(SIMILARITIES)),
         *(("crop.view", view, VIEWS) for view in (crop.view, *config.ablation.views)),
     ):
         if name not in entries:

@@ -4,9 +4,13 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from jaxdesc import scoring
 from jaxdesc.errors import InputError
+from jaxdesc.runtime import fingerprint
 from jaxdesc.runtime.mesh import local_mesh
+from jaxdesc.similarity import SIMILARITIES
 from jaxdesc.stages.run import Run
 from jaxdesc.stages.select import chosen
 from jaxdesc.store import Artifact, Draft
@@ -29,6 +33,7 @@ def score(run: Run, selected: Artifact, embedded: Artifact, encoded: Artifact) -
     inputs = {
         "embed": embedded.name,
         "encode": encoded.name,
+        "similarity": similarity_inputs(run),
         "kappa": options.kappa,
         "alpha": options.alpha,
     }
@@ -63,10 +68,18 @@ def select_concepts(
             alphas,
             block=run.config.score.block,
             mesh=local_mesh(),
+            similarity=SIMILARITIES[run.config.score.similarity],
         )
     except ValueError as error:  # features that are no unit vectors, such as NaN
         raise InputError(f"{run.inputs.clip.name}: {error}") from error
     return [selections[setting].without(found.dead) for setting in settings]
+
+
+def similarity_inputs(run: Run) -> list[str]:
+    """Name of the run's similarity and a hash of what it computes."""
+    name = run.config.score.similarity
+    cosine = np.zeros(1, np.float32)
+    return [name, fingerprint.of_function(SIMILARITIES[name].difference, *[cosine] * 3)]
 
 
 def distinct(values: Sequence[Any]) -> list[Any]:

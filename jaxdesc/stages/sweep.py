@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxdesc.stages.evaluate import measure
 from jaxdesc.stages.run import Run
-from jaxdesc.stages.score import Setting, distinct, select_concepts
+from jaxdesc.stages.score import Setting, distinct, select_concepts, similarity_inputs
 from jaxdesc.store import Artifact, Draft
 
 
@@ -24,7 +24,12 @@ def sweep(
     concepts and scores, [S, N].
     """
     grid = zip(Setting._fields, map(distinct, zip(*settings, strict=True)), strict=True)
-    inputs = {"embed": embedded.name, "encode": encoded.name, "words": words.name}
+    inputs = {
+        "embed": embedded.name,
+        "encode": encoded.name,
+        "words": words.name,
+        "similarity": similarity_inputs(run),
+    }
 
     def compute(draft: Draft) -> None:
         each = select_concepts(run, settings, selected, embedded, encoded)

@@ -4,13 +4,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from jaxdesc.evaluation.null import null, significance
+from jaxdesc.evaluation.stability import stability
 
 from jaxdesc.config import Config, ScoreConfig
 from jaxdesc.errors import InputError, UnusableImage
 from jaxdesc.evaluation.comparison import AGAINST, compare, methods_of
 from jaxdesc.evaluation.methods import METHODS, discovered
-from jaxdesc.evaluation.null import null, significance
-from jaxdesc.evaluation.stability import stability
 from jaxdesc.evaluation.statistics import bootstrap, mcnemar, paired, wilson
 from jaxdesc.images.views import cut_view
 from jaxdesc.models.encoder import ClipEncoder, load_clip

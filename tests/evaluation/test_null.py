@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from jaxdesc.evaluation.null import Null, null, random_sets, significance
 from scipy import stats
 
-from jaxdesc.evaluation.null import Null, null, random_sets, significance
 from jaxdesc.evaluation.planted import HUB, Recipe, plant
 from jaxdesc.evaluation.statistics import at_least, false_discovery
 from jaxdesc.exemplars import Slots

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from jaxdesc.evaluation.stability import draws, stability
 
 from jaxdesc.benchmark.features import concepts, made_up
 from jaxdesc.evaluation import stability as module
 from jaxdesc.evaluation.planted import Recipe, plant
-from jaxdesc.evaluation.stability import draws, stability
 from jaxdesc.exemplars import Slots
 from jaxdesc.scoring import discover
 from tests.reference import scoring

@@ -1,9 +1,9 @@
 """Which engine is taken, as a function of sizes and of what a sample leaves."""
 
 import pytest
+from jaxdesc.scoring.cost import Left, Sizes
 
 from jaxdesc.scoring import cost
-from jaxdesc.scoring.cost import Left, Sizes
 
 NARROW = Left(0.004, 0.0001)
 

@@ -4,9 +4,9 @@ import itertools
 
 import numpy as np
 import pytest
+from jaxdesc.scoring.candidates import candidates
 
 from jaxdesc.scoring import closer, discover, screening
-from jaxdesc.scoring.candidates import candidates
 from jaxdesc.scoring.problem import Conditions, checked
 from tests.reference import scoring as reference
 from tests.scoring.features import EVERY_KAPPA, MAKERS, classes, cone, listed, partly, same

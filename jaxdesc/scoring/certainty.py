@@ -5,24 +5,25 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import ArrayLike, Float, Float64, Int
 
-from jaxdesc.evaluation.null import null, significance
-from jaxdesc.evaluation.stability import stability
 from jaxdesc.exemplars import Slots
-from jaxdesc.scoring import Selection
+from jaxdesc.scoring.null import null, significance
 from jaxdesc.scoring.problem import slots_of
+from jaxdesc.scoring.selection import Selection
+from jaxdesc.scoring.stability import stability
+from jaxdesc.similarity import T_VMF, Similarity
 
 
 class Certainty(NamedTuple):
-    """Of each selected concept, in the order of the selection, and of the vocabulary.
+    """Certainty of each selected concept, in the order of the selection, and the hubs.
 
     Attributes:
         stability: share of resamples of the neuron's exemplars that select the concept again; NaN
-            where these are too few.
+            if there are too few exemplars.
         z: distance of the score from the mean over random image sets, in their deviations; NaN
-            where there is no null.
+            without a null.
         q: smallest false discovery rate at which the pair counts as found; NaN likewise.
         hubs: concepts that are selected for far more random sets than chance, most often first,
-            and for which share.
+            each with its share of the sets.
     """
 
     stability: Float64[np.ndarray, "selected"]
@@ -41,34 +42,36 @@ def certainty(
     selection: Selection,
     fewest: int = 1,
     block: int = 512,
+    similarity: Similarity = T_VMF,
 ) -> Certainty:
     """Resample every neuron's exemplars, and score random sets of as many views.
 
-    Where there are no more views than a neuron has exemplars, there is but one set: no null, and
-    NaN for z and q.
+    If there are no more views than a neuron has exemplars, there is only one set: no null, and NaN
+    for z and q.
 
     Args:
         views: unit features of the distinct exemplar views, from which random sets are drawn.
         exemplars: rows of `views`, or `Slots` of them.
         concept_features: as in `scoring.discover`.
         base_feature: as in `scoring.discover`.
-        kappa: that of the selection.
-        alpha: that of the selection.
-        selection: what `scoring.discover` gave for these arrays.
-        fewest: exemplars without which resampling them says nothing.
+        kappa: κ of the selection.
+        alpha: α of the selection.
+        selection: result of `scoring.discover` for these arrays.
+        fewest: neurons with fewer exemplars have no stability.
         block: concepts at a time.
+        similarity: φ.
 
     Raises:
-        ValueError: as `stability.stability`.
+        ValueError: as `stability`.
     """
     slots, texts, asked = slots_of(exemplars), (concept_features, base_feature), (kappa, alpha)
-    kept = stability(views, slots, *texts, *asked, selection, block=block).selected
-    few = np.repeat(slots.counts < fewest, selection.counts)
-    kept = np.where(few, np.nan, kept)
+    options = {"block": block, "similarity": similarity}
+    kept = stability(views, slots, *texts, *asked, selection, **options).selected
+    kept = np.where(np.repeat(slots.counts < fewest, selection.counts), np.nan, kept)
     sizes = sorted(set(slots.counts.tolist()) & set(range(1, len(np.asarray(views)))))
     if not sizes:
         nothing = np.full(len(kept), np.nan)
         return Certainty(kept, nothing, nothing, ())
-    chance = null(views, *texts, *asked, sizes, block=block)
+    chance = null(views, *texts, *asked, sizes, **options)
     z, _, q, *_ = significance(chance, selection, slots.counts)
     return Certainty(kept, z, q, tuple((hub, float(chance.share[hub])) for hub in chance.hubs))

@@ -1,0 +1,181 @@
+"""How surely a neuron has its concepts: would other exemplars of the neuron give them too?
+
+A neuron's m exemplars are drawn m times with replacement (Efron and Tibshirani, "An Introduction to
+the Bootstrap", 1993), and its concepts are selected again. The resampled scores are a product of
+how often each exemplar was drawn with the exemplars' scores. That product with a whole vocabulary
+would cost more than everything else in a run, so only the concepts nearest to the exemplars on
+average take part, and the selected ones: others seldom become a resample's best.
+
+A sure concept need not be right: a concept that is near to all images is selected in any resample.
+"""
+
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import ArrayLike, Float, Float32, Float64, Int
+
+from jaxdesc.exemplars import Slots
+from jaxdesc.runtime.compiler import jit, product
+from jaxdesc.scoring.pairs import resampled_scores
+from jaxdesc.scoring.problem import Problem, problem_of, slots_of
+from jaxdesc.scoring.selection import Selection
+from jaxdesc.similarity import T_VMF, Similarity
+
+# Pairs and neurons at a time; bounds memory: 40 exemplars and 100 resamples of 49,152 neurons would
+# take 1.6 GB.
+_PAIRS, _NEURONS = 1 << 22, 2048
+
+# Concepts whose scores are this near to the largest tie with it.
+_ROUNDING = 1e-5
+
+
+class Stability(NamedTuple):
+    """Shares of the resamples.
+
+    Attributes:
+        top: share in which the neuron's best concept still has the largest score; NaN without one.
+        selected: share in which each selected concept is selected, in the order of the selection.
+    """
+
+    top: Float64[np.ndarray, "neuron"]
+    selected: Float64[np.ndarray, "selected"]
+
+
+def stability(
+    image_features: Float[ArrayLike, "image feature"],
+    exemplars: Slots | Int[ArrayLike, "neuron exemplar"],
+    concept_features: Any,
+    base_feature: Float[ArrayLike, "feature"],
+    kappa: float,
+    alpha: float,
+    selection: Selection,
+    resamples: int = 100,
+    seed: int = 0,
+    block: int = 512,
+    nearest: int = 256,
+    similarity: Similarity = T_VMF,
+) -> Stability:
+    """Share of resamples of its exemplars in which each neuron keeps its concepts.
+
+    In each resample a concept is compared with the concepts that are `nearest` to the neuron's
+    exemplars on average and with the selected ones, not with the whole vocabulary where that is
+    larger. A share is therefore never below the exact one: it is above it by the resamples that
+    another concept would have won.
+
+    Args:
+        image_features: as in `scoring.discover`.
+        exemplars: as in `scoring.discover`.
+        concept_features: as in `scoring.discover`.
+        base_feature: as in `scoring.discover`.
+        kappa: κ of the selection.
+        alpha: α of the selection.
+        selection: result of `scoring.discover` for these arrays.
+        resamples: how often each neuron's exemplars are drawn.
+        seed: seed of the draws.
+        block: concepts at a time.
+        nearest: concepts of each neuron that are resampled; exact from the vocabulary's size on.
+        similarity: φ.
+
+    Raises:
+        ValueError: as `scoring.discover`, `resamples` is below 1, or the selection is of another
+            number of neurons.
+    """
+    slots = slots_of(exemplars)
+    if len(selection.counts) != len(slots.counts):
+        raise ValueError(
+            f"the selection is of {len(selection.counts)} neurons, but exemplars are of "
+            f"{len(slots.counts)}: give the selection of these exemplars."
+        )
+    asked = slots.rows.shape[1]
+    arrays = image_features, {asked: slots}, concept_features, base_feature
+    problem = problem_of(*arrays, [kappa], [alpha], similarity)
+    nearest = min(nearest, len(problem))
+    step = max(1, min(_NEURONS, _PAIRS // nearest))
+    parts = []
+    for first in range(0, len(slots.counts), step):
+        part, chosen = problem.of(slice(first, first + step)), selection.part(first, first + step)
+        counts = slots.counts[first : first + step]
+        weights = (
+            draws(counts, asked, resamples, seed, first) / np.maximum(counts, 1)[:, None, None]
+        )
+        parts.append(
+            _shares(part, weights.astype(np.float32), chosen, _nearest(part, nearest, block))
+        )
+    return Stability(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def draws(
+    counts: Int[np.ndarray, "neuron"], slots: int, resamples: int, seed: int, first: int = 0
+) -> Int[np.ndarray, "neuron resample slot"]:
+    """How often each exemplar is drawn in each resample; a neuron's draws depend on its index only.
+
+    Args:
+        counts: exemplars of each neuron.
+        slots: slots of each neuron; those without an exemplar are never drawn.
+        resamples: how often as many as there are exemplars are drawn.
+        seed: seed of the draws.
+        first: index of the first neuron.
+
+    Raises:
+        ValueError: `resamples` is below 1.
+    """
+    if resamples < 1:
+        raise ValueError(f"resamples is {resamples}, but exemplars must be drawn at least once.")
+    times = np.zeros((len(counts), resamples, slots), np.int64)
+    for place, count in enumerate(counts.tolist()):
+        rng = np.random.default_rng([seed, first + place])
+        if count:
+            even = np.full(count, 1 / count)
+            times[place, :, :count] = rng.multinomial(count, even, resamples)
+    return times
+
+
+def _nearest(problem: Problem, most: int, block: int) -> Int[np.ndarray, "neuron nearest"]:
+    """Concepts with the largest sum of cosines to each neuron's exemplars."""
+    (slots,) = problem.exemplars.values()
+    images = np.asarray(problem.images)  # a sum ranks concepts as the mean does
+    sums = jnp.asarray([images[rows].sum(axis=0) for rows in slots.rows])
+    cosines = np.full((problem.neurons, 0), -np.inf, np.float32)
+    concepts = np.zeros(cosines.shape, np.int64)
+    for first, count, texts in problem.blocks(max(block, most)):
+        here = np.broadcast_to(first + np.arange(count), (problem.neurons, count))
+        cosines = np.concatenate([cosines, np.asarray(_cosines(sums, texts))[:, :count]], axis=1)
+        concepts = np.concatenate([concepts, here], axis=1)
+        if cosines.shape[1] > most:
+            kept = np.argpartition(cosines, -most, axis=1)[:, -most:]
+            cosines = np.take_along_axis(cosines, kept, axis=1)
+            concepts = np.take_along_axis(concepts, kept, axis=1)
+    return concepts
+
+
+_cosines = jit(lambda sums, texts: product(sums, texts.T))
+
+
+def _shares(
+    problem: Problem,
+    weights: Float32[np.ndarray, "neuron resample exemplar"],
+    selection: Selection,
+    nearest: Int[np.ndarray, "neuron nearest"],
+) -> Stability:
+    """Compare each selected concept with the largest score of each resample."""
+    ((asked, _),) = problem.exemplars.items()
+    owners = np.repeat(np.arange(problem.neurons), selection.counts)
+    others = np.repeat(np.arange(problem.neurons), nearest.shape[1])
+    units = np.concatenate([owners, others])
+    concepts = np.concatenate([selection.concepts, nearest.ravel()])
+    largest = np.full((weights.shape[1], problem.neurons), -np.inf, np.float32)
+    own = np.empty((weights.shape[1], len(owners)), np.float32)
+    for pairs, scores in resampled_scores(problem, asked, units, concepts, weights):
+        starts = np.flatnonzero(np.diff(units[pairs], prepend=-1))
+        best, of_units = np.maximum.reduceat(scores, starts, axis=1), units[pairs[starts]]
+        largest[:, of_units] = np.maximum(largest[:, of_units], best)
+        chosen = np.flatnonzero(pairs < len(owners))
+        own[:, pairs[chosen]] = scores[:, chosen]
+    most = largest[:, owners].astype(np.float64)
+    selected = (own > problem.alpha * most).mean(axis=0)  # if none is positive, none is above it
+    # Scores are differences: a resample's may be next to 0, but its rounding is that of the others.
+    leading = (own >= most - _ROUNDING * np.abs(most).max(axis=0, initial=0)).mean(axis=0)
+    top, has = np.full(problem.neurons, np.nan), selection.counts > 0
+    top[has] = leading[(np.cumsum(selection.counts) - selection.counts)[has]]
+    return Stability(top, selected)
