@@ -7,25 +7,19 @@ import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import ArrayLike, Float
 
 import jaxdesc.scenes  # noqa: F401 - registers the embedded world
-from jaxdesc import exemplars as exemplar_search
 from jaxdesc import scoring
-from jaxdesc.config import (
-    Config,
-    CropConfig,
-    EvaluationConfig,
-    ScoreConfig,
-    TargetConfig,
-    converted,
-)
+from jaxdesc.config import Config, EvaluationConfig, ScoreConfig, converted
 from jaxdesc.errors import InputError, check_type, shown
 from jaxdesc.evaluation.metrics import Encoder
+from jaxdesc.exemplars import Exemplars
+from jaxdesc.exemplars import exemplars as find_exemplars
 from jaxdesc.images.example import Source
 from jaxdesc.images.sources import open_source
 from jaxdesc.models.encoder import ClipEncoder, load_clip
@@ -57,8 +51,6 @@ __all__ = [
     "write_report",
 ]
 
-Options = TypeVar("Options", TargetConfig, CropConfig, ScoreConfig)
-
 
 def describe(
     target: Target,
@@ -79,61 +71,40 @@ def describe(
     quiet: bool = False,
     config: Config | None = None,
 ) -> Result:
-    """Tell which concept each neuron of a layer responds to.
+    """Name the concept that each neuron of a layer responds to.
 
     Args:
-        target: the network whose neurons are described.
+        target: network whose neurons are described.
         clip: compares its views with the concepts.
-        images: a folder, `folder:PATH`, `tfds:NAME/SPLIT`, `scenes:…`, or a source of your own.
-        concepts: any iterable of strings, "imagenet", "wordnet", `broden:PATH`, `file:PATH`, or
-            "scenes".
-        layer: "fc" (default) or a tap of the target's trunk.
+        images: a folder, `folder:PATH`, `tfds:NAME/SPLIT`, `scenes:…`, or a `Source`.
+        concepts: strings, "imagenet", "wordnet", `broden:PATH`, `file:PATH`, or "scenes".
+        layer: "fc" (default) or another layer of the target.
         view: "attention" (the paper; default), "centre" (WWW), "random", "box" or "full".
-        cam: around whose peak the attention view is cut: "grad_cam" (default), "cam",
-            "grad_cam_pp", "layer_cam" or "score_cam".
-        similarity: name in `jaxdesc.similarity.SIMILARITIES`: "t_vmf" (default), "cosine", or one
-            that you added.
-        kappa: parameter of the similarity: concentration κ ≥ 0 of t-vMF, 16 by default; 0 is the
-            cosine (WWW).
+        cam: map whose peak the attention view is cut around: "grad_cam" (default), "cam", …
+        similarity: entry of `jaxdesc.similarity.SIMILARITIES`, "t_vmf" by default.
+        kappa: parameter of the similarity: κ ≥ 0 of t-vMF, 16 by default; 0 is the cosine (WWW).
         alpha: concept sensitivity α in (0, 1], 0.95 by default.
-        exemplars: most activating views a neuron, 40 by default.
-        workdir: where artifacts are kept, a local path or gs://BUCKET/PATH, so that a later call
-            with the same inputs reads instead of computing, and skipped.csv lists the images that
-            can't be used (they are in `Result.skipped` too); a temporary directory by default.
-        scorer: the CLIP of the metric CLIP cos; `clip` by default.
+        exemplars: most activating views per neuron, 40 by default.
+        workdir: local path or gs://BUCKET/PATH of the artifacts, which a later call with the same
+            inputs reads, and of skipped.csv, the images that can't be used; temporary by default.
+        scorer: CLIP of the metric CLIP cos; `clip` by default.
         sentence_encoder: distinct texts -> unit features [K, d], for the metric sentence cosine.
         quiet: no progress bars.
         config: every other choice; arguments that are given overrule it.
 
     Returns:
-        The neurons with their concepts; with metrics where `layer` is "fc" and the target's
-        classes have names.
+        The neurons with their concepts; with metrics if they are classes whose names are known.
 
     Raises:
         InputError: in one sentence, for anything that can't be used.
     """
-    _check_networks(target, clip, scorer, sentence_encoder)
-    quiet = converted(bool, quiet, "quiet")
-    if not isinstance(workdir, str | os.PathLike | None):
-        raise InputError(f"workdir is {shown(workdir)}: give the path of a folder.")
+    _check_types(target, clip, scorer, sentence_encoder, workdir)
+    quiet, base = converted(bool, quiet, "quiet"), converted(Config, config or Config(), "config")
     source = open_source(images)
-    base = converted(Config, config or Config(), "config")
     vocabulary = load_vocabulary(concepts, base.vocabulary.compat)
-    settings = Config(
-        target=_changed(base.target, source=target.name, revision="", layer=layer),
-        clip=replace(base.clip, source=clip.name, revision=""),
-        images=replace(base.images, source=source.spec),
-        vocabulary=replace(base.vocabulary, source=vocabulary.name),
-        crop=_changed(base.crop, view=view, cam=cam),
-        score=_changed(
-            base.score, similarity=similarity, kappa=kappa, alpha=alpha, exemplars=exemplars
-        ),
-        evaluation=EvaluationConfig(
-            scorer=(scorer or clip).name, sentence=getattr(sentence_encoder, "name", "")
-        ),
-    )
-    check_names(settings)
     inputs = Inputs(target, clip, source, vocabulary, scorer or clip, sentence_encoder)
+    score = {"similarity": similarity, "kappa": kappa, "alpha": alpha, "exemplars": exemplars}
+    settings = _settings(base, inputs, {"layer": layer}, {"view": view, "cam": cam}, score)
     with tempfile.TemporaryDirectory() as temporary:
         place = Place(os.path.expanduser(workdir or temporary))
         run = Run(settings, inputs, Store(place.at("artifacts")), quiet)
@@ -145,7 +116,33 @@ def describe(
                 write_skipped(place, run.skipped)
 
 
-def _check_networks(target: Any, clip: Any, scorer: Any, sentence_encoder: Any) -> None:
+def _settings(
+    base: Config,
+    inputs: Inputs,
+    target: Mapping[str, Any],
+    crop: Mapping[str, Any],
+    score: Mapping[str, Any],
+) -> Config:
+    """The config with the names of the inputs, and the options that are not None."""
+
+    def given(options: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in options.items() if value is not None}
+
+    sentence = getattr(inputs.sentence, "name", "")
+    settings = Config(
+        target=replace(base.target, source=inputs.target.name, revision="", **given(target)),
+        clip=replace(base.clip, source=inputs.clip.name, revision=""),
+        images=replace(base.images, source=inputs.source.spec),
+        vocabulary=replace(base.vocabulary, source=inputs.vocabulary.name),
+        crop=replace(base.crop, **given(crop)),
+        score=replace(base.score, **given(score)),
+        evaluation=EvaluationConfig(scorer=inputs.scorer.name, sentence=sentence),
+    )
+    check_names(settings)
+    return settings
+
+
+def _check_types(target: Any, clip: Any, scorer: Any, sentence_encoder: Any, workdir: Any) -> None:
     if isinstance(target, ClipEncoder) and isinstance(clip, Target):
         raise InputError("target is a CLIP, and clip a target: give them the other way round.")
     check_type(target, Target, "target", "load_target")
@@ -154,10 +151,8 @@ def _check_networks(target: Any, clip: Any, scorer: Any, sentence_encoder: Any) 
         check_type(scorer, ClipEncoder, "scorer", "load_clip")
     if sentence_encoder is not None and not callable(sentence_encoder):
         check_type(sentence_encoder, SentenceEncoder, "sentence_encoder", "load_sentence_encoder")
-
-
-def _changed(options: Options, **given: Any) -> Options:
-    return replace(options, **{key: v for key, v in given.items() if v is not None})
+    if not isinstance(workdir, str | os.PathLike | None):
+        raise InputError(f"workdir is {shown(workdir)}: give the path of a folder.")
 
 
 def describe_activations(
@@ -179,61 +174,65 @@ def describe_activations(
 
     Args:
         activations: of each neuron on each image; any dense array of real numbers.
-        image_features: unit CLIP features of the images, as `jaxdesc.image_features` returns them.
+        image_features: unit CLIP features, as `jaxdesc.image_features` returns them.
         concept_features: unit CLIP features of the concepts' prompts, as
             `jaxdesc.concept_features` returns them.
         base_feature: unit CLIP feature of the base template, likewise.
-        concepts: the concepts' texts.
+        concepts: texts of the concepts.
         similarity: as in `describe`.
         kappa: parameter of the similarity: concentration κ ≥ 0 of t-vMF.
         alpha: concept sensitivity α in (0, 1].
         exemplars: most active images per neuron; one that is active on fewer has fewer.
         fewest: exemplars below which a neuron is flagged, and its concepts get no stability.
-        images: their names, such as paths in a folder, by which `write_report` finds them; their
+        images: names, such as paths in a folder, by which `write_report` finds the images; their
             indices by default.
         layer: name for reports.
-
-    Returns:
-        The neurons with their concepts.
 
     Raises:
         InputError: for shapes that do not fit, NaN, or an option out of its range.
     """
     options = ScoreConfig(exemplars, fewest, similarity, kappa, alpha)
     check_names(Config(score=options))
-    measure = SIMILARITIES[options.similarity]
-    kappa, alpha = options.kappa, options.alpha
     layer, concepts = converted(str, layer, "layer"), _concepts(concepts)
-    matrix, views, texts, base = (
-        _numbers(values, name)
-        for values, name in (
-            (activations, "activations"),
-            (image_features, "image_features"),
-            (concept_features, "concept_features"),
-            (base_feature, "base_feature"),
-        )
-    )
+    matrix = _numbers(activations, "activations", "image", "neuron")
+    views = _numbers(image_features, "image_features", "image", "width")
+    texts = _numbers(concept_features, "concept_features", "concept", "width")
+    base = _numbers(base_feature, "base_feature", "width")
     names = [*map(str, range(len(matrix)))] if images is None else _texts(images, "images")
-    _check_shapes(matrix, views, texts, concepts, names)
-    chosen = _exemplars(matrix, options.exemplars, names)
-    seen, slots = chosen.slots.distinct()
-    if not seen.size:  # all units are dead
-        seen = np.zeros(1, np.int32)
+    _check_activations(matrix, options.exemplars)
+    _check_counts("rows of activations", len(matrix), "image features", len(views))
+    _check_counts("rows of activations", len(matrix), "names of images", len(names))
+    _check_counts("concepts", len(concepts), "concept features", len(texts))
+    found = find_exemplars(matrix, options.exemplars, names)
+    return _result(layer, found, names, concepts, (views, texts, base), options)
+
+
+def _result(
+    layer: str,
+    chosen: Exemplars,
+    names: Sequence[str],
+    concepts: Sequence[str],
+    features: tuple[np.ndarray, np.ndarray, np.ndarray],
+    options: ScoreConfig,
+) -> Result:
+    """Score the exemplars of bare arrays, and assemble what was found."""
+    views, texts, base = features
+    asked, similarity = (options.kappa, options.alpha), SIMILARITIES[options.similarity]
     try:
-        found = scoring.discover(
-            *(views, chosen.slots, texts, base, kappa, alpha), similarity=measure
-        )
+        found = scoring.discover(views, chosen.slots, texts, base, *asked, similarity=similarity)
     except ValueError as error:  # features of another width or length
         raise InputError(str(error)) from error
     found = found.without(chosen.dead)
-    certain = certainty(
-        *(views[seen], slots, texts, base, kappa, alpha, found, options.fewest), similarity=measure
-    )
+    seen, slots = chosen.slots.distinct()
+    pool = views[seen] if seen.size else views[:1]  # all units are dead
+    given = pool, slots, texts, base, *asked, found, options.fewest
+    certain = certainty(*given, similarity=similarity)
     return Result(
         build_neurons(
             layer=layer,
             concepts=[
-                [(concepts[j], s) for j, s in found.of(unit)] for unit in range(matrix.shape[1])
+                [(concepts[j], score) for j, score in found.of(unit)]
+                for unit in range(len(found.counts))
             ],
             maximum=found.maximum,
             threshold=found.threshold,
@@ -248,7 +247,7 @@ def describe_activations(
     )
 
 
-def _numbers(values: Any, name: str) -> np.ndarray:
+def _numbers(values: Any, name: str, *axes: str) -> np.ndarray:
     """Read an array of any library as float32."""
     if hasattr(values, "todense"):
         raise InputError(
@@ -267,6 +266,10 @@ def _numbers(values: Any, name: str) -> np.ndarray:
     if not real or np.ma.is_masked(values):
         kind = f"masked {array.dtype}" if real else array.dtype
         raise InputError(f"{name} is an array of type {kind}: expected real numbers.")
+    if array.ndim != len(axes) or 0 in array.shape:
+        raise InputError(
+            f"{name} has shape {array.shape}: expected ({', '.join(axes)}), at least one of each."
+        )
     with np.errstate(over="ignore"):  # infinity is refused by its own name
         return np.asarray(array, np.float32)
 
@@ -300,11 +303,10 @@ def _texts(values: Any, name: str) -> list[str]:
     return [str(os.fspath(value)) for value in listed]
 
 
-def _exemplars(matrix: np.ndarray, count: int, names: Sequence[str]) -> exemplar_search.Exemplars:
-    """The exemplars of each column, or `InputError` where it can't be ranked."""
-    if count > len(matrix):
+def _check_activations(matrix: np.ndarray, exemplars: int) -> None:
+    if exemplars > len(matrix):
         raise InputError(
-            f"{count} exemplars are asked for, but there are {len(matrix)} images: ask for at "
+            f"{exemplars} exemplars are asked for, but there are {len(matrix)} images: ask for at "
             "most as many."
         )
     for what, wrong in (("NaN", np.isnan(matrix)), ("infinity", np.isinf(matrix))):
@@ -313,30 +315,10 @@ def _exemplars(matrix: np.ndarray, count: int, names: Sequence[str]) -> exemplar
                 f"Activations of neuron {int(wrong.any(axis=0).argmax())} hold {what}: expected "
                 "finite numbers."
             )
-    return exemplar_search.exemplars(matrix, count, names)
 
 
-def _check_shapes(
-    activations: np.ndarray,
-    image_features: np.ndarray,
-    concept_features: np.ndarray,
-    concepts: Sequence[str],
-    images: Sequence[str],
-) -> None:
-    if activations.ndim != 2 or 0 in activations.shape:
+def _check_counts(what: str, count: int, other: str, others: int) -> None:
+    if count != others:
         raise InputError(
-            f"The activations have shape {activations.shape}: expected (image, neuron), at least "
-            "one of each."
-        )
-    rows = {"image features": len(image_features), "names of images": len(images)}
-    for what, count in rows.items():
-        if count != len(activations):
-            raise InputError(
-                f"There are {len(activations)} rows of activations, but {count} {what}: expected "
-                "as many of each."
-            )
-    if len(concepts) != len(concept_features):
-        raise InputError(
-            f"There are {len(concepts)} concepts, but {len(concept_features)} concept features: "
-            "expected as many of each."
+            f"There are {count} {what}, but {others} {other}: expected as many of each."
         )

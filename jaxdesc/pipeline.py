@@ -1,23 +1,30 @@
-"""The stages in order, activate → select → embed → score → certainty → evaluate, and nothing else.
+"""The stages in order: activate → select → embed → encode → score → certainty → evaluate.
 
-Each stage, a module of `stages`, is a function from artifacts to an artifact; its inputs, listed
-beside it, name it. κ and α enter no stage before `score`, so `sweep`, which scores and evaluates
-for many, never runs a network twice.
+Each stage, a module of `stages`, is a function from artifacts to an artifact, which is named by its
+inputs. κ and α enter no stage before `score`, so `sweep`, which scores and evaluates a whole grid,
+never runs a network twice.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import product
-from typing import NamedTuple
+from typing import NamedTuple, get_type_hints
 
+from jaxdesc.config import AblationConfig, Config, ScoreConfig, converted
+from jaxdesc.errors import InputError, shown
+from jaxdesc.evaluation import methods
+from jaxdesc.evaluation.methods import AGAINST, METHODS, Line
 from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.evaluation.probe import Probe
+from jaxdesc.images.example import Source
+from jaxdesc.images.sources import open_source
 from jaxdesc.result import CERTAINTY, Exemplar, Result, build_neurons
 from jaxdesc.stages.activate import activate, left_out, mislabelled, top1
 from jaxdesc.stages.certainty import certainty, hubs
-from jaxdesc.stages.check import check
+from jaxdesc.stages.check import check, check_names
 from jaxdesc.stages.embed import embed, embed_all
 from jaxdesc.stages.encode import encode
-from jaxdesc.stages.evaluate import ceilings, evaluate
+from jaxdesc.stages.evaluate import ceilings, evaluate, measured
 from jaxdesc.stages.run import Run
 from jaxdesc.stages.sanity import look_before, near_chance
 from jaxdesc.stages.score import Setting, score, selection, texts
@@ -25,15 +32,43 @@ from jaxdesc.stages.select import chosen, select
 from jaxdesc.stages.sweep import sweep as sweep_settings
 from jaxdesc.stages.words import score_words
 from jaxdesc.store import Artifact
+from jaxdesc.vocabulary.vocabulary import Vocabulary, load_vocabulary
+
+
+class Seen(NamedTuple):
+    """Artifacts of the networks: all that scoring and evaluation need."""
+
+    activated: Artifact
+    selected: Artifact
+    embedded: Artifact
+    encoded: Artifact
+    words: Artifact | None
+
+
+def run_networks(run: Run) -> Seen:
+    """Run the stages with a network in them, as far as they are not done yet.
+
+    Raises:
+        InputError: a config that does not fit its inputs, or an image that can't be decoded.
+    """
+    check(run)
+    look_before(run)
+    # Texts first: one that can't be encoded is found before hours of images, not after.
+    encoded = encode(run)
+    words = score_words(run) if run.names else None
+    activated = activate(run)
+    _tell_top1(run, activated)
+    selected = select(run, activated)
+    return Seen(activated, selected, embed(run, activated, selected), encoded, words)
 
 
 def describe(run: Run) -> Result:
     """Run all stages that are not done yet and assemble what they found.
 
     Raises:
-        InputError: a config that does not fit its inputs, or an image that can't be decoded.
+        InputError: as `run_networks`.
     """
-    seen = _run_networks(run)
+    seen = run_networks(run)
     arrays = seen.selected, seen.embedded, seen.encoded
     scored = score(run, *arrays)
     certain = certainty(run, scored, *arrays)
@@ -42,59 +77,194 @@ def describe(run: Run) -> Result:
     return _result(run, {stage.stage: stage for stage in stages})
 
 
-def measure(run: Run) -> tuple[Metrics, Metrics]:
-    """Run the stages that metrics need, for a layer whose neurons have names.
+# Grids.
 
-    Returns:
-        The neurons' metrics, and their ceilings.
+
+@dataclass(frozen=True)
+class Grid:
+    """Choices to measure, in every combination; a repeated value counts once.
+
+    Each may be any iterable of numbers or texts, such as an array of NumPy.
+
+    Attributes:
+        kappas: concentrations κ ≥ 0.
+        alphas: concept sensitivities α in (0, 1].
+        exemplars: exemplars per neuron; fewer are the best of more.
+        views: values of `config.crop.view`.
+        probes: image sources; the run's if empty.
+        vocabularies: values of `config.vocabulary.source`; the run's if empty.
 
     Raises:
-        InputError: as `describe`.
+        InputError: nothing to sweep over, or a value out of its range.
     """
-    seen = _run_networks(run)
-    assert seen.words is not None  # check has seen that the neurons have names
-    scored = score(run, seen.selected, seen.embedded, seen.encoded)
-    return _metrics(evaluate(run, scored, seen.words), seen.words), ceilings(seen.words)
+
+    kappas: tuple[float, ...]
+    alphas: tuple[float, ...]
+    exemplars: tuple[int, ...]
+    views: tuple[str, ...]
+    probes: tuple[str, ...] = ()
+    vocabularies: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name, kind in get_type_hints(Grid).items():
+            values = converted(kind, getattr(self, name), f"The sweep's {name}")
+            object.__setattr__(self, name, tuple(dict.fromkeys(values)))
+            if not values and name not in ("probes", "vocabularies"):
+                raise InputError(f"The sweep's {name} is an empty list: give at least one value.")
+        check_names(Config(ablation=AblationConfig(views=self.views)))
+        for setting in product(self.kappas, self.alphas, self.exemplars):
+            ScoreConfig(**Setting(*setting)._asdict())
+
+    @classmethod
+    def of_ablation(cls, config: Config) -> "Grid":
+        """The grid that `config.ablation` lists, with the config's α and number of exemplars."""
+        asked, options = config.ablation, config.score
+        score = asked.kappas, (options.alpha,), (options.exemplars,)
+        return cls(*score, asked.views, asked.probes, asked.vocabularies)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Metrics of one combination of a grid, and their ceilings."""
+
+    vocabulary: str
+    probe: str
+    view: str
+    kappa: float
+    alpha: float
+    exemplars: int
+    metrics: Metrics
+    ceilings: Metrics
 
 
 def sweep(
-    run: Run, kappas: Iterable[float], alphas: Iterable[float], counts: Iterable[int]
-) -> tuple[dict[Setting, Metrics], Metrics]:
-    """Measure the layer for every κ, α and number of exemplars; each network runs once.
+    run: Run,
+    grid: Grid,
+    open_probe: Callable[[str], Source] = open_source,
+    open_vocabulary: Callable[[str], Vocabulary] = load_vocabulary,
+) -> Iterator[Cell]:
+    """Describe the same neurons for a whole grid; each network runs once per image and text.
 
     Args:
-        run: one whose neurons have names. `config.score.exemplars` is the largest of `counts`, and
-            its κ and α aren't looked at.
-        kappas: concentrations κ ≥ 0.
-        alphas: concept sensitivities α in (0, 1].
-        counts: exemplars a neuron; fewer of them are the best of more.
+        run: whose config, inputs and store are used, but for the grid's choices. Its times are
+            added up in `run.seconds`, and the images that can't be used in `run.skipped`.
+        grid: what is measured.
+        open_probe: opens an image source other than the run's.
+        open_vocabulary: opens a vocabulary other than the run's.
 
-    Returns:
-        The metrics of each setting, and their ceilings.
+    Yields:
+        A cell for each probe set, vocabulary, view, κ, α and number of exemplars, in this order.
 
     Raises:
-        InputError: as `describe`.
+        InputError: neurons without names, which no metric can judge; or as `run_networks`. All
+            probe sets are checked before the first is looked at.
     """
-    seen = _run_networks(run)
+    config = run.config
+    if not run.names:
+        raise InputError(
+            f"A sweep compares metrics, but the neurons of layer {config.target.layer!r} have no "
+            "known names: use layer 'fc' of a target with label_names."
+        )
+    main, words = config.images.source, config.vocabulary.source
+    probes, vocabularies = grid.probes or (main,), grid.vocabularies or (words,)
+    sources = {name: open_probe(name) for name in probes if name != main}
+    known = {name: open_vocabulary(name) for name in vocabularies if name != words}
+    score = replace(config.score, exemplars=max(grid.exemplars))
+    # One pass over the images cuts the grid's views, and no others.
+    views = AblationConfig(views=grid.views, kappas=grid.kappas)
+    config = replace(config, score=score, ablation=views)
+    runs = []
+    for probe, vocabulary, view in product(probes, vocabularies, grid.views):
+        changed = replace(
+            config,
+            images=replace(config.images, source=probe),
+            vocabulary=replace(config.vocabulary, source=vocabulary),
+            crop=replace(config.crop, view=view),
+        )
+        source = sources.get(probe, run.inputs.source)
+        concepts = known.get(vocabulary, run.inputs.vocabulary)
+        inputs = replace(run.inputs, source=source, vocabulary=concepts)
+        runs.append(replace(run, config=changed, inputs=inputs))
+        check(runs[-1])
+    for part in runs:
+        found, best = _measure(part, grid)
+        where = part.config.vocabulary.source, part.config.images.source, part.config.crop.view
+        for setting in product(grid.kappas, grid.alphas, grid.exemplars):
+            yield Cell(*where, *setting, metrics=found[Setting(*setting)], ceilings=best)
+
+
+def _measure(run: Run, grid: Grid) -> tuple[dict[Setting, Metrics], Metrics]:
+    """Metrics of one view for each κ, α and number of exemplars, and their ceilings."""
+    seen = run_networks(run)
     assert seen.words is not None
-    settings = [Setting(*own) for own in product(sorted(kappas), sorted(alphas), sorted(counts))]
+    ordered = sorted(grid.kappas), sorted(grid.alphas), sorted(grid.exemplars)
+    settings = [Setting(*setting) for setting in product(*ordered)]
     swept = sweep_settings(run, settings, seen.selected, seen.embedded, seen.encoded, seen.words)
-    kinds = seen.words.values["metrics"]
-    values = [swept.read(kind) for kind in kinds]
-    each = [Metrics(dict(zip(kinds, own, strict=True))) for own in zip(*values, strict=True)]
-    return dict(zip(settings, each, strict=True)), ceilings(seen.words)
+    values = {kind: swept.read(kind) for kind in seen.words.values["metrics"]}
+    found = {
+        setting: Metrics({kind: rows[index] for kind, rows in values.items()})
+        for index, setting in enumerate(settings)
+    }
+    return found, ceilings(seen.words)
+
+
+# Methods.
+
+
+class Comparison(NamedTuple):
+    """Every method on one run's probe pass, and the run's result.
+
+    Attributes:
+        kappa: of the run.
+        lines: by the methods' names.
+        result: of the run.
+    """
+
+    kappa: float
+    lines: Mapping[str, Line]
+    result: Result
+
+
+def compare(run: Run, names: Collection[str] = tuple(METHODS)) -> Comparison:
+    """Compare methods by the classes' names, on the images and views of a run.
+
+    Args:
+        run: whose neurons have names. Its α holds for WWW too, and its κ for t-vMF, or the default
+            if it is 0. Artifacts that it has computed are read.
+        names: of `METHODS`; t-vMF, which the others are compared with, is always among them.
+
+    Raises:
+        InputError: neurons without names, an unknown method or one that needs more images, all
+            before anything is computed; or as `run_networks`.
+    """
+    if not run.names:
+        raise InputError(
+            "Methods are compared by Hit Rate and F1, but the neurons of layer "
+            f"{run.config.target.layer!r} have no known names: use layer 'fc' of a target with "
+            "label_names."
+        )
+    for name in names:
+        if name not in METHODS:
+            raise InputError(
+                f"Unknown method {shown(name)}: expected one of {', '.join(METHODS)} (--methods)."
+            )
+    images = run.inputs.source
+    _check_images(names, len(images), f"{images.spec} holds")
+    result, probe = describe(run), probe_pass(run)
+    _check_images(names, len(probe.images), f"{images.spec} holds, without those left out,")
+    asked = {name: method for name, method in METHODS.items() if name in {AGAINST, *names}}
+    concepts = run.inputs.vocabulary.concepts
+    lines = methods.compare(probe, concepts, run.names, asked, run.config.score)
+    return Comparison(run.config.score.kappa, lines, result)
 
 
 def probe_pass(run: Run) -> Probe:
-    """What every method of naming neurons is given, of all images that can be used.
-
-    Args:
-        run: of which `describe` needs not have been called; what it did is read.
+    """The input of every method of naming neurons, from all images that can be used.
 
     Raises:
-        InputError: as `describe`.
+        InputError: as `run_networks`.
     """
-    seen = _run_networks(run)
+    seen = run_networks(run)
     everything = embed_all(run, seen.activated)
     images = everything.read("images")
     return Probe(
@@ -106,30 +276,22 @@ def probe_pass(run: Run) -> Probe:
     )
 
 
-class _Seen(NamedTuple):
-    """What the networks have seen: all that scoring and evaluation need."""
+def _check_images(names: Collection[str], count: int, holder: str) -> None:
+    missing = {name: METHODS[name].fewest for name in names if METHODS[name].fewest > count}
+    if missing:
+        wanted = " and ".join(f"{name} needs {fewest}" for name, fewest in missing.items())
+        able = [name for name, method in METHODS.items() if method.fewest <= count]
+        raise InputError(
+            f"{holder} {count} images, but {wanted}: give more images, or ask for other methods, "
+            f"--methods={','.join(able)}."
+        )
 
-    activated: Artifact
-    selected: Artifact
-    embedded: Artifact
-    encoded: Artifact
-    words: Artifact | None
 
-
-def _run_networks(run: Run) -> _Seen:
-    check(run)
-    look_before(run)
-    # Texts first: one that can't be encoded is found before hours of images, not after.
-    encoded = encode(run)
-    words = score_words(run) if run.names else None
-    activated = activate(run)
-    _tell_top1(run, activated)
-    selected = select(run, activated)
-    return _Seen(activated, selected, embed(run, activated, selected), encoded, words)
+# Results.
 
 
 def _tell_top1(run: Run, activated: Artifact) -> None:
-    """Print the target's top-1, once for each source; near chance it is noted."""
+    """Print the target's top-1, once per source; near chance it is noted."""
     found, spec = top1(run, activated), run.inputs.source.spec
     if wrong := mislabelled(run, activated):
         run.note(wrong)
@@ -145,9 +307,7 @@ def _result(run: Run, stages: Mapping[str, Artifact]) -> Result:
     names = dict(zip(embedded.read("images").tolist(), embedded.values["names"], strict=True))
     found, exemplars = selection(stages["score"]), chosen(selected)
     boxes = activated.read("boxes").tolist()
-    measured, best = None, None
-    if "evaluate" in stages:
-        measured, best = _metrics(stages["evaluate"], stages["words"]), ceilings(stages["words"])
+    words = stages.get("words")
     return Result(
         neurons=build_neurons(
             layer=run.config.target.layer,
@@ -162,8 +322,8 @@ def _result(run: Run, stages: Mapping[str, Artifact]) -> Result:
             names=run.names,
             certainty={name: stages["certainty"].read(name) for name in CERTAINTY},
         ),
-        metrics=measured,
-        ceilings=best,
+        metrics=measured(stages["evaluate"], words) if words else None,
+        ceilings=ceilings(words) if words else None,
         fallbacks=activated.values["fallbacks"],
         skipped=tuple(left_out(run, activated)),
         top1=top1(run, activated),
@@ -173,7 +333,3 @@ def _result(run: Run, stages: Mapping[str, Artifact]) -> Result:
         fingerprints={name: stage.name for name, stage in stages.items()},
         hubs=hubs(run, stages["certainty"]),
     )
-
-
-def _metrics(evaluated: Artifact, words: Artifact) -> Metrics:
-    return Metrics({name: evaluated.read(name) for name in words.values["metrics"]})

@@ -9,7 +9,7 @@ import pytest
 
 from jaxdesc.config import AblationConfig, Config, ScoreConfig, converted, differences
 from jaxdesc.errors import InputError
-from jaxdesc.sweep import Grid
+from jaxdesc.pipeline import Grid
 
 # A value other than the default for every key.
 OTHER = {

@@ -10,7 +10,6 @@ import pytest
 import torch
 from transformers import CLIPModel
 
-from jaxdesc.ablation import ablate
 from jaxdesc.attention import CAMS
 from jaxdesc.config import AblationConfig, Config
 from jaxdesc.errors import InputError
@@ -616,41 +615,6 @@ def test_cam_needs_a_linear_head(tmp_path, clip):
 # Tables of several runs.
 
 
-FEWER = tuple(CONCEPTS[:5])
-
-
-def test_ablation_is_runs_of_its_own(tmp_path, plain, clip, album):
-    options = AblationConfig(
-        views=("centre", "attention"),
-        kappas=(0.0, 16.0),
-        probes=("0", "1"),
-        vocabularies=("all", "fewer"),
-    )
-    config = replace(CONFIG, ablation=options)
-    inputs = Inputs(plain, clip, album, load_vocabulary(CONCEPTS), clip)
-    store = Store(tmp_path / "artifacts")
-    known = {"all": CONCEPTS, "fewer": FEWER}
-    opened = {
-        "open_probe": lambda seed: Album(IMAGES, int(seed)),
-        "open_vocabulary": lambda name: load_vocabulary(known[name]),
-    }
-    cells = list(ablate(Run(config, inputs, store, quiet=True), **opened))
-    assert len({(c.vocabulary, c.probe, c.view, c.kappa) for c in cells}) == len(cells) == 16
-    for cell in cells:
-        single = changed(CONFIG, crop={"view": cell.view}, score={"kappa": cell.kappa})
-        source, concepts = Album(IMAGES, int(cell.probe)), known[cell.vocabulary]
-        result, computed = run(tmp_path, single, plain, clip, source, concepts)
-        assert computed == {"certainty"}  # which no cell needs
-        for measured, own in ((cell.metrics, result.metrics), (cell.ceilings, result.ceilings)):
-            for name, values in own.values.items():
-                np.testing.assert_array_equal(measured.values[name], values)
-    assert len({tuple(cell.metrics.values["clip_cos"]) for cell in cells}) > 8
-    nameless = replace(inputs, target=plain_target.plain_target())
-    run_of_nameless = Run(config, nameless, store, quiet=True)
-    with pytest.raises(InputError, match=r"^config.ablation asks for a table, but the neurons"):
-        next(ablate(run_of_nameless, **opened))
-
-
 def test_one_pass_cuts_every_view_of_an_ablation(tmp_path, plain, clip):
     """The main run's too; but not those of another probe set."""
     config = changed(CONFIG, crop={"view": "centre"}, images={"source": "own"})
@@ -660,18 +624,6 @@ def test_one_pass_cuts_every_view_of_an_ablation(tmp_path, plain, clip):
         run(folder, replace(config, ablation=options), plain, clip, source)
         activated = [path for path in (folder / "artifacts").iterdir() if "activate" in path.name]
         assert len(activated) == expected
-
-
-def test_ablation_of_the_main_probe_set_and_vocabulary(tmp_path, plain, clip, album):
-    """Where the config lists none, or lists the main ones, nothing is opened a second time."""
-    inputs = Inputs(plain, clip, album, load_vocabulary(CONCEPTS), clip)
-    base = changed(CONFIG, images={"source": "own"}, vocabulary={"source": "words"})
-    for listed in ({}, {"probes": ("own",), "vocabularies": ("words",)}):
-        options = AblationConfig(views=("centre",), kappas=(1.0,), **listed)
-        own = Run(replace(base, ablation=options), inputs, Store(tmp_path / "a"), quiet=True)
-        (cell,) = ablate(own, open_probe=pytest.fail, open_vocabulary=pytest.fail)
-        assert (cell.probe, cell.vocabulary) == ("own", "words")
-    assert list(ablate(replace(own, config=base), pytest.fail, pytest.fail)) == []
 
 
 def test_each_method_shows_clip_its_own(tmp_path, plain, clip, album):

@@ -12,8 +12,8 @@ the certainty of the run's concepts. A comparison of other methods becomes compa
 import time
 
 from jaxdesc.commands import flags, inputs
-from jaxdesc.evaluation.comparison import compare
 from jaxdesc.evaluation.methods import METHODS
+from jaxdesc.pipeline import compare
 from jaxdesc.report import compared, files
 
 _METHODS = flags.DEFINE_list(

@@ -8,6 +8,7 @@ A second start with the same config and working directory reads what is done alr
 import time
 
 from jaxdesc.commands import inputs
+from jaxdesc.evaluation.metrics import METRICS
 from jaxdesc.pipeline import describe
 from jaxdesc.report import figures, files, tables
 from jaxdesc.result import Neuron
@@ -31,7 +32,7 @@ def main() -> None:
         print(f"\nconcepts: {words}\n{tables.ablation(group)}\n\n{tables.differences(group)}\n")
     for name, value in result.metrics_dict().items():
         numbers = f"{value['mean']:.3f} ± {value['standard_error']:.3f}"
-        print(f"{tables.TITLES[name]}: {numbers} (ceiling {value['ceiling']:.3f})")
+        print(f"{METRICS[name].title}: {numbers} (ceiling {value['ceiling']:.3f})")
     for neuron in result[:8]:
         print(f"  {_line(neuron)}")
     print(tables.certainty(result.unnamed, result.hubs))

@@ -13,7 +13,6 @@ from typing import Any
 import jax
 
 import jaxdesc.scenes  # noqa: F401 - registers the embedded world
-from jaxdesc.ablation import Cell, ablate
 from jaxdesc.commands import STARTED, cli, configs, flags, processes
 from jaxdesc.config import Config
 from jaxdesc.errors import InputError
@@ -21,6 +20,7 @@ from jaxdesc.images.sources import open_source
 from jaxdesc.models.encoder import ClipEncoder, load_clip
 from jaxdesc.models.sentence import load_sentence_encoder
 from jaxdesc.models.target import Target, load_target
+from jaxdesc.pipeline import Cell, Grid, sweep
 from jaxdesc.report import files, tables
 from jaxdesc.report.scalars import Scalars
 from jaxdesc.runtime.progress import Bar, Display, Lines, State
@@ -209,7 +209,10 @@ def _judges(config: Config, clip: ClipEncoder) -> dict[str, Any]:
 def measure(run: Run, workdir: Place) -> list[Cell]:
     """Measure every cell of the config's ablation; `ablation.csv` holds those that are done."""
     cells: list[Cell] = []
-    for cell in ablate(run, open_source, partial(open_vocabulary, run.config)):
+    if not (run.config.ablation.views and run.config.ablation.kappas):
+        return cells
+    grid = Grid.of_ablation(run.config)
+    for cell in sweep(run, grid, open_vocabulary=partial(open_vocabulary, run.config)):
         cells.append(cell)
         tables.write_ablation(workdir / "ablation.csv", cells)
         tables.write_neurons(workdir / "ablation_neurons.csv", cells)

@@ -16,9 +16,8 @@ from typing import Any
 from jaxdesc.commands import flags, inputs
 from jaxdesc.commands.flags import Flag
 from jaxdesc.errors import InputError
-from jaxdesc.images.sources import open_source
+from jaxdesc.pipeline import Grid, sweep
 from jaxdesc.report import sweeps
-from jaxdesc.sweep import Grid, sweep_probes
 
 _KAPPA = flags.DEFINE_list("kappa", None, "Concentrations κ.")
 _ALPHA = flags.DEFINE_list("alpha", None, "Concept sensitivities α.")
@@ -34,7 +33,7 @@ def main() -> None:
     run, workdir = inputs.open_run()
     ready = time.perf_counter()
     with inputs.working(run, workdir):
-        cells = list(sweep_probes(run, grid, open_source))
+        cells = list(sweep(run, grid))
     files = sweeps.write(workdir, cells)
     print(f"\n{sweeps.table(cells)}\n")
     inputs.print_stages(run, ready - began, time.perf_counter() - ready)
@@ -48,6 +47,7 @@ def _grid() -> Grid:
         alphas=_values(_ALPHA, float, config.score.alpha),
         exemplars=_values(_EXEMPLARS, int, config.score.exemplars),
         views=_values(_VIEWS, str, config.crop.view),
+        probes=config.ablation.probes,
     )
 
 
@@ -55,9 +55,10 @@ def _values(flag: Flag, kind: Callable[[str], Any], default: Any) -> tuple[Any, 
     if flag.value is None:
         return (default,)
     try:
-        return tuple(kind(text) for text in flag.value)
+        values = [kind(text) for text in flag.value]
     except ValueError as error:
         wanted = "whole numbers" if kind is int else "numbers"
         raise InputError(
             f"--{flag.name}={','.join(flag.value)} can't be read: expected {wanted} between commas."
         ) from error
+    return tuple(values if kind is str else sorted(values))

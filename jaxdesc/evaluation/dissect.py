@@ -1,10 +1,14 @@
-"""CLIP-Dissect: a neuron is what its activations over all probe images are similar to.
+"""Similarities of a neuron's activations and a concept over all probe images: six methods.
 
 CLIP-Dissect (Oikarinen and Weng, "CLIP-Dissect: Automatic Description of Neuron Representations in
-Deep Vision Networks", ICLR 2023) has five similarity functions of the activations A [image, neuron]
-and P [image, concept], the cosines of images and concepts. Its answer is a neuron's best concept.
+Deep Vision Networks", ICLR 2023) has five functions of the activations A [image, neuron] and of
+P [image, concept], the cosines of images and concepts. INVERT (Bykov et al., "Labeling Neural
+Representations with Inverse Recognition", NeurIPS 2023) maximises the AUC of a neuron's activation
+between images with and without a concept, here single concepts. The answer of each is the neuron's
+best concept.
 
-P is never held as a whole: a pass takes a block of concepts at a time, image × block of it.
+P is never held as a whole: a function prepares what does not depend on the concepts, and returns a
+pass over one block of them.
 """
 
 from collections.abc import Callable
@@ -13,29 +17,33 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy  # imports scipy.stats on first use
 from jaxtyping import Array, Float32, Float64, Int32
 
 from jaxdesc.evaluation.blocks import Look, log_sums
 from jaxdesc.evaluation.probe import Probe
 from jaxdesc.runtime.compiler import jit, product
 
+# (probe, concepts per block) -> scores of a block.
+Similarity = Callable[[Probe, int], Look]
+
 # Below this length a vector is not scaled to 1 (cos_cubed).
 _LEAST_NORM = 1e-3
 # Keeps the logarithm of a probability finite (wpmi, soft_wpmi).
 _LEAST_PROBABILITY = 1e-7
-# How surely the strongest image belongs to a neuron, and one after the last (soft_wpmi).
+# Probability that the strongest image belongs to a neuron, and one after the last (soft_wpmi).
 _SUREST, _LEAST_SURE = 0.998, 0.97
-# rank_reorder: the power of an error, that of a concept's mean cosine, and its random orders.
+# rank_reorder: power of an error, power of a concept's mean cosine, number of random orders.
 _POWER, _SCALE, _SHUFFLES = 3, 0.5, 5
-# Images' rows that are added in one pass over the sums.
+# Rows of images that one pass over the sums adds.
 _ROWS_AT_ONCE = 4
 
 
 def cos(probe: Probe, block: int) -> Look:
     """Cosine of A's and P's columns. NaN for a neuron that is 0 everywhere.
 
-    P = V W^T has d columns at most that matter: A^T P is (A^T V) W^T, and |P_j| is |R w_j| with
-    R of V's QR decomposition. So no image is looked at again.
+    P = V W^T has rank d at most: A^T P is (A^T V) W^T, and |P_j| is |R w_j| with R of V's QR
+    decomposition. So no image is needed again.
     """
     del block
     lengths = np.linalg.norm(probe.activations, axis=0)
@@ -46,7 +54,7 @@ def cos(probe: Probe, block: int) -> Look:
 
 
 def cos_cubed(probe: Probe, block: int) -> Look:
-    """Cosine of the cubes of A's and P's columns, centred before, and of length 1e-3 at least."""
+    """Cosine of the cubes of A's and P's centred columns, whose length counts as at least 1e-3."""
     del block
     cubes = _cubed(jnp.asarray(probe.activations))
     return partial(_cos_cubed, cubes, jnp.asarray(probe.images))
@@ -55,55 +63,41 @@ def cos_cubed(probe: Probe, block: int) -> Look:
 def wpmi(probe: Probe, block: int, images: int = 28) -> Look:
     """Weighted pointwise mutual information, of a softmax of 2 P over concepts, λ = 0.6.
 
-    The sum of log p(concept | image) over the neuron's `images` strongest images, less λ times the
-    logarithm of the mean over all neurons of what that sum is the logarithm of.
-
-    Raises:
-        ValueError: there are fewer images.
+    Sums log p(concept | image) over the neuron's strongest images, then subtracts λ times the
+    logarithm of the mean over all neurons of the exponential of that sum.
     """
     return _pmi(probe, block, images, factor=2.0, weight=0.6, sure=np.ones(images))
 
 
 def soft_wpmi(probe: Probe, block: int, images: int = 100) -> Look:
-    """The same of a softmax of 10 P, λ = 1, for images that belong to the neuron more or less.
+    """`wpmi` of a softmax of 10 P, λ = 1, with images that belong to the neuron more or less.
 
-    The r-th strongest does with probability p_r = 0.998 − 0.028 r / images, so that it adds
+    The r-th strongest belongs to it with probability p_r = 0.998 − 0.028 r / images, and adds
     log(1 + p_r (p(concept | image) − 1)).
-
-    Raises:
-        ValueError: there are fewer images.
     """
     sure = _SUREST - np.arange(images) / images * (_SUREST - _LEAST_SURE)
     return _pmi(probe, block, images, factor=10.0, weight=1.0, sure=sure, soft=True)
 
 
 def rank_reorder(probe: Probe, block: int, share: float = 0.05, seed: int = 0) -> Look:
-    """How little the activations change when images are put in the order of their cosines.
+    """How little the activations change if images are put in the order of their cosines.
 
-    Of a neuron's strongest images the activations are sorted by P_j; the mean of the cubed
-    distances to the sorted activations is divided by what random orders give, and by the square
-    root of the images' mean P_j. No score (minus infinity) where that mean isn't positive, or all
-    those activations are equal.
+    The activations of a neuron's strongest images are sorted by P_j. The mean of the cubed
+    distances to the sorted activations is divided by that of random orders, and by the square root
+    of the images' mean P_j. The score is minus infinity if that mean is not positive, or all those
+    activations are equal.
 
     Args:
         probe: the arrays.
         block: unused.
-        share: of the images that are taken, the strongest.
-        seed: of the random orders; a neuron's depend on nothing else but its index.
-
-    Raises:
-        ValueError: `share` leaves fewer than 2 images.
+        share: of the images, the strongest.
+        seed: of the random orders, which depend on the neuron's index and on nothing else.
     """
     del block
     count = int(len(probe.images) * share)
-    if count < 2:
-        raise ValueError(
-            f"{share:.3g} of {len(probe.images)} images is {count}, but 2 at least have an order: "
-            "give more images or a larger share."
-        )
     top = strongest(probe, count)
     values = np.take_along_axis(probe.activations.T, top, axis=1)
-    base = np.array([random_error(own, seed, neuron) for neuron, own in enumerate(values)])
+    base = [random_error(row, seed, neuron) for neuron, row in enumerate(values)]
     rows, places = np.unique(top, return_inverse=True)
     return partial(
         _rank_reorder,
@@ -114,26 +108,21 @@ def rank_reorder(probe: Probe, block: int, share: float = 0.05, seed: int = 0) -
     )
 
 
-FUNCTIONS: dict[str, Callable[[Probe, int], Look]] = {
-    "cos": cos,
-    "cos_cubed": cos_cubed,
-    "rank_reorder": rank_reorder,
-    "wpmi": wpmi,
-    "soft_wpmi": soft_wpmi,
-}
+def auc(probe: Probe, block: int, share: float = 0.05) -> Look:
+    """Chance that an image with the concept excites the neuron more than one without; ties ½.
+
+    An image has a concept if it is among the `share` of images that are nearest to it.
+    """
+    del block
+    images = len(probe.images)
+    ranks = scipy.stats.rankdata(probe.activations, axis=0).T
+    # Of large ranks float32 would lose the last digits.
+    centred = jnp.asarray((ranks - (images + 1) / 2) / images, jnp.float32)
+    return partial(_auc, centred, jnp.asarray(probe.images), count=int(images * share))
 
 
 def strongest(probe: Probe, count: int) -> Int32[np.ndarray, "neuron image"]:
-    """Each neuron's strongest images, best first; of equal activations the lower index first.
-
-    Raises:
-        ValueError: there are fewer images.
-    """
-    if count > len(probe.activations):
-        raise ValueError(
-            f"{count} images of each neuron were asked for, but there are "
-            f"{len(probe.activations)}: give more probe images or ask for fewer."
-        )
+    """Strongest images of each neuron, best first; of equal activations the lower index first."""
     return np.asarray(jax.lax.top_k(jnp.asarray(probe.activations.T), count)[1])
 
 
@@ -141,9 +130,9 @@ def random_error(
     values: Float32[np.ndarray, "image"], seed: int, neuron: int
 ) -> Float64[np.ndarray, ""]:
     """Mean cubed distance of sorted activations to themselves in random orders."""
-    rng, own = np.random.default_rng([seed, neuron]), np.sort(values.astype(np.float64))
-    orders = np.stack([rng.permutation(len(own)) for _ in range(_SHUFFLES)])
-    return np.asarray((np.abs(own - own[orders]) ** _POWER).mean())
+    rng, rising = np.random.default_rng([seed, neuron]), np.sort(values.astype(np.float64))
+    orders = np.stack([rng.permutation(len(rising)) for _ in range(_SHUFFLES)])
+    return np.asarray((np.abs(rising - rising[orders]) ** _POWER).mean())
 
 
 def _pmi(
@@ -210,11 +199,11 @@ def _pmi_of(
     logs = probability if soft else jnp.log(probability + _LEAST_PROBABILITY)
 
     def add(total: Array, ranked: tuple[Array, Array]) -> tuple[Array, None]:
-        rows, own = ranked
+        rows, doubt = ranked
         found = logs.at[rows].get(mode="promise_in_bounds")
         if soft:
             # 1 + p (q − 1) loses the digits of a small q.
-            found = jnp.log(own + (1 - own) * found + _LEAST_PROBABILITY)
+            found = jnp.log(doubt + (1 - doubt) * found + _LEAST_PROBABILITY)
         return total + found, None
 
     nothing = jnp.zeros((len(top), len(texts)), probability.dtype)
@@ -232,8 +221,8 @@ def _rank_reorder(
 ) -> Float32[Array, "neuron block"]:
     cosines = product(images, texts.T)
 
-    def of_neuron(own: tuple[Array, Array, Array]) -> Float32[Array, "block"]:
-        rows, activations, random = own
+    def of_neuron(ranked: tuple[Array, Array, Array]) -> Float32[Array, "block"]:
+        rows, activations, random = ranked
         keys = cosines.at[rows].get(mode="promise_in_bounds")
         mean = keys.mean(axis=0)
         along = jnp.broadcast_to(activations[:, None], keys.shape)
@@ -243,3 +232,19 @@ def _rank_reorder(
         return jnp.where((mean > 0) & (random > 0), score, -jnp.inf)
 
     return jax.lax.map(of_neuron, (top, values, base))
+
+
+@partial(jit, static=("count",))
+def _auc(
+    ranks: Float32[Array, "neuron image"],
+    images: Float32[Array, "image feature"],
+    texts: Float32[Array, "block feature"],
+    *,
+    count: int,
+) -> Float32[Array, "neuron block"]:
+    cosines = product(images, texts.T)
+    least = jax.lax.top_k(cosines.T, count)[0][:, -1]
+    present = (cosines >= least[None]).astype(jnp.float32)
+    positive = present.sum(axis=0)
+    pairs = positive * (len(images) - positive)
+    return 0.5 + len(images) * product(ranks, present) / pairs[None]

@@ -1,7 +1,6 @@
-"""Whether a network looks at the object, where its true box is known.
+"""Does a network look at the object? Maps of attention against true boxes.
 
-Each is compared with the share of the image that the box covers, which is what a map that looks
-everywhere alike would reach.
+Each score is compared with the share of the image that the box covers, which a uniform map reaches.
 """
 
 from typing import NamedTuple
@@ -13,16 +12,16 @@ from jaxdesc.images.windows import peaks
 
 
 class Localisation(NamedTuple):
-    """How well maps find the boxes, one value an image.
+    """How well maps find the boxes, one value per image.
 
     Attributes:
-        pointing: whether the centre of the highest cell lies in the box (the pointing game of Zhang
-            et al., "Top-down Neural Attention by Excitation Backprop", ECCV 2016); False where the
-            map has no positive value.
-        energy: share of the map's sum that lies in the box (the energy-based pointing game of Wang
-            et al., "Score-CAM", 2020), each cell's value spread evenly over the cell; NaN where the
-            map has no positive value.
-        chance: share of the image that lies in the box.
+        pointing: True if the centre of the highest cell is in the box (the pointing game of Zhang
+            et al., "Top-down Neural Attention by Excitation Backprop", ECCV 2016); False if the map
+            has no positive value.
+        energy: share of the map's sum in the box (the energy-based pointing game of Wang et al.,
+            "Score-CAM", 2020), each cell's value spread evenly over the cell; NaN if the map has no
+            positive value.
+        chance: share of the image in the box.
     """
 
     pointing: Bool[np.ndarray, "image"]
@@ -36,21 +35,10 @@ def localisation(
     """Compare maps with true boxes.
 
     Args:
-        maps: ≥ 0, before upsampling, such as `attention.grad_cam` gives them.
+        maps: ≥ 0, before upsampling, as `attention.grad_cam` gives them.
         boxes: (left, top, right, bottom), as fractions of the width and height that the maps cover.
-
-    Raises:
-        ValueError: a box isn't within the image, or is empty.
     """
     left, top, right, bottom = np.asarray(boxes, np.float64).T
-    # Written so that NaN fails.
-    inside = (left >= 0) & (left < right) & (right <= 1) & (top >= 0) & (bottom <= 1)
-    if not (inside & (top < bottom)).all():
-        wrong = int(np.flatnonzero(~(inside & (top < bottom)))[0])
-        raise ValueError(
-            f"box {wrong} is {boxes[wrong].tolist()}, but must be (left, top, right, bottom) as "
-            "fractions of the image, left below right and top below bottom."
-        )
     centres, found = peaks(maps)
     y, x = centres.T
     pointing = found & (left <= x) & (x <= right) & (top <= y) & (y <= bottom)
@@ -64,7 +52,7 @@ def localisation(
 def _covered(
     start: Float64[np.ndarray, "image"], stop: Float64[np.ndarray, "image"], cells: int
 ) -> Float64[np.ndarray, "image cell"]:
-    """Share of each cell's length that lies between start and stop."""
+    """Share of each cell's length between start and stop."""
     edges = np.arange(cells + 1)
     low = np.maximum(edges[None, :-1], cells * start[:, None])
     return np.maximum(np.minimum(edges[None, 1:], cells * stop[:, None]) - low, 0)

@@ -1,75 +1,139 @@
-"""Every method of naming neurons behind one interface: a probe pass in, concepts out."""
+"""METHODS: every way of naming neurons behind one interface, and their comparison.
 
-from collections.abc import Callable
-from functools import partial
+All methods get the same probe pass: the exemplar methods look at each neuron's exemplars alone,
+CLIP-Dissect and INVERT at every image.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Int, Int64
+from jaxtyping import Int
 
 from jaxdesc import scoring
-from jaxdesc.evaluation import dissect
-from jaxdesc.evaluation.accuracy import NONE, single
-from jaxdesc.evaluation.blocks import Look, best
-from jaxdesc.evaluation.invert import auc
+from jaxdesc.config import ScoreConfig
+from jaxdesc.evaluation import dissect, metrics
+from jaxdesc.evaluation.blocks import best
+from jaxdesc.evaluation.dissect import Similarity
+from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.evaluation.probe import Probe
+from jaxdesc.evaluation.statistics import Bounds, McNemar, bootstrap, mcnemar, paired, proportion
+
+AGAINST = "t-vMF"  # the method that the others are compared with: the paper's
+
+# Indices of each neuron's concepts, best first; empty if it has none.
+Selected = Sequence[Int[np.ndarray, "_"]]
 
 
-class Answer(NamedTuple):
-    """What a method says of each neuron; nothing of a dead one.
+class Method(NamedTuple):
+    """A way of naming neurons.
 
     Attributes:
-        concepts: its best concept, or `accuracy.NONE`.
-        scores: that concept's score, in the method's own units; minus infinity where there is none.
-        selected: all of its concepts, best first. Most methods name one.
+        select: (probe, options) -> each neuron's concepts, none for a dead neuron.
+        fewest: probe images that it needs.
     """
 
-    concepts: Int64[np.ndarray, "neuron"]
-    scores: Float32[np.ndarray, "neuron"]
-    selected: list[Int[np.ndarray, "_"]]
+    select: Callable[[Probe, ScoreConfig], Selected]
+    fewest: int = 1
 
 
-Method = Callable[[Probe], Answer]
-
-
-def discovered(probe: Probe, kappa: float, alpha: float = 0.95, block: int = 512) -> Answer:
-    """The concepts that stand out among a neuron's exemplars: WWW with κ = 0, else the paper.
-
-    Args:
-        probe: the arrays.
-        kappa: concentration κ of t-vMF.
-        alpha: concept sensitivity α.
-        block: concepts at a time.
-    """
+def discovered(probe: Probe, options: ScoreConfig) -> Selected:
+    """Select the concepts that stand out among a neuron's exemplars; WWW's with κ = 0."""
     views, slots = probe.exemplars.distinct()
     arrays = probe.images[views], slots, probe.concepts, probe.base
-    found = scoring.discover(*arrays, kappa, alpha, block).without(probe.dead)
-    selected = np.split(found.concepts.astype(np.int64), np.cumsum(found.counts)[:-1])
-    first = np.array([own[0] if len(own) else NONE for own in selected], np.int64)
-    scores = np.where(first == NONE, np.float32(-np.inf), found.maximum)
-    return Answer(first, scores, selected)
+    found = scoring.discover(*arrays, options.kappa, options.alpha, options.block)
+    found = found.without(probe.dead)
+    return np.split(found.concepts.astype(np.int64), np.cumsum(found.counts)[:-1])
 
 
-def most_similar(probe: Probe, function: Callable[[Probe, int], Look], block: int = 512) -> Answer:
-    """The concept of which a similarity over the probe images is largest.
+def most_similar(similarity: Similarity, fewest: int = 1) -> Method:
+    """The method that names the concept with the largest similarity over the probe images."""
 
-    Args:
-        probe: the arrays.
-        function: one of `dissect.FUNCTIONS`, or `invert.auc`.
-        block: concepts at a time.
-    """
-    concepts, scores = best(probe.concepts, function(probe, block), block)
-    concepts = np.where(probe.dead, NONE, concepts)
-    scores = np.where(concepts == NONE, np.float32(-np.inf), scores)
-    return Answer(concepts, scores, single(concepts))
+    def select(probe: Probe, options: ScoreConfig) -> Selected:
+        concepts, _ = best(probe.concepts, similarity(probe, options.block), options.block)
+        named = (concepts >= 0) & ~probe.dead
+        return [concepts[[unit]] if named[unit] else concepts[:0] for unit in range(len(concepts))]
 
+    return Method(select, fewest)
 
-# Images that a method looks at, at least; the others can do with any number.
-FEWEST = {"rank_reorder": 40, "wpmi": 28, "soft_wpmi": 100, "INVERT": 20}
 
 METHODS: dict[str, Method] = {
-    "WWW": partial(discovered, kappa=0.0),
-    "t-vMF": partial(discovered, kappa=16.0),
-    **{name: partial(most_similar, function=own) for name, own in dissect.FUNCTIONS.items()},
-    "INVERT": partial(most_similar, function=auc),
+    "WWW": Method(lambda probe, options: discovered(probe, replace(options, kappa=0.0))),
+    # A run with the cosine is compared with the paper's default.
+    AGAINST: Method(
+        lambda probe, options: discovered(
+            probe, replace(options, kappa=options.kappa or ScoreConfig.kappa)
+        )
+    ),
+    "cos": most_similar(dissect.cos),
+    "cos_cubed": most_similar(dissect.cos_cubed),
+    "rank_reorder": most_similar(dissect.rank_reorder, fewest=40),
+    "wpmi": most_similar(dissect.wpmi, fewest=28),
+    "soft_wpmi": most_similar(dissect.soft_wpmi, fewest=100),
+    "INVERT": most_similar(dissect.auc, fewest=20),
 }
+
+
+class Line(NamedTuple):
+    """One method's line of a comparison.
+
+    Attributes:
+        metrics: of each neuron, those that compare texts alone.
+        bounds: mean and 95 % interval of each: Wilson's for Hit Rate, the bootstrap over neurons
+            for the others.
+        differences: of each from the paper's method over the same neurons, with 95 % intervals.
+        test: of the hits, against the paper's method.
+        seconds: that the method took once its programs were compiled.
+    """
+
+    metrics: Metrics
+    bounds: Mapping[str, Bounds]
+    differences: Mapping[str, Bounds]
+    test: McNemar
+    seconds: float
+
+
+def compare(
+    probe: Probe,
+    concepts: Sequence[str],
+    names: Sequence[Sequence[str]],
+    methods: Mapping[str, Method],
+    options: ScoreConfig,
+) -> dict[str, Line]:
+    """Compare methods by the names of the neurons' classes.
+
+    Args:
+        probe: what all methods are given.
+        concepts: texts of the T concepts.
+        names: of each neuron's class, at least one; case doesn't matter.
+        methods: by their names, the paper's (`AGAINST`) among them.
+        options: κ and α, for methods that have them.
+    """
+    measured, seconds = {}, {}
+    for name, method in methods.items():
+        method.select(probe, options)  # compiles
+        began = time.perf_counter()
+        selected = method.select(probe, options)
+        seconds[name] = time.perf_counter() - began
+        texts = [[concepts[index] for index in indices] for indices in selected]
+        measured[name] = metrics.evaluate(texts, names, {})
+    paper = measured[AGAINST].values
+    return {
+        name: Line(
+            found,
+            {kind: bounds(kind, values) for kind, values in found.values.items()},
+            {kind: paired(values, paper[kind]) for kind, values in found.values.items()},
+            mcnemar(found.values["hit"] > 0, paper["hit"] > 0),
+            seconds[name],
+        )
+        for name, found in measured.items()
+    }
+
+
+def bounds(kind: str, values: np.ndarray) -> Bounds:
+    """Mean and interval of a metric: Wilson's for Hit Rate, a share; else the bootstrap's."""
+    if kind == "hit":
+        return proportion(int(values.sum()), len(values))
+    return bootstrap(values)

@@ -1,4 +1,4 @@
-"""What every method of describing neurons is given: one pass over the probe images."""
+"""The input of every method of naming neurons: one pass over the probe images."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from jaxdesc.exemplars import Slots
 
 
 class Probe(NamedTuple):
-    """Activations and CLIP features of the same probe images; all features of unit length.
+    """Activations and CLIP features of the same probe images; all features have unit length.
 
     Attributes:
         activations: of each neuron on each image.
@@ -27,5 +27,5 @@ class Probe(NamedTuple):
 
     @property
     def dead(self) -> Bool[np.ndarray, "neuron"]:
-        """Whether each neuron's activation is the same on all images."""
+        """True for neurons with the same activation on all images."""
         return self.activations.min(axis=0) == self.activations.max(axis=0)

@@ -2,11 +2,10 @@
 
 Image features are made up with a pretrained CLIP's cosines (`benchmark.features`, narrow). Each
 latent fires on some images of one class. Its right label is the concept that all images of the
-class get together, so that what is judged is the choice of exemplars and not CLIP.
+class get together, so that the choice of exemplars is judged, and not CLIP.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -15,20 +14,18 @@ from jaxtyping import Float32, Int
 
 from jaxdesc.api import describe_activations
 from jaxdesc.benchmark import features
-from jaxdesc.evaluation.statistics import wilson
+from jaxdesc.evaluation.statistics import proportion
 from jaxdesc.evidence.table import Cell, Table
-from jaxdesc.result import Result
 
 CODES = ("ReLU", "signed", "top-k")
-# What a latent's value is on all other images: 0, a constant, or noise of that size.
+# A latent's value on all other images: 0, a constant, or noise of that size.
 FLOORS = ("none", "constant", "noise")
 FLOOR = 1e-6
-ORDERS = ("by class", "shuffled")
 
 
 @dataclass(frozen=True)
 class Study:
-    """What is measured; the defaults are those of the page.
+    """Sizes of the study; the defaults are those of the page.
 
     Attributes:
         classes: of images, one latent each.
@@ -55,35 +52,36 @@ def tables(workdir: str | Path, study: Study | None = None) -> tuple[Table]:
         study: what is measured.
 
     Returns:
-        "sparse": of latents in both orders of images, the shares that are named rightly, that are
-        named rightly or flagged, and that are named wrongly without a flag.
+        "sparse": with images by class and shuffled, the shares of latents that are named correctly,
+        named correctly or flagged, and named wrongly without a flag.
     """
     del workdir
     study = study or Study()
     arrays, labels = _images(study)
-    right = _best(study, arrays, _whole_classes(labels))
+    in_order = np.arange(len(labels))
+    orders = in_order, np.random.default_rng(0).permutation(in_order)
+    whole = (labels[:, None] == np.unique(labels)[None]).astype(np.float32)
+    right, _ = _described(replace(study, exemplars=study.each), arrays, whole, in_order)
     rows: list[tuple[Cell, ...]] = []
     for code, floor, fires in product(CODES, FLOORS, study.fires):
         values = _latents(study, code, floor, fires, labels)
-        found = [_judged(study, arrays, values, order, right) for order in ORDERS]
-        correct, flagged = (np.concatenate(part) for part in zip(*found, strict=True))
+        first, flags = zip(
+            *(_described(study, arrays, values, images) for images in orders), strict=True
+        )
+        correct, flagged = np.equal(first, right).ravel(), np.ravel(flags)
         shares = correct, correct | flagged, ~(correct | flagged)
-        bounds = [wilson(int(share.sum()), len(share)) for share in shares]
+        bounds = [proportion(int(share.sum()), len(share)) for share in shares]
         rows.append((code, floor, fires, len(correct), *bounds))
     head = ("code", "floor", "fires on", "latents", "right", "right or flagged", "wrong, no flag")
     return (Table("sparse", head, tuple(rows)),)
 
 
 def _images(study: Study) -> tuple[features.Arrays, Int[np.ndarray, " image"]]:
-    """Features of all images in class order, and each one's class."""
+    """Features of all images in class order, and the class of each."""
     texts, base = features.concepts(study.concepts, study.width)
     count = study.classes * study.each
     arrays = features.made_up("narrow", texts, base, study.classes, study.each, count)
     return arrays, np.arange(count) // study.each
-
-
-def _whole_classes(labels: Int[np.ndarray, " image"]) -> Float32[np.ndarray, "image latent"]:
-    return (labels[:, None] == np.unique(labels)[None]).astype(np.float32)
 
 
 def _latents(
@@ -110,14 +108,14 @@ def _latents(
     return values
 
 
-def _describe(
+def _described(
     study: Study,
     arrays: features.Arrays,
     values: Float32[np.ndarray, "image latent"],
     images: Int[np.ndarray, " image"],
-) -> Result:
-    """Describe the latents by the images in some order."""
-    return describe_activations(
+) -> tuple[list[str], list[bool]]:
+    """First concept of each latent, by the images in some order, and if it is flagged."""
+    found = describe_activations(
         values[images],
         arrays.images[images],
         arrays.texts,
@@ -126,30 +124,5 @@ def _describe(
         exemplars=study.exemplars,
         images=[f"{image:05d}.jpg" for image in images.tolist()],
     )
-
-
-def _first(found: Result) -> Iterator[str]:
-    return (neuron.concepts[0][0] if neuron.concepts else "" for neuron in found)
-
-
-def _best(
-    study: Study, arrays: features.Arrays, values: Float32[np.ndarray, "image latent"]
-) -> list[str]:
-    whole = Study(**{**vars(study), "exemplars": study.each})
-    return [*_first(_describe(whole, arrays, values, np.arange(len(values))))]
-
-
-def _judged(
-    study: Study,
-    arrays: features.Arrays,
-    values: Float32[np.ndarray, "image latent"],
-    order: str,
-    right: list[str],
-) -> tuple[np.ndarray, np.ndarray]:
-    """Whether each latent's first concept is right, and whether it is flagged."""
-    images = np.arange(len(values))
-    if order == "shuffled":
-        images = np.random.default_rng(0).permutation(images)
-    found = _describe(study, arrays, values, images)
-    correct = [name == own for name, own in zip(_first(found), right, strict=True)]
-    return np.array(correct), np.array([bool(neuron.flags) for neuron in found])
+    first = [neuron.concepts[0][0] if neuron.concepts else "" for neuron in found]
+    return first, [bool(neuron.flags) for neuron in found]

@@ -1,11 +1,20 @@
 """Tables of evidence: plain values that go through JSON, so that a page can be checked by them."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from jaxdesc.evaluation.statistics import Bounds
+import numpy as np
+
+from jaxdesc.evaluation.statistics import Bounds, bootstrap, mcnemar, paired
 
 Cell = str | int | float | Bounds | None
+
+# Metrics of class neurons in every study.
+NAMES = {"hit": "Hit Rate", "f1": "F1"}
+
+# Metrics of each neuron, a mapping per probe set.
+Measured = Sequence[Mapping[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -15,25 +24,12 @@ class Table:
     Attributes:
         name: by which a page asks for it.
         columns: their heads; every row has a cell for each.
-        rows: cells: text, numbers, a mean with its 95 % interval, or nothing.
+        rows: cells: text, numbers, a mean with its 95 % interval, or None.
     """
 
     name: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
-
-    def __post_init__(self) -> None:
-        """Refuse rows of another length.
-
-        Raises:
-            ValueError: a row has too many or too few cells.
-        """
-        for row in self.rows:
-            if len(row) != len(self.columns):
-                raise ValueError(
-                    f"a row of table {self.name!r} has {len(row)} cells, but there are "
-                    f"{len(self.columns)} columns: {row}."
-                )
 
     def at(self, column: str, **where: Cell) -> Cell:
         """The cell of a column in the one row whose other columns have these values.
@@ -54,6 +50,23 @@ class Table:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Table":
-        """What `to_dict` gave."""
+        """The table that `to_dict` wrote."""
         rows = [tuple(Bounds(*c) if isinstance(c, list) else c for c in r) for r in values["rows"]]
         return cls(values["name"], tuple(values["columns"]), tuple(rows))
+
+
+def means(measured: Measured) -> tuple[Bounds, ...]:
+    """Mean of each metric, each neuron averaged over the probe sets first."""
+    return tuple(bootstrap(_averaged(measured, kind)) for kind in NAMES)
+
+
+def differences(measured: Measured, other: Measured) -> tuple[Cell, ...]:
+    """Difference of each metric, and McNemar's p of the first probe set; None from itself."""
+    if measured is other:
+        return (None,) * (len(NAMES) + 1)
+    gaps = [paired(_averaged(measured, kind), _averaged(other, kind)) for kind in NAMES]
+    return (*gaps, mcnemar(measured[0]["hit"] > 0, other[0]["hit"] > 0).p)
+
+
+def _averaged(measured: Measured, kind: str) -> np.ndarray:
+    return np.mean([values[kind] for values in measured], axis=0)

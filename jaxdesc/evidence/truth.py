@@ -1,10 +1,10 @@
 """How often is a neuron's label wrong? Neurons of which the embedded world knows the truth.
 
-Two kinds of them. The attribute network has a logit for each class, colour, pattern, background and
-context thing: what it is named is right or wrong. What the target's hidden neurons mean nobody
-knows; there a label is tried on images that had no part in finding it, as CoSy does (Kopf et al.,
-NeurIPS 2024): on freshly rendered pairs with and without the concept, and on the probe images that
-are none of the neuron's exemplars.
+There are two kinds. The attribute network has a logit for each class, colour, pattern, background
+and context thing, whose name is right or wrong. Nobody knows the meaning of the target's hidden
+neurons; their labels are tried on images that had no part in choosing them, as CoSy does (Kopf et
+al., NeurIPS 2024): on freshly rendered pairs with and without the concept, and on the probe images
+that are not the neuron's exemplars.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,32 +18,21 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 
-from jaxdesc.ablation import ablate
-from jaxdesc.config import AblationConfig, Config
+from jaxdesc.config import Config
 from jaxdesc.evaluation.contrast import contrast
-from jaxdesc.evaluation.ranks import auc
-from jaxdesc.evaluation.statistics import (
-    Bounds,
-    bootstrap,
-    mcnemar,
-    paired,
-    paired_over_probes,
-    wilson,
-)
+from jaxdesc.evaluation.faithfulness import auc
+from jaxdesc.evaluation.statistics import Bounds, bootstrap, mcnemar, paired, proportion
 from jaxdesc.evidence.table import Cell, Table
 from jaxdesc.evidence.world import PROBES, SETTING, open_run, scenes_of, shown
-from jaxdesc.images.sources import open_source
 from jaxdesc.models.encoder import ClipEncoder, load_clip
 from jaxdesc.models.target import LOGITS, Target, load_target
-from jaxdesc.pipeline import describe
-from jaxdesc.result import Result
+from jaxdesc.pipeline import Grid, describe, sweep
 from jaxdesc.scenes import captions
 from jaxdesc.scenes.attributes import ATTRIBUTES, KINDS
 from jaxdesc.scenes.pairs import pairs
 from jaxdesc.scenes.world import Scene
 from jaxdesc.stages.run import Run
 from jaxdesc.store import Place, Store
-from jaxdesc.vocabulary.vocabulary import load_vocabulary
 
 VIEWS = ("centre", "attention", "random", "box", "full")
 KAPPAS = (0.0, 16.0)
@@ -52,9 +41,12 @@ ALL = "all"
 
 HIDDEN_VIEWS = ("attention", "full")
 HIDDEN_LAYERS = ("layer1", "layer2", "layer3", "layer4", LOGITS)
-NAMED, RANDOM = "named", "random"  # how a label was come by
-NONE = -1  # the label of a neuron without a concept
+NAMED, RANDOM = "named", "random"  # how the label was obtained
+NONE = -1  # label of a neuron without a concept
 BATCH = 128
+
+# View, layer, and how the label was obtained.
+Trial = tuple[str, str, str]
 
 
 def tables(
@@ -72,8 +64,8 @@ def tables(
         workdir: a folder.
         probes: image sources of rendered scenes; hidden neurons are named on the first.
         layers: of the target whose neurons are tried on fresh pairs. "fc" checks the test itself:
-            those neurons are named rightly nearly always.
-        count: of pairs rendered for each concept.
+            nearly all of those neurons are named correctly.
+        count: pairs rendered per concept.
         random_concepts: drawn from the vocabulary for the control; every neuron is tried on one.
         config: everything else.
 
@@ -91,21 +83,18 @@ def tables(
 
 @dataclass(frozen=True)
 class _Bench:
-    """What all runs share: their folder, choices and CLIP."""
+    """Folder, choices and CLIP that all runs share."""
 
     workdir: str | Path
     config: Config
     clip: ClipEncoder
 
-    def run(
-        self, target: Target, images: str, layer: str, view: str, ablation: AblationConfig
-    ) -> Run:
+    def run(self, target: Target, images: str, layer: str, view: str) -> Run:
         config = replace(
             self.config,
             target=replace(self.config.target, source=target.name, layer=layer),
             images=replace(self.config.images, source=images),
             crop=replace(self.config.crop, view=view),
-            ablation=ablation,
         )
         return open_run(self.workdir, config, target, self.clip)
 
@@ -114,70 +103,67 @@ class _Bench:
 
 
 def attributes(bench: _Bench, probes: Sequence[str]) -> tuple[Table, Table]:
-    """Share of the attribute network's 60 neurons that a selected concept names rightly.
+    """Share of the attribute network's 60 neurons that a selected concept names correctly.
 
-    Grad-CAM's class is the highest logit of an image, whichever kind of attribute it tells. A
-    window on one thing shows less of a background, and may leave out all context.
+    Grad-CAM's class is the highest logit of an image, of any kind of attribute. A window on one
+    thing shows less of a background, and may leave out all context.
 
     Returns:
         "attributes": by view, κ and kind of attribute, each neuron averaged over the probe sets
-        first, with bootstrap intervals over neurons (of 4 patterns or 8 colours they are rough).
-        The view "any" is the best that the vocabulary allows: "plain" isn't in it.
+        first, with bootstrap intervals over neurons (rough for 4 patterns or 8 colours). The view
+        "any" is the best that the vocabulary allows: "plain" isn't in it.
         "attribute differences": of two views, the same neurons paired, and McNemar's exact p of the
         first probe set.
     """
-    ablation = AblationConfig(VIEWS, KAPPAS, tuple(probes))
-    run = bench.run(load_target("scenes:attributes"), probes[0], LOGITS, VIEWS[0], ablation)
+    run = bench.run(load_target("scenes:attributes"), probes[0], LOGITS, VIEWS[0])
+    score = run.config.score
+    grid = Grid(KAPPAS, (score.alpha,), (score.exemplars,), VIEWS, tuple(probes))
     hits: dict[tuple[str, float], list[np.ndarray]] = {}
-    for cell in ablate(run, open_source, load_vocabulary):
+    for cell in sweep(run, grid):
         hits.setdefault((cell.view, cell.kappa), []).append(cell.metrics.values["hit"])
         possible = cell.ceilings.values["hit"]
     kinds = {kind: np.equal(KINDS, kind) for kind in ATTRIBUTES}
     kinds[ALL] = np.ones(len(KINDS), bool)
-    best = ("any", None, *(_certain(possible[own]) for own in kinds.values()))
-    rows: list[tuple[Cell, ...]] = [
-        (view, kappa, *(bootstrap(np.mean(values, axis=0)[own]) for own in kinds.values()))
-        for (view, kappa), values in hits.items()
-    ]
+    # Nothing is drawn at random here: the interval is the value.
+    best = (Bounds(*[float(possible[kind].mean())] * 3) for kind in kinds.values())
+    rows: list[tuple[Cell, ...]] = [("any", None, *best)]
+    for (view, kappa), values in hits.items():
+        averaged = np.mean(values, axis=0)
+        rows.append((view, kappa, *(bootstrap(averaged[kind]) for kind in kinds.values())))
     differences = [
-        (kind, kappa, *_differences(hits, kappa, own))
+        (name, kappa, *_differences(hits, kappa, kind))
         for kappa in KAPPAS
-        for kind, own in kinds.items()
+        for name, kind in kinds.items()
     ]
     heads = [head for pair in DIFFERENCES for head in (" − ".join(pair), "p, " + " − ".join(pair))]
     return (
-        Table("attributes", ("view", "kappa", *kinds), (best, *rows)),
+        Table("attributes", ("view", "kappa", *kinds), tuple(rows)),
         Table("attribute differences", ("attribute", "kappa", *heads), tuple(differences)),
     )
-
-
-def _certain(values: np.ndarray) -> Bounds:
-    """A share of which nothing is drawn at random."""
-    return Bounds(*[float(values.mean())] * 3)
 
 
 def _differences(
     hits: Mapping[tuple[str, float], Sequence[np.ndarray]],
     kappa: float,
-    own: Bool[np.ndarray, " neuron"],
+    kind: Bool[np.ndarray, " neuron"],
 ) -> Iterator[Cell]:
-    for pair in DIFFERENCES:
-        one, other = (hits[view, kappa] for view in pair)
-        yield paired_over_probes(*([values[own] for values in side] for side in (one, other)))
-        yield mcnemar(one[0][own] > 0, other[0][own] > 0).p
+    for views in DIFFERENCES:
+        first, second = (np.array(hits[view, kappa])[:, kind] for view in views)
+        yield paired(first.mean(axis=0), second.mean(axis=0))
+        yield mcnemar(first[0] > 0, second[0] > 0).p
 
 
-# Neurons of which nobody knows what they mean.
+# Neurons whose meaning nobody knows.
 
 
 class _Tried(NamedTuple):
-    """What became of each neuron's label.
+    """Outcome for each neuron's label.
 
     Attributes:
         label: index of its phrase, or `NONE`.
         auc, low: on fresh pairs, and the lower end of its interval; NaN without a label.
         smd: standardised mean difference on fresh pairs.
-        others: AUC on the probe images that are no exemplars of the neuron; NaN where the phrase is
+        others: AUC on the probe images that are not exemplars of the neuron; NaN if the phrase is
             true of all of them or of none.
     """
 
@@ -189,101 +175,93 @@ class _Tried(NamedTuple):
 
     @property
     def right(self) -> Bool[np.ndarray, " neuron"]:
-        """Whether the interval of its AUC lies above ½."""
+        """True if the interval of the AUC is above ½."""
         return self.low > 0.5
-
-    def only(self, kept: Bool[np.ndarray, " neuron"]) -> "_Tried":
-        return _Tried(*(values[kept] for values in self))
 
 
 def hidden(
     bench: _Bench, probe: str, layers: Sequence[str], count: int, random_concepts: int
 ) -> tuple[Table, Table, Table]:
-    """Try the best concept of hidden neurons on images that had no part in finding it.
+    """Try the best concept of hidden neurons on images that had no part in choosing it.
 
-    The neurons are named by the usual way, from views. Their activations on fresh pairs and on the
-    other probe images are those on whole scenes, squashed to the network's square, for every view:
-    one test for all of them, and nothing is cut away by what is tested. A label is right where the
-    95 % interval of its AUC on fresh pairs lies above ½. That asks little of it: a part of the
-    concept is enough, so the control, a random concept for each neuron, is right now and then too.
+    The neurons are named as usual, from views. Their activations on fresh pairs and on the other
+    probe images are those on whole scenes, squashed to the network's square, for every view: one
+    test for all of them, and the test cuts nothing away. A label is right if the 95 % interval of
+    its AUC on fresh pairs is above ½. That asks little of it: a part of the concept is enough, so
+    the control, a random concept for each neuron, is right now and then too.
 
     Returns:
-        "hidden": by view, layer and how the label was come by: neurons; share without a concept;
-        of the others the share whose label is right (Wilson's interval), median AUC and
-        standardised mean difference; and of `neurons, others` of them, whose probe images that are
-        no exemplars both show and lack the concept, the median AUC there.
+        "hidden": by view, layer and kind of label: neurons; share without a concept; of the others
+        the share whose label is right (Wilson's interval), median AUC and standardised mean
+        difference; and for the `neurons, others` of them whose other probe images both show and
+        lack the concept, the median AUC there.
         "hidden differences": named − random over the neurons that have a concept, paired.
-        "hidden views": attention − full over all neurons, paired; without a concept none is right,
-        and AUCs are of neurons with a concept by both.
+        "hidden views": attention − full over all neurons, paired; a neuron without a concept is not
+        right, and AUCs are of neurons with a concept by both.
     """
-    target, trial = load_target("scenes"), _Trial(probe, count)
-    labels: dict[tuple[str, str, str], np.ndarray] = {}
+    target, scenes = load_target("scenes"), _Scenes(probe, count)
+    labels: dict[Trial, np.ndarray] = {}
     chosen: dict[tuple[str, str], list[list[int]]] = {}
+    index = {text: number for number, text in enumerate(captions.vocabulary())}
     drawn = np.random.default_rng(0)
     some = drawn.choice(len(captions.phrases()), random_concepts, replace=False)
     for layer in layers:
         for view in HIDDEN_VIEWS:
-            found = describe(bench.run(target, probe, layer, view, AblationConfig()))
-            labels[view, layer, NAMED] = _labels(found)
+            found = describe(bench.run(target, probe, layer, view))
+            best = [index[n.concepts[0][0]] if n.concepts else NONE for n in found]
+            labels[view, layer, NAMED] = np.array(best)
             chosen[view, layer] = [[e.index for e in n.exemplars] for n in found]
         at_random = drawn.choice(some, len(found))
         labels |= {(view, layer, RANDOM): at_random for view in HIDDEN_VIEWS}
-    fresh = trial.activations(target, labels)
-    pixels = _squashed(target, trial.scenes)
+    fresh = scenes.activations(target, labels)
+    pixels = _squashed(target, scenes.scenes)
     values = {layer: _activations(target, pixels, layer) for layer in layers}
     tried = {
-        (view, layer, how): trial.tried(layer, own, chosen[view, layer], fresh, values[layer])
-        for (view, layer, how), own in labels.items()
+        (view, layer, how): scenes.tried(layer, label, chosen[view, layer], fresh, values[layer])
+        for (view, layer, how), label in labels.items()
     }
     return _hidden_tables(tried, layers)
 
 
-def _labels(found: Result) -> Int[np.ndarray, " neuron"]:
-    """The phrase of each neuron's best concept."""
-    places = {text: index for index, text in enumerate(captions.vocabulary())}
-    return np.array([places[n.concepts[0][0]] if n.concepts else NONE for n in found])
-
-
 @dataclass(frozen=True)
-class _Trial:
-    """Tries labels on pairs of scenes and on the scenes of a probe set."""
+class _Scenes:
+    """Pairs of scenes and the scenes of a probe set, on which labels are tried."""
 
     probe: str
     count: int
 
     @cached_property
     def scenes(self) -> list[Scene]:
-        """All of the probe set."""
         return scenes_of(self.probe)
 
     @cached_property
     def true(self) -> Bool[np.ndarray, "scene phrase"]:
-        """What each of them shows."""
         return shown(self.scenes)
 
     def activations(
-        self, target: Target, labels: Mapping[tuple[str, str, str], np.ndarray]
+        self, target: Target, labels: Mapping[Trial, np.ndarray]
     ) -> dict[tuple[str, int], Float[np.ndarray, "2 pair neuron"]]:
         """Each layer's activations on the pairs of all phrases that its neurons are tried on."""
         wanted: dict[int, set[str]] = {}
-        for (_, layer, _), own in labels.items():
-            for phrase in set(own.tolist()) - {NONE}:
+        for (_, layer, _), label in labels.items():
+            for phrase in set(label.tolist()) - {NONE}:
                 wanted.setdefault(phrase, set()).add(layer)
         phrases, found = sorted(wanted), {}
-        with ThreadPoolExecutor(1) as beside:  # the next phrase is rendered meanwhile
-            coming = [beside.submit(self._pixels, target, phrase) for phrase in phrases[:2]]
-            for place, phrase in enumerate(phrases):
+        with ThreadPoolExecutor(1) as renderer:  # the next phrase is rendered meanwhile
+            coming = [renderer.submit(self._pixels, target, phrase) for phrase in phrases[:2]]
+            for number, phrase in enumerate(phrases):
                 pixels = coming.pop(0).result()
-                coming += [beside.submit(self._pixels, target, p) for p in phrases[place + 2 :][:1]]
+                following = phrases[number + 2 :][:1]
+                coming += [renderer.submit(self._pixels, target, other) for other in following]
                 for layer in wanted[phrase]:
                     values = _activations(target, pixels, layer)
                     found[layer, phrase] = values.reshape(2, self.count, -1)
         return found
 
     def _pixels(self, target: Target, phrase: int) -> UInt8[np.ndarray, "scene size size 3"]:
-        """Those with the phrase first, then those without."""
-        one, other = zip(*pairs(captions.phrases()[phrase], self.count), strict=True)
-        return _squashed(target, (*one, *other))
+        """Scenes with the phrase first, then those without."""
+        present, absent = zip(*pairs(captions.phrases()[phrase], self.count), strict=True)
+        return _squashed(target, (*present, *absent))
 
     def tried(
         self,
@@ -298,11 +276,11 @@ class _Trial:
         for neuron, phrase in enumerate(label.tolist()):
             if phrase == NONE:
                 continue
-            own = contrast(*fresh[layer, phrase][:, :, [neuron]])
+            found = contrast(*fresh[layer, phrase][:, :, neuron])
             kept = np.ones(len(self.scenes), bool)
             kept[list(exemplars[neuron])] = False
             others = auc(values[kept][:, [neuron]], self.true[kept][:, [phrase]])
-            measured[:, neuron] = own.auc[0], own.auc_low[0], own.smd[0], others[0, 0]
+            measured[:, neuron] = found.auc.mean, found.auc.low, found.smd, others[0, 0]
         return _Tried(label, *measured)
 
 
@@ -320,28 +298,26 @@ def _activations(
 
 
 def _hidden_tables(
-    tried: Mapping[tuple[str, str, str], _Tried], layers: Sequence[str]
+    tried: Mapping[Trial, _Tried], layers: Sequence[str]
 ) -> tuple[Table, Table, Table]:
     columns = ("view", "layer", "concept", "neurons", "no concept", "right", "AUC", "SMD")
-    rows = [(*where, *_summary(own)) for where, own in tried.items()]
+    rows = [(*where, *_summary(found)) for where, found in tried.items()]
     against = []
     for view in HIDDEN_VIEWS:
         for layer in layers:
-            kept = tried[view, layer, NAMED].label != NONE
-            pair = (tried[view, layer, how].only(kept) for how in (NAMED, RANDOM))
+            named, random = (tried[view, layer, how] for how in (NAMED, RANDOM))
+            kept = named.label != NONE
+            pair = (_Tried(*(values[kept] for values in each)) for each in (named, random))
             against.append((view, layer, *_compared(*pair)))
     views = [
         (layer, *_compared(*(tried[view, layer, NAMED] for view in HIDDEN_VIEWS)))
         for layer in layers
     ]
     chance, view = f"{NAMED} − {RANDOM}", " − ".join(HIDDEN_VIEWS)
+    differences = ("view", "layer", f"right, {chance}", f"AUC, {chance}")
     return (
         Table("hidden", (*columns, "neurons, others", "AUC, others"), tuple(rows)),
-        Table(
-            "hidden differences",
-            ("view", "layer", f"right, {chance}", f"AUC, {chance}"),
-            tuple(against),
-        ),
+        Table("hidden differences", differences, tuple(against)),
         Table("hidden views", ("layer", f"right, {view}", f"AUC, {view}"), tuple(views)),
     )
 
@@ -351,7 +327,7 @@ def _summary(tried: _Tried) -> tuple[Cell, ...]:
     return (
         len(tried.label),
         1 - known / len(tried.label),
-        wilson(int(tried.right.sum()), known) if known else None,
+        proportion(int(tried.right.sum()), known) if known else None,
         _median(tried.auc),
         _median(tried.smd),
         int((~np.isnan(tried.others)).sum()),
@@ -360,15 +336,15 @@ def _summary(tried: _Tried) -> tuple[Cell, ...]:
 
 
 def _median(values: Float[np.ndarray, " neuron"]) -> float | None:
-    """The median of those neurons that have a value."""
+    """Median of the neurons that have a value."""
     known = values[~np.isnan(values)]
     return float(np.median(known)) if len(known) else None
 
 
-def _compared(one: _Tried, other: _Tried) -> tuple[Bounds | None, Bounds | None]:
-    """Difference of the share that is right, and of the mean AUC where both have one."""
-    both = ~np.isnan(one.auc) & ~np.isnan(other.auc)
+def _compared(first: _Tried, second: _Tried) -> tuple[Bounds | None, Bounds | None]:
+    """Difference of the share that is right, and of the mean AUC if both have one."""
+    both = ~np.isnan(first.auc) & ~np.isnan(second.auc)
     return (
-        paired(one.right, other.right) if len(one.right) else None,
-        paired(one.auc[both], other.auc[both]) if both.any() else None,
+        paired(first.right, second.right) if len(first.right) else None,
+        paired(first.auc[both], second.auc[both]) if both.any() else None,
     )

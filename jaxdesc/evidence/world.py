@@ -1,6 +1,7 @@
-"""What the studies describe: the embedded world, as `configs/scenes.py` has it."""
+"""The subject of the studies: the embedded world, as `configs/scenes.py` has it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -43,16 +44,20 @@ def scenes_of(images: str) -> list[Scene]:
 
 
 def shown(scenes: Sequence[Scene]) -> Bool[np.ndarray, "scene phrase"]:
-    """Which of the vocabulary's phrases are true of each whole scene."""
+    """The vocabulary's phrases that are true of each whole scene."""
     windows = np.tile([0, 0, WIDTH], (len(scenes), 1))
     return captions.truth(captions.seen_through(scenes, windows)[0])
 
 
 def open_run(workdir: str | Path, config: Config, target: Target, clip: ClipEncoder) -> Run:
     """A run whose artifacts are kept in a folder; the CLIP judges the concepts too."""
-    source, vocabulary = (
-        open_source(config.images.source),
-        load_vocabulary(config.vocabulary.source),
-    )
+    source = open_source(config.images.source)
+    vocabulary = load_vocabulary(config.vocabulary.source)
     inputs = Inputs(target, clip, source, vocabulary, scorer=clip)
     return Run(config, inputs, Store(Place(workdir).at("artifacts")), quiet=True)
+
+
+def on_probe(run: Run, images: str) -> Run:
+    """The same run on another probe set."""
+    config = replace(run.config, images=replace(run.config.images, source=images))
+    return replace(run, config=config, inputs=replace(run.inputs, source=open_source(images)))

@@ -13,9 +13,8 @@ import numpy as np
 
 from jaxdesc.config import Config, differences
 from jaxdesc.errors import InputError
-from jaxdesc.evaluation.metrics import Metrics
+from jaxdesc.evaluation.metrics import METRICS, Metrics
 from jaxdesc.evaluation.top1 import Top1
-from jaxdesc.report.tables import TITLES
 from jaxdesc.result import CERTAINTY, Exemplar, Neuron, Result, Skipped
 from jaxdesc.store import Place, write_file, write_rows
 from jaxdesc.store.workdir import is_result
@@ -181,7 +180,7 @@ def _read(workdir: Path) -> Saved:
             top1=Top1(*(target[name] for name in Top1._fields)) if target else None,
             notes=tuple(measured.get("notes", ())),
         ),
-        summary={name: value for name, value in measured.items() if name in TITLES},
+        summary={name: value for name, value in measured.items() if name in METRICS},
     )
 
 

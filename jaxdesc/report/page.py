@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from jaxdesc.errors import InputError
-from jaxdesc.evaluation.metrics import f1, hit
+from jaxdesc.evaluation.metrics import METRICS, f1, hit
 from jaxdesc.report.files import Saved
 from jaxdesc.report.pictures import CELL, COLUMNS, LEVELS, Picture, in_thousandths, sheet
-from jaxdesc.report.tables import TITLES, similarity_name
+from jaxdesc.report.tables import similarity_name
 from jaxdesc.result import UNSURE, Neuron, Result
 from jaxdesc.store.workdir import is_output
 
@@ -195,8 +195,10 @@ def _measures(result: Result) -> dict[str, list[float]]:
         return {}
     agreement = [f1([text for text, _ in neuron.concepts], neuron.names) for neuron in result]
     metrics = result.metrics.values if result.metrics else {}
-    measured = {TITLES[kind]: [_short(v) for v in values] for kind, values in metrics.items()}
-    return {TITLES["f1"]: [_short(value) for value in agreement]} | measured
+    measured = {
+        METRICS[kind].title: [_short(value) for value in values] for kind, values in metrics.items()
+    }
+    return {METRICS["f1"].title: [_short(value) for value in agreement]} | measured
 
 
 def _ranking(neuron: Neuron) -> tuple[int, ...]:
@@ -239,7 +241,7 @@ def _html(title: str, methods: Sequence[Method], data: Mapping[str, Any], size: 
         images=len(data["images"]["names"]),
         megabytes=f"{size / 1e6:.1f}",
         methods=methods,
-        metrics=[(kind, TITLES[kind]) for kind in methods[0].summary],
+        metrics=[(kind, METRICS[kind].title) for kind in methods[0].summary],
         remarks=_remarks(methods),
         # One value if all methods have the same.
         facts=[(key, values[:1] if len(set(values)) == 1 else values) for key, values in rows],

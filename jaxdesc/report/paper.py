@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 from tabulate import tabulate
 
-from jaxdesc.report.tables import TITLES, Row, similarity_name
+from jaxdesc.evaluation.metrics import METRICS
+from jaxdesc.report.tables import Row, similarity_name
 from jaxdesc.store import Place, write_file, write_rows
 
-METRICS = ("clip_cos", "sentence_cos", "f1", "hit")
+COLUMNS = ("clip_cos", "sentence_cos", "f1", "hit")
 VIEWS = ("centre", "attention")
 # By view and whether the similarity is t-vMF; the two other combinations have no name.
 METHODS = {("centre", False): "WWW", ("attention", True): "ours"}
@@ -66,7 +67,7 @@ class Line:
     def printed(self, metric: str) -> float | None:
         """The paper's number × 100, if it has one."""
         key = self.kind, self.view, self.kappa != 0
-        return dict(zip(METRICS, PRINTED.get(key, ()), strict=False)).get(metric)
+        return dict(zip(COLUMNS, PRINTED.get(key, ()), strict=False)).get(metric)
 
 
 @dataclass(frozen=True)
@@ -86,15 +87,15 @@ class Table:
     def markdown(self, form: str = "github") -> str:
         """Lay it out as Markdown, or in another form of tabulate's."""
         head = ["method", "similarity", "concepts", "probe images"]
-        for metric in METRICS:
-            head += [TITLES[metric], "paper", "ceiling"]
+        for metric in COLUMNS:
+            head += [METRICS[metric].title, "paper", "ceiling"]
         known = {vocabulary for vocabulary, _, _ in PRINTED}
         rows = []
         for line in self.lines:
             similarity = "t-vMF" if line.kappa is None else similarity_name(line.kappa)
             concepts = line.kind if line.kind in known else line.vocabulary
             cells = [line.method, similarity, concepts, line.probe]
-            for metric in METRICS:
+            for metric in COLUMNS:
                 row, printed = line.measured.get(metric), line.printed(metric)
                 cells += [
                     f"{100 * row.mean:.2f} ± {100 * row.standard_error:.2f}" if row else ABSENT,
@@ -113,7 +114,7 @@ class Table:
         rows = []
         for line in self.lines:
             kappa = None if line.kappa is None else str(line.kappa)
-            for metric in METRICS:
+            for metric in COLUMNS:
                 what = [line.method, line.view, kappa, line.vocabulary, line.probe, metric]
                 row = line.measured.get(metric)
                 values = (row.mean, row.standard_error, row.ceiling) if row else (None,) * 3

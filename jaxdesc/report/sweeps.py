@@ -9,12 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from jaxdesc.evaluation.metrics import Metrics
+from jaxdesc.evaluation.metrics import METRICS, Metrics
 from jaxdesc.evaluation.statistics import interval
+from jaxdesc.pipeline import Cell
 from jaxdesc.report.plots import MUTED, SERIES, house_style, rendered
-from jaxdesc.report.tables import TITLES, estimates, markdown, percent, summary
+from jaxdesc.report.tables import estimates, markdown, percent, summary
 from jaxdesc.store import Place, csv_file
-from jaxdesc.sweep import Cell
 
 SHOWN = 10  # rows of a table that is cut short
 PANEL = 2.3, 1.6  # inches, if there are few columns
@@ -71,7 +71,7 @@ def table(cells: Sequence[Cell]) -> str:
     best = sorted(conditions, key=lambda where: -summary(_measured(cells, *where), "f1")[0].mean)
     few = len(conditions) <= SHOWN
     kinds = list(cells[0].metrics.values)
-    rows = [["view", "κ", "α", "exemplars", *(TITLES[kind] for kind in kinds)]]
+    rows = [["view", "κ", "α", "exemplars", *(METRICS[kind].title for kind in kinds)]]
     for view, *numbers in conditions if few else best[:SHOWN]:
         measured = _measured(cells, view, *numbers)
         texts = [view, *(f"{number:g}" for number in numbers)]
@@ -111,7 +111,7 @@ def figure(cells: Sequence[Cell]) -> Figure:
                     first[view] = panel
                 _draw_panel(panel, cells, view, alpha, kind)
             ceiling = 100 * cells[0].ceilings.estimates[kind].mean
-            panels[0].set_ylabel(f"{TITLES[kind]} × 100\n(ceiling {ceiling:.1f})")
+            panels[0].set_ylabel(f"{METRICS[kind].title} × 100\n(ceiling {ceiling:.1f})")
         for (view, alpha), top, bottom in zip(columns, grid[0], grid[-1], strict=True):
             top.set_title(f"{view}, α = {alpha:g}")
             bottom.set_xlabel("κ (0 is the cosine)")

@@ -1,6 +1,7 @@
 """Tables of an ablation: every view × similarity, and the differences that answer its questions."""
 
 import csv
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,18 +10,11 @@ from typing import NamedTuple, get_type_hints
 import numpy as np
 from tabulate import tabulate
 
-from jaxdesc.ablation import Cell
 from jaxdesc.errors import InputError, printable
-from jaxdesc.evaluation.metrics import Estimate, Metrics
-from jaxdesc.evaluation.statistics import Bounds, interval, mcnemar, over_probes, paired_over_probes
+from jaxdesc.evaluation.metrics import METRICS, Estimate, Metrics, estimate
+from jaxdesc.evaluation.statistics import Bounds, interval, mcnemar, paired
+from jaxdesc.pipeline import Cell
 from jaxdesc.store import read_file, write_rows
-
-TITLES = {
-    "hit": "Hit Rate",
-    "f1": "F1",
-    "clip_cos": "CLIP cos",
-    "sentence_cos": "sentence cos",
-}
 
 HUBS = 10  # that are named
 _WHERE = ("vocabulary", "probe", "view", "kappa")  # what identifies a cell
@@ -61,7 +55,7 @@ def ablation(cells: Sequence[Cell]) -> str:
         95 % interval over probe sets if there are several.
     """
     kinds = list(cells[0].metrics.values)
-    rows = [["view", "similarity", *(TITLES[kind] for kind in kinds)]]
+    rows = [["view", "similarity", *(METRICS[kind].title for kind in kinds)]]
     for view, kappa in _conditions(cells):
         measured = [cell.metrics for cell in cells if (cell.view, cell.kappa) == (view, kappa)]
         rows.append([view, similarity_name(kappa), *(percent(measured, kind) for kind in kinds)])
@@ -104,8 +98,9 @@ def gaps(cells: Sequence[Cell]) -> list[Gap]:
         pairs = zip(sides[ours], sides[theirs], strict=True)
         first, second = zip(*((a.metrics.values, b.metrics.values) for a, b in pairs), strict=True)
         bounds = {
-            kind: paired_over_probes(
-                [values[kind] for values in first], [values[kind] for values in second]
+            kind: paired(
+                np.mean([values[kind] for values in first], axis=0),
+                np.mean([values[kind] for values in second], axis=0),
             )
             for kind in first[0]
         }
@@ -143,7 +138,7 @@ def differences(cells: Sequence[Cell]) -> str:
         cells: as in `gaps`.
     """
     kinds = list(cells[0].metrics.values)
-    rows = [["difference", "at", *(TITLES[kind] for kind in kinds), "McNemar's p"]]
+    rows = [["difference", "at", *(METRICS[kind].title for kind in kinds), "McNemar's p"]]
     for gap in gaps(cells):
         row = [gap.what, gap.at]
         for kind in kinds:
@@ -208,9 +203,9 @@ def read_neurons(path: str | Path) -> list[Cell]:
         for line in lines:
             where, (_, *values) = tuple(line[: len(_WHERE)]), line[len(_WHERE) :]
             found.setdefault(where, []).append([float(value) for value in values])
-        for (words, probe, view, kappa), rows in found.items():
+        for (words, probe, view, kappa), rows in found.items():  # the file has no α and no count
             metrics = Metrics(dict(zip(head[len(_WHERE) + 1 :], np.array(rows).T, strict=True)))
-            cells.append(Cell(words, probe, view, float(kappa), metrics, Metrics({})))
+            cells.append(Cell(words, probe, view, float(kappa), math.nan, 0, metrics, Metrics({})))
     except (LookupError, TypeError, ValueError, csv.Error) as error:
         raise InputError(
             f"{path} holds no metrics of neurons ({error}): measure again in another working "
@@ -304,7 +299,7 @@ def summary(measured: Sequence[Metrics], kind: str) -> tuple[Estimate, tuple[flo
         kind: the metric.
     """
     values = [metrics.values[kind] for metrics in measured]
-    return over_probes(values), interval([float(np.mean(each)) for each in values])
+    return estimate(np.mean(values, axis=0)), interval([float(np.mean(each)) for each in values])
 
 
 def markdown(rows: list[list[str]]) -> str:

@@ -16,7 +16,7 @@ from flax import nnx
 from jaxtyping import Bool, Float32
 from PIL import Image
 
-from jaxdesc.evaluation.ranks import auc
+from jaxdesc.evaluation.faithfulness import auc
 from jaxdesc.models.formats import load_resnet, save_resnet
 from jaxdesc.models.resnet import ResNet, ResNetConfig
 from jaxdesc.scenes import NETWORKS, target

@@ -11,7 +11,7 @@ from jaxdesc.store import Artifact, Draft
 
 
 def evaluate(run: Run, scored: Artifact, words: Artifact) -> Artifact:
-    """Compare each class neuron's concepts with its names. Arrays: one [N] a metric."""
+    """Compare each class neuron's concepts with its names. Arrays: one [N] per metric."""
 
     def compute(draft: Draft) -> None:
         (measured,) = measure(run, [selection(scored)], words)
@@ -22,15 +22,20 @@ def evaluate(run: Run, scored: Artifact, words: Artifact) -> Artifact:
 
 
 def measure(run: Run, selections: Sequence[scoring.Selection], words: Artifact) -> list[Metrics]:
-    """Metrics of each selection; what the judges have encoded is read once."""
+    """Metrics of each selection; encoded words are read once."""
     known = words.values["words"]
     encoders = {key: metrics.known(known, words.read(key)) for key in words.values["encoders"]}
     return [
         metrics.evaluate(
-            [[text for text, _ in own] for own in texts(run, one)], run.names, encoders
+            [[text for text, _ in concepts] for concepts in texts(run, found)], run.names, encoders
         )
-        for one in selections
+        for found in selections
     ]
+
+
+def measured(evaluated: Artifact, words: Artifact) -> Metrics:
+    """Metrics that `evaluate` found."""
+    return Metrics({name: evaluated.read(name) for name in words.values["metrics"]})
 
 
 def ceilings(words: Artifact) -> Metrics:

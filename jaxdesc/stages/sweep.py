@@ -20,8 +20,8 @@ def sweep(
 ) -> Artifact:
     """Score and evaluate for every setting of a grid, as `score` and `evaluate` do for one.
 
-    Arrays: those of `scoring.Selection` and one a metric, of one setting after the other; but for
-    concepts and scores, [S, N].
+    Arrays, one setting after the other: concepts and scores of `scoring.Selection`; its others and
+    one per metric as [S, N].
     """
     grid = zip(Setting._fields, map(distinct, zip(*settings, strict=True)), strict=True)
     inputs = {
@@ -32,13 +32,15 @@ def sweep(
     }
 
     def compute(draft: Draft) -> None:
-        each = select_concepts(run, settings, selected, embedded, encoded)
+        selections = select_concepts(run, settings, selected, embedded, encoded)
         for name in ("counts", "maximum", "threshold"):
-            draft.write(name, np.stack([getattr(own, name) for own in each]))
+            draft.write(name, np.stack([getattr(selection, name) for selection in selections]))
         for name in ("concepts", "scores"):
-            draft.write(name, np.concatenate([getattr(own, name) for own in each]))
-        measured = measure(run, each, words)
+            draft.write(
+                name, np.concatenate([getattr(selection, name) for selection in selections])
+            )
+        measured = measure(run, selections, words)
         for name in words.values["metrics"]:
-            draft.write(name, np.stack([own.values[name] for own in measured]))
+            draft.write(name, np.stack([found.values[name] for found in measured]))
 
     return run.stage("sweep", inputs | dict(grid), compute)

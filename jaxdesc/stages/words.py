@@ -1,5 +1,6 @@
-"""Words: the features of all that the metrics compare, and the metrics' ceilings."""
+"""Words: features of the texts that the metrics compare, and the metrics' ceilings."""
 
+import inspect
 from collections.abc import Mapping
 from functools import cache
 from typing import Any
@@ -15,11 +16,14 @@ from jaxdesc.stages.run import Run
 from jaxdesc.stages.texts import compute_batches, write_features
 from jaxdesc.store import Artifact, Draft
 
+# Largest distance of a feature's norm from 1: bfloat16 rounds each component by up to 0.4 %.
+NORM_TOLERANCE = 1e-2
+
 
 def score_words(run: Run) -> Artifact:
-    """Encode what the metrics compare, each distinct text once, and find the ceilings.
+    """Encode each distinct text that the metrics compare, and find the ceilings.
 
-    Arrays: one [W, d] an encoder, for `values["words"]`, and one ceiling [N] a metric.
+    Arrays: one [W, d] per encoder, for `values["words"]`, and one ceiling [N] per metric.
     """
     sentence: Any = run.inputs.sentence
     networks: dict[str, Any] = {"clip": run.inputs.scorer}
@@ -32,10 +36,11 @@ def score_words(run: Run) -> Artifact:
     words = metrics.distinct_words([vocabulary, *run.names])
     inputs = {
         "scorer": run.inputs.scorer.fingerprint,
-        # What a nameless function computes is unknown, so its words are encoded anew.
+        # Nobody knows what a nameless function computes: its words are encoded again.
         "sentence": sentence and getattr(sentence, "fingerprint", uuid4().hex),
         "vocabulary": vocabulary,
         "names": run.names,
+        "metrics": {name: _source(metric) for name, metric in metrics.METRICS.items()},
     }
 
     @cache
@@ -49,13 +54,10 @@ def score_words(run: Run) -> Artifact:
     def finish(draft: Draft) -> None:
         write_features(draft, batches())
         for key, function in functions.items():
-            draft.write(key, _word_features(key, function, words))
+            draft.write(key, _checked(key, words, np.asarray(function(words), np.float32)))
         encoders = [*networks, *functions]
-        known = {key: metrics.known(words, draft.read(key)) for key in encoders}
-        try:
-            best = metrics.ceilings(vocabulary, run.names, known)
-        except ValueError as error:  # features that are no unit vectors
-            raise InputError(str(error)) from error
+        known = {k: metrics.known(words, _checked(k, words, draft.read(k))) for k in encoders}
+        best = metrics.ceilings(vocabulary, run.names, known)
         for name, values in best.values.items():
             draft.write(f"ceiling_{name}", values)
         draft.values |= {"words": words, "encoders": encoders, "metrics": list(best.values)}
@@ -63,11 +65,26 @@ def score_words(run: Run) -> Artifact:
     return run.stages("words", {"words": inputs}, compute, finish)["words"]
 
 
-def _word_features(key: str, encoder: metrics.Encoder, words: list[str]) -> np.ndarray:
-    features = np.asarray(encoder(words), np.float32)
+def _source(metric: metrics.Metric) -> list[str]:
+    """Source of a metric, which may be registered from outside the package."""
+    try:
+        return [inspect.getsource(function) for function in (metric.value, metric.ceiling)]
+    except (OSError, TypeError):  # nobody knows what it computes
+        return [uuid4().hex]
+
+
+def _checked(key: str, words: list[str], features: np.ndarray) -> np.ndarray:
+    """Unit rows of features, one per word; `InputError` for anything else."""
     if features.ndim != 2 or len(features) != len(words):
         raise InputError(
             f"The {key} encoder returned shape {features.shape} for {len(words)} texts: expected "
             "one row of features for each."
+        )
+    norms = np.linalg.norm(features, axis=1)
+    wrong = np.flatnonzero(~(np.abs(norms - 1) <= NORM_TOLERANCE))  # so that NaN fails
+    if wrong.size:
+        raise InputError(
+            f"The {key} encoder returned a feature of length {norms[wrong[0]]:.4g} for "
+            f"{words[wrong[0]]!r}: expected unit length."
         )
     return features

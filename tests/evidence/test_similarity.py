@@ -5,16 +5,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from jaxdesc.evaluation.accuracy import accuracy
+from jaxdesc.config import ScoreConfig
 from jaxdesc.evaluation.faithfulness import auprc
 from jaxdesc.evaluation.methods import METHODS, discovered
-from jaxdesc.evaluation.planted import Recipe, plant
-from jaxdesc.evaluation.statistics import bootstrap, mcnemar, paired, wilson
+from jaxdesc.evaluation.planted import Recipe, accuracy, plant
+from jaxdesc.evaluation.statistics import bootstrap, mcnemar, paired, proportion
 from jaxdesc.evidence import similarity
 from jaxdesc.evidence.similarity import Study, setting, tables
-from jaxdesc.evidence.world import open_run, scenes_of, shown
+from jaxdesc.evidence.world import on_probe, open_run, scenes_of, shown
 from jaxdesc.exemplars import exemplars
-from jaxdesc.images.sources import open_source
 from jaxdesc.models.encoder import load_clip
 from jaxdesc.pipeline import describe, probe_pass
 from jaxdesc.scenes import captions
@@ -49,37 +48,38 @@ def found(folder, networks):
     return {table.name: table for table in tables(folder, STUDY, *networks)}
 
 
-def described(folder, networks, view, kappa, count):
-    """Each probe set's metrics, by runs of their own."""
+def opened(folder, networks, images, view="attention", **score):
     run = open_run(folder, setting(STUDY), *networks)
-    for images in PROBES:
-        config = replace(
-            run.config,
-            images=replace(run.config.images, source=images),
-            crop=replace(run.config.crop, view=view),
-            score=replace(run.config.score, kappa=kappa, exemplars=count),
-        )
-        inputs = replace(run.inputs, source=open_source(images))
-        yield describe(replace(run, config=config, inputs=inputs)).metrics.values
+    config = replace(
+        run.config,
+        crop=replace(run.config.crop, view=view),
+        score=replace(run.config.score, **score),
+    )
+    return on_probe(replace(run, config=config), images)
 
 
 def test_kappa_and_the_number_of_exemplars(found, folder, networks):
     table, view = found["kappa"], "centre"
     assert len(table.rows) == 2 * 2 * 2
-    own, cosine, most = (
-        list(described(folder, networks, view, *asked))
-        for asked in ((16.0, 2), (0.0, 2), (16.0, 4))
+    ours, cosine, most = (
+        [
+            describe(
+                opened(folder, networks, images, view, kappa=kappa, exemplars=count)
+            ).metrics.values
+            for images in PROBES
+        ]
+        for kappa, count in ((16.0, 2), (0.0, 2), (16.0, 4))
     )
     where = {"view": view, "kappa": 16.0, "exemplars": 2}
     for kind, name in (("hit", "Hit Rate"), ("f1", "F1")):
         mean, other, largest = (
-            np.mean([values[kind] for values in side], axis=0) for side in (own, cosine, most)
+            np.mean([values[kind] for values in side], axis=0) for side in (ours, cosine, most)
         )
         assert table.at(name, **where) == pytest.approx(bootstrap(mean))
         assert table.at(f"{name} − cosine", **where) == pytest.approx(paired(mean, other))
         found_most = table.at(f"{name} − most exemplars", **where)
         assert found_most == pytest.approx(paired(mean, largest))
-    p = mcnemar(own[0]["hit"] > 0, cosine[0]["hit"] > 0).p
+    p = mcnemar(ours[0]["hit"] > 0, cosine[0]["hit"] > 0).p
     assert table.at("p, cosine", **where) == p
     assert table.at("F1 − cosine", view=view, kappa=0.0, exemplars=2) is None
     assert table.at("F1 − most exemplars", view=view, kappa=0.0, exemplars=4) is None
@@ -87,22 +87,18 @@ def test_kappa_and_the_number_of_exemplars(found, folder, networks):
 
 def test_planted_truth(found):
     layers = [plant(replace(STUDY.recipe, impurity=0.4, exemplars=5), seed) for seed in (0, 1)]
-    judged = {}
+    top = {}
     for kappa in (0.0, 16.0):
-        each = [
-            accuracy(
-                discovered(
-                    own.probe._replace(exemplars=exemplars(own.probe.activations, 3).slots), kappa
-                ).selected,
-                own.truth,
-            )
-            for own in layers
-        ]
-        judged[kappa] = np.concatenate([own.top for own in each])
-        top = found["planted"].at("top-1", impurity=0.4, exemplars=3, kappa=kappa)
-        assert top == wilson(int(judged[kappa].sum()), 24)
+        each = []
+        for layer in layers:
+            slots = exemplars(layer.probe.activations, 3).slots
+            selected = discovered(layer.probe._replace(exemplars=slots), ScoreConfig(kappa=kappa))
+            each.append(accuracy(selected, layer.truth).top)
+        top[kappa] = np.concatenate(each)
+        cell = found["planted"].at("top-1", impurity=0.4, exemplars=3, kappa=kappa)
+        assert cell == proportion(int(top[kappa].sum()), 24)
     gap = found["planted"].at("top-1 − cosine", impurity=0.4, exemplars=3, kappa=16.0)
-    assert gap == paired(judged[16.0], judged[0.0])
+    assert gap == paired(top[16.0], top[0.0])
     rivals = found["planted rivals"]
     assert len(rivals.rows) == 8
     assert rivals.at("p", method="t-vMF") is None
@@ -146,25 +142,18 @@ def test_rivals_are_compared_with_the_papers_method(found):
 
 def test_faithfulness_is_that_of_each_scene_s_truth(found, folder, networks):
     """One method's cells by loops: from the activations and from what each scene shows."""
-    table, run = found["faithfulness"], open_run(folder, setting(STUDY), *networks)
-    each = []
+    table, texts = found["faithfulness"], [phrase.text for phrase in captions.phrases()]
+    values = []
     for images in PROBES:
-        config = replace(
-            run.config,
-            images=replace(run.config.images, source=images),
-            crop=replace(run.config.crop, view="attention"),
-        )
-        own = replace(run, config=config, inputs=replace(run.inputs, source=open_source(images)))
-        probe = probe_pass(own)
-        texts = [phrase.text for phrase in captions.phrases()]
-        true = shown(scenes_of(images))
-        for neuron, concept in enumerate(METHODS["cos_cubed"](probe).concepts.tolist()):
+        run = opened(folder, networks, images)
+        probe, true = probe_pass(run), shown(scenes_of(images))
+        each = []
+        for neuron, concepts in enumerate(METHODS["cos_cubed"].select(probe, run.config.score)):
             activations = probe.activations[:, neuron]
-            present = true[:, texts.index(run.inputs.vocabulary.concepts[concept])]
+            present = true[:, texts.index(run.inputs.vocabulary.concepts[concepts[0]])]
             alone = present.any() and len(set(activations.tolist())) > 1
-            each.append((neuron, auprc(activations, present) if alone else 0))
-    neurons = max(neuron for neuron, _ in each) + 1
-    wanted = [np.mean([value for own, value in each if own == n]) for n in range(neurons)]
+            each.append(auprc(activations, present) if alone else 0)
+        values.append(each)
     cell = table.at("AUPRC, truth", method="cos_cubed")
-    np.testing.assert_allclose(cell.mean, np.mean(wanted), atol=1e-9)
+    np.testing.assert_allclose(cell.mean, np.mean(values), atol=1e-9)
     assert table.at("AUPRC, truth − t-vMF", method="t-vMF") is None

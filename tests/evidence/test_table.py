@@ -1,34 +1,38 @@
-"""Tables: looking cells up, JSON and back."""
-
 import json
 
+import numpy as np
 import pytest
 
-from jaxdesc.evaluation.statistics import Bounds
-from jaxdesc.evidence.table import Table
+from jaxdesc.evaluation.statistics import Bounds, bootstrap, mcnemar, paired
+from jaxdesc.evidence.table import Table, differences, means
 
-TABLE = Table(
-    "sizes",
-    ("view", "kappa", "Hit Rate", "p"),
-    (("centre", 0.0, Bounds(0.5, 0.4, 0.6), None), ("centre", 16.0, Bounds(0.7, 0.6, 0.8), 0.01)),
-)
+ROWS = (("a", 0.5, Bounds(1, 0.25, 2), 3), ("b", 0.5, None, 4))
+TABLE = Table("t", ("name", "share", "mean", "count"), ROWS)
 
 
-def test_a_cell_is_found_by_the_others_of_its_row():
-    assert TABLE.at("Hit Rate", view="centre", kappa=16.0) == Bounds(0.7, 0.6, 0.8)
-    assert TABLE.at("p", kappa=0.0) is None
-
-
-@pytest.mark.parametrize(("where", "count"), [({"view": "centre"}, 2), ({"kappa": 1.0}, 0)])
-def test_one_row_must_fit(where, count):
-    with pytest.raises(ValueError, match=f"^{count} rows of table 'sizes' have .*, not one.$"):
-        TABLE.at("p", **where)
-
-
-def test_rows_have_a_cell_for_each_column():
-    with pytest.raises(ValueError, match="a row of table 'sizes' has 1 cells, but there are 2 col"):
-        Table("sizes", ("view", "p"), (("centre",),))
-
-
-def test_json_gives_it_back():
+def test_a_table_goes_through_json():
     assert Table.from_dict(json.loads(json.dumps(TABLE.to_dict()))) == TABLE
+
+
+def test_a_cell_is_found_by_its_row():
+    assert TABLE.at("count", name="b", share=0.5) == 4
+    with pytest.raises(ValueError, match="0 rows of table 't' have"):
+        TABLE.at("count", name="c")
+    with pytest.raises(ValueError, match="2 rows of table 't' have"):
+        TABLE.at("count", share=0.5)
+
+
+def test_neurons_are_averaged_over_probe_sets_first(rng):
+    first, second = (
+        [{"hit": rng.integers(0, 2, 9) * 1.0, "f1": rng.random(9)} for _ in range(3)]
+        for _ in range(2)
+    )
+    averaged = [
+        [np.mean([values[kind] for values in side], axis=0) for kind in ("hit", "f1")]
+        for side in (first, second)
+    ]
+    assert means(first) == tuple(map(bootstrap, averaged[0]))
+    *gaps, p = differences(first, second)
+    assert gaps == list(map(paired, *averaged))
+    assert p == mcnemar(first[0]["hit"] > 0, second[0]["hit"] > 0).p
+    assert differences(first, first) == (None, None, None)

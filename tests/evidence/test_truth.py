@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 
 import jaxdesc as jd
-from jaxdesc.evaluation.ranks import auc
+from jaxdesc.evaluation.faithfulness import auc
 from jaxdesc.evaluation.statistics import Bounds
 from jaxdesc.evidence import truth
-from jaxdesc.evidence.table import Table
-from jaxdesc.evidence.truth import LOGITS, NAMED, NONE, RANDOM, _Trial, _Tried
+from jaxdesc.evidence.truth import LOGITS, NAMED, NONE, RANDOM, _Scenes, _Tried
 from jaxdesc.evidence.world import SETTING
 from jaxdesc.scenes import captions
 from jaxdesc.scenes.attributes import KINDS, NAMES
@@ -29,11 +28,6 @@ def tables(workdir):
         workdir, probes=PROBES, layers=LAYERS, count=8, random_concepts=3, config=config
     )
     return {table.name: table for table in found}
-
-
-def test_tables_go_through_json(tables):
-    for table in tables.values():
-        assert Table.from_dict(table.to_dict()) == table
 
 
 def test_attributes_are_named_as_the_method_names_them(tables, workdir):
@@ -89,7 +83,7 @@ def test_the_test_tells_class_logits_from_chance(tables):
 
 def test_a_label_is_tried_on_images_that_did_not_choose_it():
     """Each neuron beside loops over its pairs, and over the probe images that it did not choose."""
-    target, trial = jd.load_target("scenes"), _Trial(PROBES[0], 6)
+    target, trial = jd.load_target("scenes"), _Scenes(PROBES[0], 6)
     label = np.array([3, NONE, 40])
     exemplars = np.array([[0, 5], [1, 2], [40, 8]])
     label = np.concatenate([label, np.full(29, NONE)])

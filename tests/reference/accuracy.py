@@ -2,10 +2,9 @@
 
 
 def accuracy(selected, truth):
-    """(top, precision, recall, F1, Jaccard) of one neuron, from its concepts and its own ones."""
-    chosen, own = set(selected), set(truth)
-    common = len(chosen & own)
-    precision = common / len(chosen) if chosen else 0.0
-    recall = common / len(own)
+    """(top, F1) of one neuron, from its selected and its true concepts."""
+    common = len(set(selected) & set(truth))
+    precision = common / len(set(selected)) if selected else 0.0
+    recall = common / len(set(truth))
     f1 = 2 * precision * recall / (precision + recall) if common else 0.0
-    return bool(selected) and selected[0] in own, precision, recall, f1, common / len(chosen | own)
+    return bool(selected) and selected[0] in truth, f1

@@ -22,13 +22,3 @@ def pearson(first, second):
     both = sum((x - a) * (y - b) for x, y in pairs)
     variances = sum((x - a) ** 2 for x, _ in pairs) * sum((y - b) ** 2 for _, y in pairs)
     return both / math.sqrt(variances)
-
-
-def ranks(values):
-    """1 + how many are smaller + half of how many others are equal."""
-    return [
-        1
-        + sum(other < value for other in values)
-        + (sum(other == value for other in values) - 1) / 2
-        for value in values
-    ]

@@ -4,10 +4,12 @@ import csv
 
 import numpy as np
 
-from jaxdesc.evaluation.comparison import Certainty, Comparison, Known, Line
+from jaxdesc.evaluation.methods import Line
 from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.evaluation.statistics import Bounds, McNemar
+from jaxdesc.pipeline import Comparison
 from jaxdesc.report import compared
+from jaxdesc.result import Neuron, Result
 from jaxdesc.store import Place
 
 
@@ -19,31 +21,30 @@ def line(hit, difference, p, seconds):
 
 
 LINES = {"t-vMF": line(0.875, 0.0, 1.0, 0.25), "cos": line(0.5, -0.375, 0.0234, 12.0)}
-ROWS = (Known(0, 'a "star"', 0.95, 12.5, 0.001), Known(2, "sky, blue", 0.5, 1.25, 0.4))
+CERTAIN = {"stability": (0.95,), "z": (12.5,), "q": (0.001,)}
+NEURONS = (
+    Neuron("fc", 0, (('a "star"', 0.5),), 0.5, 0.4, (), **CERTAIN),
+    Neuron("fc", 1, (), 0.5, 0.4, ()),
+    Neuron("fc", 2, (("sky, blue", 0.5),), 0.5, 0.4, (), **CERTAIN | {"q": (0.4,)}),
+)
 
 
 def comparison(hubs):
-    return Comparison(16.0, LINES, Certainty(ROWS, 0.125, hubs))
+    return Comparison(16.0, LINES, Result(NEURONS, hubs=hubs))
 
 
 def test_the_table_and_its_sentences():
     text = compared.markdown(comparison({"grass": 0.042, "\x1b[31mred": 0.02}))
     head, _, ours, other, *rest = text.split("\n")
-    assert [cell.strip() for cell in head.strip("|").split("|")] == [
-        "method", "Hit Rate", "− t-vMF", "F1", "− t-vMF", "McNemar's p", "seconds",
+    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in (head, ours, other)]
+    assert rows == [
+        ["method", "Hit Rate", "− t-vMF", "F1", "− t-vMF", "McNemar's p", "seconds"],
+        ["t-vMF", "87.5 [75.0, 93.8]", "", "50.0 [25.0, 75.0]", "", "", "0.25"],
+        ["cos", "50.0 [37.5, 56.2]", "-37.5 [-50.0, +25.0]", "50.0 [25.0, 75.0]",
+         "+0.0 [-25.0, +12.5]", "0.023", "12.00"],
     ]  # fmt: skip
-    assert [cell.strip() for cell in ours.strip("|").split("|")] == [
-        "t-vMF", "87.5 [75.0, 93.8]", "", "50.0 [25.0, 75.0]", "", "", "0.25",
-    ]  # fmt: skip
-    assert [cell.strip() for cell in other.strip("|").split("|")] == [
-        "cos", "50.0 [37.5, 56.2]", "-37.5 [-50.0, +25.0]", "50.0 [25.0, 75.0]",
-        "+0.0 [-25.0, +12.5]", "0.023", "12.00",
-    ]  # fmt: skip
-    assert rest == [
-        "",
-        "t-vMF κ=16, the run's own: 12.5% of the neurons have no significant concept.",
-        r"Hub concepts, by the share of random image sets: grass (4%), \x1b[31mred (2%).",
-    ]
+    assert rest[1].startswith("t-vMF κ=16, the run's own: 66.7% of the neurons have no significant")
+    assert rest[2].endswith(r"grass (4%), \x1b[31mred (2%).")
     assert compared.markdown(comparison({})).endswith("image sets: none.")
     many = compared.markdown(comparison({f"hub {i}": 0.01 for i in range(13)}))
     assert many.endswith("hub 9 (1%) and 3 more.")
@@ -57,15 +58,14 @@ def read(path):
 def test_the_files(tmp_path):
     found = comparison({"grass": 0.04})
     compared.write(Place(tmp_path), found)
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "compare.csv", "compare.md", "certainty.csv",
-    }  # fmt: skip
+    written = {path.name for path in tmp_path.iterdir()}
+    assert written == {"compare.csv", "compare.md", "certainty.csv"}
     text = (tmp_path / "compare.md").read_text(encoding="utf-8")
     assert text == f"{compared.markdown(found)}\n"
     assert read(tmp_path / "certainty.csv") == [
         ["unit", "concept", "stability", "z", "q"],
         ["0", 'a "star"', "0.95", "12.5", "0.001"],
-        ["2", "sky, blue", "0.5", "1.25", "0.4"],
+        ["2", "sky, blue", "0.95", "12.5", "0.4"],
     ]
     head, ours, other = read(tmp_path / "compare.csv")
     assert dict(zip(head, other, strict=True)) == {

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from jaxdesc.evaluation.metrics import Metrics
+from jaxdesc.pipeline import Cell
 from jaxdesc.report import sweeps
 from jaxdesc.store import Place
-from jaxdesc.sweep import Cell
 
 BEST = Metrics({"hit": np.array((1.0, 1.0)), "f1": np.array((0.5, 1.0))})
 
@@ -21,7 +21,7 @@ def cell(probe, view, kappa, alpha, exemplars, values=None):
     value = kappa / 100 + exemplars / 50 + alpha / 10 + (probe == "b") / 20
     hit, f1 = values or ((value, value + 0.2), (value / 2, value / 2))
     metrics = Metrics({"hit": np.array(hit), "f1": np.array(f1)})
-    return Cell(probe, view, kappa, alpha, exemplars, metrics, BEST)
+    return Cell("words", probe, view, kappa, alpha, exemplars, metrics, BEST)
 
 
 def cells(probes=("a", "b")):

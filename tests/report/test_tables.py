@@ -5,16 +5,16 @@ import random
 import numpy as np
 import pytest
 
-from jaxdesc.ablation import Cell
 from jaxdesc.errors import InputError
 from jaxdesc.evaluation.metrics import Metrics
+from jaxdesc.pipeline import Cell
 from jaxdesc.report import tables
 
 
 def cell(view, kappa, probe, hit, cosine=(0.5, 0.5)):
     measured = Metrics({"hit": np.array(hit), "clip_cos": np.array(cosine)})
     best = Metrics({"hit": np.array((0.5, 1.0)), "clip_cos": np.array((1.0, 1.0))})
-    return Cell("words", probe, view, kappa, measured, best)
+    return Cell("words", probe, view, kappa, 0.95, 40, measured, best)
 
 
 CELLS = [

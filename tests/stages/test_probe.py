@@ -10,7 +10,6 @@ from PIL import Image
 
 import jaxdesc as jd
 from jaxdesc import pipeline
-from jaxdesc.ablation import ablate
 from jaxdesc.config import AblationConfig, Config
 from jaxdesc.errors import InputError
 from jaxdesc.images.folder import Folder
@@ -302,7 +301,7 @@ def test_ablations_note_them_too(broken, begin):
     target = plain_target.plain_target(classes=tuple((name,) for name in "abcdef"))
     options = AblationConfig(views=("centre", "full"), kappas=(0.0, 16.0))
     run = begin(Folder(str(broken)), replace(CONFIG, ablation=options), target)
-    cells = list(ablate(run, lambda spec: run.inputs.source, pytest.fail))
+    cells = list(pipeline.sweep(run, pipeline.Grid.of_ablation(run.config)))
     assert len(cells) == 4
     assert {one.image for one in run.skipped} == set(BROKEN)
 
