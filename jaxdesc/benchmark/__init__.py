@@ -1,6 +1,5 @@
-"""How long the stages take, beside the least that they could take and beside rivals.
+"""Times of the stages, compared with the least that they could take and with rivals.
 
-Everything of a table is timed in one process on the same arrays, the sides taking turns, so that a
-busy machine is busy for all; what is told are medians and their ratios. The rivals are PyTorch's
-and lie with the tests (`tests/reference`): a benchmark with rivals needs a checkout.
+All jobs of a table run in one process on the same arrays and take turns, so that a busy machine is
+busy for all of them; medians and their ratios are shown. The rivals are PyTorch's.
 """

@@ -1,4 +1,4 @@
-"""Made-up image features with the cosines that a pretrained CLIP's have, and others."""
+"""Made-up image features with the cosines of a pretrained CLIP's, and other kinds."""
 
 from typing import Any, NamedTuple
 
@@ -9,7 +9,7 @@ KINDS = ("narrow", "mixed", "wide", "random")
 
 
 class Arrays(NamedTuple):
-    """What every side of a benchmark gets; unit features.
+    """Input of every side of a benchmark; unit features.
 
     Attributes:
         images: of the distinct exemplar views.
@@ -38,7 +38,7 @@ def made_up(
     "narrow" has a pretrained CLIP's cosines: about 0.7 between images of a class, 0.4 beyond, 0.3
     to the class's own concept and 0.1 to 0.2 to others. Each image is a sum of one direction of
     all images, the mean concept, its class's own concept and direction, and noise, half of it in 48
-    directions. A neuron's exemplars are of one class; where there are fewer images than neurons ×
+    directions. A neuron's exemplars are of one class; if there are fewer images than neurons ×
     exemplars, neurons share classes. "mixed" replaces three of ten exemplars by any image, "wide"
     has twice the noise, and "random" has neither classes nor concepts.
 
@@ -46,9 +46,9 @@ def made_up(
         kind: one of `KINDS`.
         texts: unit features of the concepts.
         base: unit feature of the base template.
-        neurons: how many.
-        exemplars: of each.
-        images: how many distinct ones, about.
+        neurons: number of neurons.
+        exemplars: per neuron.
+        images: number of distinct images, approximately.
         seed: of the generator.
     """
     rng = np.random.default_rng(seed)
@@ -78,7 +78,7 @@ def made_up(
 def concepts(
     count: int, width: int, seed: int = 1
 ) -> tuple[Float32[np.ndarray, "concept feature"], Float32[np.ndarray, "feature"]]:
-    """Texts in a cone, as those of one template are, and a base template in its middle."""
+    """Texts in a cone, like those of one template, and a base template in its middle."""
     rng = np.random.default_rng(seed)
     texts = unit(0.7 * rng.normal(size=width) + rng.normal(size=(count, width)))
     return texts, unit(texts[:99].mean(axis=0))
@@ -93,7 +93,7 @@ def lifted(
 
 
 def cosines(arrays: Arrays) -> dict[str, str]:
-    """Mean cosines and their spread: how narrow the features lie."""
+    """Mean cosines and their spread: the width of the features' cone."""
     some = arrays.exemplars[:: max(1, len(arrays.exemplars) // 50)]
     views, texts = arrays.images[some], arrays.texts[:: max(1, len(arrays.texts) // 2000)]
     same = np.einsum("nof,npf->nop", views, views)

@@ -1,4 +1,4 @@
-"""The networks and the pass over images, beside PyTorch's; and the floor of every stage."""
+"""The networks and the pass over images, compared with PyTorch's, and the floor of every stage."""
 
 import tempfile
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from jaxdesc.runtime.compiler import jit, product
 
 
 class Networks(NamedTuple):
-    """What is timed, and the folders that rivals read the same weights from."""
+    """The networks to time, and the folders from which rivals read the same weights."""
 
     target: Target
     clip: ClipEncoder
@@ -32,13 +32,13 @@ class Networks(NamedTuple):
 
 
 def networks(loaded: Networks, batch: int, repeats: int, rivals: Any) -> list[Table]:
-    """Activations, Grad-CAM and CLIP's image tower: images a second.
+    """Activations, Grad-CAM and CLIP's image tower in images/s.
 
     Args:
         loaded: the networks.
-        batch: images a forward pass.
+        batch: images per forward pass.
         repeats: of each.
-        rivals: the module of PyTorch's networks, or nothing.
+        rivals: the package `rivals`, or None.
     """
     target, clip, rng = loaded.target, loaded.clip, np.random.default_rng(0)
     views = _views(rng, batch, target.preprocess.size)
@@ -51,39 +51,40 @@ def networks(loaded: Networks, batch: int, repeats: int, rivals: Any) -> list[Ta
         "CLIP's image tower": {"jaxdesc": lambda: clip.encode_images(wide_pixels)},
     }
     if rivals:
-        others = _rivals(rivals, loaded, rivals.placed(pixels), rivals.placed(wide_pixels))
-        for title, own in others.items():
+        placed = rivals.resnet.placed
+        for title, others in _rivals(rivals, loaded, placed(pixels), placed(wide_pixels)).items():
             ours = sides[title]["jaxdesc"]()
-            for theirs in own.values():
+            for theirs in others.values():
                 _agree(theirs(), ours)
-            sides[title] |= own
+            sides[title] |= others
     sizes = {"target": target.name, "CLIP": clip.name, "batch": batch, "px": views.shape[1]}
     return [
-        timed(title, sizes, [_job(*side, batch) for side in own.items()], repeats, "jaxdesc")
-        for title, own in sides.items()
+        timed(title, sizes, [_job(*side, batch) for side in named.items()], repeats, "jaxdesc")
+        for title, named in sides.items()
     ]
 
 
 def _rivals(
     rivals: Any, loaded: Networks, pixels: Any, wide: Any
 ) -> dict[str, dict[str, Callable[[], Any]]]:
-    """PyTorch's ways to do what each table is of."""
-    fused, plain = rivals.load_target(loaded.target_folder), rivals.load_plain(loaded.target_folder)
-    tower = rivals.load_clip(loaded.clip_folder)
-    eager = rivals.load_clip(loaded.clip_folder, fused=False)
+    """PyTorch's ways to compute each table's results."""
+    resnet, clip = rivals.resnet, rivals.clip
+    fused, plain = resnet.load_target(loaded.target_folder), resnet.load_plain(loaded.target_folder)
+    tower = clip.load_clip(loaded.clip_folder)
+    eager = clip.load_clip(loaded.clip_folder, fused=False)
     cams = {
-        "PyTorch, oneDNN's operators, head alone": lambda: rivals.grad_cam(fused, pixels),
-        "as pytorch-grad-cam, BatchNorm folded": lambda: rivals.grad_cam_hooks(fused, pixels),
-        "as pytorch-grad-cam, as it comes": lambda: rivals.grad_cam_hooks(plain, pixels),
+        "PyTorch, oneDNN's operators, head alone": lambda: resnet.grad_cam(fused, pixels),
+        "as pytorch-grad-cam, BatchNorm folded": lambda: resnet.grad_cam_hooks(fused, pixels),
+        "as pytorch-grad-cam, as it comes": lambda: resnet.grad_cam_hooks(plain, pixels),
     }
-    if rivals.package_available():
-        cams["pytorch-grad-cam"] = lambda: rivals.grad_cam_package(plain, pixels, raw=True)
+    if resnet.package_available():
+        cams["pytorch-grad-cam"] = lambda: resnet.grad_cam_package(plain, pixels, raw=True)
     return {
         "Target: logits": {"PyTorch, oneDNN's operators": lambda: fused.logits(pixels)},
         "Grad-CAM": cams,
         "CLIP's image tower": {
-            "Hugging Face's CLIPModel": lambda: rivals.image_features(eager, wide),
-            "PyTorch, oneDNN's operators": lambda: rivals.image_features(tower, wide),
+            "Hugging Face's CLIPModel": lambda: clip.image_features(eager, wide),
+            "PyTorch, oneDNN's operators": lambda: clip.image_features(tower, wide),
         },
     }
 
@@ -106,7 +107,7 @@ def _agree(theirs: Any, ours: Any) -> None:
 
 
 class Repeated:
-    """So many images of a source: its first ones, begun again after the last."""
+    """A source whose images are repeated, or cut off, to a given number."""
 
     def __init__(self, source: Source, count: int) -> None:
         self._source, self._count = source, count
@@ -117,7 +118,7 @@ class Repeated:
         return self._count
 
     def __getitem__(self, index: int) -> Example:
-        """Decode an image, also where it was decoded before."""
+        """Decode an image, again if it is repeated."""
         return self._source[index % len(self._source)]
 
     def identify(self, index: int) -> str:
@@ -125,24 +126,21 @@ class Repeated:
         return self._source.identify(index % len(self._source))
 
     def fingerprint(self) -> str:
-        """Hash of the source, and how many images."""
+        """Hash of the source, and the number of images."""
         return f"{self._source.fingerprint()} {self._count}"
 
 
-def probe(
-    loaded: Networks, source: Source, batch: int, repeats: int, rivals: Any, torch_networks: Any
-) -> Table:
+def probe(loaded: Networks, source: Source, batch: int, repeats: int, rivals: Any) -> Table:
     """The pass over all images: photos to activations on attention windows.
 
     Args:
         loaded: the networks.
         source: the photos.
-        batch: photos a forward pass.
+        batch: photos per forward pass.
         repeats: of each.
-        rivals: the module of PyTorch's pipeline, or nothing.
-        torch_networks: the module of PyTorch's networks, or nothing.
+        rivals: the package `rivals`, or None.
     """
-    # Not at the top: Grain and TensorStore are not everywhere where the networks are timed.
+    # Not at the top: the networks can be timed without Grain and TensorStore.
     from jaxdesc.config import Config, ImagesConfig, ScoreConfig
     from jaxdesc.images.loader import even
     from jaxdesc.stages.activate import activate
@@ -153,13 +151,13 @@ def probe(
     idle: list[float] = []
     images = ImagesConfig(source=source.spec, batch=batch)
     config = Config(images=images, score=ScoreConfig(exemplars=1))
-    # The first turn, which does not count, needs no more photos than give the same shapes.
+    # The first turn does not count: it takes the fewest photos with the same shapes.
     few = Repeated(source, min(2 * even(len(source), batch), len(source)))
     turns, rival_turns = iter([few]), iter([few])
 
     def ours() -> np.ndarray:
-        own = next(turns, source)
-        inputs = Inputs(loaded.target, loaded.clip, own, Vocabulary((), "none"), loaded.clip)
+        photos = next(turns, source)
+        inputs = Inputs(loaded.target, loaded.clip, photos, Vocabulary((), "none"), loaded.clip)
         with tempfile.TemporaryDirectory() as folder:
             run = Run(config, inputs, Store(Path(folder)), quiet=True)
             activations = activate(run).read("activations")
@@ -168,11 +166,11 @@ def probe(
 
     jobs = [Job("jaxdesc", ours, len(source))]
     if rivals:
-        target = torch_networks.load_target(loaded.target_folder)
-        other = rivals.Networks(target, loaded.target.preprocess, None, None)
+        target = rivals.resnet.load_target(loaded.target_folder)
+        other = rivals.pipeline.Networks(target, loaded.target.preprocess, None, None)
 
         def theirs() -> Any:
-            return rivals.probe(other, next(rival_turns, source), batch)
+            return rivals.pipeline.probe(other, next(rival_turns, source), batch)
 
         jobs.append(Job("PyTorch", theirs, len(source)))
     sizes = {"photos": len(source), "target": loaded.target.name, "batch": batch}
@@ -182,9 +180,9 @@ def probe(
 
 
 def roofline(loaded: Networks, arrays: Arrays, batch: int, repeats: int) -> Table:
-    """What each stage takes, as a multiple of the least that its arithmetic or traffic takes.
+    """Time of each stage, as a multiple of the least that its arithmetic or traffic takes.
 
-    The rates that the floor is of are measured too: a large float32 product, and a copy.
+    The rates for that floor are measured too: a large float32 product, and an addition in place.
     """
     target, clip, rng = loaded.target, loaded.clip, np.random.default_rng(0)
     views = _views(rng, batch, target.preprocess.size)

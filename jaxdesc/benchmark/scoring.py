@@ -1,4 +1,4 @@
-"""The scoring engines, their sweeps, their memory, and what bfloat16 features change."""
+"""The scoring engines, their sweeps, their memory, and the effect of bfloat16 features."""
 
 import tempfile
 from collections.abc import Callable, Sequence
@@ -32,8 +32,8 @@ def engines(arrays: Arrays, sizes: Sizes, kappa: float, repeats: int, rivals: An
     """The engines and their rivals, as shares of the product of all images with all concepts."""
     jobs = [bare(arrays), *(_engine(arrays, kappa, name) for name in ENGINES)]
     if rivals:
-        check(rivals, arrays, kappa)
-        jobs += _rivals(rivals, arrays, kappa)
+        check(rivals.scoring, arrays, kappa)
+        jobs += _rivals(rivals.scoring, arrays, kappa)
     table = timed("Scoring", sizes | {"κ": kappa}, jobs, repeats, "the bare product")
     table.facts |= {f"cosine, {name}": value for name, value in cosines(arrays).items()}
     if rivals:
@@ -140,16 +140,19 @@ def sweeps(arrays: Arrays, sizes: Sizes, kappa: float, repeats: int) -> Table:
 
 
 def averaging(neurons: int, exemplars: int, repeats: int) -> list[Table]:
-    """Three ways to average exemplars' rows of a block: where one overtakes another."""
+    """Three ways to average exemplars' rows of a block, by the number of images."""
     tables, rng = [], np.random.default_rng(0)
     for images in (256, 512, 1024, 2048, 8192):
         rows = jnp.asarray(rng.normal(size=(images, BLOCK)).astype(np.float32))
         chosen = jnp.asarray(rng.integers(0, images, (neurons, exemplars)), jnp.int32)
         selecting = jnp.zeros((neurons, images)).at[jnp.arange(neurons)[:, None], chosen].add(1)
         jobs = [
-            Job("gathered", partial(_ready, _gathered, rows, chosen)),
-            Job("selecting product", partial(_ready, _selected, selecting, rows)),
-            Job("segmented sum", partial(_ready, _segmented, rows, chosen)),
+            Job(name, partial(lambda way, *inputs: jax.block_until_ready(way(*inputs)), *given))
+            for name, *given in (
+                ("gathered", _gathered, rows, chosen),
+                ("selecting product", _selected, selecting, rows),
+                ("segmented sum", _segmented, rows, chosen),
+            )
         ]
         sizes = {"images": images, "neurons": neurons, "exemplars": exemplars, "block": BLOCK}
         tables.append(timed("Averaging exemplars", sizes, jobs, repeats, "gathered"))
@@ -167,10 +170,6 @@ def _segmented(rows: Any, chosen: Any) -> Any:
     neurons, exemplars = chosen.shape
     owners = jnp.repeat(jnp.arange(neurons), exemplars)
     return jax.ops.segment_sum(rows[chosen.ravel()], owners, neurons)
-
-
-def _ready(function: Callable[..., Any], *arguments: Any) -> None:
-    jax.block_until_ready(function(*arguments))
 
 
 def rounded(arrays: Arrays, sizes: Sizes) -> Table:
@@ -194,7 +193,7 @@ def rounded(arrays: Arrays, sizes: Sizes) -> Table:
 
 
 def on_disk(concepts: int, neurons: int, exemplars: int, width: int) -> Table:
-    """Time and memory of concepts that are read from disk, made up beforehand."""
+    """Time and memory of concepts on disk, made up beforehand."""
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "concepts.npy"

@@ -1,4 +1,4 @@
-"""What can be timed, by name, and on what."""
+"""SUBJECTS: everything that can be timed, by name."""
 
 import importlib
 from collections.abc import Callable
@@ -23,18 +23,18 @@ from jaxdesc.vocabulary.vocabulary import base_template, load_vocabulary, prompt
 
 @dataclass(frozen=True)
 class Options:
-    """Sizes, and what is read.
+    """Sizes and sources.
 
     Attributes:
-        rivals: whether to time PyTorch's ways too.
-        features: how image features lie, one of `features.KINDS`.
-        encoder: sentence encoder of the concepts, WordNet's prompts; made up where empty.
+        rivals: time PyTorch's ways too.
+        features: kind of the image features, one of `features.KINDS`.
+        encoder: sentence encoder of the concepts, WordNet's prompts; they are made up if empty.
         neurons, exemplars, images, concepts, width: sizes of the scoring problem.
         kappa: concentration κ.
         target, clip: sources of the networks.
-        photos: a folder; scenes where empty.
-        count: photos of a pass, those of the folder again and again; each once where 0.
-        batch: images a forward pass.
+        photos: a folder; scenes if empty.
+        count: photos per pass, those of the folder repeated; 0 takes each once.
+        batch: images per forward pass.
         repeats: runs of each job.
     """
 
@@ -54,17 +54,19 @@ class Options:
     batch: int = 64
     repeats: int = 3
 
-    def rival(self, module: str) -> Any:
-        """A module of rivals; nothing where none are asked for."""
+    @cached_property
+    def rival(self) -> Any:
+        """The package `rivals`, its modules imported; None unless asked for."""
         if not self.rivals:
             return None
         try:
-            return importlib.import_module(f"tests.reference.{module}")
+            for module in ("resnet", "clip", "pipeline", "scoring"):
+                importlib.import_module(f"jaxdesc.benchmark.rivals.{module}")
         except ImportError as error:
             raise InputError(
-                f"The rivals can't be imported ({error}): run `python -m launch.benchmark` in a "
-                "checkout, with the extra 'benchmark' installed."
+                f"The rivals can't be imported ({error}): run pip install 'jaxdesc[benchmark]'."
             ) from error
+        return importlib.import_module("jaxdesc.benchmark.rivals")
 
     @cached_property
     def arrays(self) -> Arrays:
@@ -89,7 +91,7 @@ class Options:
 
     @property
     def sizes(self) -> dict[str, Any]:
-        """Of the scoring problem, as it came out."""
+        """Sizes of the scoring problem as it came out."""
         return {
             "neurons": len(self.arrays.exemplars),
             "exemplars": self.exemplars,
@@ -108,21 +110,20 @@ class Options:
 
 
 def _probe(options: Options) -> list[Table]:
-    from jaxdesc.images.sources import open_source  # may need Grain's neighbours
+    from jaxdesc.images.sources import open_source  # needs Grain
 
     source = open_source(f"folder:{options.photos}" if options.photos else "scenes:count=256")
     source = networks.Repeated(source, options.count) if options.count else source
-    rivals = options.rival("torch_pipeline"), options.rival("torch_networks")
     sizes = options.batch, options.repeats
-    return [networks.probe(options.networks, source, *sizes, *rivals)]
+    return [networks.probe(options.networks, source, *sizes, options.rival)]
 
 
 class Subject(NamedTuple):
     """Something that can be timed.
 
     Attributes:
-        time: gives its tables.
-        uses: flags of the options that it looks at.
+        time: (options) -> its tables.
+        uses: flags of the options that it reads.
     """
 
     time: Callable[[Options], list[Table]]
@@ -133,9 +134,7 @@ _PROBLEM = ("features", "encoder", "neurons", "exemplars", "images", "concepts",
 _NETWORKS = ("target", "clip", "batch")
 SUBJECTS = {
     "scoring": Subject(
-        lambda o: [
-            scoring.engines(o.arrays, o.sizes, o.kappa, o.repeats, o.rival("torch_scoring"))
-        ],
+        lambda o: [scoring.engines(o.arrays, o.sizes, o.kappa, o.repeats, o.rival)],
         (*_PROBLEM, "kappa", "repeats", "rival"),
     ),
     "sweep": Subject(
@@ -152,7 +151,7 @@ SUBJECTS = {
         ("concepts", "neurons", "exemplars", "width"),
     ),
     "networks": Subject(
-        lambda o: networks.networks(o.networks, o.batch, o.repeats, o.rival("torch_networks")),
+        lambda o: networks.networks(o.networks, o.batch, o.repeats, o.rival),
         (*_NETWORKS, "repeats", "rival"),
     ),
     "probe": Subject(_probe, (*_NETWORKS, "photos", "count", "repeats", "rival")),

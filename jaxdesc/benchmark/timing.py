@@ -1,4 +1,4 @@
-"""Jobs that take turns, and the table of what they took."""
+"""Jobs that take turns, and the table of their times."""
 
 import json
 import platform
@@ -24,11 +24,11 @@ class Job:
 
     Attributes:
         name: of its row.
-        run: does it, and returns when it is done.
-        items: how many things it works on, such as images; 0 where there is no rate to tell.
-        operations: floating-point operations that it can't do without.
-        traffic: bytes that it can't do without moving to or from memory.
-        scale: what its time stands for, where only a part is timed.
+        run: does the work, and returns when it is done.
+        items: number of things it works on, such as images, for a rate; 0 for none.
+        operations: floating-point operations that it needs at least.
+        traffic: bytes that it must move to or from memory at least.
+        scale: factor on its time if only a part of the work is timed.
     """
 
     name: str
@@ -41,16 +41,16 @@ class Job:
 
 @dataclass
 class Table:
-    """What some jobs took.
+    """Times of some jobs.
 
     Attributes:
         title: of the table.
-        sizes: what was timed.
-        seconds: of each run of each job.
+        sizes: of the problem.
         jobs: the jobs.
-        first: the job whose time the others' are compared with, or none.
-        rates: operations and bytes a second at best, where floors are told.
-        facts: what else was found.
+        seconds: of each run of each job.
+        first: the job that the others are compared with, or "".
+        rates: best operations/s and bytes/s, for floors; None for none.
+        facts: further findings.
     """
 
     title: str
@@ -66,7 +66,7 @@ class Table:
         return median(self.seconds[name])
 
     def floor(self, job: Job) -> float:
-        """Seconds that a job's arithmetic or traffic takes at best."""
+        """Least seconds that a job's arithmetic or traffic takes."""
         operations, traffic = self.rates or (float("inf"), float("inf"))
         return max(job.operations / operations, job.traffic / traffic)
 
@@ -94,7 +94,7 @@ class Table:
         return "\n\n".join(part for part in parts if part) + "\n"
 
     def to_dict(self) -> dict[str, Any]:
-        """All of it as JSON values."""
+        """The table as JSON values."""
         return {
             "title": self.title,
             "sizes": dict(self.sizes),
@@ -124,7 +124,7 @@ def timed(
 
 
 def where() -> dict[str, Any]:
-    """The machine and the versions that figures are of."""
+    """Device and library versions."""
     versions = {}
     for name in LIBRARIES:
         with suppress(PackageNotFoundError):
@@ -141,7 +141,7 @@ def _processor() -> str:
 
 
 def write(path: Path, place: Mapping[str, Any], tables: Sequence[Table]) -> None:
-    """Write the JSON of some tables, and their Markdown beside it."""
+    """Write tables as JSON, and as Markdown next to it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     content = {**place, "tables": [table.to_dict() for table in tables]}
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import jaxdesc as jd
+from jaxdesc.benchmark.rivals import clip, pipeline, resnet
 from jaxdesc.config import Config
 from jaxdesc.images.sources import open_source
 from jaxdesc.images.windows import peaks
@@ -27,7 +28,6 @@ from tests.models.torch_checkpoints import (
     small_torch_clip,
     torch_resnet,
 )
-from tests.reference import torch_networks, torch_pipeline
 
 PHOTOS, EXEMPLARS, ALPHA = 14, 4, 0.3
 CONCEPTS = ["star", "cat", "red square", "sky", "a dog", "moon", "bunny", "green"]
@@ -38,7 +38,7 @@ class Pair(NamedTuple):
     """The same network on both sides."""
 
     ours: jd.Target
-    rival: torch_networks.Target
+    rival: resnet.Target
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -59,7 +59,7 @@ def pair(request, networks, tmp_path_factory):
         entries = {"architecture": "resnet50", "num_classes": 10, "model_args": sizes}
         save_torch_resnet(torch_resnet("bottleneck", *SMALL.values(), classes=10), folder, entries)
     fused = False if "eager" in request.param else None
-    return Pair(jd.load_target(str(folder)), torch_networks.load_target(folder, fused))
+    return Pair(jd.load_target(str(folder)), resnet.load_target(folder, fused))
 
 
 @pytest.fixture(scope="module")
@@ -96,19 +96,19 @@ def test_fused_and_eager_networks_take_any_size_in_any_order(pair, pixels):
 
 
 def test_the_fused_network_is_what_runs_where_there_is_one(networks):
-    trunk = torch_networks.load_target(networks.target)._trunk
-    available = torch_networks.FusedTrunk.available()
-    assert isinstance(trunk, torch_networks.FusedTrunk) == available
+    trunk = resnet.load_target(networks.target)._trunk
+    available = resnet.FusedTrunk.available()
+    assert isinstance(trunk, resnet.FusedTrunk) == available
 
 
-WAYS = {"head alone": torch_networks.grad_cam, "hooks": torch_networks.grad_cam_hooks}
+WAYS = {"head alone": resnet.grad_cam, "hooks": resnet.grad_cam_hooks}
 
 
 def package(target, pixels, classes=None):
     """pytorch-grad-cam where it is installed; elsewhere what it does."""
-    if torch_networks.package_available():
-        return torch_networks.grad_cam_package(target, pixels, classes, raw=True)
-    return torch_networks.grad_cam_hooks(target, pixels, classes)
+    if resnet.package_available():
+        return resnet.grad_cam_package(target, pixels, classes, raw=True)
+    return resnet.grad_cam_hooks(target, pixels, classes)
 
 
 @pytest.mark.parametrize("way", [*WAYS.values(), package], ids=[*WAYS, "package"])
@@ -120,15 +120,13 @@ def test_grad_cam(way, classes, pair, pixels):
 
 
 def test_grad_cam_of_a_network_as_it_comes(networks, pixels):
-    theirs = torch_networks.grad_cam_hooks(
-        torch_networks.load_plain(networks.target), channels_first(pixels)
-    )
+    theirs = resnet.grad_cam_hooks(resnet.load_plain(networks.target), channels_first(pixels))
     agree(theirs, jd.attention.attention_maps(jd.load_target(str(networks.target)), pixels)[0])
 
 
 def test_the_class_matters_to_grad_cam(pair, pixels):
     maps = [
-        np.asarray(torch_networks.grad_cam(pair.rival, channels_first(pixels), np.full(5, class_)))
+        np.asarray(resnet.grad_cam(pair.rival, channels_first(pixels), np.full(5, class_)))
         for class_ in (0, 1)
     ]
     assert np.abs(maps[0] - maps[1]).max() > 0.1 * maps[0].max()
@@ -136,7 +134,7 @@ def test_the_class_matters_to_grad_cam(pair, pixels):
 
 @pytest.fixture(scope="module")
 def clips(networks):
-    return load_clip(str(networks.clip)), torch_networks.load_clip(networks.clip)
+    return load_clip(str(networks.clip)), clip.load_clip(networks.clip)
 
 
 @pytest.mark.parametrize("fused", [None, False], ids=["default", "eager"])
@@ -149,17 +147,17 @@ def test_image_features(fused, activation, networks, rng, tmp_path):
         small_torch_clip({"hidden_act": activation}, text).save_pretrained(folder)
         for file in networks.clip.glob("tokenizer*"):
             shutil.copy(file, folder)
-    ours, rival = load_clip(str(folder)), torch_networks.load_clip(folder, fused)
+    ours, rival = load_clip(str(folder)), clip.load_clip(folder, fused)
     size = ours.preprocess.size
     for count in (3, 5, 2):
         pixels = rng.normal(size=(count, size, size, 3)).astype(np.float32)
-        theirs = torch_networks.image_features(rival, channels_first(pixels))
+        theirs = clip.image_features(rival, channels_first(pixels))
         np.testing.assert_allclose(theirs, ours.encode_images(pixels), rtol=0, atol=1e-6)
 
 
 def test_the_fused_tower_is_what_runs_where_there_is_one(clips):
-    available = torch_networks.FusedTower.available()
-    assert isinstance(clips[1].tower, torch_networks.FusedTower) == available
+    available = clip.FusedTower.available()
+    assert isinstance(clips[1].tower, clip.FusedTower) == available
 
 
 @pytest.fixture(scope="module")
@@ -175,8 +173,8 @@ def source(photos, tmp_path_factory):
 def both(networks, clips, source):
     """What the library and the rival need; neither batch divides the photos."""
     target, clip = jd.load_target(str(networks.target)), clips[0]
-    rival = torch_pipeline.Networks(
-        torch_networks.load_target(networks.target), target.preprocess, clips[1], clip.preprocess
+    rival = pipeline.Networks(
+        resnet.load_target(networks.target), target.preprocess, clips[1], clip.preprocess
     )
     config = Config.from_dict(
         {
@@ -191,7 +189,7 @@ def both(networks, clips, source):
 def test_the_probe_pass(both, source, tmp_path):
     config, inputs, rival = both
     activated = activate(Run(config, inputs, Store(tmp_path), quiet=True))
-    theirs = torch_pipeline.probe(rival, source, batch=3)
+    theirs = pipeline.probe(rival, source, batch=3)
     np.testing.assert_array_equal(theirs.centres, activated.read("centres"))
     np.testing.assert_allclose(theirs.boxes, activated.read("boxes"), rtol=1e-6)
     agree(theirs.activations, activated.read("activations"))
@@ -203,7 +201,7 @@ def test_photos_without_attention_are_seen_in_the_middle():
     cams[1, 1, 2] = cams[1, 1, 3] = 0.5
     cams[2, 0, 0], cams[2, 1, 1] = 1.0, float("nan")
     expected, found = peaks(cams.numpy())
-    np.testing.assert_array_equal(torch_pipeline.peaks(cams), expected)
+    np.testing.assert_array_equal(pipeline.peaks(cams), expected)
     assert found.tolist() == [False, True, False]
 
 
@@ -215,14 +213,14 @@ def test_the_whole_pipeline(both, source, tmp_path):
     )
     texts = inputs.clip.encode_texts(prompts(inputs.vocabulary))
     base = inputs.clip.encode_texts([base_template()])[0]
-    theirs = torch_pipeline.describe(rival, source, texts, base, EXEMPLARS, alpha=ALPHA, batch=3)
+    theirs = pipeline.describe(rival, source, texts, base, EXEMPLARS, alpha=ALPHA, batch=3)
 
     activated = activate(run)
     selected = select(run, activated)
     np.testing.assert_array_equal(theirs.exemplars, selected.read("images"))
     embedded = embed(run, activated, selected)
     images = embedded.read("images")
-    features = torch_pipeline.embed(rival, source, images, theirs.probed.centres, 3, 224 / 256)
+    features = pipeline.embed(rival, source, images, theirs.probed.centres, 3, 224 / 256)
     np.testing.assert_allclose(features, embedded.read("features"), rtol=0, atol=1e-6)
 
     assert [[text for text, _ in neuron.concepts] for neuron in ours] == [
@@ -242,7 +240,7 @@ def test_what_is_selected(rng):
     scores[2, 4] = scores[2, 7] = 5  # a tie
     scores[3, 0], scores[3, 1] = 2, 1  # the second just at half of the first
     dead = np.arange(6) == 5
-    found = torch_pipeline.selected(scores, 0.5, dead)
+    found = pipeline.selected(scores, 0.5, dead)
     for neuron, row in enumerate(scores):
         kept = [j for j in range(9) if row[j] > 0.5 * row.max() and row.max() > 0]
         kept = [] if dead[neuron] else sorted(kept, key=lambda j: (-row[j], j))
@@ -254,7 +252,7 @@ def test_what_is_selected(rng):
 
 def test_the_first_of_equally_active_images_wins():
     activations = np.float32([[1, 2], [3, 2], [3, 0], [0, 2], [3, 1]])
-    best = torch_pipeline.most_activating(activations, 3)
+    best = pipeline.most_activating(activations, 3)
     assert best.tolist() == [[1, 2, 4], [0, 1, 3]]
     many = np.arange(100, dtype=np.float32)[:, None] % 3
-    assert torch_pipeline.most_activating(many, 33).tolist() == [list(range(2, 100, 3))[:33]]
+    assert pipeline.most_activating(many, 33).tolist() == [list(range(2, 100, 3))[:33]]

@@ -9,26 +9,7 @@ import transformers
 from safetensors.torch import save_file
 from transformers.initialization import no_init_weights
 
-TORCHVISION_NAMES = (
-    (r"resnet\.embedder\.embedder\.convolution\.", "conv1."),
-    (r"resnet\.embedder\.embedder\.normalization\.", "bn1."),
-    (r"resnet\.encoder\.stages\.(\d+)\.layers\.", lambda m: f"layer{int(m[1]) + 1}."),
-    (r"(?<=\d\.)layer\.(\d+)\.convolution\.", lambda m: f"conv{int(m[1]) + 1}."),
-    (r"(?<=\d\.)layer\.(\d+)\.normalization\.", lambda m: f"bn{int(m[1]) + 1}."),
-    (r"shortcut\.convolution\.", "downsample.0."),
-    (r"shortcut\.normalization\.", "downsample.1."),
-    (r"classifier\.1\.", "fc."),
-)
-
-
-def torchvision_names(names):
-    """torchvision's name of each of Hugging Face's."""
-    found = {}
-    for name in names:
-        found[name] = name
-        for pattern, replacement in TORCHVISION_NAMES:
-            found[name] = re.sub(pattern, replacement, found[name])
-    return found
+from jaxdesc.benchmark.rivals.resnet import torchvision_names
 
 
 def torchvision_state(model):

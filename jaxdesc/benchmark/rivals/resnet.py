@@ -1,12 +1,13 @@
-"""Rivals of the networks in PyTorch: ResNet, Grad-CAM three ways, and CLIP's image tower.
+"""A ResNet in PyTorch, and Grad-CAM in three ways.
 
-All read the same checkpoint folders as the library and take what PyTorch takes: pixels [B, 3, H, W]
-in float32, normalised. `grad_cam` is the best way that PyTorch has, the head alone differentiated;
-`grad_cam_package` is the package pytorch-grad-cam, whose backward pass goes through the whole
-network, and `grad_cam_hooks` is what that package does, written out.
+All read the same checkpoint folders as the library and take pixels [B, 3, H, W] in float32,
+normalised. `grad_cam` is PyTorch's best way, a gradient of the head alone; `grad_cam_package` is
+the package pytorch-grad-cam, whose backward pass goes through the whole network, and
+`grad_cam_hooks` is that package's method written out.
 """
 
 import json
+import re
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,13 +17,33 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional
-from transformers import CLIPModel, ResNetForImageClassification
 from transformers import ResNetConfig as TorchConfig
+from transformers import ResNetForImageClassification
 
 from jaxdesc.models.resnet import EXPANSION, ResNetConfig
-from tests.models.torch_checkpoints import torchvision_names
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
+
+TORCHVISION_NAMES = (
+    (r"resnet\.embedder\.embedder\.convolution\.", "conv1."),
+    (r"resnet\.embedder\.embedder\.normalization\.", "bn1."),
+    (r"resnet\.encoder\.stages\.(\d+)\.layers\.", lambda m: f"layer{int(m[1]) + 1}."),
+    (r"(?<=\d\.)layer\.(\d+)\.convolution\.", lambda m: f"conv{int(m[1]) + 1}."),
+    (r"(?<=\d\.)layer\.(\d+)\.normalization\.", lambda m: f"bn{int(m[1]) + 1}."),
+    (r"shortcut\.convolution\.", "downsample.0."),
+    (r"shortcut\.normalization\.", "downsample.1."),
+    (r"classifier\.1\.", "fc."),
+)
+
+
+def torchvision_names(names):
+    """Map Hugging Face's tensor names to torchvision's."""
+    found = {}
+    for name in names:
+        found[name] = name
+        for pattern, replacement in TORCHVISION_NAMES:
+            found[name] = re.sub(pattern, replacement, found[name])
+    return found
 
 
 class Block(nn.Module):
@@ -41,6 +62,7 @@ class Block(nn.Module):
             self.downsample = folded_convolution(tensors, *name, stride)
 
     def forward(self, x):
+        """Return the block's output."""
         # In place wherever autograd allows it: the backward passes below need no more than this.
         y = functional.relu_(self.conv1(x))
         if self.depth == 3:
@@ -50,6 +72,7 @@ class Block(nn.Module):
 
     @property
     def last(self):
+        """The convolution before the sum."""
         return self.conv3 if self.depth == 3 else self.conv2
 
 
@@ -69,15 +92,18 @@ class ResNet(nn.Module):
         self.eval().to(memory_format=torch.channels_last)
 
     def trunk(self, pixels):
+        """Return the last feature maps [B, C, h, w]."""
         x = functional.max_pool2d(functional.relu_(self.conv1(pixels)), 3, 2, 1)
         for stage in STAGES:
             x = getattr(self, stage)(x)
         return x
 
     def head(self, maps):
+        """Return logits [B, classes] of feature maps."""
         return self.fc(maps.mean((2, 3)))
 
     def forward(self, pixels):
+        """Return logits [B, classes]."""
         return self.head(self.trunk(pixels))
 
 
@@ -95,21 +121,12 @@ def folded_convolution(tensors, name, norm, stride):
     return folded
 
 
-# ResNet-50, 224 px, two threads of an AMD EPYC with AVX-512, PyTorch 2.13; medians of four rounds
-# in which all took turns, on a machine that other work shared; images/s at batch 16 and 64:
-#     eager, channels first                          3.1    3.2
-#     eager, channels last                           4.5    6.0
-#     eager, channels last, in place                 5.1    8.2
-#     torch.jit freeze, optimize_for_inference       6.3    9.8
-#     torch.compile, inductor freezing               9.2    9.8
-#     oneDNN's fused convolutions, weights packed    9.7   10.5
-# On idle cores, at batch 16: eager in place 19.5, oneDNN's 22.3, and at 64 in another run 22.0.
-# The last are what inductor's freezing calls too; by hand they need no compiler and no 34 seconds.
 class FusedTrunk:
     """A ResNet's trunk in oneDNN's convolutions, which add, cut at zero and have packed weights.
 
-    How weights are packed best depends on the size of the input: they are packed for the largest
-    batch so far, and serve a smaller one, such as the last, as well.
+    The best packing depends on the size of the input: weights are packed for the largest batch so
+    far, and serve a smaller one, such as the last, too. This is what inductor's freezing calls, and
+    it needs no compiler.
     """
 
     def __init__(self, model):
@@ -117,12 +134,13 @@ class FusedTrunk:
 
     @staticmethod
     def available():
-        """Whether this build of PyTorch has these operators."""
+        """True if this build of PyTorch has these operators."""
         return torch.backends.mkldnn.is_available() and hasattr(
             torch.ops.mkldnn, "_convolution_pointwise_"
         )
 
     def __call__(self, pixels):
+        """Return the last feature maps [B, C, h, w]."""
         if len(pixels) > self.batch or pixels.shape[2:] != self.size:
             self._pack(pixels)
         x = functional.max_pool2d(self._convolve(self.model.conv1, pixels, "relu"), 3, 2, 1)
@@ -196,7 +214,7 @@ class Target:
 
 
 def placed(pixels):
-    """What the rivals take of pixels [B, H, W, 3], channels last in memory."""
+    """Pixels [B, H, W, 3] as the rivals take them, channels last in memory."""
     return torch.from_numpy(np.array(pixels)).permute(0, 3, 1, 2)
 
 
@@ -205,7 +223,7 @@ def load_target(folder, fused=None):
 
     Args:
         folder: with model.safetensors.
-        fused: whether to use oneDNN's operators; by default where there are any.
+        fused: use oneDNN's operators; by default if there are any.
     """
     return Target(ResNet(load_file(Path(folder) / "model.safetensors")), fused)
 
@@ -223,7 +241,7 @@ def grad_cam(target, pixels, classes=None):
 
 
 class Plain(nn.Module):
-    """Hugging Face's ResNet of the same weights as it comes: BatchNorm is not folded."""
+    """Hugging Face's ResNet with the same weights, BatchNorm not folded."""
 
     def __init__(self, folder):
         super().__init__()
@@ -248,19 +266,20 @@ class Plain(nn.Module):
         self.layer4 = self.model.resnet.encoder.stages[3].layers
 
     def forward(self, pixels):
+        """Return logits [B, classes]."""
         return self.model(pixels.contiguous()).logits
 
 
 def load_plain(folder):
-    """A target for `grad_cam_hooks` alone, as a user of PyTorch has it."""
+    """Load a target for `grad_cam_hooks` alone, as a user of PyTorch has it."""
     return SimpleNamespace(model=Plain(folder))
 
 
 def grad_cam_hooks(target, pixels, classes=None):
-    """What pytorch-grad-cam does: hooks on the last stage, and a backward pass through it all."""
+    """Grad-CAM as pytorch-grad-cam does it: hooks on the last stage, and a whole backward pass."""
     kept = {}
 
-    def keep(module, inputs, output):
+    def keep(_module, _inputs, output):
         kept["maps"] = output.detach()
         output.register_hook(lambda gradient: kept.update(gradients=gradient.detach()))
 
@@ -276,7 +295,7 @@ def grad_cam_hooks(target, pixels, classes=None):
 
 
 def package_available():
-    """Whether pytorch-grad-cam can be imported, with all that it imports."""
+    """True if pytorch-grad-cam can be imported, with all its dependencies."""
     return all(find_spec(name) for name in ("pytorch_grad_cam", "torchvision"))
 
 
@@ -288,7 +307,7 @@ def grad_cam_package(target, pixels, classes=None, raw=False):
         pixels: [B, 3, H, W].
         classes: of each image; the predicted ones by default.
         raw: return the maps [B, h, w] before they are upsampled and normalised, as the others do;
-            otherwise the package's own result, [B, H, W] between 0 and 1.
+            otherwise the package's result, [B, H, W] between 0 and 1.
     """
     from pytorch_grad_cam import GradCAM
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
@@ -306,108 +325,3 @@ def grad_cam_package(target, pixels, classes=None, raw=False):
 
 def _chosen(logits, classes):
     return logits[torch.arange(len(logits)), torch.as_tensor(classes)]
-
-
-class PackedLinear:
-    """Linear layers of the same input as one of oneDNN's products, its weights packed."""
-
-    def __init__(self, *layers):
-        self.weight = torch.cat([layer.weight.detach() for layer in layers])
-        self.bias = torch.cat([layer.bias.detach() for layer in layers])
-        self.packed, self.rows = None, 0
-
-    def __call__(self, x):
-        return torch.ops.mkldnn._linear_pointwise(x, *self._arguments(x), "none", [], "")
-
-    def added(self, x, other):
-        """The product of x, added to another array."""
-        return torch.ops.mkldnn._linear_pointwise.binary(x, other, *self._arguments(x), "add")
-
-    def _arguments(self, x):
-        rows = x.shape[:-1].numel()
-        if rows > self.rows:
-            self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight, rows)
-            self.rows = rows
-        return self.packed, self.bias
-
-
-# CLIP ViT-B/32's image tower on the same machine, batch 32, images/s, medians of four rounds:
-#     eager, sdpa                                               15.5
-#     oneDNN's products, weights packed, quick_gelu in place    19.2
-#     also queries, keys, values as one, and sums in products   20.9
-# and at batch 64 in other rounds, as processor seconds an image:
-#     eager 0.152, torch.compile with inductor freezing 0.139 (minutes to compile); here 0.112
-# PyTorch's own products are MKL's, which are slower than oneDNN's on this processor.
-class FusedTower:
-    """The image tower of a CLIPModel in oneDNN's products."""
-
-    def __init__(self, model):
-        self.vision = model.vision_model
-        self.heads = model.config.vision_config.num_attention_heads
-        self.layers = [
-            (
-                layer,
-                PackedLinear(*(getattr(layer.self_attn, f"{name}_proj") for name in "qkv")),
-                PackedLinear(layer.self_attn.out_proj),
-                PackedLinear(layer.mlp.fc1),
-                PackedLinear(layer.mlp.fc2),
-            )
-            for layer in self.vision.encoder.layers
-        ]
-        quick = model.config.vision_config.hidden_act == "quick_gelu"
-        self.activation = quick_gelu if quick else self.layers[0][0].mlp.activation_fn
-
-    @staticmethod
-    def available():
-        """Whether this build of PyTorch has these operators."""
-        return torch.backends.mkldnn.is_available() and hasattr(
-            torch.ops.mkldnn, "_linear_pointwise"
-        )
-
-    def __call__(self, pixels):
-        x = self.vision.pre_layrnorm(self.vision.embeddings(pixels))
-        for layer, attended, out, first, second in self.layers:
-            x = out.added(self._attend(attended(layer.layer_norm1(x))), x)
-            x = second.added(self.activation(first(layer.layer_norm2(x))), x)
-        return self.vision.post_layernorm(x[:, 0])
-
-    def _attend(self, attended):
-        batch, length, _ = attended.shape
-        parts = attended.view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        seen = functional.scaled_dot_product_attention(*parts)
-        return seen.transpose(1, 2).reshape(batch, length, -1)
-
-
-def quick_gelu(x):
-    """In one array more, not two."""
-    return torch.mul(x, 1.702).sigmoid_().mul_(x)
-
-
-class Clip:
-    """CLIP's image tower and projection."""
-
-    def __init__(self, model, fused=None):
-        usable = FusedTower.available() if fused is None else fused
-        self.tower = FusedTower(model) if usable else _eager_tower(model)
-        self.projection = model.visual_projection
-
-
-def _eager_tower(model):
-    return lambda pixels: model.vision_model(pixel_values=pixels).pooler_output
-
-
-def load_clip(folder, fused=None):
-    """Read Hugging Face's CLIP.
-
-    Args:
-        folder: as `CLIPModel.from_pretrained` takes it.
-        fused: whether to use oneDNN's operators; by default where there are any.
-    """
-    model = CLIPModel.from_pretrained(folder, local_files_only=True, attn_implementation="sdpa")
-    return Clip(model.eval(), fused)
-
-
-@torch.inference_mode()
-def image_features(clip, pixels):
-    """Unit features [B, d] of pixels [B, 3, H, W]."""
-    return functional.normalize(clip.projection(clip.tower(pixels)), dim=-1)

@@ -1,10 +1,10 @@
 """Rivals of the scoring engine in PyTorch, all of which return the whole of S [N, T] in float32.
 
 `loop` works as WWW's code does (ailab-kyunghee/WWW, concept_matching.py: one exemplar against all
-concepts by `cosine_similarity`, moved to NumPy and added up), with t-vMF behind the cosine.
-`batched` is one product a neuron. `distinct` takes each distinct image once, a block of concepts at
-a time, and averages exemplars by a sparse product or by `embedding_bag`; `compiled` has what stands
-between the two products in one program of `torch.compile`'s.
+concepts by `cosine_similarity`, moved to NumPy and added up), with t-vMF after the cosine.
+`batched` is one product per neuron. `distinct` takes each distinct image once, a block of concepts
+at a time, and averages exemplars by a sparse product or by `embedding_bag`; `compiled` fuses the
+steps between the two products with `torch.compile`.
 """
 
 from functools import cache
@@ -23,7 +23,7 @@ def difference(cosine, base, kappa):
 
 @torch.inference_mode()
 def loop(images, exemplars, texts, base, kappa):
-    """WWW's way: every exemplar of every neuron by itself."""
+    """WWW's way, one exemplar of one neuron at a time."""
     images, texts, base = (torch.from_numpy(a) for a in (images, texts, base))
     found = []
     for rows in exemplars:
@@ -39,7 +39,7 @@ def loop(images, exemplars, texts, base, kappa):
 
 @torch.inference_mode()
 def batched(images, exemplars, texts, base, kappa):
-    """One product a neuron, all concepts at a time."""
+    """One product per neuron, all concepts at a time."""
     images, texts, base = (torch.from_numpy(a) for a in (images, texts, base))
     found = torch.empty(len(exemplars), len(texts))
     for neuron, rows in enumerate(torch.from_numpy(exemplars)):
@@ -53,7 +53,7 @@ def batched(images, exemplars, texts, base, kappa):
 def distinct(
     images, exemplars, texts, base, kappa, aggregate="sparse", block=512, between=difference
 ):
-    """One product an image; exemplars are averaged by "sparse" or by "bag"."""
+    """One product per image; exemplars are averaged by "sparse" or by "bag"."""
     images, texts, base = (torch.from_numpy(a) for a in (images, texts, base))
     rows = torch.from_numpy(exemplars.astype(np.int64))
     neurons, count = rows.shape

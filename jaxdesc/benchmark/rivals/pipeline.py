@@ -1,9 +1,9 @@
 """A rival of the whole pipeline in PyTorch: from photos to concepts, by the paper's method.
 
 Photos are decoded and cut in threads, two batches ahead of the networks, and windows of one batch
-are cut while Grad-CAM of the next is computed. Pixels are cut by the library's `Preprocess`, which
-is PIL and NumPy, so that both sides work on the same ones. `probe` alone is the pass over all
-photos; `describe` is everything but the texts, whose features are handed over.
+are cut while Grad-CAM of the next is computed. The library's `Preprocess`, which is PIL and NumPy,
+cuts the pixels, so that both sides work on the same ones. `probe` is the pass over all photos;
+`describe` is everything but the texts, whose features are arguments.
 """
 
 import os
@@ -14,15 +14,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from tests.reference import torch_scoring
-from tests.reference.torch_networks import grad_cam, image_features
+from jaxdesc.benchmark.rivals.clip import image_features
+from jaxdesc.benchmark.rivals.resnet import grad_cam
+from jaxdesc.benchmark.rivals.scoring import distinct
 
 THREADS = os.cpu_count() or 1
 MIDDLE = (0.5, 0.5)
 
 
 class Networks(NamedTuple):
-    """What is run: `torch_networks`' target and CLIP, and how each wants its pixels."""
+    """Target and CLIP of the rivals, and the preprocessing of each."""
 
     target: Any
     preprocess: Any
@@ -31,7 +32,7 @@ class Networks(NamedTuple):
 
 
 class Probed(NamedTuple):
-    """Of all images: activations [I, N], boxes of the windows [I, 4] and their centres [I, 2]."""
+    """Activations [I, N], boxes of the windows [I, 4] and their centres [I, 2]."""
 
     activations: np.ndarray
     boxes: np.ndarray
@@ -39,7 +40,7 @@ class Probed(NamedTuple):
 
 
 class Described(NamedTuple):
-    """What was found; of each neuron its exemplars [N, n] and (concept, score) pairs."""
+    """The probe pass, exemplars [N, n] and (concept, score) pairs of each neuron."""
 
     probed: Probed
     exemplars: np.ndarray
@@ -50,9 +51,9 @@ def probe(networks, source, batch=64, field=224 / 256):
     """Grad-CAM of every photo, and the logits on the window where it is highest.
 
     Args:
-        networks: whose target is probed.
+        networks: the target is probed.
         source: photos by index, as the library's sources give them.
-        batch: photos a forward pass.
+        batch: photos per forward pass.
         field: side of a window as a share of the shorter side.
     """
     preprocess, found = networks.preprocess, []
@@ -90,17 +91,17 @@ def describe(
         source: photos by index.
         texts: unit features [T, d] of the concepts' prompts.
         base: unit feature [d] of the base template.
-        exemplars: most activating views a neuron.
+        exemplars: most activating views per neuron.
         kappa: concentration of t-vMF.
         alpha: concept sensitivity.
-        batch: photos a forward pass.
+        batch: photos per forward pass.
         field: side of a window as a share of the shorter side.
     """
     probed = probe(networks, source, batch, field)
     best = most_activating(probed.activations, exemplars)
     images, rows = np.unique(best, return_inverse=True)
     features = embed(networks, source, images, probed.centres, batch, field)
-    scores = torch_scoring.distinct(features, rows.reshape(best.shape), texts, base, kappa)
+    scores = distinct(features, rows.reshape(best.shape), texts, base, kappa)
     dead = np.ptp(probed.activations, axis=0) == 0
     return Described(probed, best, selected(scores, alpha, dead))
 
@@ -121,7 +122,7 @@ def embed(networks, source, images, centres, batch, field):
 
 
 def ahead(threads, prepare, indices, batch):
-    """Lists of what `prepare` made of each index, made in threads up to two batches ahead."""
+    """Lists of `prepare`'s results per batch, made in threads up to two batches ahead."""
     chunks = deque(indices[start : start + batch] for start in range(0, len(indices), batch))
     begun = deque()
     while chunks or begun:
@@ -138,7 +139,7 @@ def normalised(preprocess, views):
 
 
 def peaks(cams):
-    """Centres (y, x) of each map's highest cell, as fractions; the middle where there is none."""
+    """Centres (y, x) of each map's highest cell, as fractions; the middle for an empty map."""
     count, height, width = cams.shape
     highest, place = cams.reshape(count, -1).max(1)  # the first of equal ones; NaN above all
     row, column = np.divmod(place.numpy(), width)
@@ -153,7 +154,7 @@ def most_activating(activations, count):
 
 
 def selected(scores, alpha, dead):
-    """Each neuron's concepts above α × its best score, best first; none where that isn't positive.
+    """Each neuron's concepts above α × its best score, best first; none if that isn't positive.
 
     Args:
         scores: S [N, T].
