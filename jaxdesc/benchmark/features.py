@@ -59,9 +59,9 @@ def made_up(
     classes = max(1, min(neurons, images // exemplars))
     each = max(exemplars, images // classes)
     mean = unit(texts.mean(axis=0))
-    own = unit(texts[rng.integers(0, len(texts), classes)] - texts.mean(axis=0))
-    shared, own_direction = unit(rng.normal(size=width)), unit(rng.normal(size=(classes, width)))
-    centre = 0.6 * shared + 0.2 * mean + 0.17 * own + 0.45 * own_direction
+    concept = unit(texts[rng.integers(0, len(texts), classes)] - texts.mean(axis=0))
+    shared, direction = unit(rng.normal(size=width)), unit(rng.normal(size=(classes, width)))
+    centre = 0.6 * shared + 0.2 * mean + 0.17 * concept + 0.45 * direction
     of_image = np.arange(classes * each) // each
     few = unit(rng.normal(size=(len(of_image), 48)) @ rng.normal(size=(48, width)))
     noise = 0.7 * few + 0.7 * unit(rng.normal(size=(len(of_image), width)))
@@ -87,7 +87,7 @@ def concepts(
 def lifted(
     features: Float32[np.ndarray, "text narrow"], width: int, seed: int = 2
 ) -> Float32[np.ndarray, "text width"]:
-    """The same features with the same cosines in a wider space, turned at random."""
+    """Embed features in a wider space, turned at random; their cosines stay."""
     turned = np.linalg.qr(np.random.default_rng(seed).normal(size=(width, width)))[0]
     return unit(features @ turned[: features.shape[1]])
 

@@ -173,7 +173,7 @@ def _segmented(rows: Any, chosen: Any) -> Any:
 
 
 def rounded(arrays: Arrays, sizes: Sizes) -> Table:
-    """How often features in bfloat16 lead to other concepts."""
+    """Share of neurons whose concepts stay the same with features in bfloat16."""
 
     def half(features: Any) -> np.ndarray:
         return features.astype(jnp.bfloat16)

@@ -14,12 +14,12 @@ from jaxtyping import Shaped
 from jaxdesc.evaluation.statistics import CONFIDENCE, Bounds
 
 RESAMPLES = 2000
-# A spread this small beside the values is the rounding of equal ones.
+# A spread this small relative to the values is the rounding of equal ones.
 ROUNDING = 1e-7
 
 
 class Contrast(NamedTuple):
-    """How far a neuron's activations with a concept are above those without it.
+    """Distance of a neuron's activations with a concept from those without it.
 
     Both are NaN for a neuron whose activation is the same in all images.
 

@@ -80,7 +80,7 @@ def soft_wpmi(probe: Probe, block: int, images: int = 100) -> Look:
 
 
 def rank_reorder(probe: Probe, block: int, share: float = 0.05, seed: int = 0) -> Look:
-    """How little the activations change if images are put in the order of their cosines.
+    """Closeness of the activations in the order of the images' cosines to sorted ones.
 
     The activations of a neuron's strongest images are sorted by P_j. The mean of the cubed
     distances to the sorted activations is divided by that of random orders, and by the square root

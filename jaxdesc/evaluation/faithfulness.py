@@ -1,4 +1,4 @@
-"""How well a concept explains a neuron over all probe images, not its exemplars alone.
+"""Agreement of concept and neuron over all probe images, not the exemplars alone.
 
 A concept may fit a neuron's strongest images and say nothing of the rest. Here the neuron's
 activation is compared with the presence of its concept in each image. AUPRC and correlation are
@@ -37,7 +37,7 @@ def by_truth(
 
 
 def by_similarity(probe: Probe, selected: Selected, share: float = 0.05) -> Faithfulness:
-    """Faithfulness if CLIP must tell what an image shows.
+    """Faithfulness by CLIP's judgement of what an image shows.
 
     Correlations are with the cosine of image and concept; for AUPRC the `share` of images nearest
     to a concept show it.
@@ -93,7 +93,7 @@ def auc(
 def _each(
     probe: Probe, selected: Selected, presence: Callable[[int], tuple[np.ndarray, np.ndarray]]
 ) -> Faithfulness:
-    """Measure each neuron; `presence` gives if, and how much, each image shows a concept."""
+    """Measure each neuron; `presence` returns presence and degree of a concept in each image."""
     values, dead = np.full((2, len(selected)), np.nan), probe.dead
     for neuron, concepts in enumerate(selected):
         if len(concepts) and not dead[neuron]:

@@ -12,7 +12,7 @@ from jaxdesc.images.windows import peaks
 
 
 class Localisation(NamedTuple):
-    """How well maps find the boxes, one value per image.
+    """Scores of maps against boxes, one value per image.
 
     Attributes:
         pointing: True if the centre of the highest cell is in the box (the pointing game of Zhang

@@ -1,4 +1,4 @@
-"""METRICS: how well the selected concepts name a unit whose class is known.
+"""METRICS: scores of the selected concepts of a unit whose class is known.
 
 A unit of the last layer stands for a class. G is the list of that class's names, P the selected
 concepts, or `["none"]` without any. A metric is a number per unit, averaged over units. All texts
@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Float64
 # From texts to one unit row each.
 Encoder = Callable[[list[str]], np.ndarray | Array]
 
-NOTHING = ["none"]  # read where no concept was selected
+NOTHING = ["none"]  # read if no concept was selected
 BLOCK = 4096  # vocabulary entries compared with all names at a time; bounds memory
 
 
@@ -129,7 +129,7 @@ def ceilings(
         names: the names of each neuron's class, at least one.
         encoders: as in `evaluate`.
     """
-    entries, truth = Counter(_lowered(vocabulary)), [_lowered(own) for own in names]
+    entries, truth = Counter(_lowered(vocabulary)), [_lowered(of_unit) for of_unit in names]
     return Metrics(
         {
             name: np.asarray(metric.ceiling(entries, truth, encode), np.float64)
@@ -178,15 +178,15 @@ def _best_cosines(
 ) -> Float64[np.ndarray, "neuron"]:
     """The best single concept's mean over the names: a mean over concepts is never above it."""
     answers = list(entries | Counter(NOTHING))
-    distinct = list(dict.fromkeys(name for own in names for name in own))
+    distinct = list(dict.fromkeys(name for of_unit in names for name in of_unit))
     row = {name: index for index, name in enumerate(distinct)}
-    rows = [[row[name] for name in own] for own in names]
+    rows = [[row[name] for name in of_unit] for of_unit in names]
     features = np.asarray(encode(distinct), np.float64)
     best = np.full(len(names), -np.inf)
     for start in range(0, len(answers), BLOCK):
         block = np.asarray(encode(answers[start : start + BLOCK]), np.float64)
         products = np.minimum(features @ block.T, largest)
-        best = np.maximum(best, [products[own].mean(axis=0).max() for own in rows])
+        best = np.maximum(best, [products[of_unit].mean(axis=0).max() for of_unit in rows])
     return best
 
 
@@ -204,13 +204,13 @@ METRICS: dict[str, Metric] = {
         "Hit Rate",
         lambda p, g, _: hit(p, g),
         lambda entries, names, _: [
-            float(any(name in entries or name in NOTHING for name in own)) for own in names
+            float(any(name in entries or name in NOTHING for name in of_unit)) for of_unit in names
         ],
     ),
     "f1": Metric(
         "F1",
         lambda p, g, _: f1(p, g),
-        lambda entries, names, _: [_best_f1(entries, own) for own in names],
+        lambda entries, names, _: [_best_f1(entries, of_unit) for of_unit in names],
     ),
     "clip_cos": _cosine("CLIP cos", "clip", 1.0),
     "sentence_cos": _cosine("sentence cos", "sentence", np.inf),

@@ -39,7 +39,7 @@ class Accuracy(NamedTuple):
 
 
 def accuracy(selected: Selected, truth: Bool[np.ndarray, "neuron concept"]) -> Accuracy:
-    """Compare selected concepts with the concepts of each neuron, of which it has at least one."""
+    """Compare selected concepts with those of each neuron, at least one."""
     pairs = list(zip(selected, truth, strict=True))
     top = [bool(len(concepts) and row[concepts[0]]) for concepts, row in pairs]
     f1 = [2 * row[concepts].sum() / (len(concepts) + row.sum()) for concepts, row in pairs]
@@ -115,7 +115,7 @@ class Planted(NamedTuple):
 def plant(recipe: Recipe, seed: int = 0) -> Planted:
     """Make up a probe pass whose neurons' concepts are known."""
     rng = np.random.default_rng(seed)
-    # In random order, so that no index tells the kind.
+    # In random order, so that the index says nothing about the kind.
     counts = recipe.shown, recipe.synonyms, recipe.hubs, recipe.distractors
     kind = rng.permutation(np.repeat([SHOWN, SYNONYM, HUB, DISTRACTOR], counts))
     shown, original = np.flatnonzero(kind == SHOWN), np.arange(len(kind))

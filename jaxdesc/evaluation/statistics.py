@@ -27,7 +27,7 @@ class Bounds(NamedTuple):
 
 
 class McNemar(NamedTuple):
-    """How the hits of two methods differ.
+    """Difference of the hits of two methods.
 
     Attributes:
         only_first: neurons that the first method alone named correctly.
@@ -84,7 +84,7 @@ def paired(first: Shaped[np.ndarray, "neuron"], second: Shaped[np.ndarray, "neur
 def mcnemar(first: Bool[np.ndarray, "neuron"], second: Bool[np.ndarray, "neuron"]) -> McNemar:
     """McNemar's exact test of two methods' hits on the same neurons (McNemar 1947).
 
-    Neurons that both or neither named tell nothing. The others should belong to each method as
+    Neurons that both or neither named say nothing. The others should belong to each method as
     often as a fair coin would give: the two-sided binomial test.
     """
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())

@@ -2,7 +2,7 @@
 
 In the embedded world the objects are anywhere, and their true boxes are known. All windows of a
 size show the same share of an image: centre and random windows zoom just as attention's do, so the
-place alone makes the difference. The whole image is not a window, and has a row of its own.
+place alone makes the difference. The whole image is not a window, and has a separate row.
 """
 
 from collections.abc import Mapping, Sequence
@@ -182,7 +182,7 @@ def _measured(
 
 
 def _look(run: Run, cam: str, count: int) -> Localisation:
-    """How well a map finds the boxes of a probe set's images; kept as an artifact."""
+    """Score a map against the boxes of a probe set's images; kept as an artifact."""
     target, source, size = run.inputs.target, run.inputs.source, run.config.images.batch
     inputs = {
         "target": target.fingerprint,

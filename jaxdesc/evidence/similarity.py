@@ -158,7 +158,7 @@ def _plant(study: Study) -> dict[float, list[Planted]]:
 
 
 def planted_tables(study: Study, planted: Mapping[float, Sequence[Planted]]) -> tuple[Table, Table]:
-    """How often the first concept is right, and F1 of all: by κ and number, and by method."""
+    """Accuracy of the first concept, and F1 of all: by κ and number, and by method."""
     rows, rivals = [], []
     for impurity, layers in planted.items():
         for count in study.planted:
@@ -259,7 +259,7 @@ def _arrays(probe: Probe) -> tuple[np.ndarray, Slots, np.ndarray, np.ndarray]:
 
 
 def certainty_tables(study: Study, layers: Sequence[Layer]) -> tuple[Table, Table]:
-    """Are surer concepts right more often, and how often is nothing taken for something?
+    """Share of right concepts by certainty, and of neurons named from nothing.
 
     False discoveries are looked for twice: with random sets of the pool as exemplars, which is the
     null itself, and with all right concepts taken out of the vocabulary.
@@ -319,7 +319,7 @@ def _shuffled(layer: Layer, seed: int) -> Layer:
 
 
 def _without(layer: Layer) -> Layer:
-    """The same neurons with a vocabulary that has no concept right for any of them."""
+    """Remove every concept that is right for any neuron from the vocabulary."""
     views, slots, concepts, base = layer.arrays
     kept = ~layer.named
     return layer._replace(
@@ -361,7 +361,7 @@ def rivals_table(run: Run, selected: Mapping[str, Sequence[Selected]]) -> Table:
 def faithfulness_table(
     run: Run, study: Study, probes: Sequence[Probe], selected: Mapping[str, Sequence[Selected]]
 ) -> Table:
-    """How well each method's best concept explains the activation over all images of a probe set.
+    """Faithfulness of each method's best concept over all images of a probe set.
 
     By truth, the phrases that hold for a whole scene; and by CLIP, as if no truth were known. A
     neuron without a concept is not explained: 0.

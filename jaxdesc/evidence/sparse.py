@@ -91,8 +91,8 @@ def _latents(
     rng = np.random.default_rng([fires, CODES.index(code)])
     values = np.zeros((len(labels), study.classes), np.float32)
     for latent in range(study.classes):
-        own = np.flatnonzero(labels == latent)
-        chosen = rng.choice(own, fires, replace=False)
+        of_class = np.flatnonzero(labels == latent)
+        chosen = rng.choice(of_class, fires, replace=False)
         values[chosen, latent] = rng.uniform(0.5, 2, fires)
         if code == "signed":  # and is negative on some images of other classes
             strange = rng.choice(np.flatnonzero(labels != latent), study.each, replace=False)

@@ -1,10 +1,10 @@
-"""How often is a neuron's label wrong? Neurons of which the embedded world knows the truth.
+"""Share of wrong labels, on neurons whose truth the embedded world knows.
 
-There are two kinds. The attribute network has a logit for each class, colour, pattern, background
-and context thing, whose name is right or wrong. Nobody knows the meaning of the target's hidden
-neurons; their labels are tried on images that had no part in choosing them, as CoSy does (Kopf et
-al., NeurIPS 2024): on freshly rendered pairs with and without the concept, and on the probe images
-that are not the neuron's exemplars.
+There are two kinds of them. The attribute network has a logit for each class, colour, pattern,
+background and context thing, whose name is right or wrong. Nobody knows the meaning of the target's
+hidden neurons; their labels are tried on images that had no part in choosing them, as CoSy does
+(Kopf et al., NeurIPS 2024): on freshly rendered pairs with and without the concept, and on the
+probe images that are not the neuron's exemplars.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

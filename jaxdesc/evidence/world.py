@@ -58,6 +58,6 @@ def open_run(workdir: str | Path, config: Config, target: Target, clip: ClipEnco
 
 
 def on_probe(run: Run, images: str) -> Run:
-    """The same run on another probe set."""
+    """Move a run to another probe set."""
     config = replace(run.config, images=replace(run.config.images, source=images))
     return replace(run, config=config, inputs=replace(run.inputs, source=open_source(images)))

@@ -48,7 +48,7 @@ class Described(NamedTuple):
 
 
 def probe(networks, source, batch=64, field=224 / 256):
-    """Grad-CAM of every photo, and the logits on the window where it is highest.
+    """Compute Grad-CAM of every photo, and the logits on the window around its peak.
 
     Args:
         networks: the target is probed.

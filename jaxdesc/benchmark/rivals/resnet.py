@@ -53,9 +53,9 @@ class Block(nn.Module):
         super().__init__()
         self.depth = 3 if f"{prefix}.conv3.weight" in tensors else 2
         for i in range(1, self.depth + 1):
-            own = stride if i == self.depth - 1 else 1  # the 3 × 3 that may change the size
+            step = stride if i == self.depth - 1 else 1  # the 3 × 3 may change the size
             name = f"{prefix}.conv{i}", f"{prefix}.bn{i}"
-            setattr(self, f"conv{i}", folded_convolution(tensors, *name, own))
+            setattr(self, f"conv{i}", folded_convolution(tensors, *name, step))
         self.downsample = None
         if f"{prefix}.downsample.0.weight" in tensors:
             name = f"{prefix}.downsample.0", f"{prefix}.downsample.1"
@@ -63,7 +63,7 @@ class Block(nn.Module):
 
     def forward(self, x):
         """Return the block's output."""
-        # In place wherever autograd allows it: the backward passes below need no more than this.
+        # In place as far as autograd allows: the backward passes below need no more.
         y = functional.relu_(self.conv1(x))
         if self.depth == 3:
             y = functional.relu_(self.conv2(y))
@@ -172,7 +172,7 @@ class FusedTrunk:
         y = self._convolve(block.conv1, x, "relu")
         if block.depth == 3:
             y = self._convolve(block.conv2, y, "relu")
-        # Adds to the shortcut where that lies: nothing else reads it any more.
+        # Adds in place: nothing else reads the shortcut any more.
         return torch.ops.mkldnn._convolution_pointwise_.binary(
             shortcut, y, *self._arguments(block.last), "add", 1.0, "relu", [], ""
         )

@@ -1,4 +1,4 @@
-"""Rivals of the scoring engine in PyTorch, all of which return the whole of S [N, T] in float32.
+"""Rivals of the scoring engine in PyTorch; they return the whole of S [N, T] in float32.
 
 `loop` works as WWW's code does (ailab-kyunghee/WWW, concept_matching.py: one exemplar against all
 concepts by `cosine_similarity`, moved to NumPy and added up), with t-vMF after the cosine.
