@@ -110,7 +110,7 @@ class Link:
         """
         for work in (self._listen, self._beat):
             threading.Thread(target=work, daemon=True).start()
-        began, left = time.monotonic(), seconds
+        began, left, refusal = time.monotonic(), seconds, ""
         with self._changed:
             while not self._changed.wait_for(
                 lambda: self._state.begun or self._state.refused, min(_NOTIFY, left)
@@ -119,19 +119,21 @@ class Link:
                 left = seconds - waited
                 names = ", ".join(map(str, self._state.missing))
                 whom = f"process{'es' * (len(self._state.missing) > 1)} {names} of {self._count}"
-                if left > 0:
-                    notify(f"waiting for {whom} at {self._address}{self._reason}, {waited:.0f} s")
-                    continue
-                self._state.refused = (
-                    f"{whom.capitalize()} did not join at {self._address} within {seconds:g} s"
-                    f"{self._reason}: start every process, each with the same --coordinator and "
-                    "--processes, and give them more time with --join_timeout if they need it."
-                )
-                if self._hub:
-                    self._hub.refuse(self._state.refused)
-        if self._state.refused:
+                if left <= 0:
+                    refusal = (
+                        f"{whom.capitalize()} did not join at {self._address} within {seconds:g} s"
+                        f"{self._reason}: start every process, each with the same --coordinator "
+                        "and --processes, and give them more time with --join_timeout if they "
+                        "need it."
+                    )
+                    break
+                notify(f"waiting for {whom} at {self._address}{self._reason}, {waited:.0f} s")
+            refusal = refusal or self._state.refused
+        if refusal:
+            if self._hub:
+                self._hub.refuse(refusal)
             self.close()
-            raise InputError(self._state.refused)
+            raise InputError(refusal)
 
     def watch(self) -> None:
         """From now on, end this process soon after another one is gone.

@@ -17,26 +17,6 @@ import pytest
 
 SCRIPT = Path(__file__).parents[2] / "launch" / "tpu_vm.sh"
 WHERE = ("--name=my-tpu", "--zone=us-central1-a")
-SSH = "gcloud compute tpus tpu-vm ssh my-tpu"
-INSTALL = (
-    "sudo apt-get -qq -o DPkg::Lock::Timeout=300 update && "
-    "sudo apt-get -qq -o DPkg::Lock::Timeout=300 install -y wordnet-base && "
-    "tar -xzf jaxdesc.tar.gz && cd jaxdesc && python3 -m pip install --quiet --user uv && "
-    "python3 -m uv venv --quiet --allow-existing --seed --python=3.11 .venv && "
-    '.venv/bin/python -m pip install --quiet -c constraints.txt -e ".[tpu]"'
-)
-BEGIN = (
-    'cd jaxdesc || exit 1; if [ -e run.pid ] && kill -0 "$(cat run.pid)" 2> /dev/null; then '
-    'echo "A run is at work here: follow it, or wait until it has ended." >&2; exit 2; fi; '
-    '( trap "" HUP; '
-)
-END = '; echo "exit code $?" ) < /dev/null > run.log 2>&1 & echo $! > run.pid'
-DESCRIBE = ".venv/bin/python -m launch.describe --coordinator=auto"
-FOLLOW = (
-    'cd jaxdesc && tail --pid="$(cat run.pid)" -n +1 -f run.log && '
-    'exit "$(tail -n 1 run.log | sed -n "s/^exit code //p" | grep . || echo 1)"'
-)
-LOGS = 'sed "s/^/$(hostname): /" jaxdesc/run.log'
 HOSTILE = (
     "--config=my configs/x.py",
     "--config.vocabulary.template=A 'photo' of a {concept}; touch \"$HOME/owned\"",
@@ -138,45 +118,18 @@ ONE = ("--type=v5litepod-8", "--version=v2-alpha-tpuv5-lite", "--spot")
 POD = ("--type=v4-32", "--version=tpu-ubuntu2204-base", "--project=my-project")
 
 
-def test_create_is_printed():
-    assert dry(SCRIPT.parents[1], "create", *WHERE, *ONE, "--dry_run") == [
-        "gcloud compute tpus tpu-vm create my-tpu --accelerator-type=v5litepod-8 "
-        "--version=v2-alpha-tpuv5-lite --spot --zone=us-central1-a"
+def test_create_and_delete(play):
+    root = SCRIPT.parents[1]
+    assert run(root, "create", *WHERE, *ONE) == (0, "", "")
+    assert run(root, "create", *WHERE, *POD) == (0, "", "")
+    assert run(root, "delete", *WHERE, "--project=my-project") == (0, "", "")
+    assert [" ".join(words) for words in calls(play)] == [
+        "compute tpus tpu-vm create my-tpu --accelerator-type=v5litepod-8 "
+        "--version=v2-alpha-tpuv5-lite --spot --zone=us-central1-a",
+        "compute tpus tpu-vm create my-tpu --accelerator-type=v4-32 "
+        "--version=tpu-ubuntu2204-base --zone=us-central1-a --project=my-project",
+        "compute tpus tpu-vm delete my-tpu --zone=us-central1-a --project=my-project",
     ]
-    assert dry(SCRIPT.parents[1], "create", *WHERE, *POD, "--dry_run") == [
-        "gcloud compute tpus tpu-vm create my-tpu --accelerator-type=v4-32 "
-        "--version=tpu-ubuntu2204-base --zone=us-central1-a --project=my-project"
-    ]
-
-
-def test_the_other_commands_are_printed(checkout):
-    options = (*WHERE, "--dry_run", "--project=my-project")
-    end = "--zone=us-central1-a --project=my-project"
-    tarball = f"'{checkout}/out/jaxdesc.tar.gz'"
-    assert dry(checkout, "install", *options) == [
-        f"mkdir -p '{checkout}/out'",
-        f"git -C '{checkout}' archive --format=tar.gz --prefix=jaxdesc/ "
-        f"'--output={checkout}/out/jaxdesc.tar.gz' HEAD",
-        f"gcloud compute tpus tpu-vm scp {tarball} my-tpu: --worker=all {end}",
-        f"{SSH} --worker=all '--command={INSTALL}' {end}",
-    ]
-    follow = f"{SSH} --worker=0 '--command={FOLLOW}' {end}"
-    config = "--config=configs/resnet50_imagenet.py"
-    assert dry(checkout, "run", *options, "--workdir=gs://my-bucket/run", "--", config) == [
-        f"{SSH} --worker=all '--command={BEGIN}{DESCRIBE} --workdir=gs://my-bucket/run {config}"
-        f"{END}' {end}",
-        follow,
-    ]
-    assert dry(checkout, "follow", *options) == [follow]
-    fetch = ("--workdir=gs://my-bucket/run", "--output=my run")
-    assert dry(checkout, "fetch", *options, *fetch) == [
-        "mkdir -p 'my run'",
-        "gcloud storage rsync --recursive '--exclude=(artifacts|compilation_cache)/' "
-        f"gs://my-bucket/run 'my run'{end.removeprefix('--zone=us-central1-a')}",
-        f"{SSH} --worker=all '--command={LOGS}' {end} > 'my run/run.log'",
-    ]
-    assert dry(checkout, "delete", *options) == [f"gcloud compute tpus tpu-vm delete my-tpu {end}"]
-    assert not (checkout / "out").exists()
 
 
 def test_what_is_printed_is_what_runs(checkout, play):
@@ -195,6 +148,9 @@ def test_what_is_printed_is_what_runs(checkout, play):
     assert run(checkout, "run", *options)[0] == 0
     assert calls(play) == pasted
     assert shlex.split(printed[0])[1:7] == pasted[0][:6]
+    dry(checkout, "install", *WHERE, "--dry_run")
+    assert not (checkout / "out").exists()
+    assert calls(play) == pasted
     assert not list(play.rglob("owned"))
 
 
