@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A TPU VM, or a pod of them, from its creation to its end; BUILD.md tells the steps in order.
+# A TPU VM, or a pod of them, from its creation to its end; BUILD.md lists the steps in order.
 # Not run against Google Cloud yet: the tests run it with a gcloud that only plays its part.
 # shellcheck disable=SC2016 # what single quotes hold is for the shells of the hosts
 set -euo pipefail
@@ -58,14 +58,14 @@ delete." ;;
         arguments=("$@")
         return
         ;;
-      *) fail "$(quoted "$1") is no option of this script: give options as --name=value, and what \
-is meant for launch.describe after --." ;;
+      *) fail "$(quoted "$1") is not an option of this script: give options as --name=value, and \
+arguments of launch.describe after --." ;;
     esac
     shift
   done
 }
 
-# Requires an option, of a form; or refuses it where the form is '-'.
+# Requires an option that has a form.
 check() {
   local option=$1 value=$2 form=$3 example=$4
   if [[ -z $value ]]; then
@@ -109,7 +109,7 @@ validate() {
     *) refuse --output "$output" ;;
   esac
   case $command in
-    run) ((${#arguments[@]})) || fail "run needs what launch.describe shall get, after --, such as \
+    run) ((${#arguments[@]})) || fail "run needs arguments of launch.describe after --, such as \
 -- --config=configs/resnet50_imagenet.py." ;;
     *) refuse "${arguments[0]:-}" "${arguments[*]:-}" ;;
   esac
@@ -117,7 +117,7 @@ validate() {
 
 # --- how commands are written and run
 
-# One word as a shell wants it, for people to read where that is possible.
+# One word quoted for a shell, and readable if possible.
 quoted() {
   case $1 in
     '' | *[!A-Za-z0-9_@%+=:,./-]*) ;;
@@ -141,7 +141,7 @@ line() {
   done
 }
 
-# Runs a command, or prints it; its output goes into the file `into`, where that is set.
+# Runs a command, or prints it; its output goes to the file `into`, if that is set.
 do_or_tell() {
   if [[ -n $dry_run ]]; then
     line "$@"
@@ -172,7 +172,7 @@ create() {
 install() {
   local tarball=$root/out/jaxdesc.tar.gz
   if [[ -z $dry_run && -n $(git -C "$root" status --porcelain) ]]; then
-    echo 'Only what is committed is installed; this checkout has changes beside it.' >&2
+    echo 'Only committed files are installed; this checkout has other changes.' >&2
   fi
   do_or_tell mkdir -p "$root/out"
   do_or_tell git -C "$root" archive --format=tar.gz --prefix=jaxdesc/ --output="$tarball" HEAD
@@ -189,7 +189,7 @@ run() {
   local describe
   describe=$(line .venv/bin/python -m launch.describe --coordinator=auto --workdir="$workdir" \
     "${arguments[@]}")
-  # Nothing of it is tied to the connection: input, output and the signal of its end are elsewhere.
+  # It does not depend on the connection: input, output and hang-up signal are redirected.
   everywhere 'cd jaxdesc || exit 1; if [ -e run.pid ] && kill -0 "$(cat run.pid)" 2> /dev/null; '\
 'then echo "A run is at work here: follow it, or wait until it has ended." >&2; exit 2; fi; '\
 "( trap \"\" HUP; $describe; echo \"exit code \$?\" ) < /dev/null > run.log 2>&1 & "\

@@ -158,7 +158,7 @@ def test_installed_and_run_every_argument_arrives_on_every_host(checkout, play):
     (checkout / "uncommitted").write_text("")
     code, _, error = run(checkout, "install", *WHERE)
     assert code == 0
-    assert error == "Only what is committed is installed; this checkout has changes beside it.\n"
+    assert error == "Only committed files are installed; this checkout has other changes.\n"
     code, output, error = run(checkout, "run", *WHERE, "--workdir=gs://bucket/r", "--", *HOSTILE)
     assert (code, output, error) == (0, "describing on 0\nexit code 0\n", "")
     for host in "01":
@@ -265,13 +265,13 @@ RUN = ("run", *WHERE, "--workdir=gs://my-bucket/run")
         ),
         (
             RUN,
-            "run needs what launch.describe shall get, after --, such as -- "
+            "run needs arguments of launch.describe after --, such as -- "
             "--config=configs/resnet50_imagenet.py.\n",
         ),
         (
             (*RUN, "--config=c.py"),
-            "--config=c.py is no option of this script: give options as --name=value, and what is "
-            "meant for launch.describe after --.\n",
+            "--config=c.py is not an option of this script: give options as --name=value, and "
+            "arguments of launch.describe after --.\n",
         ),
         (("install", *WHERE, "--spot"), "--spot means nothing to install: leave it out.\n"),
         (("delete", *WHERE, "--", "now"), "now means nothing to delete: leave it out.\n"),

@@ -1,4 +1,4 @@
-"""A small run in a process of its own, which can be killed at any moment of its life.
+"""A small run in its own process, which can be killed at any moment of its life.
 
 It is forked from a server that has imported everything, so that a life takes a second.
 """
