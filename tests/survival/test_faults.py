@@ -137,7 +137,7 @@ def test_a_request_to_stop(networks, tmp_path, photos):
         assert process.is_alive(), output.read_text()
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGTERM)
-    process.join(60)
+    process.join(300)
     assert process.exitcode == 143
     assert output.read_text().splitlines()[-2:] == [
         "stopping after the shard in flight",
@@ -148,6 +148,6 @@ def test_a_request_to_stop(networks, tmp_path, photos):
     assert 1 <= len(records) == len(chunks) < 8
     before = {path: path.stat().st_mtime_ns for path in chunks}
     again = begin(launch, flags, output)
-    again.join(60)
+    again.join(300)
     assert again.exitcode == 0, output.read_text()
     assert {path: path.stat().st_mtime_ns for path in chunks} == before

@@ -167,7 +167,7 @@ def begin(function, *arguments):
 def spend(life):
     """Let a process live, or kill it after `seconds` if given; returns its exit code."""
     process = begin(live, life)
-    process.join(life.seconds or 120)
+    process.join(life.seconds or 600)
     if process.is_alive():
         assert life.seconds, "a life hangs"
         os.kill(process.pid, signal.SIGKILL)
