@@ -13,14 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array, ArrayLike, Float, Float32, Int, UInt8
+from jaxtyping import Array, Float, Float32, Int, UInt8
 
 from jaxdesc.config import CropConfig
 from jaxdesc.errors import InputError, shown
 from jaxdesc.images.loader import padded
 from jaxdesc.images.preprocess import Preprocess
 from jaxdesc.models.taps import Apply, ClassGradient, class_gradient
-from jaxdesc.models.target import Target, normalised
+from jaxdesc.models.target import Pixels, Target, normalised
 from jaxdesc.runtime import fingerprint
 from jaxdesc.runtime.compiler import contraction, in_pieces, jit, product
 from jaxdesc.runtime.mesh import shared_out
@@ -182,8 +182,8 @@ def check_cam(target: Target, cam: str, layer: str = "") -> None:
 
 def attention_maps(
     target: Target,
-    pixels: Float[ArrayLike, "batch height width 3"] | Int[ArrayLike, "batch height width 3"],
-    classes: Int[ArrayLike, " batch"] | None = None,
+    pixels: Pixels,
+    classes: Int[Array | np.ndarray, " batch"] | None = None,
     cam: str = DEFAULT,
     layer: str = "",
 ) -> tuple[Maps, Int[Array, " batch"]]:
@@ -204,7 +204,7 @@ def attention_maps(
             its logits.
     """
     check_cam(target, cam, layer)
-    count, pixels = target.logit_count, np.asarray(pixels)
+    count = target.logit_count
     if classes is not None:
         labels = np.asarray(classes)
         if labels.size and not (labels.min() >= 0 and labels.max() < count):
@@ -283,7 +283,7 @@ def _attend(
 
 
 def cam_fingerprint(target: Target, cam: str) -> str:
-    """Hash what a map from outside this package computes; the package's code is hashed elsewhere."""
+    """Name a map in fingerprints: one from outside this package by the program that it computes."""
     compute = CAMS[cam].compute
     if compute.__module__.startswith(f"{__package__}."):
         return cam

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Float32, Int
 
 Tap = Callable[[str, Array], Array]
@@ -28,7 +29,7 @@ def untouched(name: str, x: Array) -> Array:
 
 
 def recorded(
-    apply: Apply, params: Any, pixels: Array, layers: Collection[str]
+    apply: Apply, params: Any, pixels: Array | np.ndarray, layers: Collection[str]
 ) -> tuple[Any, dict[str, Array]]:
     """Return a network's logits and the values of some layers, by name."""
     values = {}

@@ -270,7 +270,7 @@ def _activate(
     pooling: str,
     classify: bool,
     params: Any,
-    pixels: Array,
+    pixels: Any,
 ) -> tuple[dict[str, Array], Array | None]:
     pool = jnp.mean if pooling == "mean" else jnp.max
 

@@ -45,8 +45,9 @@ def explain(
 
     Args:
         target: the network.
-        image: the image to explain: a PIL image of 8 bits per channel, bytes (uint8) of shape [height, width,
-            3], [height, width, 4] or [height, width], or the path of a file; converted to RGB.
+        image: the image to explain: a PIL image of 8 bits per channel, bytes (uint8) of shape
+            [height, width, 3], [height, width, 4] or [height, width], or the path of a file;
+            converted to RGB.
         found: a description of the neurons of one of its layers other than the logits.
         peers: other images of the predicted class, which give the class map.
         neurons: how many to show.

@@ -16,6 +16,7 @@ from jaxdesc.config import Config
 from jaxdesc.images.sources import open_source
 from jaxdesc.images.windows import peaks
 from jaxdesc.models.encoder import load_clip
+from jaxdesc.models.taps import recorded
 from jaxdesc.stages.activate import activate
 from jaxdesc.stages.embed import embed
 from jaxdesc.stages.run import Inputs, Run

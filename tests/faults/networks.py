@@ -245,7 +245,7 @@ case(
     "target: unknown architecture",
     target_of(architecture="vit_base_patch16_224"),
     "<here>/target: config.json names the architecture 'vit_base_patch16_224', which is "
-    "not one of resnet18, resnet34, resnet50, resnet101, resnet152; use a checkpoint of "
+    "not one of resnet, resnet18, resnet34, resnet50, resnet101, resnet152; use a checkpoint of "
     "one of these, or wrap your own network in a Target.",
 )
 case(

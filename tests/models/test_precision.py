@@ -1,7 +1,6 @@
 """float32 products everywhere, whatever an accelerator's default: told from the programs."""
 
 from collections import Counter
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -11,8 +10,9 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 from jax.lax import Precision
 
 import jaxdesc as jd
-from jaxdesc import attention
+from jaxdesc.attention import attention_maps
 from jaxdesc.models import encoder
+from jaxdesc.models.taps import recorded
 
 PRODUCTS = ("dot_general", "conv_general_dilated")
 
@@ -101,24 +101,21 @@ def clips(networks):
 
 def test_a_target_in_bfloat16(pair):
     full, low = pair
-    pixels, maps = jnp.zeros((1, 112, 112, 3)), jnp.zeros((1, 4, 4, 128))
-    convolutions = types(lambda p: low.trunk(p, pixels), low.params)
-    assert set(convolutions) == {LOW}
-    assert sum(convolutions.values()) >= 12
-    assert set(types(lambda p: full.trunk(p, pixels), full.params)) == {FULL}
-    assert low.trunk(low.params, pixels)[0].dtype == jnp.bfloat16
-    # The head, and Grad-CAM's product with its weights.
-    assert set(types(low.head, low.params, maps.astype(jnp.bfloat16))) == {FULL}
-    head = partial(low.head, low.params)
-    cams = types(partial(attention.cam_of_maps, head), maps.astype(jnp.bfloat16), jnp.zeros(1, int))
-    assert set(cams) == {FULL}
+    pixels = jnp.zeros((1, 112, 112, 3))
+    assert set(types(full._everything, full.params, pixels)) == {FULL}
+    found = types(low._everything, low.params, pixels)
+    # The logits, twice: once with the gradient, which is of the linear layer alone.
+    assert (set(found), found[FULL]) == ({LOW, FULL}, 3)
+    assert found[LOW] >= 2 * 12
+    _, values = recorded(low.apply, low.params, pixels, low.layers)
+    assert {value.dtype for value in values.values()} == {jnp.dtype("bfloat16")}
 
 
 @pytest.mark.parametrize(
     ("layer", "pooling"), [("fc", "mean"), ("layer2", "mean"), ("layer4", "max")]
 )
 def test_activations_in_bfloat16_are_near(pair, layer, pooling):
-    full, low = (network.view_activations(VIEWS, layer, pooling) for network in pair)
+    full, low = (network.activations(VIEWS, layer, pooling) for network in pair)
     assert full.dtype == low.dtype == jnp.float32
     assert cosines(full, low).min() > 0.999
     assert not np.array_equal(full, low)
@@ -127,7 +124,7 @@ def test_activations_in_bfloat16_are_near(pair, layer, pooling):
 
 
 def test_attention_in_bfloat16_is_near(pair):
-    full, low = (network.view_cams(VIEWS, np.arange(6, dtype=np.int32)) for network in pair)
+    full, low = (attention_maps(network, VIEWS, np.arange(6))[0] for network in pair)
     assert low.dtype == jnp.float32
     seen = np.asarray(full).max(axis=(1, 2)) > 0
     assert seen.sum() > 2

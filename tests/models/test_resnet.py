@@ -1,6 +1,5 @@
 import re
 from dataclasses import replace
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -14,14 +13,14 @@ from jaxdesc.errors import InputError
 from jaxdesc.models.checkpoint import _abstract, assign
 from jaxdesc.models.formats import HUGGING_FACE_RESNET, load_resnet
 from jaxdesc.models.resnet import (
-    ARCHITECTURES,
     STAGES,
+    TIMM_SIZES,
     ConvNorm,
     ResNet,
     ResNetConfig,
     fold_batch_norm,
-    trunk_in_pieces,
 )
+from jaxdesc.models.taps import recorded
 from tests.models.torch_checkpoints import (
     channels_first,
     save_torch_resnet,
@@ -39,21 +38,19 @@ def relative_error(ours, theirs):
 
 
 def forward(model, pixels):
-    feature_maps, taps = model.trunk(pixels)
-    return feature_maps, taps, model.head(feature_maps)
+    return recorded(lambda model, *given: model(*given), model, pixels, STAGES)
 
 
 def agree(model, reference, pixels, tolerance, compiled=True):
     """Every stage and the logits agree with PyTorch's, relative to each one's largest value."""
     stages, logits = torch_resnet_stages(reference, pixels)
     run = nnx.jit(forward) if compiled else forward
-    feature_maps, taps, ours = run(model, jnp.asarray(pixels))
+    ours, values = run(model, jnp.asarray(pixels))
     errors = {
-        stage: relative_error(taps[stage], s) for stage, s in zip(STAGES, stages, strict=True)
+        stage: relative_error(values[stage], s) for stage, s in zip(STAGES, stages, strict=True)
     }
     errors["logits"] = relative_error(ours, logits)
     assert max(errors.values()) < tolerance, errors
-    assert jnp.array_equal(feature_maps, taps["layer4"])
 
 
 def small_pair(folder, block="bottleneck", sizes=SMALL):
@@ -83,16 +80,19 @@ def pixels224():
     )
 
 
+@pytest.mark.full
 def test_folded_resnet50_equals_torch_at_full_size(resnet50, pixels224):
     reference, model = resnet50
     agree(fold_batch_norm(model), reference, pixels224, 1e-5)
 
 
+@pytest.mark.full
 def test_resnet50_equals_torch_on_an_oblong_image(resnet50, rng):
     reference, model = resnet50
     agree(model, reference, rng.normal(size=(1, 97, 130, 3)).astype(np.float32), 1e-5)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("block", "layers"),
     [
@@ -107,7 +107,7 @@ def test_other_depths_equal_torch(rng, block, layers):
     """At their real widths, on a small image; layer by layer, as the depths share their shapes."""
     reference = torch_resnet(block, layers)
     config = ResNetConfig.from_huggingface(reference.config.to_dict())
-    assert config in ARCHITECTURES.values()
+    assert config in TIMM_SIZES.values()
     tensors = {name: tensor.numpy() for name, tensor in reference.state_dict().items()}
     model = assign(_abstract(ResNet, config), tensors, HUGGING_FACE_RESNET, "memory")
     pixels = rng.normal(size=(1, 33, 64, 3)).astype(np.float32)
@@ -119,24 +119,18 @@ def test_other_sizes_than_the_architecture_s_equal_torch(tmp_path, rng):
     agree(model, reference, rng.normal(size=(2, 40, 32, 3)).astype(np.float32), 1e-5)
 
 
-@pytest.mark.parametrize(("block", "count"), [("bottleneck", 11), ("basic", 16), ("basic", 1)])
-@pytest.mark.parametrize("shape", [(64, 64), (50, 65), (9, 7)])
-def test_stages_in_pieces_are_the_trunk(block, count, shape, tmp_path, rng):
-    _, model = small_pair(tmp_path, block)
-    model = fold_batch_norm(model)
-    pixels = jnp.asarray(rng.normal(size=(count, *shape, 3)).astype(np.float32))
-    whole, whole_taps = nnx.jit(lambda model, x: model.trunk(x))(model, pixels)
-    maps, taps = nnx.jit(lambda model, x: trunk_in_pieces(model, x, 8))(model, pixels)
-    assert relative_error(maps, whole) < 1e-6
-    errors = {name: relative_error(taps[name], whole_taps[name]) for name in STAGES}
-    assert max(errors.values()) < 1e-6, errors
+@pytest.mark.parametrize(
+    ("block", "count", "shape"), [("bottleneck", 19, (50, 65)), ("basic", 1, (9, 7))]
+)
+def test_stages_in_pieces_equal_torch(block, count, shape, tmp_path, rng):
+    reference, model = small_pair(tmp_path, block)
+    pixels = rng.normal(size=(count, *shape, 3)).astype(np.float32)
+    agree(fold_batch_norm(model), reference, pixels, 1e-5)
 
 
 def test_earlier_stages_take_fewer_images_at_a_time(tmp_path):
-    _, model = small_pair(tmp_path)
-    program = str(
-        jax.make_jaxpr(partial(trunk_in_pieces, fold_batch_norm(model)))(jnp.ones((32, 64, 64, 3)))
-    )
+    model = fold_batch_norm(small_pair(tmp_path)[1])
+    program = str(jax.make_jaxpr(lambda x: model(x))(jnp.ones((16, 64, 64, 3))))
     for images, side in ((2, 16), (4, 8), (8, 4), (16, 2)):
         assert f"f32[{images},{side},{side}," in program
 
@@ -190,9 +184,9 @@ def test_convolutions_start_as_kaiming_fan_out():
     assert float(kernel.std()) == pytest.approx((2 / (9 * 512)) ** 0.5, rel=0.02)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", TIMM_SIZES)
 def test_timm_entries_round_trip(name):
-    config = ARCHITECTURES[name]
+    config = TIMM_SIZES[name]
     assert config.to_timm() == {"architecture": name, "num_classes": 1000}
     assert ResNetConfig.from_timm(config.to_timm()) == config
 
@@ -225,7 +219,7 @@ DEFAULTS = {
 )
 @pytest.mark.parametrize("name", ["resnet18", "resnet18.a1_in1k"])
 def test_configs_that_state_defaults_are_read(entries, name):
-    wanted = replace(ARCHITECTURES["resnet18"], num_classes=7)
+    wanted = replace(TIMM_SIZES["resnet18"], num_classes=7)
     assert ResNetConfig.from_entries({"architecture": name} | entries) == wanted
 
 
@@ -314,5 +308,5 @@ def test_hugging_face_configs_of_other_networks_are_refused(entries, message):
 def test_absent_hugging_face_entries_take_its_defaults():
     written = transformers.ResNetConfig().to_dict()
     ours = ResNetConfig.from_huggingface(written)
-    assert ours == replace(ARCHITECTURES["resnet50"], num_classes=2)
+    assert ours == replace(TIMM_SIZES["resnet50"], num_classes=2)
     assert ResNetConfig.from_huggingface({}) == ours

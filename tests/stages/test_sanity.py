@@ -100,7 +100,7 @@ def offering(tap_with):
     [
         (
             offering(lambda tap, maps: maps + tap("flat", maps[..., 0])[..., None]),
-            r"^seer gives flat the shape \(2, 4, 4\) for pixels of shape \(2, 32, 32, 3\): expected ",
+            r"^seer gives flat the shape \(2, 4, 4\) for pixels of shape \(2, 32, ",
         ),
         (
             offering(lambda tap, maps: tap("a", tap("a", maps))),
