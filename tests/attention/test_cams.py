@@ -258,8 +258,16 @@ def relus(params, maps):
             {"cam": "gradcam"},
             r"^Unknown attention map 'gradcam': expected one of cam, ",
         ),
-        (target_of(), {"classes": np.array([0, 5, 1])}, r"^Classes are 0 to 5, but .* has classes 0 to 4"),
-        (target_of(), {"classes": np.array([-1, 2, 3])}, r"^Classes are -1 to 3, but .* has classes 0 to 4"),
+        (
+            target_of(),
+            {"classes": np.array([0, 5, 1])},
+            r"^Classes are 0 to 5, but .* has classes 0 to 4",
+        ),
+        (
+            target_of(),
+            {"classes": np.array([-1, 2, 3])},
+            r"^Classes are -1 to 3, but .* has classes 0 to 4",
+        ),
         (target_of(), {"layer": "layer4"}, "^Unknown layer 'layer4'"),
         (target_of(), {"layer": "fc"}, "^Layer 'fc' of .* has no rows and columns"),
         (target_of(curved), {"cam": "cam"}, "^target: CAM needs logits that are one linear layer"),

@@ -6,12 +6,14 @@ import pickle
 import re
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 import pytest
 import torch
 import transformers
+from flax import nnx
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 from safetensors.torch import save_file as save_torch_file
@@ -19,7 +21,8 @@ from safetensors.torch import save_file as save_torch_file
 import jaxdesc as jd
 from jaxdesc.images.preprocess import PRESETS
 from jaxdesc.models.preprocessor import target_preprocess
-from tests import noun_file
+from jaxdesc.models.target import ARCHITECTURES, Architecture
+from tests import noun_file, plain_target
 from tests.models.torch_checkpoints import save_torch_resnet, torch_resnet, torchvision_state
 
 SIZES = {"layers": [1, 2, 1, 1], "channels": [8, 12, 16, 20], "stem_width": 8}
@@ -490,3 +493,48 @@ def test_misfits_of_hugging_face_s_names_are_told(hugging_face_folder):
     )
     with pytest.raises(jd.InputError, match=message):
         jd.load_target(str(hugging_face_folder))
+
+
+def test_an_architecture_from_outside(tmp_path, monkeypatch):
+    class Colours(nnx.Module):
+        config = SimpleNamespace(num_classes=3)
+
+        def __call__(self, pixels, tap):
+            return tap("cells", pixels[:, ::8, ::8]).mean(axis=(1, 2))
+
+    entry = Architecture(names=("colours",), read=lambda path, notes: Colours())
+    monkeypatch.setitem(ARCHITECTURES, "colours", entry)
+    write(tmp_path / "config.json", {"model_type": "colours", "id2label": {0: "r", 1: "g", 2: "b"}})
+    target = jd.load_target(tmp_path, preprocess="imagenet")
+    assert target.shapes == {"fc": (3,), "cells": (28, 28, 3)}
+    assert (target.attention_layer, target.classes) == ("cells", (("r",), ("g",), ("b",)))
+
+
+def test_several_layers_in_one_pass():
+    target, views = plain_target.plain_target(), np.arange(3 * 32 * 32 * 3, dtype=np.uint32) % 251
+    views = views.astype(np.uint8).reshape(3, 32, 32, 3)
+    pixels = target.preprocess.normalise(views)
+    maps, logits = map(np.asarray, plain_target.maps_and_logits(target, pixels))
+    for pooling in ("mean", "max"):
+        found, classes = target.activate(views, ("fc", "patches"), pooling, classify=True)
+        np.testing.assert_allclose(found["fc"], logits, rtol=1e-5, atol=1e-5)
+        pooled = getattr(maps, pooling)(axis=(1, 2))
+        np.testing.assert_allclose(found["patches"], pooled, rtol=1e-5, atol=1e-6)
+        np.testing.assert_array_equal(classes, logits.argmax(axis=1))
+        np.testing.assert_array_equal(
+            target.activations(pixels, "patches", pooling), found["patches"]
+        )
+    with pytest.raises(jd.InputError, match="Unknown pooling 'sum'"):
+        target.activations(pixels, "patches", "sum")
+    with pytest.raises(jd.InputError, match="Unknown layer 'layer4' of target"):
+        target.activate(pixels, ("fc", "layer4"))
+
+
+def test_a_network_without_classes():
+    target = plain_target.plain_target(apply=plain_target.network(head=lambda *given: None))
+    views = np.zeros((2, 32, 32, 3), np.uint8)
+    assert (target.layers, target.logit_count) == (("patches",), 0)
+    assert target.activations(views, "patches").shape == (2, 10)
+    assert target.fingerprint
+    with pytest.raises(jd.InputError, match="Unknown layer 'fc' of target"):
+        target.logits(views)
