@@ -256,7 +256,7 @@ def test_features_of_nothing_are_refused(clip):
     message = r"^No image of album of 4, 0 can be used \(picture 0 \(is damaged\), .*: repair them"
     with pytest.raises(jd.InputError, match=message):
         jd.image_features(clip, Lost(4), quiet=True)
-    with pytest.raises(jd.InputError, match="the template 'photo' has no"):
+    with pytest.raises(jd.InputError, match="template is 'photo': expected words"):
         jd.concept_features(clip, ["star"], template="photo")
 
 

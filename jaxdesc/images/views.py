@@ -1,8 +1,8 @@
 """Views: the part of each probe image that the target sees, and then CLIP.
 
-WWW's view is the centre window; the paper's lies where Grad-CAM, or another map of attention, is
-highest. The others are controls. All windows of a run are of one size, so that only where they lie
-differs; "full" is no window, but the whole image.
+WWW's view is the centre window; the paper's is around the peak of Grad-CAM, or of another attention
+map. The others are controls. All windows of a run have one size, so that only their positions
+differ; "full" is the whole image, no window.
 """
 
 import zlib
@@ -20,25 +20,33 @@ from jaxdesc.errors import UnusableImage
 from jaxdesc.images.example import Box, Example, Source
 from jaxdesc.images.loader import batches, padded
 from jaxdesc.images.preprocess import Preprocess
-from jaxdesc.images.windows import MIDDLE, Centre, box_centre, in_image, peaks, random_centre
+from jaxdesc.images.windows import (
+    MIDDLE,
+    Centre,
+    box_centre,
+    in_image,
+    peaks,
+    random_centre,
+    whole,
+)
 from jaxdesc.runtime.ahead import ahead
 from jaxdesc.runtime.device import unwatched
 
 ATTENTION = "attention"
-
-# From views as they were cut and the labels of the images among them, to attention maps.
+# Starts the attention maps [padded, row, column] of pixels [padded, size, size, 3], not yet
+# normalised, and of the images' labels; doesn't wait for them.
 Attend = Callable[[np.ndarray, Sequence[int | None]], Array]
 
 
 class Views(NamedTuple):
-    """One view each of a batch of images.
+    """One view of each image of a batch.
 
     Attributes:
         pixels: as the target's preprocessing cuts them, not yet normalised; padded to a full batch
             by repeating the last.
-        boxes: each window's (left, top, right, bottom) in pixels of its image, no padding.
+        boxes: each window's (left, top, right, bottom) in pixels of its image, without padding.
         centres: each window's (y, x) before clamping, as fractions of the image.
-        fallback: whether the attention map was empty, or the image has no box, so that the window
+        fallback: whether the attention map was empty or the image has no box, so that the window
             is the centre.
     """
 
@@ -52,11 +60,11 @@ class Batch(NamedTuple):
     """All views of a batch of images.
 
     Attributes:
-        images: indices of its images.
-        views: by the name of the view.
-        skipped: why an image can't be used, and nothing for one that can; a black picture stands in
-            for it.
-        labels: index of each image's class, -1 where it isn't known.
+        images: their indices.
+        views: views by name.
+        skipped: for each image the reason why it can't be used, else empty; a black picture takes
+            its place.
+        labels: class index of each image, -1 if unknown.
     """
 
     images: Sequence[int]
@@ -65,49 +73,38 @@ class Batch(NamedTuple):
     labels: Int[np.ndarray, " view"]
 
 
-class _Window(NamedTuple):
-    """One view of one image; whether its centre was found, rather than fallen back to."""
+class _Cut(NamedTuple):
+    """One view of one image, and whether its centre is the fallback."""
 
     pixels: np.ndarray
     box: Box
     centre: Centre
-    found: bool
-
-
-class _Attended(NamedTuple):
-    """What attention looks at, where that lies in the image, and what the window is cut from."""
-
-    pixels: np.ndarray
-    box: Box
-    shrunk: Image.Image
-    size: tuple[int, int]
+    fallback: bool
 
 
 class _Prepared(NamedTuple):
-    """What is kept of an image: its windows but for attention's, and what that one needs."""
+    """All that is kept of an image: its windows, and what the attention window is cut from."""
 
-    windows: dict[str, _Window]
-    attended: _Attended | None
+    cuts: dict[str, _Cut]
+    seen: tuple[np.ndarray, Box] | None
+    shrunk: Image.Image
+    size: tuple[int, int]
     label: int | None
     reason: str = ""
 
 
 def relevant_options(crop: CropConfig, source: Source) -> dict[str, Any]:
-    """What a view depends on beside its image; a random seed does not name a centre view."""
+    """List what a view depends on besides its image; a random seed does not name a centre view."""
     relevant: dict[str, Any] = {"view": crop.view, "field": crop.field}
-    if crop.view == "attention":
-        relevant |= {
-            "cam": crop.cam,
-            "cam_input": crop.cam_input,
-            "cam_class": crop.cam_class,
-        }
+    if crop.view == ATTENTION:
+        relevant |= {key: getattr(crop, key) for key in ("cam", "cam_input", "cam_class")}
     if crop.view == "random":
         relevant["seed"] = _window_seed(crop, source)
     return relevant
 
 
 def _window_seed(crop: CropConfig, source: Source) -> int:
-    """Mixed with the source's name, lest every probe set's image i got the same random window."""
+    """Mix the seed with the source's name: image i of two sources gets different windows."""
     return crop.seed ^ zlib.crc32(source.spec.encode("utf-8", "backslashreplace"))
 
 
@@ -123,17 +120,17 @@ def cut_views(
 ) -> Iterator[Batch]:
     """Cut some views of some images, in order; each image is decoded once.
 
-    While the windows of one batch are cut, the device has the maps of the next to do, and threads
-    decode those that follow.
+    While the windows of one batch are cut, the device computes the attention maps of the next, and
+    threads decode those that follow.
 
     Args:
-        preprocess: of the network that the views are for.
-        source: the images; with boxes for the view "box".
-        crop: all about the windows but which views.
+        preprocess: the target's.
+        source: the images, with boxes for the view "box".
+        crop: options of the windows, except the view.
         views: names of the views.
         images: indices of the images.
-        batch: images at once; one shape for every batch.
-        attend: starts to compute attention maps; needed for the view "attention".
+        batch: images per batch; all batches have one shape.
+        attend: starts the attention maps of a batch; needed for the view "attention".
         watch: called with all that is queued on the device.
 
     Yields:
@@ -142,37 +139,37 @@ def cut_views(
     prepare = partial(_prepare, preprocess, crop, views, _window_seed(crop, source))
 
     def stand_in(index: int, error: UnusableImage) -> _Prepared:
-        black = Example(Image.new("RGB", (1, 1)), label=0, box=(0.0, 0.0, 1.0, 1.0))
+        black = Example(Image.new("RGB", (1, 1)), label=0, box=whole((1, 1)))
         return prepare(index, black)._replace(reason=error.reason)
 
-    chunks = batches(source, images, prepare, batch, stand_in)
-    attended = ((chunk, watch(_attend(attend, chunk, batch))) for chunk in chunks)
+    def start(chunk: list[_Prepared]) -> tuple[list[_Prepared], Array | None]:
+        seen = [prepared.seen[0] for prepared in chunk if prepared.seen]
+        if not seen or attend is None:
+            return chunk, None
+        labels = [prepared.label for prepared in chunk]
+        return chunk, watch(attend(padded(np.stack(seen), batch), labels))
+
+    def cut_attended(prepared: _Prepared, peak: np.ndarray, peaked: np.bool_) -> _Cut:
+        assert prepared.seen is not None
+        centre = in_image(peak, prepared.seen[1], prepared.size) if peaked else MIDDLE
+        window = preprocess.cut(prepared.shrunk, centre, crop.field, prepared.size)
+        return _Cut(*window, centre, not peaked)
+
+    started = map(start, batches(source, images, prepare, batch, stand_in))
     first = 0
     with ThreadPoolExecutor() as threads:
-        for chunk, cams in ahead(attended):
-            windows = {
-                view: [p.windows[view] for p in chunk] for view in views if view != ATTENTION
-            }
+        for chunk, cams in ahead(started):
+            cuts = {v: [p.cuts[v] for p in chunk] for v in views if v != ATTENTION}
             if cams is not None:
-                found = zip(*peaks(np.asarray(cams)[: len(chunk)]), strict=True)
-                cut = partial(_cut_attended, preprocess, crop.field)
-                windows[ATTENTION] = list(threads.map(cut, [p.attended for p in chunk], found))
+                found = peaks(np.asarray(cams)[: len(chunk)])
+                cuts[ATTENTION] = list(threads.map(cut_attended, chunk, *found))
             yield Batch(
                 images[first : first + len(chunk)],
-                {view: _stacked(own, batch) for view, own in windows.items()},
+                {view: _stacked(of_view, batch) for view, of_view in cuts.items()},
                 tuple(prepared.reason for prepared in chunk),
-                np.array([_known(prepared) for prepared in chunk], np.int32),
+                np.array([-1 if p.reason or p.label is None else p.label for p in chunk], np.int32),
             )
             first += len(chunk)
-
-
-def cut_view(
-    preprocess: Preprocess, crop: CropConfig, image: Image.Image, centre: Centre
-) -> tuple[UInt8[np.ndarray, "size size 3"], Box]:
-    """Cut one view: the window around `centre`, or the whole image for the view "full"."""
-    if crop.view == "full":
-        return preprocess.squash(image), _whole(image)
-    return preprocess.cut(image, centre, crop.field)
 
 
 def _prepare(
@@ -183,65 +180,53 @@ def _prepare(
     index: int,
     example: Example,
 ) -> _Prepared:
-    """All that the decoded photo is needed for; it is resized once, whatever the windows."""
+    """Do all that the decoded photo is needed for; it is resized once for all windows."""
     image, size = example.image, example.image.size
     shrunk = preprocess.shrink(image, crop.field)
-    windows: dict[str, _Window] = {}
-    attended = None
+    cuts: dict[str, _Cut] = {}
     for view in views:
-        if view == ATTENTION:
-            looked_at = (preprocess.squash(image), _whole(image))
-            if crop.cam_input == "centre":
-                looked_at = preprocess.cut(shrunk, MIDDLE, crop.field, size)
-            attended = _Attended(*looked_at, shrunk, size)
-        elif view == "full":
-            windows[view] = _Window(preprocess.squash(image), _whole(image), MIDDLE, True)
-        else:
+        if view == "full":
+            cuts[view] = _Cut(preprocess.squash(image), whole(size), MIDDLE, False)
+        elif view != ATTENTION:
             centre = _centre(view, crop.field, seed, index, example)
-            cut = preprocess.cut(shrunk, centre or MIDDLE, crop.field, size)
-            windows[view] = _Window(*cut, centre or MIDDLE, centre is not None)
-    return _Prepared(windows, attended, example.label)
-
-
-def _known(prepared: _Prepared) -> int:
-    return -1 if prepared.reason or prepared.label is None else prepared.label
-
-
-def _whole(image: Image.Image) -> Box:
-    return (0.0, 0.0, float(image.width), float(image.height))
+            window = preprocess.cut(shrunk, centre or MIDDLE, crop.field, size)
+            cuts[view] = _Cut(*window, centre or MIDDLE, centre is None)
+    seen = map_input(preprocess, crop, image) if ATTENTION in views else None
+    return _Prepared(cuts, seen, shrunk, size, example.label)
 
 
 def _centre(view: str, field: float, seed: int, index: int, example: Example) -> Centre | None:
-    """The centre of a window that needs no look; nothing where the image has no box."""
+    """Centre of a window that needs no attention map; None if the image has no box."""
     if view == "random":
         return random_centre(seed, index, example.image.size, field)
-    if view != "box":
-        return MIDDLE
-    return None if example.box is None else box_centre(example.box, example.image.size)
+    if view == "box":
+        return example.box and box_centre(example.box, example.image.size)
+    return MIDDLE
 
 
-def _attend(attend: Attend | None, chunk: list[_Prepared], batch: int) -> Array | None:
-    """Start the attention maps of a batch, without waiting for them."""
-    looked_at = [prepared.attended.pixels for prepared in chunk if prepared.attended]
-    if not looked_at or attend is None:
-        return None
-    return attend(padded(np.stack(looked_at), batch), [prepared.label for prepared in chunk])
-
-
-def _cut_attended(
-    preprocess: Preprocess, field: float, attended: _Attended, peak: tuple[np.ndarray, np.bool_]
-) -> _Window:
-    """Cut the window around a peak of attention, or the centre where there is none."""
-    within, found = peak
-    centre = in_image(within, attended.box, attended.size) if found else MIDDLE
-    cut = preprocess.cut(attended.shrunk, centre, field, attended.size)
-    return _Window(*cut, centre, bool(found))
-
-
-def _stacked(windows: Sequence[_Window], batch: int) -> Views:
+def _stacked(cuts: Sequence[_Cut], batch: int) -> Views:
+    pixels, boxes, centres, fallback = zip(*cuts, strict=True)
     return Views(
-        padded(np.stack([window.pixels for window in windows]), batch),
-        np.array([window.box for window in windows], np.float32),
-        np.array([window.centre for window in windows], np.float64),
-        np.array([not window.found for window in windows]),
+        padded(np.stack(pixels), batch),
+        np.array(boxes, np.float32),
+        np.array(centres, np.float64),
+        np.array(fallback),
     )
+
+
+def map_input(
+    preprocess: Preprocess, crop: CropConfig, image: Image.Image
+) -> tuple[UInt8[np.ndarray, "size size 3"], Box]:
+    """Pixels that a run's attention map is computed from, and their box in the image."""
+    if crop.cam_input == "centre":
+        return preprocess.cut(image, MIDDLE, crop.field)
+    return preprocess.squash(image), whole(image.size)
+
+
+def cut_view(
+    preprocess: Preprocess, crop: CropConfig, image: Image.Image, centre: Centre
+) -> tuple[UInt8[np.ndarray, "size size 3"], Box]:
+    """Cut one view: the window around `centre`, or the whole image for the view "full"."""
+    if crop.view == "full":
+        return preprocess.squash(image), whole(image.size)
+    return preprocess.cut(image, centre, crop.field)

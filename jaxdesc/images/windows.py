@@ -63,6 +63,11 @@ def random_centre(seed: int, image: int, size: tuple[int, int], field: float) ->
     return y, x
 
 
+def whole(size: tuple[int, int]) -> Box:
+    """Box of a whole image of (width, height)."""
+    return (0.0, 0.0, float(size[0]), float(size[1]))
+
+
 def box_centre(box: Box, size: tuple[int, int]) -> Centre:
     """Centre of a box (left, top, right, bottom) in pixels of an image of (width, height)."""
     left, top, right, bottom = box

@@ -8,12 +8,13 @@ import numpy as np
 from jaxdesc.attention.cams import CAMS
 from jaxdesc.config import CropConfig, ScoreConfig
 from jaxdesc.images.example import Source, load
+from jaxdesc.images.views import map_input
 from jaxdesc.images.windows import MIDDLE, in_image, peaks
 from jaxdesc.models.target import Target
 from jaxdesc.report import plots
 from jaxdesc.report.files import Saved
 from jaxdesc.report.page import Method
-from jaxdesc.report.pictures import attended, explained_maps
+from jaxdesc.report.pictures import explained_maps
 from jaxdesc.report.plots import Look, rendered, save, title_of
 from jaxdesc.report.report import located
 from jaxdesc.result import Neuron
@@ -95,7 +96,7 @@ def _look(neuron: Neuron, source: Source, target: Target, crop: CropConfig) -> L
     """A neuron's best exemplar, as the centre and as attention see it."""
     example = load(source, neuron.exemplars[0].index)
     image = example.image
-    pixels, area = attended(target, crop, image)
+    pixels, area = map_input(target.preprocess, crop, image)
     cams, _ = explained_maps(target, crop, pixels[None], [example.label])
     (peak,), _ = peaks(cams)
     _, centre = target.preprocess.cut(image, MIDDLE, crop.field)

@@ -16,6 +16,7 @@ from jaxdesc.config import CropConfig
 from jaxdesc.images.example import Box, Example, Source
 from jaxdesc.images.labels import matched
 from jaxdesc.images.loader import batches, padded
+from jaxdesc.images.views import map_input
 from jaxdesc.models.target import Target
 
 CELL = 160  # px, the longer side of a thumbnail
@@ -95,17 +96,8 @@ def _prepare(target: Target | None, crop: CropConfig, index: int, example: Examp
     image = example.image
     pixels, area = None, (0.0, 0.0, float(image.width), float(image.height))
     if target:
-        pixels, area = attended(target, crop, image)
+        pixels, area = map_input(target.preprocess, crop, image)
     return _Prepared(_thumbnail(image), image.size, pixels, area, example.label)
-
-
-def attended(
-    target: Target, crop: CropConfig, image: Image.Image
-) -> tuple[UInt8[np.ndarray, "size size 3"], Box]:
-    """The input of a run's attention map, and the part of the image that it shows, in pixels."""
-    if crop.cam_input == "centre":
-        return target.preprocess.cut(image, (0.5, 0.5), crop.field)
-    return target.preprocess.squash(image), (0.0, 0.0, float(image.width), float(image.height))
 
 
 def explained_maps(
@@ -114,7 +106,7 @@ def explained_maps(
     pixels: UInt8[np.ndarray, "padded size size 3"],
     labels: Sequence[int | None],
 ) -> tuple[Float[np.ndarray, "image row column"], Int[np.ndarray, " image"]]:
-    """Compute a run's maps of what `attended` gave, and their classes, as `attend_as` does.
+    """Compute a run's maps of what `map_input` gave, and their classes, as `attend_as` does.
 
     If a label is missing, all maps are of the predicted classes.
     """

@@ -74,7 +74,7 @@ for name, key, value, message in (
         "template without a concept",
         "vocabulary.template",
         "a photo",
-        "config.vocabulary.template is 'a photo': expected a text with '{concept}' in it.",
+        "config.vocabulary.template is 'a photo': expected words with '{concept}' among them.",
     ),
     (
         "half a character",

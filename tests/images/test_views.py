@@ -10,6 +10,7 @@ from jaxdesc.config import Config, CropConfig
 from jaxdesc.errors import InputError, UnusableImage
 from jaxdesc.images import views
 from jaxdesc.images.example import Example
+from jaxdesc.images.preprocess import Preprocess
 from jaxdesc.images.views import cut_views, relevant_options
 from jaxdesc.images.windows import VIEWS
 from tests import plain_target
@@ -27,7 +28,7 @@ def target():
 
 
 class Counting(Album):
-    """Counts how often each image is decoded; some can't be used, and one shows no object."""
+    """Counts how often each image is decoded; some are unusable, and one shows no object."""
 
     boxless = 5
 
@@ -43,33 +44,37 @@ class Counting(Album):
         return replace(example, box=None) if index == self.boxless else example
 
 
+def cut(target, source, crop, names, batch=BATCH):
+    def attend(*seen):
+        return attend_as(crop, target, *seen)[0]
+
+    images = range(len(source))
+    return cut_views(target.preprocess, source, crop, names, images, batch, attend)
+
+
 def collect(target, source, crop, names, batch=BATCH):
     """Every view of every image: {view: (pixels, boxes, centres, fallback)}, and the reasons."""
     found = {name: [] for name in names}
     reasons, first = [], 0
-
-    def attend(*seen):
-        return attend_as(crop, target, *seen)[0]
-
-    pictures = range(len(source))
-    for chunk in cut_views(target.preprocess, source, crop, names, pictures, batch, attend):
+    for chunk in cut(target, source, crop, names, batch):
         assert chunk.images == range(len(source))[first : first + len(chunk.skipped)]
         count = len(chunk.skipped)
         first += count
         reasons += chunk.skipped
         for name in names:
-            own = chunk.views[name]
-            assert own.pixels.shape == (batch, 32, 32, 3)
-            assert (own.pixels[count:] == own.pixels[count - 1]).all()
-            found[name].append((own.pixels[:count], own.boxes, own.centres, own.fallback))
+            pixels, *rest = chunk.views[name]
+            assert pixels.shape == (batch, 32, 32, 3)
+            assert (pixels[count:] == pixels[count - 1]).all()
+            found[name].append((pixels[:count], *rest))
     parts = {
-        name: [np.concatenate(a) for a in zip(*own, strict=True)] for name, own in found.items()
+        name: [np.concatenate(part) for part in zip(*chunks, strict=True)]
+        for name, chunks in found.items()
     }
     return parts, reasons
 
 
 class Networks:
-    """What the oracle's `_centre` asks of networks."""
+    """Networks as the oracle's `_centre` takes them."""
 
     preprocess = PREPROCESS
 
@@ -88,13 +93,13 @@ CROPS = {
     "small windows": CropConfig(field=0.3, seed=3),
     "Grad-CAM on the centre": CropConfig(cam_input="centre", field=0.6),
     "one pixel to spare": CropConfig(field=32 / 33),
-    **{cam: CropConfig(cam=cam, field=0.4) for cam in CAMS},
+    "another map": CropConfig(cam="layer_cam", field=0.4),
 }
 
 
 @pytest.mark.parametrize("name", CROPS)
 def test_every_view_is_the_oracle_s_pixel_for_pixel(name, target):
-    """In one pass, with photos that are held shrunk, against each cut from the photo itself."""
+    """One pass over shrunk photos equals cutting each view from the photo itself."""
     crop, source = CROPS[name], Counting(COUNT)
     found, reasons = collect(target, source, crop, VIEWS)
     assert reasons == [""] * COUNT
@@ -118,12 +123,12 @@ def test_every_view_is_the_oracle_s_pixel_for_pixel(name, target):
 
 
 def test_maps_of_attention_choose_other_windows(target):
-    """But for CAM, which is Grad-CAM behind a mean and one linear layer."""
-    places = {
+    """Except CAM, which equals Grad-CAM behind a mean and one linear layer."""
+    found = {
         cam: collect(target, Album(40), CropConfig(cam=cam, field=0.4), ["attention"], batch=40)
         for cam in CAMS
     }
-    boxes = {cam: found["attention"][1].tobytes() for cam, (found, _) in places.items()}
+    boxes = {cam: views["attention"][1].tobytes() for cam, (views, _) in found.items()}
     assert boxes["cam"] == boxes["grad_cam"]
     assert len(set(boxes.values())) == len(CAMS) - 1
 
@@ -134,14 +139,16 @@ def test_a_view_alone_is_the_same(view, target):
     together, reasons = collect(target, source, crop, VIEWS)
     alone, same = collect(target, source, crop, [view], batch=5)
     assert reasons == same
-    for one, other in zip(alone[view], together[view], strict=True):
-        np.testing.assert_array_equal(one, other)
+    for single, joint in zip(alone[view], together[view], strict=True):
+        np.testing.assert_array_equal(single, joint)
 
 
-@pytest.mark.parametrize("broken", [(0,), (COUNT - 1,), (4, 5, 6, 7), range(COUNT)])
-@pytest.mark.parametrize("cam_class", ["predicted", "label"])
+@pytest.mark.parametrize(
+    ("broken", "cam_class"),
+    [((0, COUNT - 1), "predicted"), ((4, 5, 6, 7), "label"), (range(COUNT), "label")],
+)
 def test_a_black_picture_stands_in(broken, cam_class, target):
-    """First, last, a whole batch, all: every other image's views stay what they are."""
+    """First and last, a whole batch, all: the views of all other images don't change."""
     if cam_class == "label":
         target = plain_target.plain_target(plain_target.parameters(neurons=32))
     crop, source = CropConfig(cam_class=cam_class), Counting(COUNT, broken)
@@ -150,22 +157,22 @@ def test_a_black_picture_stands_in(broken, cam_class, target):
     whole, _ = collect(target, Counting(COUNT), crop, VIEWS)
     good = np.array([i not in broken for i in range(COUNT)])
     for view in VIEWS:
-        for one, other in zip(found[view], whole[view], strict=True):
-            np.testing.assert_array_equal(one[good], other[good])
+        for given, expected in zip(found[view], whole[view], strict=True):
+            np.testing.assert_array_equal(given[good], expected[good])
         assert (found[view][0][~good] == 0).all()
 
 
 def test_another_error_stops_the_pass(target):
     class Strange(Album):
         def __getitem__(self, index):
-            raise InputError("I am no image source.")
+            raise InputError("This is not an image source.")
 
-    with pytest.raises(InputError, match=r"^I am no image source\."):
-        next(cut_views(PREPROCESS, Strange(3), CropConfig(), ["centre"], range(3), 2))
+    with pytest.raises(InputError, match=r"^This is not an image source\."):
+        next(cut(target, Strange(3), CropConfig(), ["centre"]))
 
 
 def test_the_device_is_kept_busy(target, monkeypatch):
-    """Grad-CAM of a batch is started before the windows of the one before are cut."""
+    """Grad-CAM of a batch is started before the windows of the previous batch are cut."""
     events = []
 
     def attend(*seen):
@@ -176,13 +183,12 @@ def test_the_device_is_kept_busy(target, monkeypatch):
         events.append(f"cut {len([e for e in events if 'cut' in e])}")
         return stack(windows, batch)
 
-    stack = views._stacked
+    stack, images = views._stacked, range(COUNT)
     monkeypatch.setattr(views, "_stacked", stacked)
-    for number, _ in enumerate(
-        cut_views(
-            PREPROCESS, Album(COUNT), CropConfig(), ["attention"], range(COUNT), BATCH, attend
-        )
-    ):
+    started = cut_views(
+        PREPROCESS, Album(COUNT), CropConfig(), ["attention"], images, BATCH, attend
+    )
+    for number, _ in enumerate(started):
         events.append(f"batch {number}")
     assert events == [
         *("look 0", "look 1", "cut 0", "batch 0"),
@@ -192,7 +198,7 @@ def test_the_device_is_kept_busy(target, monkeypatch):
 
 
 class Photos:
-    """Large photos: what is kept of them until their windows are cut must be small."""
+    """Large photos, of which little may be kept until their windows are cut."""
 
     spec, has_boxes, has_labels = "photos", False, False
 
@@ -212,18 +218,18 @@ class Photos:
 def test_photos_are_not_held(target, monkeypatch):
     held = []
 
-    def cut(preprocess, field, attended, peak):
-        held.append((attended.shrunk.size, attended.size))
-        return whole_cut(preprocess, field, attended, peak)
+    def shrink(preprocess, image, field):
+        held.append(whole_shrink(preprocess, image, field))
+        return held[-1]
 
-    whole_cut = views._cut_attended
-    monkeypatch.setattr(views, "_cut_attended", cut)
+    whole_shrink = Preprocess.shrink
+    monkeypatch.setattr(Preprocess, "shrink", shrink)
     found, _ = collect(target, Photos(), CropConfig(), ["attention"])
-    assert held == [((61, 37), (1000, 600))] * 3
+    assert [image.size for image in held] == [(61, 37)] * 3
     assert found["attention"][1].max() <= 1000
 
 
-def test_what_a_view_depends_on():
+def test_relevant_options():
     album = Album(3)
     for view in VIEWS:
         crop = CropConfig(view=view)
@@ -235,5 +241,5 @@ def test_what_a_view_depends_on():
             if relevant_options(crop, album)
             != relevant_options(replace(crop, **{key: value}), album)
         }
-        own = {"attention": set(attention), "random": {"seed"}}.get(view, set())
-        assert counts == own | {"field"}
+        expected = {"attention": set(attention), "random": {"seed"}}.get(view, set())
+        assert counts == expected | {"field"}
