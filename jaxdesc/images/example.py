@@ -1,4 +1,4 @@
-"""One probe image, and what every source of them offers."""
+"""A probe image, what every source of images offers, and decoding."""
 
 import operator
 from dataclasses import dataclass
@@ -13,11 +13,11 @@ from jaxdesc.errors import SHOWN, InputError, UnusableImage, shown
 
 Box = tuple[float, float, float, float]
 
-# What photos come as, whatever their names end in. Pillow reads forty formats more, of which one
-# runs Ghostscript on the file.
+# Formats that are decoded, regardless of a file's suffix. Pillow reads forty more, and runs
+# Ghostscript on one of them.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
-# What other files begin with, at which byte. They are named rather than called damaged.
-_BEGINNINGS = {
+# Other formats by their first bytes and the offset of these: messages name them.
+_MAGIC = {
     "AVIF": ((4, b"ftypavif"), (4, b"ftypavis")),
     "HEIC": ((4, b"ftyphei"), (4, b"ftyphev")),
     "HEIC or AVIF": ((4, b"ftypmif1"), (4, b"ftypmsf1")),
@@ -33,8 +33,8 @@ _BEGINNINGS = {
     "a video": ((4, b"ftyp"), (0, b"\x1aE\xdf\xa3"), (8, b"AVI "), (0, b"\0\0\1\xba")),
     "a Git LFS pointer": ((0, b"version https://git-lfs"),),
 }
-_NO_PICTURES = ("HTML", "a zip archive", "a video", "a Git LFS pointer")
-# Twice Pillow's own number, above which it refuses a file before decoding it: 512 MiB of RGB.
+_NOT_PICTURES = ("HTML", "a zip archive", "a video", "a Git LFS pointer")
+# Twice Pillow's own limit, above which it refuses a file before decoding it: 512 MiB of RGB.
 MOST_PIXELS = 178_956_970
 
 
@@ -44,9 +44,9 @@ class Example:
 
     Attributes:
         image: decoded, RGB.
-        label: index of its class among the target's, where the source knows it.
-        box: the object's (left, top, right, bottom) in pixels, where the source knows it.
-        categories: names that the source files it under, one for each of its `namings`: a folder's
+        label: index of its class among the target's, if the source knows it.
+        box: the object's (left, top, right, bottom) in pixels, if the source knows it.
+        categories: names under which the source files it, one for each of its `namings`: a folder's
             name, a TFDS set's label. `labels.matched` finds the class.
     """
 
@@ -61,7 +61,7 @@ class Source(Protocol):
     """A sequence of probe images; random access, safe to read from several threads.
 
     Attributes:
-        spec: how a user writes it, and its name in messages.
+        spec: text by which a user opens it, and its name in messages.
         has_boxes: whether `Example.box` is known.
         has_labels: whether `Example.label` is known.
     """
@@ -75,9 +75,9 @@ class Source(Protocol):
         ...
 
     def __getitem__(self, index: int) -> Example:
-        """Decode image `index`; raises `UnusableImage` where that can't be done: it is skipped.
+        """Decode image `index`, or raise `UnusableImage`, and it is skipped.
 
-        `load` takes what is not RGB or no `Example` too.
+        `load` also takes an image or an array instead of an `Example`.
         """
         ...
 
@@ -91,58 +91,53 @@ class Source(Protocol):
 
 
 def load(source: Source, index: int) -> Example:
-    """Read an image of any source, one of the user's own too, and check what it gave.
+    """Read an image of any source, also a user's, and check it.
 
     Args:
         source: gives an `Example`, an image or an array of bytes, grey, RGB or RGBA.
         index: of the image.
 
     Returns:
-        The image, RGB, with whatever else the source knows of it.
+        The image, RGB, with all else that the source knows of it.
 
     Raises:
-        UnusableImage: it can't be read, or is none of these, or its label or box can't be its own.
+        UnusableImage: it can't be read, or is none of these, or its label or box is impossible.
         InputError: as the source raises it, to stop the run.
     """
     name = repr(f"image {index} of {source.spec}")
     try:
         name = repr(source.identify(index))
-        found: Any = source[index]
+        value: Any = source[index]
     except InputError:
         raise
-    except Exception as error:  # of no fixed type: the source is anybody's
+    except Exception as error:  # of any type: the source may be a user's
         raise UnusableImage(name, f"can't be read ({shown(error)})") from error
-    if not isinstance(found, Example):
-        return Example(in_rgb(found, name))
-    image = in_rgb(found.image, name)
-    label = None if found.label is None else _class_index(found.label, name)
-    box = None if found.box is None else _checked(found.box, image.size, name)
-    return Example(image, label, box, found.categories)
-
-
-def _class_index(label: Any, name: str) -> int:
-    """Read a whole number of any library."""
-    try:
-        scalar = label if isinstance(label, int) else np.asarray(label)[()]
-        if not isinstance(scalar, bool | np.bool_):
-            return operator.index(scalar)
-    except (TypeError, ValueError):
-        pass
-    raise UnusableImage(name, f"has the label {shown(label)}, no index of a class")
+    if not isinstance(value, Example):
+        return Example(in_rgb(value, name))
+    image, label, box = in_rgb(value.image, name), value.label, value.box
+    if label is not None:
+        try:
+            label = operator.index(np.asarray(label)[()])
+        except (TypeError, ValueError) as error:
+            reason = f"has the label {shown(label)}, which is not an index of a class"
+            raise UnusableImage(name, reason) from error
+    if box is not None:
+        box = _checked(box, image.size, name)
+    return Example(image, label, box, value.categories)
 
 
 def in_rgb(image: Any, name: str) -> Image.Image:
     """Convert an image, or an array of bytes [H, W], [H, W, 3] or [H, W, 4], to RGB.
 
     16 bits of grey become their high byte: Pillow (13 too) clips them to their darkest 256 levels,
-    which leaves an all but white picture, though of 16 bits of colour it keeps the high byte.
+    which gives a nearly white picture, although it keeps the high byte of 16 bits of colour.
 
     Raises:
         UnusableImage: it is none of these, or has no pixel.
     """
     if not isinstance(image, Image.Image):
         image = _of_array(image, name)
-    if 0 in image.size or image.mode in ("F", "I"):  # whose range nobody knows
+    if 0 in image.size or image.mode in ("F", "I"):  # of unknown range
         raise UnusableImage(
             name, f"has mode {image.mode} and size {image.size}: expected pixels of 8 bits"
         )
@@ -150,7 +145,7 @@ def in_rgb(image: Any, name: str) -> Image.Image:
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     try:
         return image.convert("RGB")  # a copy: the file of `image` may be about to be closed
-    except Exception as error:  # of no fixed type: Pillow decodes a file that was opened only here
+    except Exception as error:  # of any type: Pillow decodes only here what it opened before
         raise UnusableImage(name, f"can't be decoded ({_reason(error)})") from error
 
 
@@ -164,13 +159,11 @@ def _of_array(values: Any, name: str) -> Image.Image:
         return Image.fromarray(pixels)
     known = pixels.dtype != object
     found = f"{pixels.dtype} of shape {pixels.shape}" if known else shown(values)
-    raise UnusableImage(
-        name, f"is {found}, where a PIL image or uint8 of shape (H, W, 3) was expected"
-    )
+    raise UnusableImage(name, f"is {found}: expected a PIL image or uint8 of shape (H, W, 3)")
 
 
 def _checked(box: Any, size: tuple[int, int], name: str) -> Box:
-    """A box that lies in its image, to a pixel."""
+    """A box within its image, to a pixel."""
     try:
         left, top, right, bottom = map(float, box)
     except (TypeError, ValueError) as error:
@@ -181,7 +174,7 @@ def _checked(box: Any, size: tuple[int, int], name: str) -> Box:
     # NaN fails every comparison.
     if not (-1 <= left <= right <= width + 1 and -1 <= top <= bottom <= height + 1):
         raise UnusableImage(
-            name, f"has the box {shown(box)}, which does not lie in its {width} × {height} pixels"
+            name, f"has the box {shown(box)}, which is not within its {width} × {height} pixels"
         )
     return left, top, right, bottom
 
@@ -189,29 +182,28 @@ def _checked(box: Any, size: tuple[int, int], name: str) -> Box:
 def decode(file: Path | BytesIO, name: str) -> Image.Image:
     """Decode an image to RGB as torchvision's `pil_loader` does: `Image.convert("RGB")`.
 
-    So EXIF's orientation is not applied, and transparency is dropped. 16 bits of grey are the one
-    exception, see `in_rgb`.
+    So EXIF's orientation is not applied, and transparency is dropped. The only exception is grey of
+    16 bits, see `in_rgb`.
 
     Args:
         file: what to decode.
         name: of the image, for the error.
 
     Raises:
-        UnusableImage: what is none of `FORMATS` or has more than `MOST_PIXELS`, or can't be read to
-            its end.
+        UnusableImage: a file in none of `FORMATS`, with more than `MOST_PIXELS`, or damaged.
     """
     try:
         with Image.open(file, formats=FORMATS) as image:
-            if image.width * image.height > MOST_PIXELS:  # where Pillow's own check is switched off
+            if image.width * image.height > MOST_PIXELS:  # Pillow's own check may be off
                 raise ValueError(f"{image.width} × {image.height} pixels are too many")
             return in_rgb(image, name)
-    except UnidentifiedImageError as error:  # whose text tells an address in memory
+    except UnidentifiedImageError as error:  # its text holds an address in memory
         raise UnusableImage(name, _foreign(file)) from error
     except InputError:
         raise
     except FileNotFoundError as error:
         raise UnusableImage(name, "does not exist") from error
-    except Exception as error:  # of no fixed type: damage meets Pillow's parsers anywhere
+    except Exception as error:  # of any type: damage can break any parser
         raise UnusableImage(name, f"can't be decoded ({_reason(error)})") from error
 
 
@@ -220,18 +212,17 @@ def _reason(error: Exception) -> str:
 
 
 def _foreign(file: Path | BytesIO) -> str:
-    """What is wrong with a file that is none of `FORMATS`."""
-    head = file.getvalue()[:64] if isinstance(file, BytesIO) else _head(file)
+    """Say what is wrong with a file that is none of `FORMATS`."""
+    if isinstance(file, Path):
+        with file.open("rb") as opened:
+            head = opened.read(64)
+    else:
+        head = file.getvalue()[:64]
     if not head:
         return "is empty"
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    for kind, beginnings in _BEGINNINGS.items():
-        if any(head[at:].startswith(own) or text[at:].startswith(own) for at, own in beginnings):
-            remedy = "" if kind in _NO_PICTURES else " (convert it to JPEG, PNG or WebP)"
+    for kind, magic in _MAGIC.items():
+        if any(start[at:].startswith(mark) for at, mark in magic for start in (head, text)):
+            remedy = "" if kind in _NOT_PICTURES else " (convert it to JPEG, PNG or WebP)"
             return f"is {kind}, which is not read{remedy}"
     return "can't be decoded (no image)"
-
-
-def _head(file: Path) -> bytes:
-    with open(file, "rb") as opened:
-        return opened.read(64)

@@ -1,9 +1,10 @@
 """A folder of photos."""
 
+import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from jaxdesc.errors import InputError, UnusableImage, is_text, shown
@@ -12,7 +13,7 @@ from jaxdesc.images.labels import natural
 from jaxdesc.store.workdir import is_drawn, is_output
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp")
-# Pictures and videos that are not read, by what they end in.
+# Suffixes of pictures and videos that are not read.
 UNREAD = {
     **dict.fromkeys(
         (".mov", ".mp4", ".m4v", ".avi", ".webm", ".mkv", ".3gp", ".mpg", ".mpeg", ".wmv", ".mts"),
@@ -32,12 +33,12 @@ UNREAD = {
         for name in ("jxl", "gif", "apng", "bmp", "ico", "psd", "psb", "tga", "exr", "eps", "pdf")
     },
 }
-# Folders that other programs keep among photos, beyond those whose names begin with a dot.
+# Folders that other programs keep among photos, besides hidden ones.
 KEPT_BY_OTHERS = (
     *("__macosx", "@eadir", "@__thumb", "thumbnails", "thumbs", "lost+found"),
     *("$recycle.bin", "#recycle", "@recycle", "system volume information"),
 )
-# Folders of the parts of a data set, which are not classes.
+# Names of the parts of a data set, which are not classes.
 SPLITS = {"train", "training", "val", "valid", "validation", "dev", "eval", "test", "testing"}
 _WNID = re.compile(r"(?:^|[ _-])(n\d{8})(?:[ _-]|$)")
 
@@ -45,16 +46,16 @@ _WNID = re.compile(r"(?:^|[ _-])(n\d{8})(?:[ _-]|$)")
 class Folder:
     """Every JPEG, PNG and WebP below a folder, by relative path.
 
-    An image is categorised by each of the sub-folders that it is in, and by a wnid in its name
-    (n01440764_tench.JPEG, ILSVRC2012_val_00000293_n01440764.JPEG). Where all sub-folders of a level
-    bear wnids, these are the names. `labels.matched` finds out which of them are classes.
+    An image's categories are the sub-folders that it is in, and a wnid in its name
+    (n01440764_tench.JPEG, ILSVRC2012_val_00000293_n01440764.JPEG). If all sub-folders of a level
+    have wnids, these are the names. `labels.matched` finds out which categories are classes.
 
     Hidden files and folders, other programs' thumbnails and trash, links to photos of the same
     folder, and what jaxdesc has written itself are not photos.
 
     Attributes:
-        namings: names of the categories in natural order, of each way of naming them.
-        passed_over: pictures that are not read, and why.
+        namings: names of the categories in natural order, one tuple per naming.
+        passed_over: pictures that are not read, and the reason of each.
 
     Raises:
         InputError: a folder that is missing, can't be read or holds no image.
@@ -63,27 +64,31 @@ class Folder:
     has_boxes = has_labels = False
 
     def __init__(self, path: str):
-        root = Path(os.path.expanduser(path))
-        if not os.path.isdir(os.path.expanduser(path)):  # not of root: Path("") is "."
+        if not os.path.isdir(os.path.expanduser(path)):
             raise InputError(
                 f"The image folder {shown(path)} does not exist: give a folder of "
                 "JPEG, PNG or WebP files as folder:PATH."
             )
         if not is_text(path):
             raise InputError(
-                f"The image folder {shown(path)} has a name that is no UTF-8: rename it, or give a "
-                "link to it."
+                f"The image folder {shown(path)} has a name that is not UTF-8: rename it, or give "
+                "a link to it."
             )
         self.spec = f"folder:{path}"
-        self.root = root
-        self.files, passed_over = _photos(root)
-        self.passed_over = tuple((self._shown(file), reason) for file, reason in passed_over)
+        self.root = Path(os.path.expanduser(path))
+        self.files, passed_over = _photos(self.root)
         if not self.files:
+            instead = ""
+            if passed_over:
+                (file, reason), *more = passed_over
+                instead = f", but found {file.name!r} ({reason})"
+                instead += f" and {len(more)} more" if more else ""
             raise InputError(
                 f"The image folder {path!r} holds no image: expected at least one file ending in "
-                f"{', '.join(SUFFIXES)}{_instead(passed_over)}."
+                f"{', '.join(SUFFIXES)}{instead}."
             )
-        columns = list(_categories(root, self.files))
+        self.passed_over = tuple((self._relative(file), reason) for file, reason in passed_over)
+        columns = list(_categories(self.root, self.files))
         self._categories = list(zip(*columns, strict=True)) or [()] * len(self.files)
         self.namings = tuple(
             tuple(sorted({name for name in column if name}, key=natural)) for column in columns
@@ -95,15 +100,16 @@ class Folder:
     def __getitem__(self, index: int) -> Example:
         """Decode one photo to RGB."""
         path = self.files[index]
-        if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
-            raise UnusableImage(repr(str(path)), "is no file")
-        return Example(decode(path, repr(str(path))), categories=self._categories[index])
+        name = repr(str(path))
+        if os.path.exists(path) and not os.path.isfile(path):  # reading a pipe would block
+            raise UnusableImage(name, "is not a file")
+        return Example(decode(path, name), categories=self._categories[index])
 
     def identify(self, index: int) -> str:
-        """Give the path below the folder; bytes that are no UTF-8 are shown escaped."""
-        return self._shown(self.files[index])
+        """Give the path below the folder; bytes that are not UTF-8 are escaped."""
+        return self._relative(self.files[index])
 
-    def _shown(self, file: Path) -> str:
+    def _relative(self, file: Path) -> str:
         path = os.fsencode(file.relative_to(self.root).as_posix())
         return path.decode("utf-8", "backslashreplace")
 
@@ -111,21 +117,16 @@ class Folder:
         """Hash every file's path, size and times of change, of its content and of its entry."""
         digest = hashlib.sha256(repr(self._categories).encode())
         for index, path in enumerate(self.files):
-            digest.update(repr((self.identify(index), *_facts(path))).encode())
+            facts: tuple[int, ...] = ()  # of a file that is locked away
+            with contextlib.suppress(OSError):
+                stat = path.stat() if os.path.exists(path) else path.lstat()
+                facts = stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+            digest.update(repr((self.identify(index), *facts)).encode())
         return digest.hexdigest()
 
 
-def _facts(path: Path) -> tuple[int, ...]:
-    """Size and times of a file, of a link to nothing those of the link; nothing if locked away."""
-    try:
-        stat = path.stat() if os.path.exists(path) else path.lstat()
-    except OSError:
-        return ()
-    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
-
-
 def _photos(root: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
-    """Photos below a folder, and the pictures that are passed over, with the reason of each."""
+    """Photos below a folder, and pictures that are passed over with the reason of each."""
     photos, passed_over = [], []
     for file, reason in _entries(root):
         suffix = file.suffix.lower()
@@ -138,55 +139,61 @@ def _photos(root: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
 
 
 def _entries(root: Path) -> Iterator[tuple[Path, str]]:
-    """All files below a folder, linked folders included, each folder once.
+    """All files below a folder and its linked folders, each folder once.
 
-    With each file comes the reason why it is not a photo, regardless of its suffix; empty for most.
+    With each file comes a reason why it is not a photo, regardless of its suffix; empty for most.
     """
     seen, top = set[tuple[int, int]](), os.path.realpath(root)
     reasons = {os.fspath(root): ""}
-
-    def refuse(error: OSError) -> None:
+    try:
+        for folder, folders, files in os.walk(root, onerror=_raise, followlinks=True):
+            stat = os.stat(folder)
+            if (stat.st_dev, stat.st_ino) in seen or _leads_back(folder, top):
+                folders.clear()
+                continue
+            seen.add((stat.st_dev, stat.st_ino))
+            folders.sort()
+            reason = reasons.pop(folder)
+            if not reason and folder != os.fspath(root) and is_output(folder):
+                reason = f"in {Path(folder).name!r}, the output of a run"
+            for name in folders:
+                reasons[os.path.join(folder, name)] = reason or _reason_of_folder(name)
+            names = set(files)
+            for name in files:
+                path = Path(folder, name)
+                yield path, reason or _reason_of_file(path, top, names)
+    except RecursionError as error:  # until Python 3.12 os.walk calls itself
+        raise InputError(
+            f"The image folder {str(root)!r} holds folders within folders, too deep to be read: "
+            "give one that is less deep."
+        ) from error
+    except OSError as error:
         raise InputError(
             f"The image folder {str(root)!r} can't be read ({error}): make it readable, or give "
             "another."
         ) from error
 
-    for folder, folders, files in _walk(root, refuse):
-        stat = os.stat(folder)
-        if (stat.st_dev, stat.st_ino) in seen or _leads_back(folder, top):
-            folders.clear()
-            continue
-        seen.add((stat.st_dev, stat.st_ino))
-        folders.sort()
-        reason = reasons.pop(folder)
-        results = not reason and is_output(folder)
-        if results and folder != os.fspath(root):
-            reason = f"in {Path(folder).name!r}, the output of a run"
-        for name in folders:
-            own = reason or _reason_of_folder(name)
-            reasons[os.path.join(folder, name)] = own
-        names = set(files)
-        for name in files:
-            path = Path(folder, name)
-            yield path, reason or _reason_of_file(path, top, names)
+
+def _raise(error: OSError) -> None:
+    raise error
 
 
 def _leads_back(path: str | Path, top: str) -> bool:
-    """True for a link to a folder or a photo that is found below `top` anyway."""
+    """Return whether a path is a link to a folder or photo that is below `top` anyway."""
     real = Path(os.path.realpath(path)) if os.path.islink(path) else Path()
     if not real.is_relative_to(top) or any(map(_reason_of_folder, real.relative_to(top).parts)):
         return False
     return real.is_dir() or (real.is_file() and real.suffix.lower() in SUFFIXES)
 
 
-def _reason_of_file(path: Path, top: str, beside: set[str]) -> str:
+def _reason_of_file(path: Path, top: str, siblings: set[str]) -> str:
     if path.name.startswith("."):
         return "hidden"
     if path.suffix.lower() in SUFFIXES and _leads_back(path, top):
         return f"a link to {os.path.relpath(os.path.realpath(path), top)!r}"
-    # What jaxdesc draws comes as PNG and as SVG, but for its sheet of exemplars.
+    # jaxdesc draws everything as PNG and as SVG, except its sheet of exemplars.
     png = path.with_suffix(".png")
-    both = path.suffix in (".png", ".svg") and {png.name, f"{path.stem}.svg"} <= beside
+    both = path.suffix in (".png", ".svg") and {png.name, f"{path.stem}.svg"} <= siblings
     drawn = both or (path == png and path.stem.startswith("exemplars"))
     return "the output of a run" if drawn and is_drawn(png) else ""
 
@@ -197,40 +204,16 @@ def _reason_of_folder(name: str) -> str:
     return f"in {name!r}" if name.lower() in KEPT_BY_OTHERS else ""
 
 
-def _walk(
-    root: Path, refuse: Callable[[OSError], None]
-) -> Iterator[tuple[str, list[str], list[str]]]:
-    try:
-        yield from os.walk(root, onerror=refuse, followlinks=True)
-    except RecursionError as error:  # until Python 3.12 it calls itself
-        raise InputError(
-            f"The image folder {str(root)!r} holds folders within folders, too deep to be read: "
-            "give one that is less deep."
-        ) from error
-
-
-def _instead(passed_over: Sequence[tuple[Path, str]]) -> str:
-    """Name the pictures that are there instead of photos."""
-    if not passed_over:
-        return ""
-    (file, reason), *more = passed_over
-    return f", but found {file.name!r} ({reason}){f' and {len(more)} more' if more else ''}"
-
-
-def _categories(root: Path, files: list[Path]) -> Iterator[list[str | None]]:
+def _categories(root: Path, files: Sequence[Path]) -> Iterator[list[str | None]]:
     """Name each image's category by every level of sub-folders that all have, then by its wnid."""
     paths = [file.relative_to(root) for file in files]
     levels = max(1, min(len(path.parts) - 1 for path in paths))
-    columns: list[list[str | None]] = [
-        [path.parts[level] if len(path.parts) > level + 1 else None for path in paths]
-        for level in range(levels)
-    ]
-    for column in columns:
+    for level in range(levels):
+        column = [path.parts[level] if len(path.parts) > level + 1 else None for path in paths]
         names = {name for name in column if name}
         if names and not SPLITS.issuperset(name.lower() for name in names):
-            wnids = {name: _WNID.search(name) for name in names}
-            found = {name: wnid[1] for name, wnid in wnids.items() if wnid}
-            yield [name and found[name] for name in column] if len(found) == len(names) else column
-    borne = [_WNID.search(file.parent.name) or _WNID.search(file.stem) for file in files]
-    if all(borne):
-        yield [wnid and wnid[1] for wnid in borne]
+            wnids = {name: match[1] for name in names if (match := _WNID.search(name))}
+            yield [name and wnids[name] for name in column] if len(wnids) == len(names) else column
+    matches = [_WNID.search(file.parent.name) or _WNID.search(file.stem) for file in files]
+    if all(matches):
+        yield [match and match[1] for match in matches]

@@ -1,8 +1,8 @@
-"""The class of a target that each image of a folder or of a TFDS set belongs to.
+"""Matching of a source's categories, such as folders' names, with a target's classes.
 
-Folders are named in any way and any order, so their place in the alphabet says nothing about the
-order of a network's logits. They are matched by what names them: by wnid, else by class name, and
-only else by their natural order, if there are as many of them as logits.
+Folders have any names, so their alphabetical order says nothing about the order of a network's
+logits. They are matched by wnid, else by class name, and only else by their natural order, if there
+are as many of them as logits.
 """
 
 import hashlib
@@ -18,14 +18,14 @@ from jaxdesc.vocabulary import imagenet, wordnet
 
 WNID = re.compile(r"n\d{8}")
 BY_WNID, BY_NAME = "by wnid", "by class name"
-IMAGENET = 1000  # logits of a network that is taken to have ImageNet's classes in ImageNet's order
+IMAGENET = 1000  # logits of a network that is assumed to have ImageNet's classes in their order
 
 
 class Classes(NamedTuple):
-    """Classes of a target, as far as they are known.
+    """What is known of a target's classes.
 
     Attributes:
-        logits: how many there are.
+        logits: their number.
         names: names of each class; empty if unknown.
         wnids: WordNet id of each class; empty if unknown.
         target: name of the target, for messages.
@@ -41,8 +41,8 @@ class Match(NamedTuple):
     """Class of each category, or none at all.
 
     Attributes:
-        classes: index of the class of each category; empty if they can't be matched.
-        how: by what they were matched, or why they can't be.
+        classes: class index of each category; empty if they can't be matched.
+        how: how they were matched, or why they can't be.
     """
 
     classes: Mapping[str, int]
@@ -54,9 +54,9 @@ class Matched:
 
     Attributes:
         source: the images, each with its categories.
-        match: the class of each category.
-        naming: which of the source's `namings` the categories are of.
-        passed_over: as the source has it.
+        match: class of each category.
+        naming: index into the source's `namings`, to which the categories belong.
+        passed_over: the source's.
     """
 
     def __init__(self, source: Source, match: Match, naming: int = 0):
@@ -88,11 +88,11 @@ class Matched:
 def matched(source: Source, target: Any) -> Source:
     """Label a source's images by a target's classes, if the source has categories.
 
-    Of several ways of naming them, the first that names classes counts, or else the first.
+    Of several namings, the first that names classes counts, or else the first.
 
     Args:
         source: any; labels that are class indices already stay.
-        target: a `Target`, of whose classes names or wnids may be known.
+        target: a `Target`; names or wnids of its classes may be known.
     """
     bare = source.source if isinstance(source, Matched) else source
     namings = tuple(getattr(bare, "namings", ()))
@@ -100,9 +100,9 @@ def matched(source: Source, target: Any) -> Source:
         return bare
     classes = Classes(target.logit_count, target.classes, target.wnids, target.name)
     matches = [match(categories, classes) for categories in namings]
-    named = (place for place, found in enumerate(matches) if found.how in (BY_WNID, BY_NAME))
-    place = next(named, 0)
-    return Matched(bare, matches[place], place)
+    named = (naming for naming, each in enumerate(matches) if each.how in (BY_WNID, BY_NAME))
+    naming = next(named, 0)
+    return Matched(bare, matches[naming], naming)
 
 
 def match(categories: Sequence[str], classes: Classes) -> Match:
@@ -112,7 +112,7 @@ def match(categories: Sequence[str], classes: Classes) -> Match:
 
     Args:
         categories: names of the non-empty folders in natural order, or of a TFDS set's labels.
-        classes: what is known of the target's.
+        classes: the target's.
     """
     wnids = classes.wnids
     if not wnids and classes.logits == IMAGENET:
@@ -121,14 +121,26 @@ def match(categories: Sequence[str], classes: Classes) -> Match:
     if by_wnid.keys() >= set(categories):
         return Match({category: by_wnid[category] for category in categories}, BY_WNID)
     by_name = _by_name(classes.names or _imagenet_names(classes.logits))
-    found = {category: _named(category, by_name) for category in categories}
-    named = {category: index for category, index in found.items() if index is not None}
+    named = {
+        category: index
+        for category in categories
+        if (index := _named(category, by_name)) is not None
+    }
     if len(named) == len(categories):
         return Match(named, BY_NAME)
     order = {category: index for index, category in enumerate(categories)}
     if len(order) == classes.logits and named.items() <= order.items():
         return Match(order, f"by the order of their categories, {_some(categories)}")
-    return Match({}, _unmatched(categories, sorted(set(categories) - named.keys()), classes))
+    target = f"which has {classes.logits} logits"
+    if classes.names:
+        names = [names[0] for names in classes.names]
+        target = f"whose {classes.logits} classes are {_some(names)}"
+    unknown = _some(sorted(set(categories) - named.keys()))
+    return Match(
+        {},
+        f"of their {len(categories)} categories, {unknown} match no class of {classes.target}, "
+        f"{target}: name each by wnid or by class",
+    )
 
 
 def natural(name: str) -> list[tuple[bool, int, str]]:
@@ -144,35 +156,25 @@ def _imagenet_names(logits: int) -> Sequence[Sequence[str]]:
         return ()
 
 
-def _unmatched(categories: Sequence[str], unknown: Sequence[str], classes: Classes) -> str:
-    own = f"which has {classes.logits} logits"
-    if classes.names:
-        own = f"whose {classes.logits} are {_some([names[0] for names in classes.names])}"
-    return (
-        f"of their {len(categories)} categories, {_some(unknown)} can't be told as a class of "
-        f"{classes.target}, {own}: name each by wnid or by class"
-    )
-
-
 def _by_name(names: Sequence[Sequence[str]]) -> dict[str, int | None]:
     """Class of each name; None for a name of several classes."""
-    found: dict[str, int | None] = {}
-    for index, own in enumerate(names):
-        for name in {_folded(text) for text in own}:
-            found[name] = index if name not in found else None
-    return found
+    indices: dict[str, int | None] = {}
+    for index, of_class in enumerate(names):
+        for name in set(map(_folded, of_class)):
+            indices[name] = None if name in indices else index
+    return indices
 
 
 def _named(category: str, by_name: dict[str, int | None]) -> int | None:
-    """Class that bears a category's name, or any word that WordNet has for its wnid."""
+    """Class with a category's name, or with any of WordNet's words for its wnid."""
     words = [category]
     if WNID.fullmatch(category):
         try:
             words = list(wordnet.noun_synsets().get(category, ()))
         except InputError:  # WordNet isn't installed
             words = []
-    found = {by_name.get(_folded(word)) for word in words} - {None}
-    return found.pop() if len(found) == 1 else None
+    indices = {by_name.get(_folded(word)) for word in words} - {None}
+    return indices.pop() if len(indices) == 1 else None
 
 
 def _folded(name: str) -> str:

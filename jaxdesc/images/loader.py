@@ -25,15 +25,15 @@ def batches(
 ) -> Iterator[list[Prepared]]:
     """Decode and prepare images in threads, in order, up to two batches ahead.
 
-    What waits is what `prepare` returns: a photo that it does not keep is held by one thread alone.
+    Only what `prepare` returns waits: a photo that it does not keep is held by a single thread.
 
     Args:
         source: to read from.
         indices: of the images, in the order wanted.
         prepare: called in a thread with an index and its decoded image.
-        batch: images a list; the last may hold fewer.
-        instead: called in its place with an image that can't be used, and why; without it that is
-            an error.
+        batch: images per list; the last may hold fewer.
+        instead: called in its place for an image that can't be used, with the error; without it
+            the error is raised.
 
     Yields:
         Lists of what `prepare` returned.
@@ -41,9 +41,9 @@ def batches(
     Raises:
         UnusableImage: an image that can't be used.
     """
-    import grain  # two seconds, Orbax and a dozen absl flags: not for everyone who imports jaxdesc
+    import grain  # not at the top: it takes two seconds and defines a dozen absl flags
 
-    at_work = threading.local()  # on which image each thread is
+    at_work = threading.local()  # index of each thread's image
 
     def read(index: int) -> Prepared:
         at_work.image = index
@@ -65,7 +65,7 @@ def batches(
 
 @contextmanager
 def _attributed(source: Source, at_work: threading.local) -> Iterator[None]:
-    """Gather what libraries warn of while images are read, and say at the end about which ones."""
+    """Collect libraries' warnings while images are read, and print them with their images."""
     about: dict[str, list[int]] = {}
     with warnings.catch_warnings():
         elsewhere = warnings.showwarning
@@ -77,7 +77,7 @@ def _attributed(source: Source, at_work: threading.local) -> Iterator[None]:
             else:
                 about.setdefault(" ".join(str(message).split()), []).append(index)
 
-        # Of every image, not of the first alone.
+        # For every image, not only the first.
         for category in (UserWarning, RuntimeWarning):
             warnings.simplefilter("always", category)
         warnings.showwarning = show
@@ -91,14 +91,14 @@ def _attributed(source: Source, at_work: threading.local) -> Iterator[None]:
 
 
 def even(count: int, largest: int) -> int:
-    """Return the size of `count` images' batches: as few as `largest` allows, little padding.
+    """Batch size for `count` images that needs the fewest batches and little padding.
 
-    200 images in batches of 64 would be padded to 256; in four of 50 they need none.
+    200 images in batches of 64 would be padded to 256; four batches of 50 need no padding.
     """
     return -(-count // -(-count // largest))
 
 
 def padded(rows: np.ndarray, size: int) -> np.ndarray:
-    """Repeat the last row until there are `size`: one shape, so one compiled program."""
+    """Repeat the last row until there are `size`: a single shape, so a single compiled program."""
     missing = size - len(rows)
     return np.concatenate([rows, np.repeat(rows[-1:], missing, axis=0)]) if missing else rows

@@ -28,16 +28,16 @@ OPENAI = ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.275777
 
 @dataclass(frozen=True)
 class Preprocess:
-    """How a network wants its images.
+    """Preprocessing of a network's images.
 
     Attributes:
-        size: side of its square input in pixels.
+        size: side of the square input in pixels.
         field: side of the centre crop as a share of the resized shorter side (224/256).
-        interpolation: "bilinear" or "bicubic", antialiased as PIL does it.
+        interpolation: "bilinear" or "bicubic", antialiased as in PIL.
         mean, std: of the normalisation, one number per channel, for pixels in [0, 1].
 
     Raises:
-        InputError: a value that no preprocessing has, or a mean or std of pixels in [0, 255].
+        InputError: an impossible value, or a mean or std of pixels in [0, 255].
     """
 
     size: int
@@ -47,7 +47,7 @@ class Preprocess:
     std: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        try:  # numbers of any library, so that it can be hashed
+        try:  # numbers of any library become Python's, which can be hashed
             numbers = {
                 "size": operator.index(self.size),
                 "field": float(self.field),
@@ -74,8 +74,8 @@ class Preprocess:
             or min(self.std) <= 0
         ):
             raise InputError(
-                f"{self} is no preprocessing: expected a size in [1, {LARGEST_SIZE}], a field in "
-                "(0, 1], and three finite numbers for mean and for std, those of std positive."
+                f"{self} is not a preprocessing: expected a size in [1, {LARGEST_SIZE}], a field "
+                "in (0, 1], and three finite numbers for mean and for std, those of std positive."
             )
         if max(map(abs, channels)) > 1:
             raise InputError(
@@ -85,26 +85,30 @@ class Preprocess:
 
     @classmethod
     def from_timm(cls, pretrained: Mapping[str, Any]) -> "Preprocess":
-        """Read timm's `pretrained_cfg`; what is absent takes ImageNet's usual values.
+        """Read timm's `pretrained_cfg`; absent entries take ImageNet's usual values.
 
-        Where a network was trained on other sizes than it is evaluated on, as torchvision's V2
-        weights were (176 and 224 pixels), timm's `test_*` entries tell the latter.
+        timm's `test_*` entries hold the size for evaluation if the network was trained on another,
+        as torchvision's V2 weights were (176 and 224 pixels).
 
         Raises:
-            InputError: a value that can't be one of a preprocessing.
+            InputError: an impossible value.
         """
         try:
             entries = {"input_size": (3, 224, 224), "crop_pct": 0.875, **pretrained}
             channels, height, size = map(int, entries.get("test_input_size", entries["input_size"]))
             if (channels, height) != (3, size):
-                raise ValueError(f"input_size [{channels}, {height}, {size}] is not of a square")
+                raise ValueError(f"input_size [{channels}, {height}, {size}] is not a square")
             crop_pct = entries.get("test_crop_pct", entries["crop_pct"])
-            # timm resizes to the floor of this; `cut` takes the nearest, of any field.
+            # timm resizes to the floor of this; `cut` rounds any field.
             field = size / math.floor(size / crop_pct)
             if entries.get("crop_mode", "center") != "center":
                 raise ValueError(f"crop_mode {entries['crop_mode']!r} is not implemented")
-            mean = _channels(pretrained.get("mean", IMAGENET[0]))
-            std = _channels(pretrained.get("std", IMAGENET[1]))
+            mean, std = (
+                tuple(map(float, pretrained.get(key, usual)))
+                for key, usual in zip(("mean", "std"), IMAGENET, strict=True)
+            )
+            if not len(mean) == len(std) == 3:
+                raise ValueError("mean and std need three numbers each")
         except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
             raise InputError(
                 f"A network's pretrained_cfg can't be read ({error}): expected input_size "
@@ -123,14 +127,15 @@ class Preprocess:
         return jax.lax.sub(scaled, jnp.broadcast_to(mean, scaled.shape)) / std
 
     def squash(self, image: Image.Image) -> UInt8[np.ndarray, "size size 3"]:
-        """Resize the whole image to the square input, whatever its shape: nothing is cut off."""
+        """Resize the whole image to the square input; nothing is cut off."""
         resample = INTERPOLATIONS[self.interpolation]
         return np.asarray(image.resize((self.size, self.size), resample))
 
     def shrink(self, image: Image.Image, field: float | None = None) -> Image.Image:
-        """Resize an image as `cut` does first, where that makes it smaller.
+        """Resize an image as `cut` does first, if that makes it smaller.
 
-        It is far less to hold than a photo, and `cut`, told the photo's size, cuts the same pixels.
+        It takes far less memory than a photo, and `cut`, given the photo's size, cuts the same
+        pixels.
 
         Raises:
             UnusableImage: an image that is too long for its shorter side.
@@ -149,18 +154,18 @@ class Preprocess:
     ) -> tuple[UInt8[np.ndarray, "size size 3"], Box]:
         """Cut the square window around `centre`, clamped inside the image.
 
-        Resizes first and crops then, as torchvision's Resize and CenterCrop do, so that a window
-        with a centred `centre` is the centre view, pixel for pixel.
+        Like torchvision's Resize and CenterCrop it resizes first, so that a centred window is the
+        centre view, pixel for pixel.
 
         Args:
             image: decoded, RGB.
             centre: (y, x) as fractions of the height and the width.
-            field: side of the window as a share of the shorter side; the network's own by default.
-            size: (width, height) that the image had before `shrink`.
+            field: side of the window as a share of the shorter side; by default `self.field`.
+            size: (width, height) of the image before `shrink`.
 
         Returns:
-            The pixels, and the window's (left, top, right, bottom) in pixels of the image, as it
-            was before `shrink`.
+            The pixels, and the window's (left, top, right, bottom) in pixels of the image before
+            `shrink`.
 
         Raises:
             UnusableImage: an image that is too long for its shorter side.
@@ -169,15 +174,13 @@ class Preprocess:
         width, height = self._resized(size, field)
         resized = image.resize((width, height), INTERPOLATIONS[self.interpolation])
         top, left = corner(height, width, self.size, centre)
-        pixels = np.asarray(resized.crop((left, top, left + self.size, top + self.size)))
-        across, down = size[0] / width, size[1] / height
         corners = (left, top, left + self.size, top + self.size)
-        scales = (across, down, across, down)
-        x0, y0, x1, y1 = (c * s for c, s in zip(corners, scales, strict=True))
-        return pixels, (x0, y0, x1, y1)
+        across, down = size[0] / width, size[1] / height
+        x0, y0, x1, y1 = (c * s for c, s in zip(corners, (across, down) * 2, strict=True))
+        return np.asarray(resized.crop(corners)), (x0, y0, x1, y1)
 
     def _resized(self, size: tuple[int, int], field: float | None) -> tuple[int, int]:
-        """(width, height) of the whole image once its shorter side fits the window's scale."""
+        """(width, height) of the whole image at the window's scale."""
         shorter = max(self.size, round(self.size / (field or self.field)))
         height, width = resized_shape(size[1], size[0], shorter)
         if height * width > (Image.MAX_IMAGE_PIXELS or math.inf):
@@ -188,12 +191,7 @@ class Preprocess:
         return width, height
 
 
-def _channels(values: Any) -> tuple[float, ...]:
-    red, green, blue = map(float, values)
-    return red, green, blue
-
-
-# Preprocessings by name, for checkpoints that do not say theirs.
+# Preprocessings by name, for checkpoints that do not state theirs.
 PRESETS = {
     "imagenet": Preprocess(224, 224 / 256, "bilinear", *IMAGENET),  # torchvision's V1 weights
     "imagenet_v2": Preprocess(224, 224 / 232, "bilinear", *IMAGENET),  # torchvision's V2 weights
@@ -204,7 +202,7 @@ PRESETS = {
 
 
 def check_preset(name: Any) -> None:
-    """Raise `InputError` for what is not a name in `PRESETS`."""
+    """Raise `InputError` for anything but a name in `PRESETS`."""
     if not isinstance(name, str) or name not in PRESETS:
         raise InputError(
             f"Unknown preprocessing {shown(name)}: expected one of {', '.join(PRESETS)}."

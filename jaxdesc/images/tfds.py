@@ -20,29 +20,31 @@ _NAMES = ("file_name", "filename", "image/filename")
 class Tfds:
     """One split of a prepared TFDS set with an image.
 
-    Images stay encoded until Pillow decodes them, as a folder's do. The category is the name that
-    the set's `ClassLabel` has for it, which `labels.matched` turns into a class; the box is its
-    `BBoxFeature`, of several objects the largest one's, and an image that shows no object has none.
+    Images stay encoded until Pillow decodes them, as a folder's do. The category is the name in the
+    set's `ClassLabel`, which `labels.matched` turns into a class; the box is the largest of its
+    `BBoxFeature`, None if the image shows no object.
 
     Args:
-        spec: what follows `tfds:`, such as `imagenet2012/validation[:1000]`. Without `data_dir` the
-            set is looked for in TFDS_DATA_DIR, or else in TFDS's own default. `image` says which
-            one is meant, where the set has several.
+        spec: rest after `tfds:`, such as `imagenet2012/validation[:1000]`. Without `data_dir` the
+            set is searched in TFDS_DATA_DIR, or else in TFDS's default. `image` chooses one of
+            several images.
 
     Attributes:
-        namings: names of each `ClassLabel` in its own order, that called label first.
+        namings: names of each `ClassLabel` in its order, the one called label first.
 
     Raises:
-        InputError: a set that is not prepared, or not as ArrayRecord, or not whole, or has no such
-            split, or no image or several.
+        InputError: a set that is not prepared, not stored as ArrayRecord or not complete, or has no
+            such split, or no image or several.
     """
 
     has_labels = False
 
     def __init__(self, spec: str):
         self.spec = f"tfds:{spec}"
-        place, options = _options(spec)
-        name, _, self._split = place.rpartition("/")
+        # Values of options may hold commas.
+        split, *parts = re.split(r",(data_dir|image)=", spec)
+        options = dict(zip(parts[::2], parts[1::2], strict=True))
+        name, _, self._split = split.rpartition("/")
         if not (name and self._split) or not is_text(spec):
             raise InputError(f"The image source {shown(self.spec)} can't be read: expected {FORM}.")
         data_dir = options.get("data_dir") or os.environ.get("TFDS_DATA_DIR")
@@ -50,7 +52,7 @@ class Tfds:
         self._info = builder.info
         self._image = _image(self._info, options.get("image"))
         features = self._info.features
-        keys = [key for key, own in features.items() if type(own).__name__ == "ClassLabel"]
+        keys = [key for key, each in features.items() if type(each).__name__ == "ClassLabel"]
         self._labels = sorted(keys, key=lambda key: (key != "label", key))
         self.namings = tuple(tuple(features[key].names or ()) for key in self._labels)
         self._box = _box_path(self._info.features)
@@ -75,7 +77,7 @@ class Tfds:
         return Example(image, box=box, categories=categories)
 
     def identify(self, index: int) -> str:
-        """Give the file name that the set tells, or else split and number."""
+        """Give the file name in the record, or else split and number."""
         try:
             return self._named(self._record(index) if self._name else {}, index)
         except UnusableImage:
@@ -93,7 +95,7 @@ class Tfds:
     def _record(self, index: int) -> Any:
         try:
             return self._records[index]
-        except Exception as error:  # ArrayRecord's and the parsers' own, of no fixed type
+        except Exception as error:  # of any type: ArrayRecord's and the parsers'
             name = repr(self._number(index))
             raise UnusableImage(name, f"can't be read from its record ({error})") from error
 
@@ -107,15 +109,9 @@ class Tfds:
         return f"{self._info.full_name}/{self._split}/{index:08d}"
 
 
-def _options(spec: str) -> tuple[str, dict[str, str]]:
-    """Set and split, and the options after them, whose values may hold commas."""
-    place, *parts = re.split(r",(data_dir|image)=", spec)
-    return place, dict(zip(parts[::2], parts[1::2], strict=True))
-
-
 def _image(info: Any, wanted: str | None) -> str:
-    """The key of the image that is meant."""
-    keys = sorted(key for key, own in info.features.items() if type(own).__name__ == "Image")
+    """Key of the chosen image."""
+    keys = sorted(k for k, feature in info.features.items() if type(feature).__name__ == "Image")
     if wanted is None and len(keys) > 1 and "image" in keys:
         wanted = "image"
     if not keys:
@@ -130,53 +126,42 @@ def _image(info: Any, wanted: str | None) -> str:
         )
     if wanted is None and len(keys) > 1:
         raise InputError(
-            f"The TFDS set {info.full_name} has {len(keys)} images, {', '.join(keys)}: say which "
-            f"one by ',image={keys[0]}' after the split."
+            f"The TFDS set {info.full_name} has {len(keys)} images, {', '.join(keys)}: choose "
+            f"one with ',image={keys[0]}' after the split."
         )
     return wanted or keys[0]
 
 
-def _absent(info: Any, file: str) -> InputError:
-    return InputError(
-        f"The TFDS set {info.full_name} in {info.data_dir} lacks the file {file}, which its "
-        "dataset_info.json tells of: prepare it anew, or copy it whole."
-    )
-
-
 def _prepared(name: str, data_dir: str | None) -> Any:
-    """The set as its files describe it: its own code, which may want TensorFlow, is not run."""
+    """Build the set from its files; its code, which may need TensorFlow, is not run."""
     import tensorflow_datasets as tfds  # a second, for those who read such a set
     from tensorflow_datasets.core.read_only_builder import builder_from_files
 
     folder = str(data_dir or tfds.core.constants.DATA_DIR)
+    root = tfds.core.Path(folder) / name.partition(":")[0].lower()
     try:
-        for file in _descriptions(tfds.core.Path(folder), name):
-            _refuse_code(file)
+        for level in ("", "*/", "*/*/"):  # all configs and versions, if the name has none
+            for file in root.glob(f"{level}features.json"):
+                _refuse_code(file)
         return builder_from_files(name, data_dir=folder)
     except InputError:
         raise
     except (tfds.core.DatasetNotFoundError, ValueError) as error:
         raise InputError(
             f"The TFDS set {shown(name)} is not prepared in {shown(folder)}: run `tfds build "
-            f"{name[:SHOWN]} --file_format=array_record --data_dir={folder[:SHOWN]}`, or say where "
-            "it lies by TFDS_DATA_DIR or by ',data_dir=PATH' after the split."
+            f"{name[:SHOWN]} --file_format=array_record --data_dir={folder[:SHOWN]}`, or give its "
+            "folder in TFDS_DATA_DIR or as ',data_dir=PATH' after the split."
         ) from error
-    except Exception as error:  # of no fixed type: Protobuf's, JSON's, an OSError
+    except Exception as error:  # of any type: Protobuf's, JSON's, an OSError
         reason = " ".join(str(error).split())[:SHOWN]
         raise InputError(
             f"The TFDS set {shown(name)} in {shown(folder)} can't be read "
-            f"({type(error).__name__}: {reason}): prepare it anew."
+            f"({type(error).__name__}: {reason}): prepare it again."
         ) from error
 
 
-def _descriptions(folder: Any, name: str) -> list[Any]:
-    """What describes the features of a set's versions, of all its configs where none is named."""
-    place = folder / name.partition(":")[0].lower()
-    return [file for level in ("", "*/", "*/*/") for file in place.glob(f"{level}features.json")]
-
-
 def _refuse_code(file: Any) -> None:
-    """TFDS imports the module of every kind of feature that a set names: only its own may be."""
+    """Refuse features outside TFDS: it would import the module that a set names for each."""
 
     def look(pairs: list[tuple[str, Any]]) -> None:
         for key, value in pairs:
@@ -184,7 +169,7 @@ def _refuse_code(file: Any) -> None:
             if named and "." in str(value) and not str(value).startswith("tensorflow_datasets."):
                 raise InputError(
                     f"{file} names the feature {shown(value)}, whose code would be run: only "
-                    "TFDS's own features are read; prepare the set with these."
+                    "TFDS's features are read; prepare the set with these."
                 )
 
     try:
@@ -192,7 +177,9 @@ def _refuse_code(file: Any) -> None:
     except InputError:
         raise
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{file} is no description of features: prepare the set anew.") from error
+        raise InputError(
+            f"{file} is not a description of features: prepare the set again."
+        ) from error
 
 
 def _records(builder: Any, split: str) -> Any:
@@ -201,7 +188,7 @@ def _records(builder: Any, split: str) -> Any:
     name = builder.info.full_name
     try:
         count = builder.info.splits[split].num_examples
-    except Exception as error:  # of no fixed type: what TFDS's parser of splits meets
+    except Exception as error:  # of any type: from TFDS's parser of splits
         raise InputError(
             f"The TFDS set {name} can't be split as {shown(split)}: expected one of "
             f"{', '.join(builder.info.splits)}, or a part such as validation[:1000]."
@@ -223,30 +210,33 @@ def _records(builder: Any, split: str) -> Any:
 
 
 def _check_counts(info: Any, split: str) -> None:
-    """Refuse a split whose files hold another number of records than the set tells of."""
+    """Refuse a split whose files don't hold as many records as its description says."""
     from array_record.python.array_record_data_source import ArrayRecordDataSource
 
-    told = {part.filename: part.examples_in_shard for part in info.splits[split].file_instructions}
-    for file in map(Path, told):
+    parts = info.splits[split].file_instructions
+    expected = {part.filename: part.examples_in_shard for part in parts}
+    name = f"The TFDS set {info.full_name} in {info.data_dir}"
+    for file in map(Path, expected):
         if not file.exists():
-            raise _absent(info, file.name)
+            raise InputError(
+                f"{name} lacks the file {file.name}, which its dataset_info.json lists: prepare it "
+                "again, or copy all of it."
+            )
     try:
-        found = len(ArrayRecordDataSource(list(told)))
-    except Exception as error:  # of no fixed type: ArrayRecord's own
+        count = len(ArrayRecordDataSource(list(expected)))
+    except Exception as error:  # of any type: ArrayRecord's
         raise InputError(
-            f"The TFDS set {info.full_name} in {info.data_dir} has a damaged file "
-            f"({shown(str(error))}): prepare it anew, or copy it whole."
+            f"{name} has a damaged file ({shown(str(error))}): prepare it again, or copy all of it."
         ) from error
-    if found != sum(told.values()):
+    if count != sum(expected.values()):
         raise InputError(
-            f"The TFDS set {info.full_name} in {info.data_dir} holds {found} records of "
-            f"{split}, but its dataset_info.json tells of {sum(told.values())}: prepare it anew, "
-            "or copy it whole."
+            f"{name} holds {count} records of {split}, but its dataset_info.json lists "
+            f"{sum(expected.values())}: prepare it again, or copy all of it."
         )
 
 
 def _box_path(features: Any) -> tuple[str, ...]:
-    """Where a record holds its boxes, as objects/bbox; empty where nowhere."""
+    """Path to the boxes in a record, such as objects/bbox; empty if there are none."""
     for key, feature in features.items():
         inner = getattr(feature, "feature", feature)  # of a Sequence
         if _is_box(inner):
@@ -264,7 +254,7 @@ def _is_box(feature: Any) -> bool:
 
 
 def _largest(boxes: Any, size: tuple[int, int]) -> Box | None:
-    """From (top, left, bottom, right) in fractions of the image, one or several, to pixels."""
+    """Largest box in pixels, of one or several (top, left, bottom, right) as fractions."""
     width, height = size
     corners = np.asarray(boxes, np.float64).reshape(-1, 4)
     corners = corners[np.isfinite(corners).all(axis=1)]

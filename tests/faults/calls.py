@@ -274,7 +274,7 @@ def explained(**changes):
     return run
 
 
-PICTURE = ", where a PIL image or uint8 of shape (H, W, 3) was expected."
+PICTURE = ": expected a PIL image or uint8 of shape (H, W, 3)."
 case(
     "explain: floats",
     explained(image=np.zeros((8, 9, 3), np.float32)),

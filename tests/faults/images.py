@@ -127,7 +127,7 @@ case(
 case(
     "folder: name that is no UTF-8",
     folder_of_no_text,
-    "The image folder '<here>/photos\\udcff' has a name that is no UTF-8: rename it, or "
+    "The image folder '<here>/photos\\udcff' has a name that is not UTF-8: rename it, or "
     "give a link to it.",
 )
 
@@ -258,7 +258,7 @@ case(
     "The image '<here>/photos/a.png' can't be decoded ([Errno 40] Too many levels of "
     "symbolic links: '<here>/photos/a.png'): repair or remove it.",
 )
-case("image: a pipe", pipe, "The image '<here>/photos/a.png' is no file: repair or remove it.")
+case("image: a pipe", pipe, "The image '<here>/photos/a.png' is not a file: repair or remove it.")
 case("image: longest name", longest_name, "The image '<here>/photos/<x>.png'" + EMPTY)
 
 
@@ -323,28 +323,28 @@ case(
     "tfds: unknown name",
     tfds("imagenet2013/validation"),
     "The TFDS set 'imagenet2013' is not prepared in '<here>': run `tfds build "
-    "imagenet2013 --file_format=array_record --data_dir=<here>`, or say where it lies by "
-    "TFDS_DATA_DIR or by ',data_dir=PATH' after the split.",
+    "imagenet2013 --file_format=array_record --data_dir=<here>`, or give its folder in "
+    "TFDS_DATA_DIR or as ',data_dir=PATH' after the split.",
 )
 case(
     "tfds: name outside the data",
     tfds("../photos/validation"),
     "The TFDS set '../photos' is not prepared in '<here>': run `tfds build ../photos "
-    "--file_format=array_record --data_dir=<here>`, or say where it lies by "
-    "TFDS_DATA_DIR or by ',data_dir=PATH' after the split.",
+    "--file_format=array_record --data_dir=<here>`, or give its folder in "
+    "TFDS_DATA_DIR or as ',data_dir=PATH' after the split.",
 )
 case(
     "tfds: broken description",
     tfds("photos/train", features="{", dataset_info="{}"),
-    "<here>/photos/1.0.0/features.json is no description of features: prepare the set anew.",
+    "<here>/photos/1.0.0/features.json is not a description of features: prepare the set again.",
 )
 case(
     "tfds: deep description",
     tfds("photos/train", features="[" * 100_000),
-    "<here>/photos/1.0.0/features.json is no description of features: prepare the set anew.",
+    "<here>/photos/1.0.0/features.json is not a description of features: prepare the set again.",
 )
 case(
     "tfds: description of another kind",
     tfds("photos/train", features=json.dumps(FEATURES), dataset_info='{"splits": 3}'),
-    "The TFDS set 'photos' in '<here>' can't be read (ParseError: <said>): prepare it anew.",
+    "The TFDS set 'photos' in '<here>' can't be read (ParseError: <said>): prepare it again.",
 )

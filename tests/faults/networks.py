@@ -23,7 +23,7 @@ SIZES_OF_RESNETS = (
     "config.json."
 )
 RANGES = (
-    " is no preprocessing: expected a size in [1, 4096], a field in (0, 1], and three "
+    " is not a preprocessing: expected a size in [1, 4096], a field in (0, 1], and three "
     "finite numbers for mean and for std, those of std positive."
 )
 CONFIG = (

@@ -72,25 +72,28 @@ def test_labels_and_boxes_of_numpy():
     [
         (StopIteration, r"can't be read \(StopIteration\(\)\)"),
         (KeyError, r"can't be read \(KeyError\(\)\)"),
-        (RGB / np.float32(255), r"is float32 of shape \(6, 8, 3\), where a PIL image or uint8 of"),
+        (
+            RGB / np.float32(255),
+            r"is float32 of shape \(6, 8, 3\): expected a PIL image or uint8 of",
+        ),
         (
             RGB.transpose(2, 0, 1),
-            r"is uint8 of shape \(3, 6, 8\), where a PIL image or uint8 of sh",
+            r"is uint8 of shape \(3, 6, 8\): expected a PIL image or uint8 of sh",
         ),
-        (None, r"is None, where a PIL image"),
-        ("one.jpg", r"is 'one\.jpg', where a PIL image"),
+        (None, r"is None: expected a PIL image"),
+        ("one.jpg", r"is 'one\.jpg': expected a PIL image"),
         (Image.new("RGB", (0, 4)), r"has mode RGB and size \(0, 4\): expected pixels of 8 bits"),
         (Image.new("F", (4, 4)), r"has mode F and size \(4, 4\): expected pixels of 8 bits"),
-        (example(RGB, label=True), r"has the label True, no index of a class"),
-        (example(RGB, label="cat"), r"has the label 'cat', no index of a class"),
+        (example(RGB, label=True), r"has the label True, which is not an index of a class"),
+        (example(RGB, label="cat"), r"has the label 'cat', which is not an index of a class"),
         (
             example(RGB, box=(0, 0, 10, 6)),
-            r"has the box \(0, 0, 10, 6\), which does not lie in its",
+            r"has the box \(0, 0, 10, 6\), which is not within its",
         ),
-        (example(RGB, box=(5, 0, 4, 6)), r"has the box .* does not lie in its 8 × 6 pixels"),
+        (example(RGB, box=(5, 0, 4, 6)), r"has the box .* is not within its 8 × 6 pixels"),
         (
             example(RGB, box=(0, 0, float("nan"), 6)),
-            r"has the box .* does not lie in its 8 × 6 pix",
+            r"has the box .* is not within its 8 × 6 pix",
         ),
         (
             example(RGB, box=(0, 0, 4)),

@@ -233,7 +233,7 @@ def test_what_is_no_file_can_t_be_used(folder):
     (folder / "nowhere.png").symlink_to(folder / "gone.png")
     source = Folder(str(folder))
     names = [source.identify(i) for i in range(len(source))]
-    with pytest.raises(UnusableImage, match=r"pipe\.png' is no file: repair or remove it"):
+    with pytest.raises(UnusableImage, match=r"pipe\.png' is not a file: repair or remove it"):
         source[names.index("pipe.png")]
     with pytest.raises(UnusableImage, match=r"nowhere\.png' does not exist"):
         source[names.index("nowhere.png")]

@@ -213,7 +213,7 @@ def test_a_pretrained_cfg_that_can_t_be_read_is_refused(wrong):
 
 @pytest.mark.parametrize("change", [{"size": 0}, {"field": 1.5}, {"std": (1.0, 0.0, 1.0)}])
 def test_an_impossible_preprocessing_is_refused(change):
-    with pytest.raises(InputError, match="is no preprocessing: expected a size in"):
+    with pytest.raises(InputError, match="is not a preprocessing: expected a size in"):
         dataclasses.replace(IMAGENET, **change)
 
 

@@ -241,16 +241,16 @@ def test_a_set_that_is_not_whole_is_named(data, tmp_path):
     train = next(file.parent.glob("*train*"))
     spec = f"labelled_photos/validation,data_dir={tmp_path}"
     named = rf"^The TFDS set labelled_photos/1\.2\.0 in {re.escape(str(tmp_path))}.*"
-    whole = r"prepare it anew, or copy it whole\.$"
+    whole = r"prepare it again, or copy all of it\.$"
     file.write_bytes(train.read_bytes())
-    message = r"holds 2 records of validation, but its dataset_info\.json tells of 7: "
+    message = r"holds 2 records of validation, but its dataset_info\.json lists 7: "
     with pytest.raises(InputError, match=f"{named} {message}{whole}"):
         Tfds(spec)
     file.write_bytes(file.read_bytes()[:100])
     with pytest.raises(InputError, match=f"{named} has a damaged file .*{whole}"):
         Tfds(spec)
     file.unlink()
-    message = r"lacks the file labelled_photos-validation.*, which its dataset_info\.json tells of"
+    message = r"lacks the file labelled_photos-validation.*, which its dataset_info\.json lists"
     with pytest.raises(InputError, match=f"{named} {message}: {whole}"):
         Tfds(spec)
 
@@ -314,7 +314,7 @@ def test_a_set_s_fingerprint(data, labelled):
         (
             "imagenet2012/validation",
             r"^The TFDS set 'imagenet2012' is not prepared in '.*': run `tfds build imagenet2012 "
-            r"--file_format=array_record --data_dir=.*`, or say where it lies by TFDS_DATA_DIR or",
+            r"--file_format=array_record --data_dir=.*`, or give its folder in TFDS_DATA_DIR or",
         ),
         ("labelled_photos:9.0.0/validation", r"set 'labelled_photos:9\.0\.0' is not prepared in"),
         ("boxed_photos/2015/validation", r"The TFDS set 'boxed_photos/2015' is not prepared"),
@@ -332,7 +332,7 @@ def test_a_set_s_fingerprint(data, labelled):
         ),
         (
             "two_images/train",
-            r"^The TFDS set two_images/1\.2\.0 has 2 images, left, right: say which one by "
+            r"^The TFDS set two_images/1\.2\.0 has 2 images, left, right: choose one with "
             r"',image=left' after the split\.",
         ),
         ("two_images/train,image=up", r"no image 'up': expected one of left, right\."),
