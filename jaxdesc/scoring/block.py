@@ -7,7 +7,7 @@ Units are the neurons of a layer, or the random image sets of the null.
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -68,6 +68,7 @@ class Pairs(NamedTuple):
         return Pairs(*(part.take(chosen, axis=-1) for part in self))
 
 
+@runtime_checkable
 class Engine(Protocol):
     """Looks at every concept once and excludes those that no unit can select.
 
@@ -149,7 +150,7 @@ class Full:
         error = cosine_error(self.problem.images.shape[1])
         rise = np.maximum(scores + self.base, 0)
         slope = self.problem.similarity.slope(rise, self.filled, error, self.kappas)
-        return slope * error + mean_error(max(self.counts)) * (rise + np.abs(self.base))
+        return slope * error + mean_error(max(self.problem.exemplars)) * (rise + np.abs(self.base))
 
 
 def seen_above(

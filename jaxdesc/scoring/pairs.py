@@ -44,8 +44,8 @@ class Tiles(NamedTuple):
 def exact_scores(
     problem: Problem,
     count: int,
-    units: Int32[np.ndarray, "pair"],
-    concepts: Int32[np.ndarray, "pair"],
+    units: Int[np.ndarray, "pair"],
+    concepts: Int[np.ndarray, "pair"],
 ) -> Float32[np.ndarray, "kappa pair"]:
     """Score pairs of a unit and a concept whose features have been read before.
 
@@ -151,7 +151,7 @@ def tiles(
         yield Tiles(pairs, np.pad(own, (0, many - len(own))), wanted.reshape(many, WIDTH), places)
 
 
-def _originals(problem: Problem, concepts: Int32[np.ndarray, "pair"]) -> Int[np.ndarray, "pair"]:
+def _originals(problem: Problem, concepts: Int[np.ndarray, "pair"]) -> Int[np.ndarray, "pair"]:
     """For each pair's concept the first one whose features are equal bit for bit."""
     there = np.zeros(len(problem), bool)
     there[concepts] = True

@@ -87,8 +87,8 @@ class Screened:
         """Summarise each neuron's exemplars and look at a sample of the concepts."""
         self.problem = problem
         self.counts, slots = np.array([*problem.exemplars]), list(problem.exemplars.values())
-        self.cosine_error = cosine_error(problem.images.shape[1] + max(self.counts))
-        self.mean_error = mean_error(max(self.counts))
+        self.cosine_error = cosine_error(problem.images.shape[1] + max(problem.exemplars))
+        self.mean_error = mean_error(max(problem.exemplars))
         self.base, sample = problem.base_rise, problem.sample()
         self.direction = _direction(sample)
         self.edges = np.quantile(sample @ self.direction, _SHARES).astype(np.float32)
@@ -104,9 +104,7 @@ class Screened:
 
     def _extent(
         self, spreads: list[Spread], filled: Int[np.ndarray, "count neuron 1"]
-    ) -> tuple[
-        Float64[np.ndarray, "count neuron group"], Float64[np.ndarray, "count neuron group"]
-    ]:
+    ) -> list[Float64[np.ndarray, "count neuron group"]]:
         """V and h, except for 1 − c̄, of each neuron and group, with room for rounding."""
         ends = np.array([-1, *self.edges, 1], np.float64)
         low, high = ends[:-1] - self.cosine_error, ends[1:] + self.cosine_error
@@ -135,22 +133,24 @@ class Screened:
         most = largest.astype(np.float64)[:, :, None]
         low = np.maximum(self.floor, _LEAST).astype(np.float64)
         least, high = np.maximum(most, low), np.maximum(most, low)
-        for place in np.argsort(-self.problem.kappas):
+        for place in np.argsort(-self.problem.kappas).tolist():
             wanted = least_selected(self.lower(most, place), self.problem.alpha)
             args = (self.variance, self.furthest, self.base[place][:, :, None], wanted)
             kappa = float(self.problem.kappas[place])
             if (self.missing(least, *args, kappa) < 0).all():
                 continue
+            at_high = self.missing(high, *args, kappa)
+            slack = 1e-4 * np.maximum(at_high, 0)  # so that a root that is found is too low
             found = elementwise.find_root(
-                lambda *given, kappa=kappa: self.missing(*given, kappa),
+                lambda c, slack, *args, kappa=kappa: self.missing(c, *args, kappa) + slack,
                 (low, high),
-                args=args,
+                args=(slack, *args),
                 maxiter=_STEPS,
             )
             # Only what was found to be too low is taken: an end of the bracket, or of the search.
-            root = np.where(self.missing(high, *args, kappa) < 0, high, low)
+            root = np.where(at_high < 0, high, low)
             for end, value in zip(found.bracket, found.f_bracket, strict=True):
-                root = np.where(value < 0, np.maximum(root, end), root)
+                root = np.where(value < slack, np.maximum(root, end), root)
             least = np.minimum(least, root)
         self.floor = np.maximum(self.floor, rounded_down(least))
 

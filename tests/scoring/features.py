@@ -81,7 +81,12 @@ def listed(slots):
     return [row[:count] for row, count in zip(slots.rows, slots.counts, strict=True)]
 
 
-EVERY_KAPPA = [0.0, 1e-3, 0.5, 4.0, 16.0, 64.0, 1e3, 1e5, 1e6]
+def firsts(rows, counts):
+    """The first exemplars of each neuron, by their number."""
+    return {count: Slots.full(rows[:, :count]) for count in counts}
+
+
+EVERY_KAPPA = [0.0, 1e-3, 0.5, 16.0, 64.0, 1e5, 1e6]
 
 
 def same(found, expected):

@@ -14,33 +14,31 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from jaxdesc import scoring
-from jaxdesc.scoring import full, screening
+from jaxdesc.scoring import block, screening
 from jaxdesc.runtime.mesh import local_mesh
-from tests.scoring.features import MAKERS, same
+from tests.scoring.features import MAKERS, firsts, same
 
 jax.config.update("jax_num_cpu_devices", 8)
 mesh = Mesh(np.array(jax.devices()).reshape(4, 2), ("host", "chip"))
 seen = []
-for module in (full, screening):
+for module in (block, screening):
     look = module._look
     def spied(*args, look=look, **options):
         found = look(*args, **options)
         seen.append(found.reach.sharding)
         return found
     module._look = spied
-one_by_one, closer = screening.Screened.one_by_one, []
-screening.closer_pays = lambda *_: True
-screening.Screened.one_by_one = lambda *a: closer.append(1) or one_by_one(*a)
-for kind in MAKERS:
+for kind in ("classes", "mixed", "adversarial", "one exemplar"):
     views, rows, texts, base = MAKERS[kind](0)
     counts = sorted({max(1, rows.shape[1] // 2), rows.shape[1]})
     by_engine = []
     for engine in ("full", "screened"):
-        options = {"kappas": [0.0, 16.0, 1e5], "alphas": [0.9], "counts": counts, "engine": engine}
-        one = scoring.sweep(views, rows, texts, base, block=30, **options)
+        options = {"kappas": [0.0, 16.0, 1e5], "alphas": [0.9], "engine": engine, "block": 30}
+        slots = firsts(rows, counts)
+        one = scoring.sweep(views, slots, texts, base, **options)
         assert all(len(sharding.device_set) == 1 for sharding in seen)
         seen.clear()
-        eight = scoring.sweep(views, rows, texts, base, block=30, mesh=mesh, **options)
+        eight = scoring.sweep(views, slots, texts, base, mesh=mesh, **options)
         by_engine.append(eight)
         for sharding in seen:
             assert len(sharding.device_set) == 8
@@ -54,8 +52,6 @@ for kind in MAKERS:
             np.testing.assert_allclose(
                 one[key].scores, eight[key].scores, rtol=1e-6, atol=1e-6 * scale
             )
-    assert len(closer) == 2 * len(counts)
-    closer.clear()
     for key in eight:
         same(*(found[key] for found in by_engine))
 assert local_mesh().devices.tolist() == jax.devices()

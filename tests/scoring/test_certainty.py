@@ -3,13 +3,13 @@
 from dataclasses import replace
 
 import numpy as np
-from jaxdesc.evaluation.certainty import certainty
-from jaxdesc.evaluation.null import null, significance
-from jaxdesc.evaluation.stability import stability
 
 from jaxdesc import scoring
 from jaxdesc.evaluation.planted import Recipe, plant
 from jaxdesc.exemplars import Slots
+from jaxdesc.scoring.certainty import certainty
+from jaxdesc.scoring.null import null, significance
+from jaxdesc.scoring.stability import stability
 
 RECIPE = Recipe(images=60, neurons=8, shown=12, synonyms=2, hubs=2, distractors=8, width=16)
 
