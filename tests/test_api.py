@@ -12,6 +12,7 @@ from jaxdesc.config import ClipConfig, Config, CropConfig, ImagesConfig, Vocabul
 from jaxdesc.errors import UnusableImage
 from jaxdesc.result import Exemplar, Neuron, Result
 from jaxdesc.scenes.world import CLASSES
+from jaxdesc.similarity import SIMILARITIES, Similarity
 from jaxdesc.store import Artifact, Place
 from tests import plain_target
 from tests.album import Album
@@ -286,6 +287,13 @@ def test_activations_by_hand():
     assert found.metrics is None
 
 
+def test_a_similarity_added_from_outside(monkeypatch):
+    added = Similarity(lambda c, b, k: k * (c - b), lambda rise, exemplars, error, k: k)
+    monkeypatch.setitem(SIMILARITIES, "scaled", added)
+    found = jd.describe_activations(**arrays(), similarity="scaled", kappa=2.0)
+    assert [neuron.concepts for neuron in found] == [(("a", 2.0),), (("b", 2.0),), (("c", 2.0),)]
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -298,6 +306,7 @@ def test_activations_by_hand():
         ({"exemplars": 4}, "^4 exemplars are asked for, but there are 3 images: ask for at most"),
         ({"exemplars": 0}, "^config.score.exemplars is 0: expected at least 1"),
         ({"kappa": -1.0}, "^config.score.kappa is -1.0: expected a number in"),
+        ({"similarity": "cos"}, r"^config.score.similarity is 'cos': expected one of \('t_vmf', "),
         ({"alpha": 0.0}, r"^config.score.alpha is 0.0: expected a share in \(0, 1\]"),
         ({"image_features": 2 * np.eye(3, 4)}, "^row 0 of image_features has length 2 "),
         ({"concept_features": np.eye(3)}, "^features are 4 wide for images, 3 for concepts and 4"),
@@ -318,6 +327,7 @@ def test_errors_of_bare_arrays(change, message, monkeypatch):
         ({"concepts": "wordnt"}, "^there is no vocabulary 'wordnt': give a list of strings"),
         ({"images": "photos"}, "^Unknown image source 'photos': expected folder:PATH, tfds:"),
         ({"view": "attenton"}, r"^config.crop.view is 'attenton': expected one of \('centre'"),
+        ({"similarity": "cos"}, "^config.score.similarity is 'cos': expected one of"),
         ({"kappa": float("inf")}, "^config.score.kappa is inf: expected a number in"),
         ({"alpha": 1.5}, "^config.score.alpha is 1.5: expected a share"),
         ({"exemplars": 21}, "^config.score.exemplars is 21, but album of 20, 0 holds only 20"),

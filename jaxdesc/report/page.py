@@ -62,7 +62,8 @@ class Method:
     def of(cls, saved: Saved) -> "Method":
         """The method of a run that was read from its working directory."""
         config = saved.config
-        name = f"{config.crop.view} view, {similarity_name(config.score.kappa)}"
+        score = config.score
+        name = f"{config.crop.view} view, {similarity_name(score.kappa, score.similarity)}"
         about = config.to_dict() | {"version": saved.versions}
         facts = _flat(about | {"fingerprint": saved.result.fingerprints})
         return cls(name, saved.result, saved.summary, facts, config.score.exemplars)

@@ -39,9 +39,11 @@ def certainty(unnamed: float | None, hubs: Mapping[str, float]) -> str:
     )
 
 
-def similarity_name(kappa: float) -> str:
-    """Name of the similarity at a κ: at zero it is the cosine."""
-    return "cosine" if kappa == 0 else f"t-vMF κ={kappa:g}"
+def similarity_name(kappa: float, entry: str = "t_vmf") -> str:
+    """Name of the similarity at a κ: t-vMF at zero is the cosine."""
+    if entry not in ("t_vmf", "cosine"):
+        return f"{entry} ({kappa:g})"
+    return "cosine" if entry == "cosine" or kappa == 0 else f"t-vMF κ={kappa:g}"
 
 
 def ablation(cells: Sequence[Cell]) -> str:

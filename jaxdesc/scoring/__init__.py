@@ -5,7 +5,7 @@ The score is S[i, j] = mean_o { φ(v_o · t_j) − φ(v_o · b) } over the exemp
 
 1. An engine looks at every concept once and leaves the few candidates that rounding, or its bounds,
    can't exclude. `block` scores every distinct exemplar image against every concept; `screening`
-   needs one product per neuron instead of one per image, where that excludes enough.
+   needs one product per neuron instead of one per image, if that excludes enough.
 2. `pairs` scores the candidates, always by the same program, so that the selection is the same bit
    for bit whichever engine, block or bound left them.
 3. `selection` keeps those above α times the neuron's largest score.

@@ -127,9 +127,9 @@ class Full:
         self.base = base.reshape(-1, base.shape[2])
         self.kappas = np.repeat(problem.kappas.astype(np.float64), shape[1])[:, None]
         self.counts = np.tile([*problem.exemplars], shape[0])
-        self.filled = np.tile(np.stack([own.counts for own in slots]), (shape[0], 1))
+        self.filled = np.tile(np.stack([each.counts for each in slots]), (shape[0], 1))
         self.floor = np.full((*self.base.shape, 1), -np.inf, np.float32)
-        self.rows = tuple(problem.devices.whole(own.rows) for own in slots)
+        self.rows = tuple(problem.devices.whole(each.rows) for each in slots)
 
     def look(self, texts: Float32[Array, "block feature"], count: int) -> Look:
         """Scores of the concepts, a bound for each κ and number of exemplars."""

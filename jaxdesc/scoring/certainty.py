@@ -1,4 +1,4 @@
-"""How sure each selected concept is: by resampling a neuron's exemplars, and against chance."""
+"""Certainty of each selected concept: by resampling a neuron's exemplars, and against chance."""
 
 from typing import Any, NamedTuple
 
@@ -47,19 +47,9 @@ def certainty(
     """Resample every neuron's exemplars, and score random sets of as many views.
 
     If there are no more views than a neuron has exemplars, there is only one set: no null, and NaN
-    for z and q.
-
-    Args:
-        views: unit features of the distinct exemplar views, from which random sets are drawn.
-        exemplars: rows of `views`, or `Slots` of them.
-        concept_features: as in `scoring.discover`.
-        base_feature: as in `scoring.discover`.
-        kappa: κ of the selection.
-        alpha: α of the selection.
-        selection: result of `scoring.discover` for these arrays.
-        fewest: neurons with fewer exemplars have no stability.
-        block: concepts at a time.
-        similarity: φ.
+    for z and q. Arguments are those of `scoring.discover`, and `selection` its result. `views` are
+    the distinct exemplar views, from which random sets are drawn. Neurons with fewer exemplars than
+    `fewest` have no stability.
 
     Raises:
         ValueError: as `stability`.

@@ -63,7 +63,7 @@ def discover(
             (`screening`), "auto" takes the one that is faster on a first block. All select the
             same. A similarity that can't be screened is always scored by the full engine.
         mesh: devices among which the concepts are shared out, `block` of them on each at a time;
-            JAX's default device where None.
+            JAX's default device if None.
         similarity: φ.
 
     Returns:
@@ -94,19 +94,8 @@ def sweep(
     """`discover` for several κ, α and numbers of exemplars: the same selections, for less.
 
     The candidates of all κ and α are found in one pass for each number of exemplars, their cosines
-    are taken once, and an α only selects.
-
-    Args:
-        image_features: as in `discover`.
-        exemplars: slots of each neuron, by the number of exemplars asked for.
-        concept_features: as in `discover`.
-        base_feature: as in `discover`.
-        kappas: concentrations κ ≥ 0.
-        alphas: concept sensitivities α in (0, 1].
-        block: as in `discover`.
-        engine: as in `discover`.
-        mesh: as in `discover`.
-        similarity: as in `discover`.
+    are taken once, and an α only selects. `exemplars` are the slots of each neuron by the number of
+    exemplars asked for.
 
     Returns:
         The selection of each (κ, α, number of exemplars).
@@ -160,9 +149,9 @@ def selected(
         cuts = np.searchsorted(ends, np.arange(most, ends[-1], most))
         parts = []
         for first, last in pairwise(np.unique([0, *cuts, problem.neurons]).tolist()):
-            own = slice(*np.searchsorted(units, (first, last)))
-            scores = exact_scores(problem, count, units[own], concepts[own])
-            part = units[own] - first, concepts[own]
+            few = slice(*np.searchsorted(units, (first, last)))
+            scores = exact_scores(problem, count, units[few], concepts[few])
+            part = units[few] - first, concepts[few]
             parts.append(
                 [select(*part, row, alpha, last - first) for row in scores for alpha in alphas]
             )
@@ -173,8 +162,8 @@ def selected(
 def _screening_pays(problem: Problem, block: int) -> bool:
     """Run both engines on the first block, and compare what they would take for all blocks.
 
-    Screening is tried on some neurons. What it leaves of a sample of the concepts tells how many
-    tiles of pairs there will be.
+    Screening is tried on some neurons. Its share of a sample of the concepts gives the number of
+    tiles of pairs.
     """
     neurons, concepts = problem.neurons, len(problem)
     images = len(problem.images)

@@ -1,4 +1,4 @@
-"""Which concepts a neuron would have if its exemplars were any images: what a score is worth.
+"""Significance of concepts: scores of random image sets show what a score is worth.
 
 Some neurons respond to nothing that the vocabulary names, and still some concept scores highest.
 Some concepts score high for any images. Random sets of n images from the pool of exemplar views
@@ -8,9 +8,9 @@ from that mean in those deviations.
 
 A neuron's concepts were chosen among all, so each is compared with the *largest* z over all
 concepts of each random set (Westfall and Young, "Resampling-Based Multiple Testing", 1993): its p
-is the share of sets that reach it, whatever the shape of the scores' distribution. Over neurons,
-the false discovery rate is controlled (Benjamini and Hochberg, "Controlling the False Discovery
-Rate", 1995; valid for independent tests and for positively dependent ones).
+is the share of sets that reach it, for any shape of the scores' distribution. Over neurons, the
+false discovery rate is controlled (Benjamini and Hochberg, "Controlling the False Discovery Rate",
+1995; valid for independent tests and for positively dependent ones).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -41,7 +41,7 @@ class Null(NamedTuple):
     """Scores of random image sets.
 
     Attributes:
-        mean: mean of each concept's score over all sets of n images, whatever n is.
+        mean: mean of each concept's score over all sets of n images, for any n.
         deviation: its standard deviation by n; 0 for a concept that is equally near to all images.
         largest: largest z over all concepts of each random set, ascending, by n.
         share: share of random sets of the largest n that each concept is selected for.
@@ -91,19 +91,10 @@ def null(
 ) -> Null:
     """Score random image sets.
 
-    Args:
-        image_features: unit features of all images of the pool.
-        concept_features: as in `scoring.discover`.
-        base_feature: as in `scoring.discover`.
-        kappa: κ of the neurons.
-        alpha: α of the neurons, for the sets' selected concepts.
-        sizes: n, images in a set; sets of fewer images are the first of those with more.
-        sets: number of sets of each size; the smallest p is 1 / (sets + 1).
-        seed: seed of the sets.
-        block: concepts at a time.
-        level: false discovery rate of hubs.
-        least_share: least share of the sets that a hub is selected for.
-        similarity: φ.
+    There are `sets` of each of the `sizes`, so that the smallest p is 1 / (sets + 1); smaller sets
+    are the first images of larger ones. Hubs are selected for at least `least_share` of the sets,
+    and found at a false discovery rate of `level`. `image_features` are of all images of the pool;
+    further arguments are those of `scoring.discover`.
 
     Raises:
         ValueError: as `scoring.discover`, a set is as large as the pool, or there is none.
@@ -172,7 +163,7 @@ def random_sets(
     """
     if not 1 <= exemplars < images or sets < 1:
         raise ValueError(
-            f"{sets} random sets of {exemplars} of {images} images tell nothing: give at least 1 "
+            f"{sets} random sets of {exemplars} of {images} images say nothing: give at least 1 "
             "set, and more images than a set has."
         )
     rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""Pairs program: units with concepts of their own, by one program for whatever else is asked.
+"""Pairs program: a unit with some concepts, scored alike regardless of what else is asked.
 
 Pairs are laid out in tiles of one unit and a fixed number of concepts; exemplars are taken a fixed
 number at a time and added in order, so that neither other pairs nor further exemplars change a bit
@@ -47,17 +47,7 @@ def exact_scores(
     units: Int[np.ndarray, "pair"],
     concepts: Int[np.ndarray, "pair"],
 ) -> Float32[np.ndarray, "kappa pair"]:
-    """Score pairs of a unit and a concept whose features have been read before.
-
-    Args:
-        problem: the features.
-        count: number of exemplars asked for.
-        units: unit of each pair.
-        concepts: concept of each pair.
-
-    Returns:
-        The score of each pair under each κ.
-    """
+    """Score pairs of a unit and a concept, whose features have been read before, under each κ."""
     kappas, filled = problem.kappas, problem.exemplars[count].counts
     several = np.resize(kappas, max(2, len(kappas)))  # with a single one XLA drops the loop
 
@@ -80,17 +70,9 @@ def resampled_scores(
     concepts: Int[np.ndarray, "pair"],
     weights: Float32[np.ndarray, "unit resample exemplar"],
 ) -> Iterator[tuple[Int[np.ndarray, "some"], Float32[np.ndarray, "resample some"]]]:
-    """Score pairs under the problem's only κ, their exemplars weighted in several ways.
+    """Score pairs under the problem's only κ, with the exemplars' weights of each resample.
 
-    Args:
-        problem: the features.
-        count: number of exemplars asked for.
-        units: unit of each pair.
-        concepts: concept of each pair.
-        weights: weight of each exemplar in each resample.
-
-    Yields:
-        Some of the pairs, sorted by unit, and their scores.
+    Yields some of the pairs, sorted by unit, and their scores.
     """
     weights = np.pad(weights, ((0, 0), (0, 0), (0, -weights.shape[2] % _EXEMPLARS)))
     (kappa,) = problem.kappas
@@ -123,12 +105,12 @@ def _of_pairs(
         return combine(cosines, split(base, axis=1), some.units)
 
     for number in np.unique(numbers).tolist():
-        own = np.flatnonzero(numbers == number)
-        own = own[np.argsort(units[own], kind="stable")]
-        every = tiles(units[own], within[own], _TILES * problem.devices.count)
+        here = np.flatnonzero(numbers == number)
+        here = here[np.argsort(units[here], kind="stable")]
+        every = tiles(units[here], within[here], _TILES * problem.devices.count)
         started = ((some, start(some, problem.part(number))) for some in every)
         for some, values in ahead(started):
-            yield own[some.pairs], np.asarray(values).reshape(len(values), -1)[:, some.cells]
+            yield here[some.pairs], np.asarray(values).reshape(len(values), -1)[:, some.cells]
 
 
 def tiles(
@@ -145,10 +127,11 @@ def tiles(
     firsts = np.arange(0, len(owners), many)
     bounds = np.append(np.searchsorted(cells, firsts * WIDTH), len(cells))
     for first, pairs in zip(firsts, map(slice, bounds, bounds[1:]), strict=True):
-        own = owners[first : first + many]
+        of_tiles = owners[first : first + many]
         places, wanted = cells[pairs] - first * WIDTH, np.zeros(many * WIDTH, np.int32)
         wanted[places] = concepts[pairs]
-        yield Tiles(pairs, np.pad(own, (0, many - len(own))), wanted.reshape(many, WIDTH), places)
+        of_tiles = np.pad(of_tiles, (0, many - len(of_tiles)))
+        yield Tiles(pairs, of_tiles, wanted.reshape(many, WIDTH), places)
 
 
 def _originals(problem: Problem, concepts: Int[np.ndarray, "pair"]) -> Int[np.ndarray, "pair"]:

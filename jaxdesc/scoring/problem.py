@@ -37,7 +37,7 @@ def cosine_error(terms: int) -> float:
     """Bound the difference of two float32 products of unit features, summed in any order.
 
     Each is within `terms` · 2⁻²⁴ of the true product (Higham, "Accuracy and Stability of Numerical
-    Algorithms", 2nd ed., eq. 3.5). The norms may take it above 1, where it is cut off.
+    Algorithms", 2nd ed., eq. 3.5). The norms may take it above 1, and there it is cut off.
     """
     return 2 * (terms + 16) * _UNIT + 3 * NORM
 

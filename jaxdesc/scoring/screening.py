@@ -22,7 +22,7 @@ max_o a s_o + r max_o |y_o|, and of √((n − 1) V) (Samuelson's inequality).
 Concepts are grouped by a, and a group's V and h are those of its widest member. For one neuron and
 one group both bounds rise with c̄ alone. So the largest c̄ gives a lower bound of the neuron's
 maximum, hence of its τ, and solving the upper bound for τ gives the least c̄ that a selected concept
-of the group can have: a product and a comparison for each pair, whatever κ is.
+of the group can have: a product and a comparison for each pair, for any κ.
 """
 
 from typing import Any, NamedTuple
@@ -47,13 +47,13 @@ _NEURONS_AT_ONCE = 32
 
 _SQUARINGS = 6
 
-# Shares of a sample's concepts below the edges between groups: narrow where a is small, since
+# Shares of a sample's concepts below the edges between groups: narrow for a small a, since
 # there r is large.
 _SHARES = tuple(np.array([0, 1, 2, 4, 8, 12, 16, 24, 32, 40, 48, 56, 64]) / 64)
 
 
 class Spread(NamedTuple):
-    """How each neuron's exemplars are spread around their mean, along μ̂ and across it.
+    """Spread of each neuron's exemplars around their mean, along μ̂ and across it.
 
     Attributes:
         mean: m.
@@ -92,9 +92,9 @@ class Screened:
         self.base, sample = problem.base_rise, problem.sample()
         self.direction = _direction(sample)
         self.edges = np.quantile(sample @ self.direction, _SHARES).astype(np.float32)
-        spreads = [_spread(problem.images, *own, self.direction) for own in slots]
+        spreads = [_spread(problem.images, *each, self.direction) for each in slots]
         self.means = jnp.stack([spread.mean for spread in spreads])
-        filled = np.stack([own.counts for own in slots])
+        filled = np.stack([each.counts for each in slots])
         self.variance, self.furthest = self._extent(spreads, filled[:, :, None])
         self.floor = np.full((*filled.shape, len(_SHARES) + 1), -np.inf, np.float32)
         cosines = np.asarray(self.means) @ sample.T

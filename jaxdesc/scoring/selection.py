@@ -1,4 +1,4 @@
-"""The rule of selection: S > α · max_j S, strictly; nothing where the maximum isn't positive."""
+"""The rule of selection: S > α · max_j S, strictly; nothing if the maximum is not positive."""
 
 import operator
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ class Selection:
     """The selected concepts of all neurons, one after the other (CSR), best first in each neuron.
 
     Attributes:
-        counts: how many concepts each neuron has.
+        counts: number of concepts of each neuron.
         concepts: concept indices, `counts[0]` of neuron 0, then `counts[1]` of neuron 1, ...
         scores: their scores S.
         maximum: the largest score of each neuron over all concepts.
@@ -39,35 +39,21 @@ class Selection:
         )
 
     def part(self, first: int, last: int) -> "Selection":
-        """The selection of the neurons from `first` on, up to but without `last`."""
-        own = slice(first, last)
+        """Selection of the neurons from `first` on, up to but without `last`."""
+        neurons = slice(first, last)
         pairs = slice(int(self.counts[:first].sum()), int(self.counts[:last].sum()))
-        return Selection(
-            self.counts[own],
-            self.concepts[pairs],
-            self.scores[pairs],
-            self.maximum[own],
-            self.threshold[own],
-        )
+        each = (pairs if name in ("concepts", "scores") else neurons for name in vars(self))
+        return Selection(*(part[own] for part, own in zip(vars(self).values(), each, strict=True)))
 
     def among(self, neurons: Int[np.ndarray, "neuron"], count: int) -> "Selection":
-        """The same as a selection of `count` neurons; nothing of all others, whose maximum is 0.
-
-        Args:
-            neurons: which of them these are, ascending.
-            count: how many there are.
-        """
-
-        def spread(values: np.ndarray) -> np.ndarray:
-            every = np.zeros(count, values.dtype)
-            every[neurons] = values
-            return every
-
-        counts, maximum, threshold = map(spread, (self.counts, self.maximum, self.threshold))
-        return replace(self, counts=counts, maximum=maximum, threshold=threshold)
+        """Renumber the neurons as some of `count`; the others have nothing, and a maximum of 0."""
+        whole = nothing(count)
+        for name in ("counts", "maximum", "threshold"):
+            getattr(whole, name)[neurons] = getattr(self, name)
+        return replace(whole, concepts=self.concepts, scores=self.scores)
 
     def of(self, neuron: SupportsIndex) -> list[tuple[int, float]]:
-        """One neuron's (concept index, score) pairs, best first.
+        """List one neuron's (concept index, score) pairs, best first.
 
         Raises:
             IndexError: there is no such neuron.
@@ -81,15 +67,15 @@ class Selection:
 
 
 def least_selected(lower: Float64[np.ndarray, "..."], alpha: float) -> Float64[np.ndarray, "..."]:
-    """What is reached by every selected score, and by the largest, if that is at least `lower`.
+    """Bound every selected score from below, and the largest too, if that is at least `lower`.
 
-    Of a negative `lower`, α · lower would lie above it.
+    For a negative `lower`, α · lower would be above it.
     """
     return np.minimum(alpha * lower, lower)
 
 
 def rounded_down(values: Float64[np.ndarray, "..."]) -> Float32[np.ndarray, "..."]:
-    """In float32, never above what they were."""
+    """Round to float32, never up."""
     return np.nextafter(values.astype(np.float32), np.float32(-np.inf))
 
 
@@ -100,22 +86,11 @@ def select(
     alpha: float,
     count: int,
 ) -> Selection:
-    """Apply the rule to scored pairs, sorted by neuron, among which is every neuron's best.
-
-    Args:
-        neurons: of each pair.
-        concepts: of each pair.
-        scores: of each pair.
-        alpha: concept sensitivity α.
-        count: how many neurons there are.
-
-    Returns:
-        The selection.
-    """
+    """Apply the rule to scored pairs of `count` neurons: sorted, each neuron's best among them."""
     maximum = np.full(count, -np.inf, np.float32)
     starts = np.flatnonzero(np.diff(neurons, prepend=-1))
     maximum[neurons[starts]] = np.maximum.reduceat(scores, starts)
-    # In float64: rounded to float32 it could cross a score that lies next to it.
+    # In float64: rounded to float32 it could cross a score next to it.
     threshold = alpha * maximum.astype(np.float64)
     kept = np.flatnonzero(scores > np.maximum(threshold, 0)[neurons])
     order = kept[np.lexsort((concepts[kept], -scores[kept], neurons[kept]))]
@@ -129,7 +104,7 @@ def select(
 
 
 def nothing(count: int) -> Selection:
-    """The selection of neurons that have no exemplars."""
+    """Selection of neurons that have no exemplars."""
     return Selection(
         counts=np.zeros(count, np.int64),
         concepts=np.zeros(0, np.int32),
@@ -140,6 +115,6 @@ def nothing(count: int) -> Selection:
 
 
 def joined(parts: Iterable[Selection]) -> Selection:
-    """Selections of neurons that follow each other, as one."""
+    """Join selections of neurons that follow each other."""
     columns = zip(*(vars(part).values() for part in parts), strict=True)
     return Selection(*map(np.concatenate, columns))

@@ -1,4 +1,4 @@
-"""How surely a neuron has its concepts: would other exemplars of the neuron give them too?
+"""Stability of a neuron's concepts: would other exemplars of the neuron give them too?
 
 A neuron's m exemplars are drawn m times with replacement (Efron and Tibshirani, "An Introduction to
 the Bootstrap", 1993), and its concepts are selected again. The resampled scores are a product of
@@ -56,26 +56,13 @@ def stability(
     nearest: int = 256,
     similarity: Similarity = T_VMF,
 ) -> Stability:
-    """Share of resamples of its exemplars in which each neuron keeps its concepts.
+    """Resample each neuron's exemplars and count how often it keeps its concepts.
 
     In each resample a concept is compared with the concepts that are `nearest` to the neuron's
-    exemplars on average and with the selected ones, not with the whole vocabulary where that is
+    exemplars on average and with the selected ones, not with the whole vocabulary if that is
     larger. A share is therefore never below the exact one: it is above it by the resamples that
-    another concept would have won.
-
-    Args:
-        image_features: as in `scoring.discover`.
-        exemplars: as in `scoring.discover`.
-        concept_features: as in `scoring.discover`.
-        base_feature: as in `scoring.discover`.
-        kappa: κ of the selection.
-        alpha: α of the selection.
-        selection: result of `scoring.discover` for these arrays.
-        resamples: how often each neuron's exemplars are drawn.
-        seed: seed of the draws.
-        block: concepts at a time.
-        nearest: concepts of each neuron that are resampled; exact from the vocabulary's size on.
-        similarity: φ.
+    another concept would have won. From the vocabulary's size on, `nearest` gives the exact share.
+    Further arguments are those of `scoring.discover`, and `selection` its result.
 
     Raises:
         ValueError: as `scoring.discover`, `resamples` is below 1, or the selection is of another
@@ -108,14 +95,10 @@ def stability(
 def draws(
     counts: Int[np.ndarray, "neuron"], slots: int, resamples: int, seed: int, first: int = 0
 ) -> Int[np.ndarray, "neuron resample slot"]:
-    """How often each exemplar is drawn in each resample; a neuron's draws depend on its index only.
+    """Count how often each exemplar is drawn in each resample, of as many as a neuron has.
 
-    Args:
-        counts: exemplars of each neuron.
-        slots: slots of each neuron; those without an exemplar are never drawn.
-        resamples: how often as many as there are exemplars are drawn.
-        seed: seed of the draws.
-        first: index of the first neuron.
+    A neuron's draws depend on the seed and its index only; `first` is the index of the first. Slots
+    without an exemplar are never drawn.
 
     Raises:
         ValueError: `resamples` is below 1.
@@ -165,17 +148,17 @@ def _shares(
     units = np.concatenate([owners, others])
     concepts = np.concatenate([selection.concepts, nearest.ravel()])
     largest = np.full((weights.shape[1], problem.neurons), -np.inf, np.float32)
-    own = np.empty((weights.shape[1], len(owners)), np.float32)
+    kept = np.empty((weights.shape[1], len(owners)), np.float32)
     for pairs, scores in resampled_scores(problem, asked, units, concepts, weights):
         starts = np.flatnonzero(np.diff(units[pairs], prepend=-1))
         best, of_units = np.maximum.reduceat(scores, starts, axis=1), units[pairs[starts]]
         largest[:, of_units] = np.maximum(largest[:, of_units], best)
         chosen = np.flatnonzero(pairs < len(owners))
-        own[:, pairs[chosen]] = scores[:, chosen]
+        kept[:, pairs[chosen]] = scores[:, chosen]
     most = largest[:, owners].astype(np.float64)
-    selected = (own > problem.alpha * most).mean(axis=0)  # if none is positive, none is above it
+    selected = (kept > problem.alpha * most).mean(axis=0)  # if none is positive, none is above it
     # Scores are differences: a resample's may be next to 0, but its rounding is that of the others.
-    leading = (own >= most - _ROUNDING * np.abs(most).max(axis=0, initial=0)).mean(axis=0)
+    leading = (kept >= most - _ROUNDING * np.abs(most).max(axis=0, initial=0)).mean(axis=0)
     top, has = np.full(problem.neurons, np.nan), selection.counts > 0
     top[has] = leading[(np.cumsum(selection.counts) - selection.counts)[has]]
     return Stability(top, selected)

@@ -153,7 +153,7 @@ def test_sets_are_drawn_from_a_part_of_a_large_pool(monkeypatch):
 
 def test_errors():
     views, _, texts, base = problem(0, images=5)
-    with pytest.raises(ValueError, match="10 random sets of 5 of 5 images tell nothing"):
+    with pytest.raises(ValueError, match="10 random sets of 5 of 5 images say nothing"):
         null(views, texts, base, 0.0, 0.9, [3, 5], sets=10)
-    with pytest.raises(ValueError, match="0 random sets of 3 of 5 images tell nothing"):
+    with pytest.raises(ValueError, match="0 random sets of 3 of 5 images say nothing"):
         null(views, texts, base, 0.0, 0.9, [3], sets=0)
