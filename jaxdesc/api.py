@@ -22,7 +22,8 @@ from jaxdesc.exemplars import Exemplars
 from jaxdesc.exemplars import exemplars as find_exemplars
 from jaxdesc.images.example import Source
 from jaxdesc.images.sources import open_source
-from jaxdesc.models.encoder import ClipEncoder, load_clip
+from jaxdesc.models.encoder import Namer
+from jaxdesc.models.namers import load_clip
 from jaxdesc.models.sentence import SentenceEncoder, load_sentence_encoder
 from jaxdesc.models.target import Target, load_target
 from jaxdesc.pipeline import describe as run_stages
@@ -54,7 +55,7 @@ __all__ = [
 
 def describe(
     target: Target,
-    clip: ClipEncoder,
+    clip: Namer,
     *,
     images: str | os.PathLike[str] | Source,
     concepts: str | os.PathLike[str] | Iterable[str],
@@ -66,7 +67,7 @@ def describe(
     alpha: float | None = None,
     exemplars: int | None = None,
     workdir: str | os.PathLike[str] | None = None,
-    scorer: ClipEncoder | None = None,
+    scorer: Namer | None = None,
     sentence_encoder: Encoder | None = None,
     quiet: bool = False,
     config: Config | None = None,
@@ -143,12 +144,12 @@ def _settings(
 
 
 def _check_types(target: Any, clip: Any, scorer: Any, sentence_encoder: Any, workdir: Any) -> None:
-    if isinstance(target, ClipEncoder) and isinstance(clip, Target):
+    if isinstance(target, Namer) and isinstance(clip, Target):
         raise InputError("target is a CLIP, and clip a target: give them the other way round.")
     check_type(target, Target, "target", "load_target")
-    check_type(clip, ClipEncoder, "clip", "load_clip")
+    check_type(clip, Namer, "clip", "load_clip")
     if scorer is not None:
-        check_type(scorer, ClipEncoder, "scorer", "load_clip")
+        check_type(scorer, Namer, "scorer", "load_clip")
     if sentence_encoder is not None and not callable(sentence_encoder):
         check_type(sentence_encoder, SentenceEncoder, "sentence_encoder", "load_sentence_encoder")
     if not isinstance(workdir, str | os.PathLike | None):

@@ -1,4 +1,4 @@
-"""The exceptions that bad input raises."""
+"""Exceptions for bad input, and values as their messages show them."""
 
 import os
 from typing import Any
@@ -7,12 +7,11 @@ SHOWN = 200  # characters of a value that a message repeats
 
 
 class InputError(ValueError):
-    """Something that the user handed over can't be used.
+    """Input that can't be used.
 
     The message is one sentence: what was found, where, what was expected and the remedy. A
-    command prints it alone and exits with code 2; a notebook sees it as a `ValueError`. What can't
-    be printed, such as the escape sequences by which a file's name would steer a terminal, is shown
-    escaped.
+    command prints it alone and exits with code 2; a notebook sees it as a `ValueError`. Characters
+    that can't be printed, such as escape sequences in a file's name, are shown escaped.
     """
 
     def __init__(self, message: str):
@@ -23,8 +22,8 @@ class UnusableImage(InputError):
     """A probe image that can't be decoded or resized: a run leaves it out, counts and lists it.
 
     Args:
-        image: which one, for the sentence.
-        reason: what is wrong with it, for `skipped.csv`.
+        image: its name, for the sentence.
+        reason: the fault, for `skipped.csv`.
     """
 
     def __init__(self, image: str, reason: str):
@@ -33,18 +32,18 @@ class UnusableImage(InputError):
 
 
 def printable(text: str) -> str:
-    """Escape what a terminal would obey or can't encode; line ends stay."""
+    """Escape characters that a terminal would obey or can't encode; line ends stay."""
     return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 def as_printed(text: str, stream: Any) -> str:
-    """A text as a stream can print it: what its encoding lacks is escaped."""
+    """Escape characters of a text that a stream's encoding lacks."""
     encoding = getattr(stream, "encoding", None) or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def shown(value: Any) -> str:
-    """A value as a message repeats it: cut where it is long, and by its type where it has no repr.
+    """Return a value as a message repeats it: cut if it is long, its type if it has no repr.
 
     Python refuses to write out whole numbers of more than 4,300 digits.
     """
@@ -57,7 +56,7 @@ def shown(value: Any) -> str:
 
 
 def check_type(value: Any, kind: type, name: str, loader: str) -> None:
-    """Refuse an argument of another type, before an attribute of it is missed far from the call.
+    """Refuse an argument of another type, before a missing attribute fails far from the call.
 
     Args:
         value: the argument.
@@ -79,9 +78,9 @@ def check_type(value: Any, kind: type, name: str, loader: str) -> None:
 
 
 def is_text(text: str) -> bool:
-    """Whether UTF-8 can hold a text: not where its bytes, as of a file's name, were none."""
+    """Return if UTF-8 can hold a text; a file's name may consist of other bytes."""
     return not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 class Stopped(Exception):
-    """A run was asked to stop, and has finished the shard that it was at."""
+    """A run was asked to stop, and has finished its current shard."""

@@ -121,8 +121,9 @@ def build_networks(folder):
     from flax import nnx
     from transformers import CLIPImageProcessorPil
 
-    from jaxdesc.models.clip import CLIP, CLIPConfig
-    from jaxdesc.models.formats import save_clip_model, save_resnet
+    from jaxdesc.models.clip import CLIP, save_clip_model
+    from jaxdesc.models.clip_config import CLIPConfig
+    from jaxdesc.models.formats import save_resnet
     from jaxdesc.models.resnet import ResNet, ResNetConfig
     from jaxdesc.scenes import clip, target
 

@@ -16,7 +16,7 @@ from jaxdesc.errors import InputError
 from jaxdesc.images.sources import open_source
 from jaxdesc.models import encoder
 from jaxdesc.models.clip import CLIP
-from jaxdesc.models.encoder import ClipEncoder
+from jaxdesc.models.encoder import Namer
 from jaxdesc.models.taps import recorded
 from jaxdesc.pipeline import describe
 from jaxdesc.scenes import captions
@@ -330,8 +330,8 @@ def nudged(params, seed=0):
     return jax.tree.unflatten(tree, leaves)
 
 
-def replaced(clip, kind=ClipEncoder, **changes):
-    given = {field.name: getattr(clip, field.name) for field in fields(ClipEncoder)}
+def replaced(clip, kind=Namer, **changes):
+    given = {field.name: getattr(clip, field.name) for field in fields(Namer)}
     return kind(**(given | changes))
 
 
@@ -374,7 +374,7 @@ def test_weights_in_a_closure_count(wrap, tmp_path, clip, album):
 # How often it computes.
 
 
-class Counting(ClipEncoder):
+class Counting(Namer):
     """Keeps the views that it encodes."""
 
     def encode_views(self, views):

@@ -11,7 +11,8 @@ import pytest
 import jaxdesc as jd
 from jaxdesc.config import AblationConfig, Config
 from jaxdesc.errors import InputError
-from jaxdesc.models.encoder import ClipEncoder, load_clip
+from jaxdesc.models.encoder import Namer
+from jaxdesc.models.namers import load_clip
 from jaxdesc.pipeline import Grid, describe, sweep
 from jaxdesc.scenes import captions
 from jaxdesc.scenes.world import CLASSES
@@ -50,7 +51,7 @@ class Counting(Album):
         return super().__getitem__(index)
 
 
-class CountingClip(ClipEncoder):
+class CountingClip(Namer):
     """Keeps what it encodes."""
 
     def encode_views(self, views):
@@ -90,7 +91,7 @@ def open_few(name):
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory, target, clip):
     """Folder of a sweep, its cells, its CLIP and its main probe set."""
-    counting = CountingClip(**{f.name: getattr(clip, f.name) for f in fields(ClipEncoder)})
+    counting = CountingClip(**{f.name: getattr(clip, f.name) for f in fields(Namer)})
     counting.__dict__.update(seen=[], texts=Counter())
     folder, source = tmp_path_factory.mktemp("sweep"), Counting(IMAGES)
     cells = list(sweep(begin(folder, target, counting, source), GRID, open_other))
@@ -184,7 +185,7 @@ def values_of(cells):
 def test_a_second_start_reads_what_is_there(swept, target, clip, monkeypatch):
     folder, cells, _, _ = swept
     for network in ("encode_views", "encode_texts"):
-        monkeypatch.setattr(ClipEncoder, network, None)
+        monkeypatch.setattr(Namer, network, None)
     monkeypatch.setattr(jd.Target, "activations", None)
     again = begin(folder, target, clip, Album(IMAGES))
     shuffled = {name: (*values[::-1], values[0]) for name, values in SCORES.items()}

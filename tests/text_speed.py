@@ -26,7 +26,7 @@ def padded(clip, sample):
     ids, rows = np.array(ids, np.int32), texts.TOKENS_AT_ONCE // clip.length
     return np.concatenate(
         [
-            np.asarray(encoder._texts(clip.graph, clip.params, ids[start : start + rows]))
+            np.asarray(encoder._texts(clip.texts, clip.params, ids[start : start + rows]))
             for start in range(0, len(ids), rows)
         ]
     )

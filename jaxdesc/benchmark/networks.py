@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from jaxdesc.benchmark.features import Arrays
 from jaxdesc.benchmark.scoring import ALPHA, bare
 from jaxdesc.benchmark.timing import Job, Table, timed
 from jaxdesc.images.example import Example, Source
-from jaxdesc.models.encoder import ClipEncoder
+from jaxdesc.models.encoder import Namer
 from jaxdesc.models.target import Target
 from jaxdesc.runtime.compiler import jit, product
 
@@ -26,7 +27,7 @@ class Networks(NamedTuple):
     """The networks to time, and the folders from which rivals read the same weights."""
 
     target: Target
-    clip: ClipEncoder
+    clip: Namer
     target_folder: Path
     clip_folder: Path
 
@@ -194,7 +195,7 @@ def roofline(loaded: Networks, arrays: Arrays, batch: int, repeats: int) -> Tabl
     rows, valid = np.arange(batch, dtype=np.int32), np.ones(batch, bool)
     forward = operations(target.logits, _pixels(views))
     image = operations(clip.encode_images, _pixels(wide))
-    text = operations(_text_tower(clip), np.zeros((tokens // 8, 8), np.int32))
+    text = operations(partial(clip.texts, clip.params), np.zeros((tokens // 8, 8), np.int32))
     weights, clip_weights = _bytes(target.params), _bytes(clip.params)
     (neurons, count), width = arrays.exemplars.shape, arrays.images.shape[1]
     concepts = len(arrays.texts)
@@ -258,12 +259,6 @@ def _words(rng: np.random.Generator, count: int) -> list[str]:
     """Made-up words of two syllables."""
     syllables = rng.choice([a + b for a in "bdfgklmnprst" for b in "aeiou"], (count, 2))
     return ["".join(pair) for pair in syllables.tolist()]
-
-
-def _text_tower(clip: ClipEncoder) -> Callable[..., Any]:
-    from flax import nnx
-
-    return lambda tokens: nnx.merge(clip.graph, clip.params).encode_texts(tokens)
 
 
 def _bytes(params: Any) -> int:

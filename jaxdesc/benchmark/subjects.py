@@ -14,7 +14,7 @@ from jaxdesc.benchmark.networks import Networks
 from jaxdesc.benchmark.timing import Table
 from jaxdesc.config import TEMPLATE
 from jaxdesc.errors import InputError
-from jaxdesc.models.encoder import load_clip
+from jaxdesc.models.namers import load_clip
 from jaxdesc.models.sentence import load_sentence_encoder
 from jaxdesc.models.source import locate
 from jaxdesc.models.target import load_target

@@ -17,7 +17,8 @@ from jaxdesc.commands import STARTED, cli, configs, flags, processes
 from jaxdesc.config import Config
 from jaxdesc.errors import InputError
 from jaxdesc.images.sources import open_source
-from jaxdesc.models.encoder import ClipEncoder, load_clip
+from jaxdesc.models.encoder import Namer
+from jaxdesc.models.namers import load_clip
 from jaxdesc.models.sentence import load_sentence_encoder
 from jaxdesc.models.target import Target, load_target
 from jaxdesc.pipeline import Cell, Grid, sweep
@@ -194,7 +195,7 @@ def open_vocabulary(config: Config, spec: str) -> Vocabulary:
     return load_vocabulary(spec, config.vocabulary.compat)
 
 
-def _judges(config: Config, clip: ClipEncoder) -> dict[str, Any]:
+def _judges(config: Config, clip: Namer) -> dict[str, Any]:
     """The encoders of the metrics: loaded only where there is something to judge."""
     options = config.evaluation
     own = options.scorer in ("", clip.name) and config.precision == "float32"

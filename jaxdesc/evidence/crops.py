@@ -23,7 +23,8 @@ from jaxdesc.evidence.world import PROBES, SCENES, SETTING, on_probe, open_run
 from jaxdesc.images.example import Example, Source
 from jaxdesc.images.loader import batches, padded
 from jaxdesc.images.views import ATTENTION
-from jaxdesc.models.encoder import ClipEncoder, load_clip
+from jaxdesc.models.encoder import Namer
+from jaxdesc.models.namers import load_clip
 from jaxdesc.models.target import Target, load_target
 from jaxdesc.pipeline import Grid, run_networks, sweep
 from jaxdesc.stages.run import Run
@@ -71,7 +72,7 @@ def tables(
     workdir: str | Path,
     study: Study | None = None,
     target: Target | None = None,
-    clip: ClipEncoder | None = None,
+    clip: Namer | None = None,
 ) -> tuple[Table, ...]:
     """Measure everything that `workdir` does not hold yet.
 

@@ -24,7 +24,8 @@ from jaxdesc.evaluation.statistics import bootstrap, mcnemar, paired, proportion
 from jaxdesc.evidence.table import NAMES, Cell, Table, differences, means
 from jaxdesc.evidence.world import PROBES, SCENES, SETTING, on_probe, open_run, scenes_of, shown
 from jaxdesc.exemplars import Slots, exemplars
-from jaxdesc.models.encoder import ClipEncoder, load_clip
+from jaxdesc.models.encoder import Namer
+from jaxdesc.models.namers import load_clip
 from jaxdesc.models.target import Target, load_target
 from jaxdesc.pipeline import Grid, probe_pass, sweep
 from jaxdesc.scenes import captions
@@ -77,7 +78,7 @@ def tables(
     workdir: str | Path,
     study: Study | None = None,
     target: Target | None = None,
-    clip: ClipEncoder | None = None,
+    clip: Namer | None = None,
 ) -> tuple[Table, ...]:
     """Measure everything that `workdir` does not hold yet.
 

@@ -24,7 +24,8 @@ from jaxdesc.evaluation.faithfulness import auc
 from jaxdesc.evaluation.statistics import Bounds, bootstrap, mcnemar, paired, proportion
 from jaxdesc.evidence.table import Cell, Table
 from jaxdesc.evidence.world import PROBES, SETTING, open_run, scenes_of, shown
-from jaxdesc.models.encoder import ClipEncoder, load_clip
+from jaxdesc.models.encoder import Namer
+from jaxdesc.models.namers import load_clip
 from jaxdesc.models.target import LOGITS, Target, load_target
 from jaxdesc.pipeline import Grid, describe, sweep
 from jaxdesc.scenes import captions
@@ -87,7 +88,7 @@ class _Bench:
 
     workdir: str | Path
     config: Config
-    clip: ClipEncoder
+    clip: Namer
 
     def run(self, target: Target, images: str, layer: str, view: str) -> Run:
         config = replace(

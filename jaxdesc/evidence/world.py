@@ -9,7 +9,7 @@ from jaxtyping import Bool
 
 from jaxdesc.config import Config
 from jaxdesc.images.sources import open_source
-from jaxdesc.models.encoder import ClipEncoder
+from jaxdesc.models.encoder import Namer
 from jaxdesc.models.target import Target
 from jaxdesc.scenes import captions
 from jaxdesc.scenes.source import Scenes
@@ -49,7 +49,7 @@ def shown(scenes: Sequence[Scene]) -> Bool[np.ndarray, "scene phrase"]:
     return captions.truth(captions.seen_through(scenes, windows)[0])
 
 
-def open_run(workdir: str | Path, config: Config, target: Target, clip: ClipEncoder) -> Run:
+def open_run(workdir: str | Path, config: Config, target: Target, clip: Namer) -> Run:
     """A run whose artifacts are kept in a folder; the CLIP judges the concepts too."""
     source = open_source(config.images.source)
     vocabulary = load_vocabulary(config.vocabulary.source)

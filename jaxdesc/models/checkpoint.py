@@ -15,7 +15,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -23,12 +22,14 @@ from jaxtyping import Array
 from safetensors.numpy import save_file
 
 from jaxdesc.errors import InputError
-from jaxdesc.models.files import ORBAX, weights_file
+from jaxdesc.models.source import ORBAX, is_converted, weights_file
+from jaxdesc.models.tensors import read_tensors
 
 Axes = tuple[int, ...]
 Model = TypeVar("Model", bound=nnx.Module)
+Faults = dict[str, list[str]]  # names by kind of fault
 
-NAMED = 20  # tensors of a kind that a message names
+NAMED = 20  # names per kind of fault in a message
 
 
 class Row(NamedTuple):
@@ -37,7 +38,7 @@ class Row(NamedTuple):
     Attributes:
         parameter: pattern that a parameter's whole dotted path matches.
         tensor: name of its tensor, with `\1`, `\2` … for the pattern's groups.
-        axes: the tensor's axes in the parameter's order; None where they agree.
+        axes: the tensor's axes in the parameter's order; None if they agree.
     """
 
     parameter: str
@@ -52,21 +53,11 @@ class Table(NamedTuple):
     ignored: str
 
 
-class Claim(NamedTuple):
-    """One parameter of a model (its dotted path and shape) and the tensor that its row names."""
-
-    parameter: str
-    shape: Axes
-    tensor: str
-    axes: Axes
-
-    def tensor_shape(self) -> Axes:
-        """Return the shape that the tensor must have."""
-        return tuple(self.shape[axis] for axis in np.argsort(self.axes))
+PARAMETERS = Table((Row("(.*)", r"\1"),), ignored="")  # names as a converted checkpoint has them
 
 
 class Framework(NamedTuple):
-    """How a framework names and lays out what a layer holds.
+    """A framework's names and layouts of a layer's tensors.
 
     Attributes:
         kernel, scale, embedding: the last part of a tensor's name.
@@ -95,26 +86,76 @@ PYTORCH = Framework("weight", "weight", "weight", dense=(1, 0), convolution=(2, 
 FLAX = Framework("kernel", "scale", "embedding", dense=None, convolution=None)
 
 
+class _Claim(NamedTuple):
+    """One parameter of a model (its dotted path and shape) and the tensor that its row names."""
+
+    parameter: str
+    shape: Axes
+    tensor: str
+    axes: Axes
+
+    def tensor_shape(self) -> Axes:
+        return tuple(self.shape[axis] for axis in np.argsort(self.axes))
+
+
+def abstract(module: Callable[..., Model], config: Any) -> Model:
+    """Return `module(config)` with shapes in the place of its arrays."""
+    return nnx.eval_shape(lambda: module(config, rngs=_OneKey(0)))
+
+
+class _OneKey(nnx.Rngs):
+    """Always the same key. Under a trace, counting keys takes time quadratic in their number."""
+
+    def params(self) -> Array:
+        return self["default"].key[...]
+
+
+def read_model(
+    shapes: Model,
+    folder: str | PathLike[str],
+    table: Callable[[Mapping[str, Any]], Table],
+    notes: list[str] | None = None,
+) -> Model:
+    """Return the model with the parameters that a folder holds.
+
+    Args:
+        shapes: the model as `abstract` returns it.
+        folder: one that `launch.convert` wrote, or one with weights of any format.
+        table: from the tensors by name to the table of their format.
+        notes: gets a sentence about each thing around the tensors that was left out.
+
+    Raises:
+        InputError: missing or unreadable weights, or weights of another model.
+    """
+    if is_converted(folder):
+        return read_orbax(shapes, folder)
+    tensors = read_tensors(folder, notes)
+    return assign(shapes, tensors, table(tensors), folder)
+
+
 def assign(
     shapes: Model, tensors: Mapping[str, np.ndarray], table: Table, folder: str | PathLike[str]
 ) -> Model:
     """Return the model with every parameter read from its tensor.
 
     Args:
-        shapes: the model as `nnx.eval_shape` returns it, so that nothing is allocated twice.
+        shapes: the model as `abstract` returns it, so that nothing is allocated twice.
         tensors: by name, of any float type; they take the parameters' types.
         table: which tensor holds which parameter.
-        folder: where they were read, for the error.
+        folder: the source of the tensors, for the error.
 
     Raises:
         InputError: one error for all of missing, unknown, misshapen and doubly claimed tensors.
     """
-    graph, state = nnx.split(shapes)
     parameters = _parameters(shapes)
-    claims = _claims(parameters, table)
-    present = [claim for claim in claims if claim.tensor in tensors]
+    claims, faults = _claims(parameters, table)
+    wanted, names = {claim.tensor for claim in claims}, set(tensors)
+    unclaimed = sorted(names - wanted)
+    faults["missing tensors"] = sorted(wanted - names)
+    faults["unknown tensors"] = [n for n in unclaimed if not re.fullmatch(table.ignored, n)]
+    present = [claim for claim in claims if claim.tensor in names]
 
-    def read(claim: Claim) -> Array | tuple[str, str]:
+    def read(claim: _Claim) -> Array | tuple[str, str]:
         tensor, shape = tensors[claim.tensor], claim.tensor_shape()
         if tensor.shape != shape:
             has = f"{claim.tensor} (has {list(tensor.shape)}, expected {list(shape)})"
@@ -123,21 +164,21 @@ def assign(
             return "tensors with what is no finite number", claim.tensor
         return jnp.asarray(tensor.transpose(claim.axes), parameters[claim.parameter].dtype)
 
-    with ThreadPoolExecutor() as threads:  # laying hundreds of megabytes out anew takes a second
+    with ThreadPoolExecutor() as threads:  # copying hundreds of megabytes takes a second
         results = list(threads.map(read, present))
-    problems = _unclear(parameters, claims) | _unfitting(claims, tensors, table)
     for kind, fault in sorted(result for result in results if isinstance(result, tuple)):
-        problems.setdefault(kind, []).append(fault)
-    if any(problems.values()):
-        file = weights_file(folder)
+        faults.setdefault(kind, []).append(fault)
+    if any(faults.values()):
+        file = Path(folder) / ORBAX if is_converted(folder) else weights_file(folder)
         described = "its config.json describes" if file != Path(folder) else "its tensors suggest"
         raise InputError(
             f"{file} does not fit the {type(shapes).__name__} that {described}: "
-            f"{_listed(problems)}; use the config.json and the weights of one checkpoint."
+            f"{_listed(faults)}; use the config.json and the weights of one checkpoint."
         )
-    found = {claim.parameter: array for claim, array in zip(present, results, strict=True)}
+    arrays = dict(zip((claim.parameter for claim in present), results, strict=True))
+    graph, state = nnx.split(shapes)
     return nnx.merge(
-        graph, nnx.map_state(lambda path, leaf: leaf.replace(found[_dotted(path)]), state)
+        graph, nnx.map_state(lambda path, leaf: leaf.replace(arrays[_dotted(path)]), state)
     )
 
 
@@ -145,18 +186,17 @@ def tensors_of(model: nnx.Module, table: Table) -> dict[str, np.ndarray]:
     """Return a model's parameters under their tensors' names and axes: the inverse of `assign`.
 
     Raises:
-        InputError: the model has parameters with no place in the table.
+        InputError: the model has parameters that the table lacks.
     """
     parameters = _parameters(model)
-    claims = _claims(parameters, table)
-    problems = _unclear(parameters, claims)
-    if any(problems.values()):
+    claims, faults = _claims(parameters, table)
+    if any(faults.values()):
         raise InputError(
-            f"This {type(model).__name__} can't be saved as a checkpoint: {_listed(problems)}; "
+            f"This {type(model).__name__} can't be saved as a checkpoint: {_listed(faults)}; "
             "save the model that has not been changed (of a folded ResNet: the one with BatchNorm)."
         )
     return {
-        # safetensors writes the memory as it lies: a transposed view has to be laid out anew.
+        # safetensors writes an array's memory: a transposed view has to be copied.
         claim.tensor: np.array(
             np.asarray(parameters[claim.parameter]).transpose(np.argsort(claim.axes)), order="C"
         )
@@ -168,16 +208,11 @@ def write_folder(
     folder: str | PathLike[str], entries: Mapping[str, Any], tensors: dict[str, np.ndarray]
 ) -> None:
     """Write a checkpoint's `config.json` and `model.safetensors`."""
-    place = Path(folder)
-    place.mkdir(parents=True, exist_ok=True)
-    (place / "config.json").write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
+    path = Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    (path / "config.json").write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")
     # Readers of Hugging Face's 4.x refuse a file that does not say which framework's layout it has.
-    save_file(tensors, place / "model.safetensors", metadata={"format": "pt"})
-
-
-def is_converted(folder: str | PathLike[str]) -> bool:
-    """Tell whether a folder's weights are our own parameters, which `launch.convert` wrote."""
-    return (Path(folder) / ORBAX).is_dir()
+    save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
 
 
 def write_orbax(state: Any, folder: str | PathLike[str]) -> None:
@@ -185,7 +220,7 @@ def write_orbax(state: Any, folder: str | PathLike[str]) -> None:
     import orbax.checkpoint as ocp
 
     arrays = {_dotted(path): leaf.get_value() for path, leaf in nnx.to_flat_state(state)}
-    # Random bits as weights are do not get smaller: compressed, they would only load slower.
+    # Weights are as good as random bits: compressed, they would only load slower.
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_compression=False)) as checkpointer:
         checkpointer.save(Path(folder).absolute() / ORBAX, args=ocp.args.PyTreeSave(arrays))
 
@@ -194,79 +229,27 @@ def read_orbax(shapes: Model, folder: str | PathLike[str]) -> Model:
     """Return the model with the parameters that `write_orbax` wrote.
 
     Args:
-        shapes: the model as `nnx.eval_shape` returns it.
-        folder: that holds the Orbax folder.
+        shapes: the model as `abstract` returns it.
+        folder: the one that holds the Orbax folder.
 
     Raises:
-        InputError: unreadable files, or parameters that are not the model's, all of them by name.
+        InputError: unreadable files, or as `assign`.
     """
     import orbax.checkpoint as ocp
 
-    place = Path(folder).absolute() / ORBAX
-    wanted = _parameters(shapes)
-    here = ocp.ArrayRestoreArgs(sharding=jax.sharding.SingleDeviceSharding(jax.devices()[0]))
-    restore = ocp.args.PyTreeRestore(item=wanted, restore_args=dict.fromkeys(wanted, here))
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        try:
-            arrays = checkpointer.restore(place, args=restore)
-            _refuse_other(arrays, wanted, place, type(shapes).__name__)
-        except InputError:
-            raise
-        except Exception as error:  # of no fixed type: Orbax's, TensorStore's, an OSError
-            _refuse_other(_found(checkpointer, place), wanted, place, type(shapes).__name__)
-            raise InputError(_unreadable(place, error)) from error
-    graph, state = nnx.split(shapes)
-    return nnx.merge(
-        graph, nnx.map_state(lambda path, leaf: leaf.replace(arrays[_dotted(path)]), state)
-    )
-
-
-def _found(checkpointer: Any, place: Path) -> Mapping[str, Any]:
-    """Return what an Orbax folder says that it holds."""
+    path = Path(folder).absolute() / ORBAX
     try:
-        found: Mapping[str, Any] = checkpointer.metadata(place).item_metadata.tree
-        return found
-    except Exception as error:
-        raise InputError(_unreadable(place, error)) from error
-
-
-def _unreadable(place: Path, error: Exception) -> str:
-    reason = str(error).partition("\n")[0][:200]
-    return (
-        f"{place} can't be read ({type(error).__name__}: {reason}); expected what convert writes; "
-        "convert the checkpoint again."
-    )
-
-
-def _refuse_other(
-    found: Mapping[str, Any], wanted: Mapping[str, Any], place: Path, model: str
-) -> None:
-    problems = {
-        "missing parameters": sorted(set(wanted) - set(found)),
-        "unknown parameters": sorted(set(found) - set(wanted)),
-        "misshapen parameters": [
-            f"{name} (has {list(found[name].shape)}, expected {list(wanted[name].shape)})"
-            for name in sorted(wanted.keys() & found.keys())
-            if tuple(found[name].shape) != wanted[name].shape
-        ],
-    }
-    if any(problems.values()):
+        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+            names = checkpointer.metadata(path).item_metadata.tree
+            on_host = dict.fromkeys(names, ocp.RestoreArgs(restore_type=np.ndarray))
+            arrays = checkpointer.restore(path, args=ocp.args.PyTreeRestore(restore_args=on_host))
+    except Exception as error:  # of no fixed type: Orbax's, TensorStore's, an OSError
+        reason = str(error).partition("\n")[0][:200]
         raise InputError(
-            f"{place} does not fit the {model} that the config.json beside it describes: "
-            f"{_listed(problems)}; convert the checkpoint again."
-        )
-
-
-class _OneKey(nnx.Rngs):
-    """Always the same key. Under a trace, counting keys takes time quadratic in their number."""
-
-    def params(self) -> Array:
-        return self["default"].key[...]
-
-
-def _abstract(model: Callable[..., Model], config: Any) -> Model:
-    """Return the model with shapes in the place of its arrays."""
-    return nnx.eval_shape(lambda: model(config, rngs=_OneKey(0)))
+            f"{path} can't be read ({type(error).__name__}: {reason}); expected what convert "
+            "writes; convert the checkpoint again."
+        ) from error
+    return assign(shapes, arrays, PARAMETERS, folder)
 
 
 def _dotted(path: tuple[Any, ...]) -> str:
@@ -278,48 +261,34 @@ def _parameters(model: nnx.Module) -> dict[str, Any]:
     return {_dotted(path): leaf.get_value() for path, leaf in nnx.to_flat_state(nnx.state(model))}
 
 
-def _claims(parameters: Mapping[str, Any], table: Table) -> list[Claim]:
-    return [
-        Claim(name, value.shape, match.expand(row.tensor), row.axes or tuple(range(value.ndim)))
+def _claims(parameters: Mapping[str, Any], table: Table) -> tuple[list[_Claim], Faults]:
+    """Match parameters with the rows of a table; the faults are between these two alone."""
+    claims = [
+        _Claim(name, value.shape, match.expand(row.tensor), row.axes or tuple(range(value.ndim)))
         for name, value in parameters.items()
         for row in table.rows
         if (match := re.fullmatch(row.parameter, name))
     ]
-
-
-def _unclear(parameters: Mapping[str, Any], claims: list[Claim]) -> dict[str, list[str]]:
-    """Return the faults between a model and its table."""
     rows = Counter(claim.parameter for claim in claims)
     owners = Counter(claim.tensor for claim in claims)
-    return {
+    return claims, {
         "parameters without a tensor": [name for name in parameters if not rows[name]],
         "doubly matched": [name for name, n in (rows | owners).items() if n > 1],
-    }
-
-
-def _unfitting(
-    claims: list[Claim], tensors: Mapping[str, np.ndarray], table: Table
-) -> dict[str, list[str]]:
-    """Return the faults between the names of a table and those in a file."""
-    wanted, names = {claim.tensor for claim in claims}, set(tensors)
-    return {
-        "missing tensors": sorted(wanted - names),
-        "unknown tensors": sorted(n for n in names - wanted if not re.fullmatch(table.ignored, n)),
     }
 
 
 def _is_finite(tensor: np.ndarray) -> bool:
     try:
         return tensor.dtype.kind != "c" and bool(np.isfinite(tensor).all())
-    except TypeError:  # no numbers at all
+    except TypeError:  # not numbers
         return False
 
 
-def _listed(problems: Mapping[str, list[str]]) -> str:
-    """Every kind of fault, with the first of its names: another network's are hundreds."""
+def _listed(faults: Faults) -> str:
+    """Every kind of fault with the first of its names; another network's are hundreds."""
     return "; ".join(
         f"{kind}: {', '.join(names[:NAMED])}"
         f"{f' and {len(names) - NAMED} more' if len(names) > NAMED else ''}"
-        for kind, names in problems.items()
+        for kind, names in faults.items()
         if names
     )

@@ -6,8 +6,9 @@ exact or quick GELU as the config says, LayerNorm's epsilon from the config, a c
 read at its end-of-text token.
 """
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -16,8 +17,30 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxdesc.errors import InputError
+from jaxdesc.images.preprocess import Preprocess
+from jaxdesc.models.checkpoint import (
+    FLAX,
+    PYTORCH,
+    Framework,
+    Row,
+    Table,
+    abstract,
+    read_model,
+    tensors_of,
+    write_folder,
+)
+from jaxdesc.models.clip_config import (
+    ACTIVATIONS,
+    CLIPConfig,
+    TextConfig,
+    TowerConfig,
+    VisionConfig,
+)
+from jaxdesc.models.encoder import Namer, Tower
+from jaxdesc.models.packaging import clip_preprocess
 from jaxdesc.models.precision import float32_products
-from jaxdesc.models.settings import DEPTH, INTEGER, NUMBER, POSITIVE, Setting, misfits, one_of, only
+from jaxdesc.models.settings import parsed, read_config
+from jaxdesc.models.texts import load_tokenizer
 from jaxdesc.models.traces import traced_once
 
 normal = nnx.initializers.normal
@@ -27,179 +50,13 @@ normal = nnx.initializers.normal
 LEGACY_EOS_TOKEN_ID = 2
 
 
-def quick_gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Return x σ(1.702 x), the approximation of GELU that OpenAI's weights were trained with."""
-    return x * jax.nn.sigmoid(1.702 * x)
-
-
-def exact_gelu(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-    """Return x Φ(x) with the exact normal distribution function, which Hugging Face calls gelu."""
-    return jax.nn.gelu(x, approximate=False)
-
-
-ACTIVATIONS: dict[str, Callable[[Array], Array]] = {"quick_gelu": quick_gelu, "gelu": exact_gelu}
-
-# What Hugging Face's CLIP reads of a config, or what would make it another network. Everything else
-# (generation settings, versions, dropout, how to initialise) is ignored: it changes no output.
-MODEL_SETTINGS = {
-    "model_type": only("clip"),
-    "architectures": only(["CLIPModel"], None),
-    "projection_dim": POSITIVE,
-    "logit_scale_init_value": NUMBER,
-    "quantization_config": only(None),
-    "auto_map": only(None),  # code of its own
-}
-TOWER_SETTINGS = {
-    "hidden_size": POSITIVE,
-    "intermediate_size": POSITIVE,
-    "num_hidden_layers": DEPTH,
-    "num_attention_heads": POSITIVE,
-    "hidden_act": one_of(ACTIVATIONS),
-    "layer_norm_eps": NUMBER,
-    "is_causal": only(True),
-    "pruned_heads": only({}),
-    "quantization_config": only(None),
-}
-VISION_SETTINGS = TOWER_SETTINGS | {
-    "image_size": POSITIVE,
-    "patch_size": POSITIVE,
-    "num_channels": only(3),
-}
-TEXT_SETTINGS = TOWER_SETTINGS | {
-    "vocab_size": POSITIVE,
-    "max_position_embeddings": POSITIVE,
-    "eos_token_id": INTEGER,
-}
-
-
-@dataclass(frozen=True)
-class TowerConfig:
-    """The sizes that both towers have, under Hugging Face's names."""
-
-    hidden_size: int
-    intermediate_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    hidden_act: str = "quick_gelu"
-    layer_norm_eps: float = 1e-5
-
-
-@dataclass(frozen=True)
-class VisionConfig(TowerConfig):
-    """The image tower: `CLIPVisionConfig` with its defaults (ViT-B/32). Sizes are in pixels."""
-
-    hidden_size: int = 768
-    intermediate_size: int = 3072
-    num_hidden_layers: int = 12
-    num_attention_heads: int = 12
-    image_size: int = 224
-    patch_size: int = 32
-
-
-@dataclass(frozen=True)
-class TextConfig(TowerConfig):
-    """The text tower: `CLIPTextConfig` with its defaults."""
-
-    hidden_size: int = 512
-    intermediate_size: int = 2048
-    num_hidden_layers: int = 12
-    num_attention_heads: int = 8
-    vocab_size: int = 49408
-    max_position_embeddings: int = 77
-    eos_token_id: int = 49407
-
-
-@dataclass(frozen=True)
-class CLIPConfig:
-    """Both towers, the width of the common space, and the logarithm of the initial temperature."""
-
-    vision: VisionConfig = VisionConfig()
-    text: TextConfig = TextConfig()
-    projection_dim: int = 512
-    logit_scale_init_value: float = 2.6592
-
-    @classmethod
-    def from_huggingface(cls, entries: dict[str, Any]) -> "CLIPConfig":
-        """Read the entries of a Hugging Face CLIP `config.json`; absent ones take its defaults.
-
-        Raises:
-            InputError: every entry with a value that no CLIP has, or that is not implemented here.
-        """
-        vision, text = _tower_entries(entries, "vision"), _tower_entries(entries, "text")
-        _refuse(
-            misfits(MODEL_SETTINGS, entries)
-            + _tower_misfits(VISION_SETTINGS, vision, "vision_config")
-            + _tower_misfits(TEXT_SETTINGS, text, "text_config")
-        )
-        config = cls(
-            VisionConfig(**_known(VisionConfig, vision)),
-            TextConfig(**_known(TextConfig, text)),
-            **{k: entries[k] for k in ("projection_dim", "logit_scale_init_value") if k in entries},
-        )
-        _refuse(_impossible(config))
-        return config
-
-    def to_huggingface(self) -> dict[str, Any]:
-        """Return the `config.json` entries that `CLIPModel.from_pretrained` and this class read."""
-        shared = {"projection_dim": self.projection_dim}
-        return {
-            "architectures": ["CLIPModel"],
-            "model_type": "clip",
-            "vision_config": {"model_type": "clip_vision_model", **asdict(self.vision), **shared},
-            "text_config": {"model_type": "clip_text_model", **asdict(self.text), **shared},
-            "projection_dim": self.projection_dim,
-            "logit_scale_init_value": self.logit_scale_init_value,
-        }
-
-
-def _tower_entries(entries: dict[str, Any], tower: str) -> Any:
-    """Old configs hold a `*_config_dict` too; filled up with defaults, it overrules the other."""
-    overruling = entries.get(f"{tower}_config_dict")
-    found = entries.get(f"{tower}_config") if overruling is None else overruling
-    return {} if found is None else found
-
-
-def _tower_misfits(settings: dict[str, Setting], entries: Any, where: str) -> list[str]:
-    if not isinstance(entries, dict):
-        return [f"{where} = {repr(entries)[:60]} (expected an object of settings)"]
-    return misfits(settings, entries, f"{where}.")
-
-
-def _known(config: type[TowerConfig], entries: dict[str, Any]) -> dict[str, Any]:
-    return {field.name: entries[field.name] for field in fields(config) if field.name in entries}
-
-
-def _impossible(config: "CLIPConfig") -> list[str]:
-    """What only two entries together show."""
-    vision, text = config.vision, config.text
-    problems = [
-        f"{name}.hidden_size = {tower.hidden_size} (expected a multiple of num_attention_heads = "
-        f"{tower.num_attention_heads})"
-        for name, tower in (("vision_config", vision), ("text_config", text))
-        if tower.hidden_size % tower.num_attention_heads
-    ]
-    if vision.patch_size > vision.image_size:
-        problems.append(
-            f"vision_config.patch_size = {vision.patch_size} (expected at most image_size = "
-            f"{vision.image_size})"
-        )
-    return problems
-
-
-def _refuse(problems: list[str]) -> None:
-    if problems:
-        raise InputError(
-            f"config.json describes no CLIP that is implemented: {', '.join(problems)}; use a "
-            "Hugging Face CLIP checkpoint with a ViT image tower, or correct these entries."
-        )
-
-
 def _linear(inputs: int, outputs: int, std: float, rngs: nnx.Rngs, bias: bool = True) -> nnx.Linear:
     return nnx.Linear(inputs, outputs, use_bias=bias, kernel_init=normal(std), rngs=rngs)
 
 
-def _layer_norm(config: TowerConfig, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    # E[x²] − E[x]² loses digits where a token's mean is far from zero, as CLIP's outlier channels
+def layer_norm(config: Any, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    """Return a LayerNorm of a config's width and epsilon."""
+    # E[x²] − E[x]² loses digits if a token's mean is far from zero, as CLIP's outlier channels
     # make it; the two-pass variance is what the reference computes.
     return nnx.LayerNorm(
         config.hidden_size, epsilon=config.layer_norm_eps, use_fast_variance=False, rngs=rngs
@@ -207,27 +64,44 @@ def _layer_norm(config: TowerConfig, rngs: nnx.Rngs) -> nnx.LayerNorm:
 
 
 class Attention(nnx.Module):
-    """Multi-head self-attention."""
+    """Multi-head self-attention.
 
-    def __init__(self, config: TowerConfig, *, causal: bool, rngs: nnx.Rngs):
-        width = config.hidden_size
-        inner = width**-0.5 * (2 * config.num_hidden_layers) ** -0.5
+    Args:
+        width: of the tokens.
+        heads: how many heads share the width.
+        causal: if a token sees only itself and those before it.
+        stds: standard deviations of the initial weights, of the three inputs' and of the output's.
+        rngs: the source of the initial weights.
+    """
+
+    def __init__(
+        self, width: int, heads: int, *, causal: bool, stds: tuple[float, float], rngs: nnx.Rngs
+    ):
         self.causal = causal
-        self.heads = config.num_attention_heads
-        self.q_proj = _linear(width, width, inner, rngs)
-        self.k_proj = _linear(width, width, inner, rngs)
-        self.v_proj = _linear(width, width, inner, rngs)
-        self.out_proj = _linear(width, width, width**-0.5, rngs)
+        self.heads = heads
+        self.q_proj = _linear(width, width, stds[0], rngs)
+        self.k_proj = _linear(width, width, stds[0], rngs)
+        self.v_proj = _linear(width, width, stds[0], rngs)
+        self.out_proj = _linear(width, width, stds[1], rngs)
 
     def __call__(
         self,
         x: Float[Array, "batch length width"],
         mask: Bool[Array, "batch 1 1 length"] | None = None,
+        bias: Float[Array, "1 heads length length"] | None = None,
     ) -> Float[Array, "batch length width"]:
-        """Return the mixed tokens; `mask` is true where a token may be attended to."""
+        """Return the mixed tokens.
+
+        Args:
+            x: tokens.
+            mask: true for tokens that may be attended to.
+            bias: added to the scaled products of queries and keys.
+        """
         split = (*x.shape[:-1], self.heads, x.shape[-1] // self.heads)
         query, key, value = (f(x).reshape(split) for f in (self.q_proj, self.k_proj, self.v_proj))
-        mixed = jax.nn.dot_product_attention(query, key, value, mask=mask, is_causal=self.causal)
+        mixed = jax.nn.dot_product_attention(
+            query, key, value, bias=bias, mask=mask, is_causal=self.causal
+        )
         return self.out_proj(mixed.reshape(x.shape))
 
 
@@ -236,27 +110,24 @@ class EncoderLayer(nnx.Module):
 
     def __init__(self, config: TowerConfig, *, causal: bool, rngs: nnx.Rngs):
         width, inner = config.hidden_size, config.intermediate_size
-        depth = config.num_hidden_layers
+        residual = width**-0.5 * (2 * config.num_hidden_layers) ** -0.5
         self.activation = ACTIVATIONS[config.hidden_act]
-        self.layer_norm1 = _layer_norm(config, rngs)
-        self.self_attn = Attention(config, causal=causal, rngs=rngs)
-        self.layer_norm2 = _layer_norm(config, rngs)
+        self.layer_norm1 = layer_norm(config, rngs)
+        self.self_attn = Attention(
+            width,
+            config.num_attention_heads,
+            causal=causal,
+            stds=(residual, width**-0.5),
+            rngs=rngs,
+        )
+        self.layer_norm2 = layer_norm(config, rngs)
         self.fc1 = _linear(width, inner, (2 * width) ** -0.5, rngs)
-        self.fc2 = _linear(inner, width, width**-0.5 * (2 * depth) ** -0.5, rngs)
+        self.fc2 = _linear(inner, width, residual, rngs)
 
-    def __call__(
-        self,
-        x: Float[Array, "batch length width"],
-        mask: Bool[Array, "batch 1 1 length"] | None = None,
-    ) -> Float[Array, "batch length width"]:
-        """Return the tokens after this layer; `mask` is true where one may be attended to."""
-        x = x + self.self_attn(self.layer_norm1(x), mask)
+    def __call__(self, x: Float[Array, "batch length width"]) -> Float[Array, "batch length width"]:
+        """Return the tokens after this layer."""
+        x = x + self.self_attn(self.layer_norm1(x))
         return x + self.fc2(self.activation(self.fc1(self.layer_norm2(x))))
-
-
-def _layers(config: TowerConfig, *, causal: bool, rngs: nnx.Rngs) -> list[EncoderLayer]:
-    depth = range(config.num_hidden_layers)
-    return [EncoderLayer(config, causal=causal, rngs=rngs) for _ in depth]
 
 
 class VisionTower(nnx.Module):
@@ -278,9 +149,10 @@ class VisionTower(nnx.Module):
             rngs=rngs,
         )
         self.position_embedding = nnx.Param(normal(0.02)(rngs.params(), (positions, width)))
-        self.pre_layernorm = _layer_norm(config, rngs)
-        self.layers = nnx.List(_layers(config, causal=False, rngs=rngs))
-        self.post_layernorm = _layer_norm(config, rngs)
+        self.pre_layernorm = layer_norm(config, rngs)
+        depth = range(config.num_hidden_layers)
+        self.layers = nnx.List([EncoderLayer(config, causal=False, rngs=rngs) for _ in depth])
+        self.post_layernorm = layer_norm(config, rngs)
 
     @float32_products
     def __call__(
@@ -319,35 +191,32 @@ class TextTower(nnx.Module):
             config.vocab_size, width, embedding_init=normal(0.02), rngs=rngs
         )
         self.position_embedding = nnx.Param(normal(0.02)(rngs.params(), (positions, width)))
-        self.layers = nnx.List(_layers(config, causal=True, rngs=rngs))
-        self.final_layer_norm = _layer_norm(config, rngs)
+        depth = range(config.num_hidden_layers)
+        self.layers = nnx.List([EncoderLayer(config, causal=True, rngs=rngs) for _ in depth])
+        self.final_layer_norm = layer_norm(config, rngs)
 
     @float32_products
-    def __call__(
-        self,
-        ids: Int[Array, "batch length"],
-        mask: Bool[Array, "batch length"] | Int[Array, "batch length"] | None = None,
-    ) -> Float[Array, "batch length features"]:
+    def __call__(self, ids: Int[Array, "batch length"]) -> Float[Array, "batch length features"]:
         """Return every token after the last layer and its normalisation."""
         x = self.embed(ids)
-        allowed = None if mask is None else mask.astype(bool)[:, None, None, :]
         for layer in self.layers:
-            x = traced_once(layer, x, allowed)
+            x = traced_once(layer, x)
         return self.final_layer_norm(x)
 
     def embed(self, ids: Int[Array, "batch length"]) -> Float[Array, "batch length features"]:
         """Return every token before the first layer."""
-        length, positions = ids.shape[1], self.config.max_position_embeddings
-        if length > positions:
+        length, most = ids.shape[1], self.config.max_position_embeddings
+        if length > most:
             raise InputError(
                 f"CLIP was given texts of {length} tokens, but its config sets "
-                f"max_position_embeddings {positions}; truncate them to {positions} tokens."
+                f"max_position_embeddings {most}; truncate them to {most} tokens."
             )
-        places = self.position_embedding[...][None, :length]
-        return self.token_embedding(ids).astype(places.dtype) + places  # nnx.Embed keeps float32
+        positions = self.position_embedding[...][None, :length]
+        # nnx.Embed returns float32 whatever type the weights have.
+        return self.token_embedding(ids).astype(positions.dtype) + positions
 
     def end_positions(self, ids: Int[Array, "batch length"]) -> Int[Array, " batch"]:
-        """Return where each text is read: its first end-of-text token, as `CLIPTextModel` does."""
+        """Return the position at which each text is read: its first end-of-text token."""
         end = self.config.eos_token_id
         return jnp.argmax(ids if end == LEGACY_EOS_TOKEN_ID else ids == end, axis=-1)
 
@@ -373,34 +242,11 @@ class CLIP(nnx.Module):
         )
         self.logit_scale = nnx.Param(jnp.asarray(config.logit_scale_init_value, jnp.float32))
 
-    def image_tokens(
-        self, pixels: Float[Array, "batch height width 3"]
-    ) -> Float[Array, "batch tokens features"]:
-        """Return the image tower's tokens after its last layer, the class token first.
-
-        Args:
-            pixels: images of the config's size, normalised as the checkpoint's preprocessing says.
-
-        Raises:
-            InputError: the images have another size than the config's.
-        """
-        return self.vision(pixels)
-
     def pooled_image(
         self, pixels: Float[Array, "batch height width 3"]
     ) -> Float[Array, "batch features"]:
         """Return the normalised class token: the image tower's output before its projection."""
-        return self.vision.post_layernorm(self.image_tokens(pixels)[:, 0])
-
-    def pooled_text(
-        self,
-        ids: Int[Array, "batch length"],
-        mask: Bool[Array, "batch length"] | Int[Array, "batch length"] | None = None,
-    ) -> Float[Array, "batch features"]:
-        """Return the end-of-text token: the text tower's output before its projection."""
-        tokens = self.text(ids, mask)
-        ends = self.text.end_positions(ids)
-        return jnp.take_along_axis(tokens, ends[:, None, None], axis=1)[:, 0]
+        return self.vision.post_layernorm(self.vision(pixels)[:, 0])
 
     @float32_products
     def encode_images(
@@ -414,33 +260,110 @@ class CLIP(nnx.Module):
         Raises:
             InputError: the images have another size than the config's.
         """
-        return _unit(_projected(self.visual_projection, self.pooled_image(pixels)))
+        return _unit(self.visual_projection, self.pooled_image(pixels))
 
     @float32_products
-    def encode_texts(
-        self,
-        ids: Int[Array, "batch length"],
-        mask: Bool[Array, "batch length"] | Int[Array, "batch length"] | None = None,
-    ) -> Float[Array, "batch dimension"]:
+    def encode_texts(self, ids: Int[Array, "batch length"]) -> Float[Array, "batch dimension"]:
         """Return one unit vector per text, of float32 whatever type the weights have.
 
         Args:
             ids: token ids, each row with its end-of-text token; what follows that is never read,
                 so padding may be cut to the batch's longest text.
-            mask: true where a token may be attended to; only padding before the text needs it.
 
         Raises:
             InputError: more tokens than the config has positions.
         """
-        return _unit(_projected(self.text_projection, self.pooled_text(ids, mask)))
+        ends = self.text.end_positions(ids)
+        tokens = jnp.take_along_axis(self.text(ids), ends[:, None, None], axis=1)[:, 0]
+        return _unit(self.text_projection, tokens)
 
 
-def _projected(
+def _unit(
     projection: nnx.Linear, pooled: Float[Array, "batch features"]
 ) -> Float[Array, "batch dimension"]:
-    """Concepts lie closer together than bfloat16's 8 bits tell apart."""
-    return projection(pooled.astype(jnp.float32))
+    # Concepts are closer to each other than bfloat16's 8 bits can tell.
+    features = projection(pooled.astype(jnp.float32))
+    return features / jnp.linalg.norm(features, axis=-1, keepdims=True)
 
 
-def _unit(x: Float[Array, "batch dimension"]) -> Float[Array, "batch dimension"]:
-    return x / jnp.linalg.norm(x, axis=-1, keepdims=True)
+def _clip_table(framework: Framework) -> Table:
+    """The names are the same in PyTorch and Flax but for their last part."""
+    dense, norm = framework.dense_rows, framework.norm_rows
+    kernel, embedding = framework.kernel, framework.embedding
+    return Table(
+        rows=(
+            Row(r"vision\.class_embedding", "vision_model.embeddings.class_embedding"),
+            Row(
+                r"vision\.patch_embedding\.kernel",
+                f"vision_model.embeddings.patch_embedding.{kernel}",
+                framework.convolution,
+            ),
+            Row(
+                r"text\.token_embedding\.embedding",
+                f"text_model.embeddings.token_embedding.{embedding}",
+            ),
+            Row(
+                r"(vision|text)\.position_embedding",
+                rf"\1_model.embeddings.position_embedding.{embedding}",
+            ),
+            # Hugging Face's own spelling, which every published checkpoint has.
+            *norm(r"vision\.pre_layernorm", "vision_model.pre_layrnorm"),
+            *norm(r"vision\.post_layernorm", "vision_model.post_layernorm"),
+            *norm(r"text\.final_layer_norm", "text_model.final_layer_norm"),
+            *norm(r"(vision|text)\.(layers\.\d+\.layer_norm[12])", r"\1_model.encoder.\2"),
+            *dense(
+                r"(vision|text)\.(layers\.\d+\.self_attn\.(?:q|k|v|out)_proj)",
+                r"\1_model.encoder.\2",
+            ),
+            *dense(r"(vision|text)\.(layers\.\d+)\.(fc[12])", r"\1_model.encoder.\2.mlp.\3"),
+            Row(r"(visual|text)_projection\.kernel", rf"\1_projection.{kernel}", framework.dense),
+            Row("logit_scale", "logit_scale"),
+        ),
+        ignored=r"(vision|text)_model\.embeddings\.position_ids",
+    )
+
+
+HUGGING_FACE_CLIP = _clip_table(PYTORCH)
+FLAX_CLIP = _clip_table(FLAX)
+
+
+def load_clip_model(folder: str | PathLike[str], notes: list[str] | None = None) -> CLIP:
+    """Read a CLIP from a Hugging Face folder, or from one that `launch.convert` wrote.
+
+    Args:
+        folder: its folder.
+        notes: gets a sentence about each thing around the tensors that was left out.
+
+    Raises:
+        InputError: a missing, unreadable or unsuitable file, or tensors that do not fit.
+    """
+    config = parsed(CLIPConfig.from_huggingface, read_config(folder), folder)
+
+    def table(tensors: Mapping[str, Any]) -> Table:
+        flax = any(name.endswith(".kernel") for name in tensors)
+        return FLAX_CLIP if flax else HUGGING_FACE_CLIP
+
+    return read_model(abstract(CLIP, config), folder, table, notes)
+
+
+def save_clip_model(model: CLIP, folder: str | PathLike[str]) -> None:
+    """Write a CLIP as `load_clip_model` and Hugging Face's `CLIPModel.from_pretrained` read it."""
+    write_folder(folder, model.config.to_huggingface(), tensors_of(model, HUGGING_FACE_CLIP))
+
+
+def load(folder: Path, preprocess: str | Preprocess, notes: list[str]) -> Namer:
+    """Load a folder's CLIP as a name encoder: the entry "clip" of `NAMERS`."""
+    model = load_clip_model(folder, notes)
+    text, image_size = model.config.text, model.config.vision.image_size
+    files = "tokenizer.json, or vocab.json and merges.txt"
+    tokenizer = load_tokenizer("CLIPTokenizer", folder, "CLIP", files, text.vocab_size)
+    graph, params = nnx.split(model)
+    return Namer(
+        params=params,
+        images=Tower(graph, "encode_images"),
+        texts=Tower(graph, "encode_texts"),
+        tokenizer=tokenizer,
+        length=text.max_position_embeddings,
+        padding=tokenizer.eos_token_id,  # never read: the tower is causal
+        preprocess=clip_preprocess(folder, image_size, preprocess, notes),
+    )

@@ -10,13 +10,13 @@ from flax import nnx
 
 from jaxdesc.errors import InputError
 from jaxdesc.models.checkpoint import write_orbax
-from jaxdesc.models.formats import load_clip_model, read_folded_resnet
-from jaxdesc.models.packaging import CLIP, TARGET, kind_of, open_network
-from jaxdesc.models.source import FILES
+from jaxdesc.models.clip import load_clip_model
+from jaxdesc.models.formats import read_folded_resnet
+from jaxdesc.models.source import CLIP, FILES, TARGET, kind_of, open_network
 
 
 class Converted(NamedTuple):
-    """What was converted: "target" or "CLIP", its source's name, its number of parameters."""
+    """A converted network: "target" or "CLIP", its source's name, its number of parameters."""
 
     kind: str
     name: str
@@ -33,8 +33,8 @@ def convert(
     the source, with the commit of a Hugging Face id. It appears whole or not at all.
 
     Args:
-        source: whatever `load_target` or `load_clip` read, but "scenes", which is two networks;
-            which of them it is, its config tells.
+        source: as `load_target` or `load_clip` take it, except "scenes", which is several networks;
+            its config says which kind it is.
         output: a folder that does not exist yet.
         revision: branch, tag or commit of a Hugging Face id; its main branch by default.
 
@@ -42,45 +42,36 @@ def convert(
         InputError: a source that can't be read, or an output that exists or can't be written.
     """
     path, name, _ = open_network(source, "network", revision)
-    place = Path(output).expanduser()
-    if place.exists():
-        raise InputError(f"The output {str(place)!r} exists: give a folder that does not.")
-    kind = _kind(path)
-    model: Any = load_clip_model(path) if kind == "CLIP" else read_folded_resnet(path)
-    state = nnx.state(model)
-    unfinished = place.with_name(f".{place.name}.unfinished")
-    try:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        _copy_descriptions(path, unfinished, model)
-        _write_json(unfinished / "converted.json", {"source": name})
-        write_orbax(state, unfinished)
-        unfinished.rename(place)
-    except OSError as error:
-        raise InputError(
-            f"The output {str(place)!r} can't be written ({error.strerror}): give one that can."
-        ) from error
-    return Converted(kind, name, sum(leaf.get_value().size for _, leaf in nnx.to_flat_state(state)))
-
-
-def _kind(path: Path) -> str:
-    kind = {TARGET: "target", CLIP: "CLIP"}.get(kind_of(path) or "")
-    if kind is None:
+    folder = Path(output).expanduser()
+    if folder.exists():
+        raise InputError(f"The output {str(folder)!r} exists: give a folder that does not.")
+    kind = kind_of(path)
+    if kind not in (TARGET, CLIP):
         raise InputError(
             f"{path / 'config.json'} tells neither a target nor a CLIP: expected timm's "
             "architecture, or model_type 'resnet' or 'clip'."
         )
-    return kind
-
-
-def _copy_descriptions(path: Path, folder: Path, model: Any) -> None:
-    """Copy all but the weights; a state dict has no config, so its sizes become one."""
-    if path.is_file():
-        _write_json(folder / "config.json", model.config.to_timm())
-    for name in FILES:
-        if (path / name).is_file():
-            (folder / name).parent.mkdir(exist_ok=True)
-            shutil.copyfile(path / name, folder / name)
+    model: Any = load_clip_model(path) if kind == CLIP else read_folded_resnet(path)
+    state = nnx.state(model)
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    try:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        if path.is_file():  # a state dict has no config, so its sizes become one
+            _write_json(unfinished / "config.json", model.config.to_timm())
+        for file in FILES:
+            if (path / file).is_file():
+                (unfinished / file).parent.mkdir(exist_ok=True)
+                shutil.copyfile(path / file, unfinished / file)
+        _write_json(unfinished / "converted.json", {"source": name})
+        write_orbax(state, unfinished)
+        unfinished.rename(folder)
+    except OSError as error:
+        raise InputError(
+            f"The output {str(folder)!r} can't be written ({error.strerror}): give one that can."
+        ) from error
+    parameters = sum(leaf.get_value().size for _, leaf in nnx.to_flat_state(state))
+    return Converted("CLIP" if kind == CLIP else kind, name, parameters)
 
 
 def _write_json(file: Path, entries: dict[str, Any]) -> None:

@@ -1,11 +1,9 @@
-"""The formats that ResNets and CLIPs come in: which tensor of a file is which parameter.
+"""ResNets' checkpoints: which tensor of a file is which parameter.
 
-network   format                             config                        table
-ResNet    timm's folder, TimmWrapper's       `architecture`                TORCHVISION
-ResNet    torchvision's .pth                 none: the tensors' own shapes TORCHVISION
-ResNet    Hugging Face, microsoft/resnet-50  `model_type` "resnet"         HUGGING_FACE_RESNET
-CLIP      Hugging Face, safetensors          `model_type` "clip"           HUGGING_FACE_CLIP
-CLIP      Hugging Face, flax_model.msgpack   the same                      FLAX_CLIP
+format                             config                        table
+timm's folder, TimmWrapper's       `architecture`                TORCHVISION
+torchvision's .pth                 none: the tensors' own shapes TORCHVISION
+Hugging Face, microsoft/resnet-50  `model_type` "resnet"         HUGGING_FACE_RESNET
 """
 
 from collections.abc import Mapping
@@ -13,25 +11,20 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from jaxdesc.models.checkpoint import (
-    FLAX,
     PYTORCH,
-    Axes,
-    Framework,
     Row,
     Table,
-    _abstract,
+    abstract,
     assign,
-    is_converted,
     read_orbax,
     tensors_of,
     write_folder,
 )
-from jaxdesc.models.clip import CLIP, CLIPConfig
-from jaxdesc.models.files import parsed, read_config, read_tensors
 from jaxdesc.models.resnet import STAGES, ResNet, ResNetConfig, fold_batch_norm
+from jaxdesc.models.settings import parsed, read_config
+from jaxdesc.models.source import is_converted
+from jaxdesc.models.tensors import read_tensors
 
 
 def _conv_norm(parameter: str, convolution: str, norm: str) -> tuple[Row, ...]:
@@ -81,47 +74,6 @@ HUGGING_FACE_RESNET = Table(
 )
 
 
-def _clip_table(framework: Framework) -> Table:
-    """The names are the same in PyTorch and Flax but for their last part."""
-    dense, norm = framework.dense_rows, framework.norm_rows
-    kernel, embedding = framework.kernel, framework.embedding
-    return Table(
-        rows=(
-            Row(r"vision\.class_embedding", "vision_model.embeddings.class_embedding"),
-            Row(
-                r"vision\.patch_embedding\.kernel",
-                f"vision_model.embeddings.patch_embedding.{kernel}",
-                framework.convolution,
-            ),
-            Row(
-                r"text\.token_embedding\.embedding",
-                f"text_model.embeddings.token_embedding.{embedding}",
-            ),
-            Row(
-                r"(vision|text)\.position_embedding",
-                rf"\1_model.embeddings.position_embedding.{embedding}",
-            ),
-            # Hugging Face's own spelling, which every published checkpoint has.
-            *norm(r"vision\.pre_layernorm", "vision_model.pre_layrnorm"),
-            *norm(r"vision\.post_layernorm", "vision_model.post_layernorm"),
-            *norm(r"text\.final_layer_norm", "text_model.final_layer_norm"),
-            *norm(r"(vision|text)\.(layers\.\d+\.layer_norm[12])", r"\1_model.encoder.\2"),
-            *dense(
-                r"(vision|text)\.(layers\.\d+\.self_attn\.(?:q|k|v|out)_proj)",
-                r"\1_model.encoder.\2",
-            ),
-            *dense(r"(vision|text)\.(layers\.\d+)\.(fc[12])", r"\1_model.encoder.\2.mlp.\3"),
-            Row(r"(visual|text)_projection\.kernel", rf"\1_projection.{kernel}", framework.dense),
-            Row("logit_scale", "logit_scale"),
-        ),
-        ignored=r"(vision|text)_model\.embeddings\.position_ids",
-    )
-
-
-HUGGING_FACE_CLIP = _clip_table(PYTORCH)
-FLAX_CLIP = _clip_table(FLAX)
-
-
 def read_folded_resnet(source: str | PathLike[str], notes: list[str] | None = None) -> ResNet:
     """Read a ResNet without BatchNorm, from any format or from what `launch.convert` wrote.
 
@@ -135,7 +87,7 @@ def read_folded_resnet(source: str | PathLike[str], notes: list[str] | None = No
     if not is_converted(source):
         return fold_batch_norm(load_resnet(source, notes))
     config = parsed(ResNetConfig.from_entries, read_config(source), source)
-    return read_orbax(fold_batch_norm(_abstract(ResNet, config)), source)
+    return read_orbax(fold_batch_norm(abstract(ResNet, config)), source)
 
 
 def load_resnet(source: str | PathLike[str], notes: list[str] | None = None) -> ResNet:
@@ -154,13 +106,15 @@ def load_resnet(source: str | PathLike[str], notes: list[str] | None = None) -> 
     """
     if Path(source).is_file():
         tensors, table = read_tensors(source, notes), TORCHVISION
-        config = parsed(ResNetConfig.from_shapes, _shapes(tensors), source)
+        config = parsed(
+            ResNetConfig.from_shapes, {name: t.shape for name, t in tensors.items()}, source
+        )
     else:
         entries = read_config(source)
         config = parsed(ResNetConfig.from_entries, entries, source)
         table = TORCHVISION if "architecture" in entries else HUGGING_FACE_RESNET
         tensors = read_tensors(source, notes)
-    model = assign(_abstract(ResNet, config), tensors, table, source)
+    model = assign(abstract(ResNet, config), tensors, table, source)
     model.eval()
     return model
 
@@ -180,31 +134,3 @@ def save_resnet(
     """
     entries = {**(config_extra or {}), **model.config.to_timm()}
     write_folder(folder, entries, tensors_of(model, TORCHVISION))
-
-
-def load_clip_model(folder: str | PathLike[str], notes: list[str] | None = None) -> CLIP:
-    """Read a CLIP from a Hugging Face folder, or from one that `launch.convert` wrote.
-
-    Args:
-        folder: its folder.
-        notes: as of `load_resnet`.
-
-    Raises:
-        InputError: a missing, unreadable or unsuitable file, or tensors that do not fit.
-    """
-    config = parsed(CLIPConfig.from_huggingface, read_config(folder), folder)
-    if is_converted(folder):
-        return read_orbax(_abstract(CLIP, config), folder)
-    tensors = read_tensors(folder, notes)
-    flax = any(name.endswith(".kernel") for name in tensors)
-    table = FLAX_CLIP if flax else HUGGING_FACE_CLIP
-    return assign(_abstract(CLIP, config), tensors, table, folder)
-
-
-def save_clip_model(model: CLIP, folder: str | PathLike[str]) -> None:
-    """Write a CLIP as `load_clip_model` and Hugging Face's `CLIPModel.from_pretrained` read it."""
-    write_folder(folder, model.config.to_huggingface(), tensors_of(model, HUGGING_FACE_CLIP))
-
-
-def _shapes(tensors: Mapping[str, np.ndarray]) -> dict[str, Axes]:
-    return {name: tensor.shape for name, tensor in tensors.items()}

@@ -1,185 +1,273 @@
-"""From a source to the folder or file that a loader reads; other packagings are told by name.
+"""What a checkpoint's files say about images and classes: preprocessing and labels.
 
-Tools other than timm, torchvision and Hugging Face transformers lay networks out in other ways.
-What is not read, or is another kind of network than was asked for, is refused here by its name.
+The files are timm's `config.json` and Hugging Face's `config.json` and `preprocessor_config.json`.
+What they leave open is assumed, and a note says so.
 """
 
-from os import PathLike
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Container, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from jaxdesc.errors import InputError
-from jaxdesc.models.checkpoint import is_converted
-from jaxdesc.models.files import read_config, read_json, weights_file
-from jaxdesc.models.source import layout, locate
+from jaxdesc.errors import InputError, printable, shown
+from jaxdesc.images.preprocess import IMAGENET, OPENAI, PRESETS, Preprocess, check_preset
+from jaxdesc.models.settings import parsed, pretrained_cfg, read_config, read_json
+from jaxdesc.vocabulary import imagenet, wordnet
+from jaxdesc.vocabulary.names import class_names
 
-TARGET, CLIP, SENTENCE = "target", "clip", "sentence encoder"
-# Each kind of network in words, and how one is read.
-KINDS = {
-    TARGET: ("a target network", "load_target or --config.target.source"),
-    CLIP: ("a CLIP", "load_clip or --config.clip.source"),
-    SENTENCE: ("a sentence encoder", "load_sentence_encoder or --config.evaluation.sentence"),
-}
-MODEL_TYPES = {"resnet": TARGET, "clip": CLIP, "bert": SENTENCE, "mpnet": SENTENCE}
-
-# Files that hold no network, but a change to one.
-ADAPTERS = ("adapter_config.json", "adapter_model.*")
-_CLIPS = "such as laion/CLIP-ViT-B-32-laion2B-s34B-b79K or openai/clip-vit-base-patch32"
-_FILE = "give the file itself, in place of its folder"
-_SAVE = "give the checkpoint that it was made from, or save it with transformers' save_pretrained"
-# Files that show which tool wrote a folder without config.json and weights, and the remedy.
-OTHERS = {
-    "open_clip_*": ("open_clip", f"give the same CLIP as transformers' CLIPModel, {_CLIPS}"),
-    "model_index.json": ("diffusers", "give the folder of a CLIP or a ResNet"),
-    "saved_model.pb": ("TensorFlow (SavedModel)", _SAVE),
-    "*.h5": ("Keras or TensorFlow (HDF5)", _SAVE),
-    "*.keras": ("Keras", _SAVE),
-    "*.ckpt.index": ("TensorFlow (checkpoint)", _SAVE),
-    "*.onnx": ("ONNX", _SAVE),
-    "onnx/*.onnx": ("ONNX", _SAVE),
-    "openvino_model.xml": ("OpenVINO", _SAVE),
-    "*.distcp": ("PyTorch (distributed checkpoint)", _SAVE),
-    "model.*.safetensors": ("transformers' variants", "rename it to model.safetensors"),
-    "*.pt": ("PyTorch", _FILE),
-    "*.pth": ("PyTorch", _FILE),
-    "*.pth.tar": ("PyTorch", _FILE),
-    "*.ckpt": ("PyTorch", _FILE),
-    "*.gguf": ("llama.cpp (GGUF)", _SAVE),
-}
+RESAMPLINGS = {2: "bilinear", 3: "bicubic"}  # PIL's numbers, as Hugging Face writes them
+WARPED = 384  # ConvNext's processor squashes images to this size and above, whatever their shape
+TIMM_ENTRIES = ("input_size", "crop_pct", "interpolation", "mean", "std")
+HUGGING_FACE_ENTRIES = ("size", "resample", "image_mean", "image_std")
+# A WordNet id, alone or before its words, as in "n02123045 tabby, tabby cat".
+WNID = re.compile(r"(n\d{8})(?:[\s_:,-]+(.+))?")
 
 
-class Opened(NamedTuple):
-    """A network's files.
-
-    Attributes:
-        path: the folder that holds them, or the file of its weights.
-        name: the source under which it is found again.
-        notes: a sentence about each thing that was assumed or left out; loaders append theirs.
-    """
-
-    path: Path
-    name: str
-    notes: list[str]
-
-
-def open_network(source: str | PathLike[str], kind: str, revision: str | None = None) -> Opened:
-    """Find a network, and make sure that it is of a kind and a packaging that is read.
+def target_preprocess(path: Path, stated: str | Preprocess, notes: list[str]) -> Preprocess:
+    """Return a target's preprocessing.
 
     Args:
-        source: as `locate` takes it.
-        revision: of a Hugging Face id, as `locate` takes it.
-        kind: one of `KINDS`, or "network" for any.
+        path: its folder, or the file of its weights, which says nothing of it.
+        stated: a name in `PRESETS` or a preprocessing; "" for what the checkpoint says.
+        notes: gets a sentence about what is assumed.
 
     Raises:
-        InputError: as `locate`; another packaging or another kind of network, by its name.
+        InputError: an unknown name, or a file of another preprocessing or with a step off.
     """
-    path, name = locate(source, kind, revision)
-    notes: list[str] = []
-    if path.is_file():
-        if kind in (CLIP, SENTENCE):
+    if stated:
+        return _stated(stated)
+    entries = {} if path.is_file() else read_config(path)
+    if not path.is_file() and "architecture" not in entries:
+        file = path / "preprocessor_config.json"
+        expected = f"size with shortest_edge below {WARPED}, crop_pct"
+        preprocess, given = _read(file, _convnext, "a ResNet's preprocessing", expected)
+        usual = "imagenet_bicubic"
+        notes += _assumed(file, HUGGING_FACE_ENTRIES, given, preprocess, usual, "target")
+        return preprocess
+    file = path if path.is_file() else path / "config.json"
+    entries = parsed(pretrained_cfg, entries, path)
+    preprocess = parsed(Preprocess.from_timm, entries, path)
+    given = {key.removeprefix("test_") for key in entries}
+    notes += _assumed(file, TIMM_ENTRIES, given, preprocess, "imagenet", "target")
+    return preprocess
+
+
+def clip_preprocess(
+    folder: Path, image_size: int, stated: str | Preprocess, notes: list[str]
+) -> Preprocess:
+    """Return a CLIP's preprocessing: the shorter side to `size`, then the centre `crop_size`.
+
+    Args:
+        folder: it holds `preprocessor_config.json`, or the newer `processor_config.json`.
+        image_size: of the image tower, in pixels; a preset is read at this size.
+        stated: a name in `PRESETS` or a preprocessing; "" for what the checkpoint says.
+        notes: gets a sentence about what is assumed.
+
+    Raises:
+        InputError: an unknown name, another size than the tower's, or a file of another
+            preprocessing or with a step off.
+    """
+    if stated:
+        preprocess = _stated(stated)
+        if isinstance(stated, str):
+            return replace(preprocess, size=image_size)
+        if preprocess.size != image_size:
             raise InputError(
-                f"{path} is a file, but {KINDS[kind][0]} is {layout(kind)}: give that."
+                f"The preprocessing stated for {folder} makes images of {preprocess.size} pixels, "
+                f"but its config.json sets image_size {image_size}: give one of that size."
             )
-        return Opened(path, name, notes)
-    _refuse_others(path)
-    if (path / "modules.json").exists():
-        inner = _first_module(path, notes, kind)
-        if inner != path:
-            _refuse_others(inner)
-        path = path if kind == SENTENCE else inner
-    described = kind in KINDS and (path / "config.json").exists()
-    found = kind_of(path) if described else None
-    if found and found != kind:
-        is_found, how = KINDS[found]
-        raise InputError(
-            f"{path} is {is_found} and not {KINDS[kind][0]}: read it by {how}, and give "
-            f"{layout(kind)} instead."
-        )
-    return Opened(path, name, notes)
+        return preprocess
+    names = ("preprocessor_config.json", "processor_config.json")
+    file = next((folder / name for name in names if (folder / name).exists()), folder / names[0])
+
+    def clip(entries: dict[str, Any]) -> Preprocess:
+        size, crop = entries.get("size", image_size), entries.get("crop_size", image_size)
+        shortest = size["shortest_edge"] if isinstance(size, dict) else size
+        side = crop["height"] if isinstance(crop, dict) else crop
+        if type(side) is not int or side != image_size:
+            raise ValueError(
+                f"crop_size {shown(side)} is not config.json's image_size {image_size}"
+            )
+        return _hugging_face(entries, side, side / shortest, OPENAI, "do_center_crop")
+
+    expected = "size with shortest_edge, crop_size"
+    preprocess, given = _read(file, clip, "CLIP's preprocessing", expected)
+    entries = ("crop_size", *HUGGING_FACE_ENTRIES)
+    notes += _assumed(file, entries, given, preprocess, "openai", "clip")
+    return preprocess
 
 
-def kind_of(path: Path) -> str | None:
-    """Return which of `KINDS` a folder's config describes; None for any other network.
-
-    Raises:
-        InputError: its `config.json` is missing or no JSON object.
-    """
-    if path.is_file():
-        return TARGET
-    entries = read_config(path)
-    if "architecture" in entries:
-        return TARGET
-    model_type = entries.get("model_type")
-    return MODEL_TYPES.get(model_type) if isinstance(model_type, str) else None
+def _stated(stated: str | Preprocess) -> Preprocess:
+    if isinstance(stated, Preprocess):
+        return stated
+    check_preset(stated)
+    return PRESETS[stated]
 
 
-class Module(NamedTuple):
-    """A step of sentence-transformers: its class, without the package, and its folder."""
+def _convnext(entries: dict[str, Any]) -> Preprocess:
+    """A Hugging Face ResNet's: the shorter side to `size / crop_pct`, then the centre `size`."""
+    size = entries.get("size", 224)
+    side = int(size["shortest_edge"] if isinstance(size, dict) else size)
+    if not 0 < side < WARPED:
+        raise ValueError(f"images of {side} pixels are squashed, not cropped")
+    field = side / math.floor(side / (entries.get("crop_pct") or 224 / 256))
+    return _hugging_face(entries, side, field, IMAGENET)
 
-    kind: str
-    folder: Path
+
+def _hugging_face(
+    entries: dict[str, Any], size: int, field: float, usual: tuple[Any, Any], *steps: str
+) -> Preprocess:
+    if not all(entries.get(s, True) for s in ("do_resize", "do_rescale", "do_normalize", *steps)):
+        raise ValueError("a step is switched off")
+    if abs(entries.get("rescale_factor", 1 / 255) * 255 - 1) > 1e-6:
+        raise ValueError("rescale_factor is not 1/255")
+    statistics = zip(("image_mean", "image_std"), usual, strict=True)
+    mean, std = (tuple(entries.get(key, channels)) for key, channels in statistics)
+    return Preprocess(size, field, RESAMPLINGS[entries.get("resample", 3)], mean, std)
 
 
-def read_modules(path: Path) -> list[Module]:
-    """Read the `modules.json` of a folder of sentence-transformers.
-
-    Raises:
-        InputError: it is not a list of modules, or names a folder outside.
-    """
-    file = path / "modules.json"
+def _read(
+    file: Path, read: Callable[[dict[str, Any]], Preprocess], what: str, expected: str
+) -> tuple[Preprocess, Container[str]]:
+    """Return the preprocessing that a file describes, or the usual one, and the file's entries."""
     try:
-        return [
-            Module(module["type"].split(".")[-1], _inside(path, module["path"]))
-            for module in read_json(file)
-        ]
-    except (OSError, ValueError) as error:
+        entries = read_json(file) if file.exists() else {}
+        entries = entries.get("image_processor", entries)
+        return read(entries), entries
+    except InputError as error:
+        raise InputError(f"{file} can't be read as {what}: {error}") from error
+    except (OSError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
         raise InputError(
-            f"{file} can't be read as JSON ({error}); download the checkpoint again."
-        ) from error
-    except (TypeError, LookupError, AttributeError) as error:
-        raise InputError(
-            f"{file} can't be understood ({error!r}): expected a list of modules, each with its "
-            "type and path; download the checkpoint again."
+            f"{file} can't be read as {what} ({error!r}): expected {expected}, resample 2 or 3, "
+            "image_mean and image_std, every step on; download the checkpoint again."
         ) from error
 
 
-def _inside(folder: Path, name: str) -> Path:
-    if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise LookupError(f"{name} lies outside")
-    return folder / name
+def _assumed(
+    file: Path,
+    expected: Sequence[str],
+    given: Container[str],
+    preprocess: Preprocess,
+    usual: str,
+    network: str,
+) -> list[str]:
+    """Return a note about the entries of a preprocessing that were assumed, if any were."""
+    missing = [key for key in expected if key not in given]
+    if not missing:
+        return []
+    entries = "" if len(missing) == len(expected) else f"'s {', '.join(missing)}"
+    statistics = preprocess.mean, preprocess.std
+    mean, std = (", ".join(f"{x:.3g}" for x in channels) for channels in statistics)
+    return [
+        f"{file} does not give its preprocessing{entries}: {usual}'s was assumed "
+        f"({preprocess.size} pixels, the central {preprocess.field:.3g} of the shorter side, "
+        f"{preprocess.interpolation}, mean {mean}, std {std}); state it with "
+        f"--config.{network}.preprocess={usual}, in Python preprocess={usual!r}, or another of "
+        f"{', '.join(name for name in PRESETS if name != usual)}."
+    ]
 
 
-def _first_module(path: Path, notes: list[str], kind: str) -> Path:
-    """Return the folder of the network that sentence-transformers starts with."""
-    modules = read_modules(path)
-    folder = modules[0].folder if modules else path
-    if kind == SENTENCE:
-        return folder
-    if folder != path and kind_of(folder) == CLIP:
-        notes.append(f"{path} was packaged by sentence-transformers: its {folder.name} was read.")
-    further = [module.kind for module in modules[1:] if module.kind != "Normalize"]
-    if further and kind_of(folder) == CLIP:
+class Labels(NamedTuple):
+    """Names and ids of a network's classes, in the order of its logits; empty if unknown.
+
+    Attributes:
+        names: of each class, the usual one first.
+        wnids: WordNet's ids.
+    """
+
+    names: tuple[tuple[str, ...], ...] = ()
+    wnids: tuple[str, ...] = ()
+
+
+def read_labels(path: Path, logits: int, notes: list[str]) -> Labels:
+    """Read the classes of a target.
+
+    They are timm's `label_names`, whose names may be ids that `label_descriptions` explains, or
+    Hugging Face's `id2label`: a list, or an object by class number. `names.class_names` splits a
+    label into names. A WordNet id without a description gets the words of its synset.
+
+    Args:
+        path: the target's folder, or the file of its weights, which names no classes.
+        logits: how many the network has.
+        notes: gets a sentence if the classes stay without names.
+
+    Raises:
+        InputError: labels that are not texts, or not one per logit.
+    """
+    if path.is_file():
+        return Labels()
+    entries, file = read_config(path), path / "config.json"
+    pretrained = parsed(pretrained_cfg, entries, path)
+    # The newer forms come first.
+    forms = [(key, e) for e in (entries, pretrained) for key in ("label_names", "labels")]
+    published = (key for key, e in [*forms, ("id2label", entries)] if e.get(key))
+    key = next(published, "label_names")
+    where = f"{key} in {file}"
+    labels = _by_class(entries.get(key) or pretrained.get(key) or [], where)
+    if not labels or labels == [f"LABEL_{index}" for index in range(len(labels))]:
+        return Labels()  # Hugging Face's placeholders
+    if len(labels) != logits:
         raise InputError(
-            f"{path / 'modules.json'} lists {', '.join(further)} after its CLIP, which is not "
-            "implemented: give a CLIP alone."
+            f"{where} names {len(labels)} classes, but the network has {logits} logits: "
+            "correct it, or remove it."
         )
-    return folder
+    descriptions = entries.get("label_descriptions") or pretrained.get("label_descriptions") or {}
+    if isinstance(descriptions, list):
+        raise InputError(f"label_descriptions in {file} is a list: expected an object by label.")
+    _check_texts(descriptions, f"label_descriptions in {file}")
+    classes = [_class(label.strip(), descriptions.get(label, "")) for label in labels]
+    wnids = [wnid for wnid, _ in classes if wnid]
+    twice = [wnid for wnid, count in Counter(wnids).items() if count > 1]
+    if twice:
+        raise InputError(f"{where} names {twice[0]} twice: correct it.")
+    names = tuple(names for _, names in classes)
+    if not all(names):  # known by an id alone: its synset's words, or no class has a name
+        try:
+            synsets = imagenet.synsets()
+            names = tuple(names or synsets[wnid] for wnid, names in classes)
+        except (InputError, KeyError) as error:
+            absent = f"WordNet {wordnet.RELEASE} has no {error}."
+            notes.append(
+                f"{where} names classes by WordNet's ids alone, and the names are missing: "
+                f"{error if isinstance(error, InputError) else absent}"
+            )
+            names = ()
+    return Labels(names, tuple(wnids) if len(wnids) == len(labels) else ())
 
 
-def _refuse_others(path: Path) -> None:
-    for pattern in ADAPTERS:
-        for file in path.glob(pattern):
-            raise InputError(
-                f"{path} holds an adapter of PEFT ({file.name}), which changes a network that it "
-                "does not hold: merge both, model.merge_and_unload().save_pretrained(FOLDER), and "
-                "give that folder."
-            )
-    readable = weights_file(path).exists() or is_converted(path)
-    if readable and (path / "config.json").exists():
-        return
-    for pattern, (tool, remedy) in OTHERS.items():
-        for file in path.glob(pattern):
-            raise InputError(
-                f"{path} holds a network in the form of {tool} ({file.name}), which is not read: "
-                f"{remedy}."
-            )
+def _class(label: str, description: str) -> tuple[str, tuple[str, ...]]:
+    """Return a class's WordNet id, or "", and its names; none if only the id is known."""
+    wnid = WNID.fullmatch(label)
+    if not wnid:
+        return "", class_names(description or label)
+    # timm's longer descriptions add the synset's definition.
+    return wnid[1], class_names((description or wnid[2] or "").partition(": ")[0])
+
+
+def _by_class(labels: Any, where: str) -> list[str]:
+    """Return the labels by class number; an object's keys are these numbers."""
+    _check_texts(labels, where)
+    if not isinstance(labels, dict):
+        return list(labels)
+    try:
+        return [labels[str(index)] for index in range(len(labels))]
+    except KeyError as error:
+        raise InputError(
+            f"{where} has no label for class {error}: expected a label for each of 0 to "
+            f"{len(labels) - 1}."
+        ) from error
+
+
+def _check_texts(texts: Any, where: str) -> None:
+    listed = texts.values() if isinstance(texts, dict) else texts
+    if not isinstance(texts, dict | list) or not all(isinstance(text, str) for text in listed):
+        raise InputError(
+            f"{where} are {str(texts)[:60]}: expected strings, one a class, several "
+            "names of a class separated by a comma and a space."
+        )
+    for text in listed:
+        if printable(text) != text or not class_names(text):  # printed next to their neurons
+            raise InputError(f"{where} hold {shown(text)}, which is no name: correct it.")

@@ -1,14 +1,85 @@
-"""What a network's `config.json` may say: each entry with what is expected of it."""
+"""JSON files of a checkpoint: how they are read, and which values its settings may have."""
 
+import json
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 from jaxdesc.errors import InputError, shown
 
+Config = TypeVar("Config")
+
+LARGEST_JSON = 2**26  # bytes; a tokenizer's are a few million
+LARGEST = 2**31 - 1  # of a size or an id
+MOST_LAYERS = 128  # of a tower or a stage; CLIP's largest has 48
+
+
+def read_json(file: Path) -> Any:
+    """Parse a JSON file of at most `LARGEST_JSON` bytes.
+
+    Raises:
+        OSError: it can't be read.
+        ValueError: it is not JSON, or not any that Python can hold.
+    """
+    with file.open("rb") as opened:
+        content = opened.read(LARGEST_JSON + 1)
+    if len(content) > LARGEST_JSON:
+        raise ValueError(f"more than {LARGEST_JSON:,} bytes")
+    try:
+        return json.loads(content)
+    except RecursionError as error:
+        raise ValueError("brackets within brackets, too deep") from error
+
+
+def read_object(file: Path, what: str) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Args:
+        file: its path.
+        what: the file in words, for the error.
+
+    Raises:
+        InputError: the file is missing, or does not hold a JSON object.
+    """
+    try:
+        entries = read_json(file)
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{file} does not exist; expected {what}; download the checkpoint again, or correct "
+            "its path."
+        ) from error
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{file} can't be read as JSON ({error}); expected {what}; download the checkpoint "
+            "again, or correct its path."
+        ) from error
+    if not isinstance(entries, dict):
+        raise InputError(
+            f"{file} holds a JSON {type(entries).__name__}, expected an object of settings; "
+            "download the checkpoint again."
+        )
+    return entries
+
+
+def read_config(folder: str | PathLike[str]) -> dict[str, Any]:
+    """Read the entries of a folder's `config.json`; raises as `read_object`."""
+    return read_object(Path(folder) / "config.json", "the config of a checkpoint")
+
+
+def parsed(
+    read: Callable[[dict[str, Any]], Config], entries: dict[str, Any], source: str | PathLike[str]
+) -> Config:
+    """Read a network's config from its entries; an error names the file or folder."""
+    try:
+        return read(entries)
+    except InputError as error:
+        raise InputError(f"{source}: {error}") from error
+
 
 class Setting(NamedTuple):
-    """What is expected of an entry, in words and as a test."""
+    """Values that an entry may have, in words and as a test."""
 
     expected: str
     fits: Callable[[Any], bool]
@@ -16,15 +87,12 @@ class Setting(NamedTuple):
 
 ANY = Setting("anything", lambda _: True)
 UNKNOWN = Setting("no such entry", lambda _: False)
-LARGEST = 2**31 - 1  # of a size or an id
-MOST_LAYERS = 128  # of a tower or a stage; CLIP's largest has 48
-
 POSITIVE = Setting("a positive integer", lambda value: type(value) is int and 0 < value <= LARGEST)
 INTEGER = Setting("an integer", lambda value: type(value) is int and abs(value) <= LARGEST)
 NUMBER = Setting(
     "a number that is finite", lambda value: type(value) in (int, float) and math.isfinite(value)
 )
-# Networks are built before it is seen that their tensors are missing: a billion layers never would.
+# A network is built before its tensors are found missing; with a billion layers, it never would be.
 DEPTH = Setting(
     f"an integer from 1 to {MOST_LAYERS}",
     lambda value: type(value) is int and 0 < value <= MOST_LAYERS,
@@ -32,13 +100,13 @@ DEPTH = Setting(
 
 
 def only(*values: Any) -> Setting:
-    """A field that changes the network, and of which not every value is implemented."""
-    return Setting(f"only {values[0]!r}", lambda found: found in values)
+    """Return the setting of a field that changes the network, with the values implemented."""
+    return Setting(f"only {values[0]!r}", lambda value: value in values)
 
 
 def one_of(values: Mapping[str, Any]) -> Setting:
-    """A field that names an entry of a table."""
-    return Setting(" or ".join(values), lambda found: isinstance(found, str) and found in values)
+    """Return the setting of a field that names an entry of a table."""
+    return Setting(" or ".join(values), lambda value: isinstance(value, str) and value in values)
 
 
 def misfits(
@@ -58,10 +126,10 @@ def pretrained_cfg(entries: dict[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: `pretrained_cfg` is not an object.
     """
-    found = entries.get("pretrained_cfg", entries) or {}
-    if not isinstance(found, dict):
+    settings = entries.get("pretrained_cfg", entries) or {}
+    if not isinstance(settings, dict):
         raise InputError(
-            f"pretrained_cfg = {shown(found)[:60]} in its config.json: expected an object of "
+            f"pretrained_cfg = {shown(settings)[:60]} in its config.json: expected an object of "
             "settings; correct it."
         )
-    return found
+    return settings

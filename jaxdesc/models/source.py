@@ -1,4 +1,8 @@
-"""Where a network's files lie: a local path, the embedded world's own, or a Hugging Face id."""
+"""From a source to files: a local path, a network that comes with a package, a Hugging Face id.
+
+Tools other than timm, torchvision and Hugging Face transformers lay networks out in other ways. A
+packaging that is not read, or another kind of network than asked for, is refused by name.
+"""
 
 import os
 import re
@@ -7,8 +11,42 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jaxdesc.errors import SHOWN, InputError, shown
-from jaxdesc.models.files import weights_file
-from jaxdesc.scenes import NETWORKS
+from jaxdesc.models.settings import read_config, read_json
+
+# Folders of networks by name: `name:NETWORK` is a source, and `name` alone the network that is
+# called like the kind wanted ("target", "clip").
+PACKAGED: dict[str, Path] = {}
+
+TARGET, CLIP, SENTENCE = "target", "clip", "sentence encoder"
+
+
+class Kind(NamedTuple):
+    """A kind of network: in words, its loader, the files of its folder."""
+
+    words: str
+    loader: str
+    files: str
+
+
+KINDS = {
+    TARGET: Kind(
+        "a target network",
+        "load_target or --config.target.source",
+        "config.json and model.safetensors",
+    ),
+    CLIP: Kind(
+        "a CLIP",
+        "load_clip or --config.clip.source",
+        "config.json, model.safetensors, tokenizer.json and preprocessor_config.json",
+    ),
+    SENTENCE: Kind(
+        "a sentence encoder",
+        "load_sentence_encoder or --config.evaluation.sentence",
+        "config.json, model.safetensors and tokenizer.json",
+    ),
+}
+# Kinds by config.json's model_type, to name the right loader; others are left to their loader.
+MODEL_TYPES = {"resnet": TARGET, "clip": CLIP, "bert": SENTENCE, "mpnet": SENTENCE}
 
 # owner/name, with an optional @revision as timm writes it; neither can leave its folder.
 IDENTIFIER = re.compile(
@@ -16,8 +54,8 @@ IDENTIFIER = re.compile(
 )
 REVISION = re.compile(r"(?!.*\.\.)\w[\w./-]*", re.A)
 
-# Of a repository only this is downloaded: configs, tokenizers, weights of one format. What other
-# tools packaged is known by their configs, and sentence-transformers keeps a network in a folder.
+# Files to download: configs, tokenizers, weights of one format. Other tools' packagings are known
+# by their configs, and sentence-transformers keeps a network in an inner folder.
 CONFIGS = (
     "config.json",
     "preprocessor_config.json",
@@ -37,118 +75,282 @@ FILES = (
     "1_Pooling/config.json",
 )
 MARKERS = ("adapter_config.json", "open_clip_config.json", "model_index.json")
-INNER = "0_*/"  # its folder
-# What a local folder holds, by the kind of network.
-LAYOUT = {
-    "target": "config.json and model.safetensors",
-    "clip": "config.json, model.safetensors, tokenizer.json and preprocessor_config.json",
-    "sentence encoder": "config.json, model.safetensors and tokenizer.json",
-}
-# One format is downloaded, the first that there is.
+INNER = "0_*/"
+# Files of a folder that may hold its weights; the first that exists is read.
+WEIGHTS = (
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "flax_model.msgpack",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+ORBAX = "orbax"  # folder of a converted checkpoint, in place of such a file
+# Weights to download, by format; the first format that exists is downloaded.
 FORMATS = (
     ("model.safetensors", "model.safetensors.index.json", "model-*.safetensors"),
     ("flax_model.msgpack",),
     ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*.bin"),
 )
 
+_CLIPS = "such as laion/CLIP-ViT-B-32-laion2B-s34B-b79K or openai/clip-vit-base-patch32"
+_FILE = "give the file itself, in place of its folder"
+_SAVE = "give the checkpoint that it was made from, or save it with transformers' save_pretrained"
+# Files that show which tool wrote a folder without config.json and weights, and the remedy.
+PACKAGINGS = {
+    "open_clip_*": ("open_clip", f"give the same CLIP as transformers' CLIPModel, {_CLIPS}"),
+    "model_index.json": ("diffusers", "give the folder of a CLIP or a ResNet"),
+    "saved_model.pb": ("TensorFlow (SavedModel)", _SAVE),
+    "*.h5": ("Keras or TensorFlow (HDF5)", _SAVE),
+    "*.keras": ("Keras", _SAVE),
+    "*.ckpt.index": ("TensorFlow (checkpoint)", _SAVE),
+    "*.onnx": ("ONNX", _SAVE),
+    "onnx/*.onnx": ("ONNX", _SAVE),
+    "openvino_model.xml": ("OpenVINO", _SAVE),
+    "*.distcp": ("PyTorch (distributed checkpoint)", _SAVE),
+    "model.*.safetensors": ("transformers' variants", "rename it to model.safetensors"),
+    "*.pt": ("PyTorch", _FILE),
+    "*.pth": ("PyTorch", _FILE),
+    "*.pth.tar": ("PyTorch", _FILE),
+    "*.ckpt": ("PyTorch", _FILE),
+    "*.gguf": ("llama.cpp (GGUF)", _SAVE),
+}
+
 
 class Located(NamedTuple):
     """A network's files on this machine, and the source under which they are found again.
 
-    The name of a Hugging Face id ends in the commit that was read, `owner/name@commit`: whoever
-    reads a result can load the same network, even where a branch has moved on.
+    The name of a Hugging Face id ends in the commit that was read, `owner/name@commit`, so that a
+    reader of the result can load the same network even after a branch has moved on.
+
+    Attributes:
+        path: the folder that holds them, or the file of its weights.
+        name: the source.
+        notes: a sentence about each thing that was assumed or left out; loaders append theirs.
     """
 
     path: Path
     name: str
+    notes: list[str]
 
 
-def locate(source: str | PathLike[str], what: str, revision: str | None = None) -> Located:
+class Module(NamedTuple):
+    """A step of sentence-transformers: its class, without the package, and its folder."""
+
+    kind: str
+    folder: Path
+
+
+def open_network(source: str | PathLike[str], kind: str, revision: str | None = None) -> Located:
+    """Find a network, and make sure that it is of a kind and a packaging that is read.
+
+    Args:
+        source: as `locate` takes it.
+        kind: one of `KINDS`, or "network" for any.
+        revision: of a Hugging Face id, as `locate` takes it.
+
+    Raises:
+        InputError: as `locate`; another packaging or another kind of network, by its name.
+    """
+    path, name, notes = locate(source, kind, revision)
+    if path.is_file():
+        if kind in (CLIP, SENTENCE):
+            raise InputError(
+                f"{path} is a file, but {KINDS[kind].words} is {_layout(kind)}: give that."
+            )
+        return Located(path, name, notes)
+    _refuse_packagings(path)
+    if (path / "modules.json").exists():
+        inner = _first_module(path, notes, kind)
+        if inner != path:
+            _refuse_packagings(inner)
+        path = path if kind == SENTENCE else inner
+    described = kind in KINDS and (path / "config.json").exists()
+    actual = kind_of(path) if described else None
+    if actual and actual != kind:
+        raise InputError(
+            f"{path} is {KINDS[actual].words} and not {KINDS[kind].words}: read it by "
+            f"{KINDS[actual].loader}, and give {_layout(kind)} instead."
+        )
+    return Located(path, name, notes)
+
+
+def locate(source: str | PathLike[str], kind: str, revision: str | None = None) -> Located:
     """Find a network's files, downloading those of a Hugging Face id that are not cached.
 
     Args:
-        source: an existing local path, in which ~ is the home directory; or "scenes", or
-            `scenes:NAME` for another network of the embedded world; or a Hugging Face id,
-            `owner/name` or `owner/name@revision`. A path object is a local path.
-        what: "target", "clip" …: the embedded world's network that "scenes" alone means, and the
-            word in errors.
-        revision: branch, tag or commit of a Hugging Face id; its main branch where None or empty.
+        source: an existing local path, in which ~ is the home directory; or a name in `PACKAGED`,
+            as `name` or `name:NETWORK`; or a Hugging Face id, `owner/name` or
+            `owner/name@revision`. A path object is a local path.
+        kind: as of `open_network`.
+        revision: branch, tag or commit of a Hugging Face id; its main branch if None or empty.
 
     Raises:
         InputError: nothing is there, it can't be downloaded, or a revision is given for a local
             path or twice.
     """
     if not isinstance(source, str | PathLike):
-        raise InputError(f"The {what} is {shown(source)}: give {_sources(what)}.")
+        raise InputError(f"The {kind} is {shown(source)}: give {_sources(kind)}.")
     local, source = not isinstance(source, str), os.fsdecode(source)
-    embedded = None if local else re.fullmatch(r"scenes(?::(\w+))?", source)
-    path = NETWORKS / (embedded[1] or what) if embedded else Path(os.path.expanduser(source))
+    package = None if local else re.fullmatch(r"(\w+)(?::(\w+))?", source)
+    if package and package[1] in PACKAGED:
+        folder = PACKAGED[package[1]]
+        path = folder / (package[2] or kind)
+        if not package[2] and not path.exists():
+            networks = ", ".join(f"{package[1]}:{network}" for network in _networks(folder))
+            raise InputError(f"{source!r} is several networks: give one of {networks}.")
+    else:
+        path = Path(os.path.expanduser(source))
     if source and os.path.exists(path):
         if revision:
             raise InputError(
-                f"The {what} {source!r} is a local path, which has no revision {revision!r}: leave "
+                f"The {kind} {source!r} is a local path, which has no revision {revision!r}: leave "
                 "the revision out, or give a Hugging Face id."
             )
-        return Located(path, source)
-    found = None if local else IDENTIFIER.fullmatch(source)
-    if embedded and not embedded[1]:
+        return Located(path, source, [])
+    identifier = None if local else IDENTIFIER.fullmatch(source)
+    if not identifier:
         raise InputError(
-            f"{source!r} is several networks: give one of "
-            f"{', '.join(sorted(f'scenes:{p.name}' for p in NETWORKS.iterdir()))}."
+            f"The {kind} folder {shown(source)} does not exist: give {_sources(kind)}."
         )
-    if not found:
-        raise InputError(
-            f"The {what} folder {shown(source)} does not exist: give {_sources(what)}."
-        )
-    return _downloaded(found["id"], what, _single(source, found["revision"], revision))
-
-
-def _sources(what: str) -> str:
-    return (
-        f"{layout(what)}, a Hugging Face id such as owner/name, or 'scenes' or scenes:NAME for a "
-        "network of the embedded world, NAME one of "
-        f"{', '.join(sorted(p.name for p in NETWORKS.iterdir()))}"
-    )
-
-
-def layout(what: str) -> str:
-    """Say what a kind of network looks like on a disk."""
-    return f"a local folder with {LAYOUT.get(what, LAYOUT['target'])}"
-
-
-def _single(source: str, own: str | None, given: str | None) -> str | None:
-    if own and given and own != given:
-        raise InputError(f"{source!r} names another revision than {given!r}: give one of them.")
-    revision = own or given or None
+    if identifier["revision"] and revision and identifier["revision"] != revision:
+        raise InputError(f"{source!r} names another revision than {revision!r}: give one of them.")
+    revision = identifier["revision"] or revision or None
     if revision and not REVISION.fullmatch(revision):
         raise InputError(
             f"The revision {revision!r} of {source!r} can't be one: give a branch, a tag or a "
             "commit."
         )
-    return revision
+    path = _downloaded(identifier["id"], kind, revision)
+    return Located(path, f"{identifier['id']}@{path.name}", [])
 
 
-def _downloaded(identifier: str, what: str, revision: str | None) -> Located:
+def _networks(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def _layout(kind: str) -> str:
+    return f"a local folder with {KINDS.get(kind, KINDS[TARGET]).files}"
+
+
+def _sources(kind: str) -> str:
+    packaged = (
+        f", or {name}:NAME with NAME one of {', '.join(_networks(folder))}"
+        for name, folder in PACKAGED.items()
+    )
+    return f"{_layout(kind)}, or a Hugging Face id such as owner/name{''.join(packaged)}"
+
+
+def _downloaded(identifier: str, kind: str, revision: str | None) -> Path:
+    """Return the folder of a repository's files, whose name is their commit."""
+    from huggingface_hub import snapshot_download  # only here: it is slow to import
+
+    def download(revision: str | None, files: list[str]) -> Path:
+        try:
+            return Path(snapshot_download(identifier, revision=revision, allow_patterns=files))
+        except Exception as error:  # of no fixed type: the hub's, its HTTP library's, an OSError
+            reason = " ".join(str(error).split())
+            raise InputError(
+                f"The {kind} {identifier!r} is no local folder and can't be had from Hugging Face "
+                f"at revision {revision or 'main'!r} ({type(error).__name__}: {reason[:SHOWN]}): "
+                f"correct the id, or go online, or give {_layout(kind)}."
+            ) from error
+
     files = [*FILES, *MARKERS, *(INNER + name for name in CONFIGS)]
     first, *others = ([*names, *(INNER + name for name in names)] for names in FORMATS)
-    path = _snapshot(identifier, what, revision, files + first)
+    path = download(revision, files + first)
     for weights in others:
         if any(weights_file(folder).exists() for folder in (path, *path.glob(INNER))):
             break
-        _snapshot(identifier, what, path.name, weights)
-    return Located(path, f"{identifier}@{path.name}")
+        download(path.name, weights)
+    return path
 
 
-def _snapshot(identifier: str, what: str, revision: str | None, files: list[str]) -> Path:
-    """Return the folder of the files' snapshot, whose name is its commit."""
-    from huggingface_hub import snapshot_download  # only here: it is slow to import
+def weights_file(source: str | PathLike[str]) -> Path:
+    """Return the file with a folder's weights, or the one that is missing; a file is its own."""
+    path = Path(source)
+    if path.is_file():
+        return path
+    files = [path / name for name in WEIGHTS]
+    return next((file for file in files if file.exists()), files[0])
+
+
+def is_converted(folder: str | PathLike[str]) -> bool:
+    """Return if a folder's weights are our own parameters, which `launch.convert` wrote."""
+    return (Path(folder) / ORBAX).is_dir()
+
+
+def kind_of(path: Path) -> str | None:
+    """Return which of `KINDS` a folder's config describes; None for any other network.
+
+    Raises:
+        InputError: its `config.json` is missing or not a JSON object.
+    """
+    if path.is_file():
+        return TARGET
+    entries = read_config(path)
+    if "architecture" in entries:
+        return TARGET
+    model_type = entries.get("model_type")
+    return MODEL_TYPES.get(model_type) if isinstance(model_type, str) else None
+
+
+def read_modules(path: Path) -> list[Module]:
+    """Read the `modules.json` of a folder of sentence-transformers.
+
+    Raises:
+        InputError: it is not a list of modules, or names a folder outside.
+    """
+    file = path / "modules.json"
+
+    def inside(name: str) -> Path:
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise LookupError(f"{name} lies outside")
+        return path / name
 
     try:
-        return Path(snapshot_download(identifier, revision=revision, allow_patterns=files))
-    except Exception as error:  # of no fixed type: the hub's, its HTTP library's, an OSError
-        reason = " ".join(str(error).split())
+        return [Module(m["type"].split(".")[-1], inside(m["path"])) for m in read_json(file)]
+    except (OSError, ValueError) as error:
         raise InputError(
-            f"The {what} {identifier!r} is no local folder and can't be had from Hugging Face at "
-            f"revision {revision or 'main'!r} ({type(error).__name__}: {reason[:SHOWN]}): correct "
-            f"the id, or go online, or give {layout(what)}."
+            f"{file} can't be read as JSON ({error}); download the checkpoint again."
         ) from error
+    except (TypeError, LookupError, AttributeError) as error:
+        raise InputError(
+            f"{file} can't be understood ({error!r}): expected a list of modules, each with its "
+            "type and path; download the checkpoint again."
+        ) from error
+
+
+def _first_module(path: Path, notes: list[str], kind: str) -> Path:
+    """Return the folder of the network that sentence-transformers starts with."""
+    modules = read_modules(path)
+    folder = modules[0].folder if modules else path
+    if kind == SENTENCE or kind_of(folder) != CLIP:
+        return folder
+    if folder != path:
+        notes.append(f"{path} was packaged by sentence-transformers: its {folder.name} was read.")
+    further = [module.kind for module in modules[1:] if module.kind != "Normalize"]
+    if further:
+        raise InputError(
+            f"{path / 'modules.json'} lists {', '.join(further)} after its CLIP, which is not "
+            "implemented: give a CLIP alone."
+        )
+    return folder
+
+
+def _refuse_packagings(path: Path) -> None:
+    for pattern in ("adapter_config.json", "adapter_model.*"):
+        for file in path.glob(pattern):
+            raise InputError(
+                f"{path} holds an adapter of PEFT ({file.name}), which changes a network that it "
+                "does not hold: merge both, model.merge_and_unload().save_pretrained(FOLDER), and "
+                "give that folder."
+            )
+    readable = weights_file(path).exists() or is_converted(path)
+    if readable and (path / "config.json").exists():
+        return
+    for pattern, (tool, remedy) in PACKAGINGS.items():
+        for file in path.glob(pattern):
+            raise InputError(
+                f"{path} holds a network in the form of {tool} ({file.name}), which is not read: "
+                f"{remedy}."
+            )

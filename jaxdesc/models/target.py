@@ -18,13 +18,12 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from jaxdesc.errors import InputError, as_printed, shown
 from jaxdesc.images.preprocess import Preprocess
-from jaxdesc.models.files import read_config
 from jaxdesc.models.formats import read_folded_resnet
-from jaxdesc.models.labels import read_labels
-from jaxdesc.models.packaging import TARGET, open_network
+from jaxdesc.models.packaging import read_labels, target_preprocess
 from jaxdesc.models.precision import cast, check_precision
-from jaxdesc.models.preprocessor import target_preprocess
 from jaxdesc.models.resnet import STAGES, TIMM_SIZES, with_winograd
+from jaxdesc.models.settings import read_config
+from jaxdesc.models.source import TARGET, open_network
 from jaxdesc.models.taps import Apply, class_gradient, recorded
 from jaxdesc.runtime import fingerprint
 from jaxdesc.runtime.compiler import in_pieces, jit
@@ -347,7 +346,7 @@ def load_target(
             one if there is none.
 
     Returns:
-        The target, its classes as `labels.read_labels` reads them. Its notes say what was assumed
+        The target, its classes as `packaging.read_labels` reads them. Its notes say what was assumed
         or left out.
 
     Raises:

@@ -8,7 +8,7 @@ are fixed, so that few programs are compiled, and the same ones for every vocabu
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain, islice, repeat
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,8 @@ from jaxtyping import Array, Float32
 from jaxdesc.errors import InputError
 from jaxdesc.runtime import fingerprint
 
-# Dense where concepts and their prompts lie: of WordNet's nouns in "A photo of a {concept}", 59 %
-# have up to 8 of CLIP's tokens, 35 % 9 or 10, 5 % 11 or 12, and the longest 19.
+# Dense for the usual lengths of concepts and their prompts: of WordNet's nouns in "A photo of a
+# {concept}", 59 % have up to 8 of CLIP's tokens, 35 % 9 or 10, 5 % 11 or 12, and the longest 19.
 LENGTHS = (4, 6, 8, 10, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 TOKENS_AT_ONCE = 4096
 # Row counts of a batch that is not full: a few texts must not cost a whole batch.
@@ -29,12 +29,56 @@ TEXTS_TOKENIZED_AT_ONCE = 4096
 Tokens = tuple[int, ...]
 # From token ids [rows, length] and each row's count of tokens [rows] to features [rows, dimension].
 Compute = Callable[[np.ndarray, np.ndarray], np.ndarray | Array]
-# Called with how many texts have been encoded since the last call, as `tqdm.update` is.
+# Called with the count of texts encoded since the last call, as `tqdm.update` is.
 Progress = Callable[[int], object]
 
 
 def unseen(count: int) -> None:
     """Show no progress."""
+
+
+def load_tokenizer(
+    loader: str, folder: Path, network: str, files: str, vocabulary: int, **options: Any
+) -> Any:
+    """Load a tokenizer from a folder.
+
+    Args:
+        loader: name of a class of transformers.
+        folder: the folder with its files.
+        network: what the folder holds, for errors.
+        files: names of the tokenizer's files, for errors.
+        vocabulary: how many tokens the network knows.
+        options: of `from_pretrained`.
+
+    Raises:
+        InputError: no tokenizer, a damaged one, or one of more tokens than the network knows.
+    """
+    import transformers  # seconds to import, and needed only here
+
+    where = f"{network} folder {str(folder)!r}"
+    if not any((folder / n).exists() for n in ("tokenizer.json", "vocab.json", "vocab.txt")):
+        raise InputError(
+            f"The {where} has no tokenizer: expected {files}, as Hugging Face ships them."
+        )
+    try:
+        cls = getattr(transformers, loader)
+        tokenizer = cls.from_pretrained(folder, local_files_only=True, **options)
+    except Exception as error:  # of no fixed type: JSON's, the tokenizers library's, an OSError
+        raise InputError(
+            f"The tokenizer of the {where} can't be read ({error!r}): download {files}, again."
+        ) from error
+    if len(tokenizer) > vocabulary:  # ids beyond the embeddings would be read as NaN
+        raise InputError(
+            f"The tokenizer of the {where} has {len(tokenizer)} tokens, but its "
+            f"config.json sets vocab_size {vocabulary}; use the files of one checkpoint."
+        )
+    return tokenizer
+
+
+def fingerprint_of(tokenizer: Any) -> str:
+    """Hash a tokenizer, without the padding and truncation that its last call left in it."""
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    return fingerprint.of_text(json.dumps(content | {"padding": None, "truncation": None}))
 
 
 def tokenize(tokenizer: Any, texts: Sequence[str], **options: Any) -> list[Tokens]:
@@ -46,13 +90,13 @@ def tokenize(tokenizer: Any, texts: Sequence[str], **options: Any) -> list[Token
         options: of the tokenizer's call, such as truncation.
 
     Raises:
-        InputError: no list of strings, no text, or blank ones.
+        InputError: not a list of strings, no text, or blank ones.
     """
     if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
         raise InputError(f"The texts to encode are {str(texts)[:60]!r}: give a list of strings.")
     if not texts:
         raise InputError("There is no text to encode: give at least one.")
-    blank = [place for place, text in enumerate(texts, 1) if not text.strip()]
+    blank = [number for number, text in enumerate(texts, 1) if not text.strip()]
     if blank:
         raise InputError(
             f"{len(blank)} of {len(texts)} texts to encode are blank (the first is number "
@@ -61,7 +105,7 @@ def tokenize(tokenizer: Any, texts: Sequence[str], **options: Any) -> list[Token
     tokens: list[Tokens] = []
     for start in range(0, len(texts), TEXTS_TOKENIZED_AT_ONCE):
         chunk = list(texts[start : start + TEXTS_TOKENIZED_AT_ONCE])
-        # Not verbose: what is too long is the caller's to say.
+        # Not verbose: texts that are too long are reported by the caller.
         tokens.extend(map(tuple, tokenizer(chunk, verbose=False, **options)["input_ids"]))
     return tokens
 
@@ -73,43 +117,51 @@ class TextBatches:
 
     Args:
         tokens: of each text, at least one and at most `longest`.
-        compute: the network, which must not look beyond a row's own tokens.
+        compute: the network, which must not look beyond a row's tokens.
         longest: most tokens that the network reads.
-        padding: token id behind a row's own tokens.
+        padding: token id behind a row's tokens.
     """
 
     def __init__(self, tokens: Sequence[Tokens], compute: Compute, *, longest: int, padding: int):
         first: dict[Tokens, int] = {}
-        for place, own in enumerate(tokens):
-            first.setdefault(own, place)
-        self._source = np.array([first[own] for own in tokens])
-        self._places: list[list[int]] = []
+        for index, ids in enumerate(tokens):
+            first.setdefault(ids, index)
+        self._source = np.array([first[ids] for ids in tokens])
+        self._indices: list[list[int]] = []
         self._rows: list[tuple[np.ndarray, np.ndarray]] = []
-        for batch, ids, lengths in _batches(list(first), longest, padding):
-            self._places.append([first[own] for own in batch])
-            self._rows.append((ids, lengths))
+        # The longest come first: a batch too large for memory fails at once, and the one batch that
+        # may not be full is of the shortest.
+        order = sorted(first, key=len, reverse=True)
+        while order:
+            rows, width = _shape(len(order), len(order[0]), longest)
+            batch, order = order[:rows], order[rows:]
+            filled = batch + batch[-1:] * (rows - len(batch))  # rows without a text repeat the last
+            padded = [ids + (padding,) * (width - len(ids)) for ids in filled]
+            lengths = np.array([len(ids) for ids in filled], np.int32)
+            self._indices.append([first[ids] for ids in batch])
+            self._rows.append((np.array(padded, np.int32), lengths))
         self._compute = compute
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def size(self, number: int) -> int:
-        """How many distinct texts a batch has."""
-        return len(self._places[number])
+        """Return the count of distinct texts in a batch."""
+        return len(self._indices[number])
 
     def compute(self, number: int) -> Float32[np.ndarray, "row dimension"]:
         """Return the features of one batch's distinct texts."""
-        return np.asarray(self._compute(*self._rows[number]))[: len(self._places[number])]
+        return np.asarray(self._compute(*self._rows[number]))[: self.size(number)]
 
     def features(
-        self, each: Iterable[Float32[np.ndarray, "row dimension"]]
+        self, batches: Iterable[Float32[np.ndarray, "row dimension"]]
     ) -> Float32[np.ndarray, "text dimension"]:
         """Return each text's features, in the order of the texts, from those of all batches."""
         features = np.empty((0, 0), np.float32)
-        for places, found in zip(self._places, each, strict=True):
+        for indices, computed in zip(self._indices, batches, strict=True):
             if not features.size:
-                features = np.empty((len(self._source), found.shape[1]), np.float32)
-            features[places] = found
+                features = np.empty((len(self._source), computed.shape[1]), np.float32)
+            features[indices] = computed
         repeated = np.flatnonzero(self._source != np.arange(len(self._source)))
         features[repeated] = features[self._source[repeated]]
         return features
@@ -117,45 +169,18 @@ class TextBatches:
     def encode(self, progress: Progress = unseen) -> Float32[np.ndarray, "text dimension"]:
         """Return each text's features; `progress` is called after each batch with its texts."""
 
-        def told() -> Iterator[np.ndarray]:
-            for number, places in enumerate(self._places):
+        def computed() -> Iterator[np.ndarray]:
+            for number in range(len(self)):
                 yield self.compute(number)
-                progress(len(places))
+                progress(self.size(number))
 
-        features = self.features(told())
-        progress(len(self._source) - sum(map(len, self._places)))
+        features = self.features(computed())
+        progress(len(self._source) - sum(map(len, self._indices)))
         return features
 
 
-def _batches(
-    distinct: list[Tokens], longest: int, padding: int
-) -> Iterator[tuple[list[Tokens], np.ndarray, np.ndarray]]:
-    """Yield texts, their padded ids and their lengths; rows of no text repeat the last one's.
-
-    The longest come first: what does not fit into memory fails at once, and the one batch that may
-    not be full is of the shortest.
-    """
-    order = sorted(distinct, key=len, reverse=True)
-    start = 0
-    while start < len(order):
-        rows, width = _shape(len(order) - start, len(order[start]), longest)
-        batch = order[start : start + rows]
-        ids = np.full((rows, width), padding, np.int32)
-        lengths = np.empty(rows, np.int32)
-        for row, own in enumerate(islice(chain(batch, repeat(batch[-1])), rows)):
-            ids[row, : len(own)], lengths[row] = own, len(own)
-        yield batch, ids, lengths
-        start += rows
-
-
 def _shape(texts: int, length: int, longest: int) -> tuple[int, int]:
-    """Return how many rows and tokens the next batch has: of `texts`, the first has `length`."""
+    """Return the next batch's rows and tokens: of `texts`, the first and longest has `length`."""
     width = min(longest, next(n for n in (*LENGTHS, longest) if n >= length))
     full = max(1, TOKENS_AT_ONCE // width)
     return min([full, *(rows for rows in FEW_ROWS if rows >= texts)]), width
-
-
-def fingerprint_of(tokenizer: Any) -> str:
-    """Hash what a tokenizer is; how its last call padded and cut is a state, and no part of it."""
-    content = json.loads(tokenizer.backend_tokenizer.to_str())
-    return fingerprint.of_text(json.dumps(content | {"padding": None, "truncation": None}))

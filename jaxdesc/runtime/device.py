@@ -1,4 +1,4 @@
-"""How long the device had nothing to do."""
+"""Idle time of the device."""
 
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,25 +10,24 @@ Outputs = TypeVar("Outputs")
 
 
 def unwatched(outputs: Outputs) -> Outputs:
-    """Take no note of what was queued."""
+    """Return the outputs of a program that nobody watches."""
     return outputs
 
 
 class Watch:
-    """Measures how long a device had nothing queued, from its making until `share`.
+    """Measures how long a device has nothing queued, from creation until `share`.
 
     JAX returns before a program has run. A thread waits for the outputs of each program in turn, so
-    it knows when all that had been queued was done, and how long it took until more was.
+    it knows when the queue was empty, and for how long.
     """
 
     def __init__(self) -> None:
-        """Begin to measure, with nothing queued."""
         self._began = self._free = time.perf_counter()
         self._idle = 0.0
         self._waiter = ThreadPoolExecutor(max_workers=1)
 
     def __call__(self, outputs: Outputs) -> Outputs:
-        """Note that a program was queued just now; its outputs are handed back."""
+        """Note that a program was queued just now, and return its outputs."""
         self._waiter.submit(self._wait, time.perf_counter(), outputs)
         return outputs
 
@@ -38,12 +37,12 @@ class Watch:
         self._free = time.perf_counter()
 
     def so_far(self) -> float:
-        """The idle share of the time until the last program that has ended."""
+        """Return the idle share of the time until the last program that has ended."""
         free, idle = self._free, self._idle
         return min(1.0, idle / (free - self._began)) if free > self._began else 0.0
 
     def share(self) -> float:
-        """Wait for what is queued, end the measurement, and return the idle share of its time."""
+        """Wait for queued programs, end the measurement, and return the idle share of its time."""
         self._waiter.shutdown()
         now = time.perf_counter()
         return (self._idle + now - self._free) / (now - self._began)

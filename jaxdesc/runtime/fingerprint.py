@@ -1,6 +1,7 @@
-"""Hashes of what a result depends on: code, versions, weights, programs, inputs."""
+"""Hashes of everything a result depends on: code, versions, weights, programs, inputs."""
 
 import hashlib
+import inspect
 import json
 import re
 import uuid
@@ -15,6 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+
+ADDRESS = r"0x[0-9a-f]+"  # in memory; differs from run to run
 
 
 def of_inputs(inputs: Mapping[str, Any]) -> str:
@@ -37,44 +40,58 @@ def of_text(text: str) -> str:
 
 @cache
 def _code() -> list[str]:
-    """The package's source files and the versions of what computes: any change counts.
-
-    But for what shows and times results, and computes none.
-    """
+    """Hash of the source files that compute results, and the libraries' versions."""
     digest = hashlib.sha256()
     root = Path(__file__).parents[1]
     for path in sorted(root.rglob("*.py")):
-        place = path.relative_to(root)
-        if place.parts[0] not in ("report", "benchmark", "evidence"):
-            digest.update(place.as_posix().encode() + path.read_bytes())
+        name = path.relative_to(root)
+        if name.parts[0] not in ("report", "benchmark", "evidence"):
+            digest.update(name.as_posix().encode() + path.read_bytes())
     libraries = ("jax", "jaxlib", "flax", "numpy", "pillow", "transformers", "tokenizers")
     return [digest.hexdigest(), jax.default_backend(), *(f"{n} {version(n)}" for n in libraries)]
 
 
 def of_weights(params: Any) -> str:
-    """Hash every array of a pytree of weights with its place, type and shape."""
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    with ThreadPoolExecutor() as threads:  # a core hashes a large CLIP's in seconds
-        return of_text(" ".join(threads.map(_of_leaf, leaves)))
+    """Hash every array of a pytree of weights with its path, type and shape."""
+
+    def of_leaf(item: tuple[Any, Any]) -> str:
+        path, leaf = item
+        is_key = isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+        array = np.asarray(jax.random.key_data(leaf) if is_key else leaf, order="C")
+        name = f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}"
+        digest = hashlib.sha256(name.encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+        return digest.hexdigest()
+
+    with ThreadPoolExecutor() as threads:  # a single core takes seconds for a large CLIP
+        return of_text(" ".join(threads.map(of_leaf, jax.tree_util.tree_leaves_with_path(params))))
 
 
-def _of_leaf(named: tuple[Any, Any]) -> str:
-    path, leaf = named
-    array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf, order="C")
-    place = f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}"
-    digest = hashlib.sha256(place.encode())
-    digest.update(array.reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()
+def of_entry(entry: Any) -> str:
+    """Hash the source of a registered function or class, or of another object's class.
+
+    It shows that an entry from outside the package has changed. Functions that the entry calls and
+    values that it captures don't count.
+    """
+    code = inspect.unwrap(entry) if callable(entry) else entry
+    if not (inspect.isroutine(code) or inspect.isclass(code)):
+        code = type(code)
+    try:
+        return of_text(inspect.getsource(code))
+    except (OSError, TypeError):  # typed into a prompt, or built in
+        compiled = getattr(code, "__code__", None)
+        text = repr((compiled.co_code, compiled.co_consts, compiled.co_names) if compiled else code)
+        return of_text(re.sub(ADDRESS, "", text))
 
 
 def of_function(function: Callable[..., Any], *arguments: Any) -> str:
-    """Hash what a function computes: its jaxpr on these arguments, and the arrays it closes over.
+    """Hash a function's jaxpr on these arguments, and the arrays it closes over.
 
     So a network's code needs no version number: a change that matters changes the jaxpr.
     """
     traced = jax.make_jaxpr(function)(*arguments)
-    program = re.sub(r"0x[0-9a-f]+", "", str(traced))  # addresses differ from run to run
-    if "callback" in program:  # it runs code that no jaxpr shows: never the same twice
+    program = re.sub(ADDRESS, "", str(traced))
+    if "callback" in program:  # it runs code that a jaxpr doesn't show: never the same twice
         program += uuid.uuid4().hex
     digest = hashlib.sha256(program.encode())
     digest.update(of_weights(list(_constants(traced))).encode())
@@ -82,7 +99,7 @@ def of_function(function: Callable[..., Any], *arguments: Any) -> str:
 
 
 def _constants(program: ClosedJaxpr | Jaxpr) -> Iterator[Any]:
-    """Every array that a program holds, and the programs within it: printed, they are cut short."""
+    """Yield every array of a program and the programs within it; printed, they are cut short."""
     jaxpr = program
     if isinstance(program, ClosedJaxpr):
         jaxpr = program.jaxpr
@@ -94,7 +111,3 @@ def _constants(program: ClosedJaxpr | Jaxpr) -> Iterator[Any]:
             yield from _constants(value)
         elif isinstance(value, np.ndarray | jax.Array):
             yield value
-
-
-def _is_key(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array) and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

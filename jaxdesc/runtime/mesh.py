@@ -1,4 +1,4 @@
-"""Work that is shared out among all devices of a process, each with rows of its own."""
+"""Work shared out among all devices of a process, each with some of the rows."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,13 +11,13 @@ AXIS = "device"
 
 
 def local_mesh() -> Mesh | None:
-    """All devices of this process; nothing where there is one, which needs no mesh."""
+    """Return a mesh of all devices of this process; None for a single device."""
     devices = jax.local_devices()
     return Mesh(np.array(devices), (AXIS,)) if len(devices) > 1 else None
 
 
 def device_count(mesh: Mesh | None) -> int:
-    """How many devices there are."""
+    """Return how many devices a mesh has."""
     return 1 if mesh is None else mesh.size
 
 
@@ -31,20 +31,20 @@ def shared_out(
 ) -> Any:
     """Return `function(params, rows)`, each device computing some of the rows.
 
-    A device has as many rows as one device alone would, so what it computes does not depend on how
-    many there are, but for rounding.
+    A device has as many rows as a single device would have alone, so that its results do not depend
+    on the number of devices except for rounding.
 
     Args:
-        function: of weights and independent rows, to one result for each row; within a compiled
+        function: from weights and independent rows to one result per row; within a compiled
             function.
-        mesh: the devices; the default one where None.
+        mesh: the devices; the default device if None.
         params: a pytree that each device has.
         rows: a pytree of arrays, whose length is a multiple of the number of devices.
     """
     if mesh is None:
         return function(params, rows)
     split = PartitionSpec(mesh.axis_names)
-    # Weights and rows are all that a program sees: nothing for JAX to check across devices.
+    # A program sees weights and rows alone: nothing for JAX to check across devices.
     return jax.shard_map(
         function, mesh=mesh, in_specs=(PartitionSpec(), split), out_specs=split, check_vma=False
     )(params, rows)

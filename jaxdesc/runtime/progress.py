@@ -1,25 +1,24 @@
-"""How far a stage has come: a bar for a person, plain lines for a log, and whoever else listens."""
+"""Progress of a stage: a bar for a person, plain lines for a log, and any other display."""
 
 import sys
 import time
 from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from tqdm import tqdm
 
-EVERY = 10.0  # seconds between two lines at most
-TENTHS = 10  # a line at each tenth too,
-APART = 1.0  # but no sooner after the last than this
+EVERY = 10.0  # most seconds between two lines
+TENTHS = 10  # a line at each tenth of the stage too,
+APART = 1.0  # but this many seconds after the last one at the earliest
 
 
 class State(NamedTuple):
-    """How far a stage has come.
+    """Progress of a stage.
 
     Attributes:
-        stage: its name, and what of.
-        unit: of what is counted.
-        total: how many there are.
+        stage: its name.
+        unit: of the items counted.
+        total: how many items there are.
         done: how many of them are done.
         seconds: since it began.
     """
@@ -30,26 +29,16 @@ class State(NamedTuple):
     done: int
     seconds: float
 
-    @property
-    def rate(self) -> float:
-        """How many a second."""
-        return self.done / max(self.seconds, 1e-9)
-
-    @property
-    def left(self) -> float:
-        """Seconds that the rest takes at this rate; infinity before the first is done."""
-        return (self.total - self.done) / self.rate if self.done else float("inf")
-
 
 @runtime_checkable
 class Display(Protocol):
     """Something that shows a stage's progress."""
 
     def show(self, state: State) -> None:
-        """Some more are done."""
+        """Show a state with more items done."""
 
     def close(self, state: State) -> None:
-        """The stage has ended, whole or not."""
+        """Show the state in which the stage ended, whole or not."""
 
 
 class Bar:
@@ -57,7 +46,7 @@ class Bar:
 
     Args:
         state: with nothing done.
-        delay: seconds before it appears: a stage that takes less shows none.
+        delay: seconds before it appears; a shorter stage shows none.
     """
 
     def __init__(self, state: State, delay: float = 0.0):
@@ -69,17 +58,19 @@ class Bar:
         """Move it."""
         self._bar.update(state.done - self._bar.n)
 
-    def close(self, state: State) -> None:
-        """Leave it where it is."""
-        del state
+    def close(self, _state: State) -> None:
+        """Leave it at its last position."""
         self._bar.close()
 
 
 class Lines:
-    """Whole lines, for where a bar would fill a log with carriage returns.
+    """Whole lines, as a bar would fill a log with carriage returns.
 
-    One at every tenth of the stage and at least every ten seconds, but no two within a second; the
-    last one says how long the stage took.
+    There is one at every tenth of the stage and at least every ten seconds, but no two within a
+    second; the last one says how long the stage took:
+
+        activate attention: 320/640 img (50 %), 52.1 img/s, 00:06 left
+        activate attention: 640/640 img in 12.3 s, 52.1 img/s
 
     Args:
         state: with nothing done.
@@ -87,64 +78,42 @@ class Lines:
     """
 
     def __init__(self, state: State, delay: float = 0.0):
-        self._told, self._delay = state, delay
+        self._printed, self._delay = state, delay
 
     def show(self, state: State) -> None:
-        """Print a line where one is due."""
-        since = state.seconds - self._told.seconds
-        if state.done < state.total and since >= (APART if self._new_tenth(state) else EVERY):
-            self._told = state
-            print(line(state), file=sys.stderr, flush=True)
-
-    def _new_tenth(self, state: State) -> bool:
-        now, before = (TENTHS * own.done // max(own.total, 1) for own in (state, self._told))
-        return now > before
+        """Print a line if one is due."""
+        now, before = (TENTHS * s.done // max(s.total, 1) for s in (state, self._printed))
+        since = state.seconds - self._printed.seconds
+        if state.done < state.total and since >= (APART if now > before else EVERY):
+            self._printed = state
+            seconds = state.seconds * (state.total - state.done) / max(state.done, 1)
+            left = tqdm.format_interval(seconds) if state.done else "?"
+            share = 100 * state.done // max(state.total, 1)
+            self._print(state, f" ({share} %)", f", {left} left")
 
     def close(self, state: State) -> None:
         """Print how long it took."""
         if state.seconds >= self._delay:
-            print(last_line(state), file=sys.stderr, flush=True)
+            short = state.seconds < 60
+            took = f"{state.seconds:.1f} s" if short else tqdm.format_interval(state.seconds)
+            self._print(state, f" in {took}", early=state.done < state.total)
 
-
-def line(state: State) -> str:
-    """`activate attention: 320/640 img (50 %), 52.1 img/s, 0:06 left`."""
-    share = 100 * state.done // max(state.total, 1)
-    left = _clock(state.left) if state.done else "?"
-    return f"{_counted(state)} ({share} %), {_rate(state)}, {left} left"
-
-
-def last_line(state: State) -> str:
-    """`activate attention: 640/640 img in 12.3 s, 52.1 img/s`; of a part, that it is one."""
-    part = "" if state.done >= state.total else "ended early: "
-    return f"{part}{_counted(state)} in {_took(state.seconds)}, {_rate(state)}"
-
-
-def _counted(state: State) -> str:
-    return f"{state.stage}: {state.done}/{state.total} {state.unit}"
-
-
-def _rate(state: State) -> str:
-    return f"{state.rate:.{1 if state.rate < 100 else 0}f} {state.unit}/s"
-
-
-def _took(seconds: float) -> str:
-    return f"{seconds:.1f} s" if seconds < 60 else _clock(seconds)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+    def _print(self, state: State, share: str, rest: str = "", early: bool = False) -> None:
+        counted = f"{state.stage}: {state.done}/{state.total} {state.unit}"
+        rate = state.done / max(state.seconds, 1e-9)
+        speed = f"{rate:.{1 if rate < 100 else 0}f} {state.unit}/s"
+        text = f"{'ended early: ' if early else ''}{counted}{share}, {speed}{rest}"
+        print(text, file=sys.stderr, flush=True)
 
 
 class Progress:
-    """Counts what a stage has done, for every display of it.
+    """Count of a stage's items that are done, for every display of it.
 
     Args:
-        total: how many there are to do.
+        total: how many items there are.
         stage: its name.
         displays: makes each display from the state in which nothing is done.
-        unit: of what is counted.
+        unit: of the items counted.
     """
 
     def __init__(
@@ -156,10 +125,10 @@ class Progress:
     ):
         self._began = time.perf_counter()
         self._state = State(stage, unit, total, 0, 0.0)
-        self._displays = [make(self._state) for make in displays]
+        self._displays = [display(self._state) for display in displays]
 
     def update(self, count: int) -> None:
-        """So many more are done."""
+        """Count more items as done."""
         self._state = self._now(count)
         for display in self._displays:
             display.show(self._state)
@@ -171,12 +140,6 @@ class Progress:
     def __enter__(self) -> "Progress":
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        del kind, error, trace
+    def __exit__(self, *_error: Any) -> None:
         for display in self._displays:
             display.close(self._now())

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from jaxdesc.images.example import Source
 from jaxdesc.images.sources import SOURCES
+from jaxdesc.models.source import PACKAGED
 from jaxdesc.vocabulary.vocabulary import VOCABULARIES
 
 NETWORKS = Path(__file__).parent / "networks"
@@ -30,3 +31,4 @@ def _vocabulary() -> Sequence[str]:
 
 SOURCES["scenes"] = _source
 VOCABULARIES["scenes"] = _vocabulary
+PACKAGED["scenes"] = NETWORKS

@@ -21,8 +21,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPImageProcessorPil, CLIPTokenizer
 
 from jaxdesc.images.preprocess import Preprocess
-from jaxdesc.models.clip import CLIP, CLIPConfig
-from jaxdesc.models.formats import save_clip_model
+from jaxdesc.models.clip import CLIP, save_clip_model
+from jaxdesc.models.clip_config import CLIPConfig
 from jaxdesc.scenes import captions
 from jaxdesc.scenes.training import Batch, Schedule, cut, fit, render_split
 from jaxdesc.scenes.world import BACKGROUNDS, CLASSES, COLOURS, HEIGHT, WIDTH, Scene

@@ -14,7 +14,7 @@ from jaxdesc.images.example import Example, Source
 from jaxdesc.images.loader import batches, padded
 from jaxdesc.images.sources import open_source
 from jaxdesc.images.windows import MIDDLE
-from jaxdesc.models.encoder import ClipEncoder
+from jaxdesc.models.encoder import Namer
 from jaxdesc.runtime.mesh import device_count, local_mesh
 from jaxdesc.runtime.progress import Bar, Progress
 from jaxdesc.vocabulary.vocabulary import base_template, load_vocabulary, prompts
@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 def image_features(
-    clip: ClipEncoder,
+    clip: Namer,
     images: str | os.PathLike[str] | Source,
     *,
     batch: int = ClipConfig.batch,
@@ -49,7 +49,7 @@ def image_features(
     Raises:
         InputError: a source that can't be opened, or without any image that can be used.
     """
-    check_type(clip, ClipEncoder, "clip", "load_clip")
+    check_type(clip, Namer, "clip", "load_clip")
     batch = ClipConfig(batch=batch).batch
     displays = [] if converted(bool, quiet, "quiet") else [Bar]
     source = open_source(images)
@@ -81,7 +81,7 @@ def image_features(
 
 
 def concept_features(
-    clip: ClipEncoder,
+    clip: Namer,
     concepts: str | os.PathLike[str] | Iterable[str],
     *,
     template: str = TEMPLATE,
@@ -101,21 +101,21 @@ def concept_features(
     Raises:
         InputError: concepts or a template that can't be used.
     """
-    check_type(clip, ClipEncoder, "clip", "load_clip")
+    check_type(clip, Namer, "clip", "load_clip")
     vocabulary, template = load_vocabulary(concepts), VocabularyConfig(template=template).template
     features = clip.encode_texts(prompts(vocabulary, template))
     (base,) = clip.encode_texts([base_template(template)])
     return list(vocabulary.concepts), features, base
 
 
-def whole_image(clip: ClipEncoder, index: int, example: Example) -> np.ndarray:
+def whole_image(clip: Namer, index: int, example: Example) -> np.ndarray:
     """Cut what CLIP sees of a whole image, by CLIP's preprocessing."""
     del index
     return clip.preprocess.cut(example.image, MIDDLE)[0]
 
 
 def encoded(
-    clip: ClipEncoder,
+    clip: Namer,
     source: Source,
     images: Sequence[int],
     prepare: Callable[[int, Example], np.ndarray],

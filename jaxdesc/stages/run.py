@@ -13,7 +13,7 @@ from jaxdesc.evaluation import metrics
 from jaxdesc.evaluation.top1 import Top1
 from jaxdesc.images.example import Source
 from jaxdesc.images.labels import matched
-from jaxdesc.models.encoder import ClipEncoder
+from jaxdesc.models.encoder import Namer
 from jaxdesc.models.target import LOGITS, Target
 from jaxdesc.result import Skipped
 from jaxdesc.runtime import memory
@@ -36,10 +36,10 @@ class Inputs:
     """
 
     target: Target
-    clip: ClipEncoder
+    clip: Namer
     source: Source
     vocabulary: Vocabulary
-    scorer: ClipEncoder
+    scorer: Namer
     sentence: metrics.Encoder | None = None
 
     def __post_init__(self) -> None:

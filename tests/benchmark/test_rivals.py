@@ -15,7 +15,7 @@ from jaxdesc.benchmark.rivals import clip, pipeline, resnet
 from jaxdesc.config import Config
 from jaxdesc.images.sources import open_source
 from jaxdesc.images.windows import peaks
-from jaxdesc.models.encoder import load_clip
+from jaxdesc.models.namers import load_clip
 from jaxdesc.models.taps import recorded
 from jaxdesc.stages.activate import activate
 from jaxdesc.stages.embed import embed

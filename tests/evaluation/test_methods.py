@@ -10,7 +10,8 @@ from jaxdesc.errors import InputError, UnusableImage
 from jaxdesc.evaluation.methods import AGAINST, METHODS, Method, discovered
 from jaxdesc.evaluation.statistics import bootstrap, mcnemar, paired, proportion
 from jaxdesc.images.views import cut_view
-from jaxdesc.models.encoder import ClipEncoder, load_clip
+from jaxdesc.models.encoder import Namer
+from jaxdesc.models.namers import load_clip
 from jaxdesc.models.target import Target
 from jaxdesc.pipeline import compare, describe, probe_pass
 from jaxdesc.scenes import captions
@@ -138,7 +139,7 @@ def test_after_a_run_with_the_cosine_the_papers_method_has_the_usual_kappa(done)
 def test_a_second_start_runs_no_network(done, monkeypatch):
     run, *_, found = done
     for network in ("encode_views", "encode_texts"):
-        monkeypatch.setattr(ClipEncoder, network, None)
+        monkeypatch.setattr(Namer, network, None)
     monkeypatch.setattr(Target, "activations", None)
     again = replace(run, seconds={})
     second = compare(again)

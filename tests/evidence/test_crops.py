@@ -14,7 +14,7 @@ from jaxdesc.evidence import crops, world
 from jaxdesc.evidence.crops import Study
 from jaxdesc.evidence.world import PROBES, SETTING, on_probe, open_run
 from jaxdesc.images.sources import open_source
-from jaxdesc.models.encoder import load_clip
+from jaxdesc.models.namers import load_clip
 from jaxdesc.models.target import load_target
 from jaxdesc.pipeline import describe
 from jaxdesc.scenes.world import CLASSES

@@ -14,7 +14,7 @@ from jaxdesc.evidence import similarity
 from jaxdesc.evidence.similarity import Study, setting, tables
 from jaxdesc.evidence.world import on_probe, open_run, scenes_of, shown
 from jaxdesc.exemplars import exemplars
-from jaxdesc.models.encoder import load_clip
+from jaxdesc.models.namers import load_clip
 from jaxdesc.pipeline import describe, probe_pass
 from jaxdesc.scenes import captions
 from jaxdesc.scenes.world import CLASSES

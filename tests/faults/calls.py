@@ -236,7 +236,7 @@ case(
 case(
     "describe: no clip",
     asked(clip=None),
-    "clip is of type NoneType: expected a ClipEncoder, as jaxdesc.load_clip returns it.",
+    "clip is of type NoneType: expected a Namer, as jaxdesc.load_clip returns it.",
 )
 case(
     "describe: name of a scorer",

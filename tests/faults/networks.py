@@ -30,8 +30,8 @@ CONFIG = (
     "; expected the config of a checkpoint; download the checkpoint again, or correct its path."
 )
 OR_AN_ID = (
-    ", a Hugging Face id such as owner/name, or 'scenes' or scenes:NAME for a network of the "
-    "embedded world, NAME one of attributes, clip, target."
+    ", or a Hugging Face id such as owner/name, or scenes:NAME with NAME one of attributes, clip, "
+    "target."
 )
 TOKENIZER = ": download tokenizer.json, or vocab.json and merges.txt, again."
 
@@ -367,11 +367,8 @@ case(
 case(
     "CLIP: another model",
     clip_of(model_type="siglip"),
-    (
-        "<here>/clip: config.json describes no CLIP that is implemented: model_type = "
-        "'siglip' (expected only 'clip')"
-    )
-    + NO_CLIP,
+    "<here>/clip/config.json sets model_type 'siglip': expected one of clip; give a checkpoint of "
+    "one of these.",
 )
 case(
     "CLIP: tower is a list",
@@ -657,17 +654,17 @@ case(
 case(
     "sentences: no sizes",
     sentences(config={"model_type": "bert"}),
-    "<here>/encoder: config.json sets vocab_size = None (expected a number), hidden_size "
-    "= None (expected a number), num_hidden_layers = None (expected a number), "
-    "num_attention_heads = None (expected a number), intermediate_size = None (expected "
-    "a number), max_position_embeddings = None (expected a number); use a checkpoint "
-    "without these, or correct the file.",
+    "<here>/encoder: config.json sets vocab_size = None (expected a positive integer), "
+    "hidden_size = None (expected a positive integer), num_attention_heads = None (expected a "
+    "positive integer), intermediate_size = None (expected a positive integer), "
+    "max_position_embeddings = None (expected a positive integer), num_hidden_layers = None "
+    "(expected an integer from 1 to 128); use a checkpoint without these, or correct the file.",
 )
 case(
     "sentences: a billion layers",
     sentences(config=SIZES | {"model_type": "bert", "num_hidden_layers": 10**9}),
-    "<here>/encoder: num_hidden_layers = 1000000000 (expected at most 128); correct this "
-    "entry of config.json.",
+    "<here>/encoder: config.json sets num_hidden_layers = 1000000000 (expected an integer from 1 "
+    "to 128); use a checkpoint without these, or correct the file.",
 )
 case(
     "sentences: modules elsewhere",

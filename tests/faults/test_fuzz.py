@@ -20,7 +20,7 @@ from jaxdesc.config import Config
 from jaxdesc.errors import UnusableImage
 from jaxdesc.images.example import MOST_PIXELS, decode
 from jaxdesc.images.sources import open_source
-from jaxdesc.models.files import read_tensors
+from jaxdesc.models.tensors import read_tensors
 from jaxdesc.vocabulary.names import LONGEST
 from jaxdesc.vocabulary.vocabulary import load_classes, load_vocabulary
 from tests.faults.place import PHOTOS, png

@@ -15,7 +15,7 @@ import pytest
 from jaxdesc.commands import inputs
 from jaxdesc.config import Config
 from jaxdesc.errors import InputError
-from jaxdesc.models.encoder import load_clip
+from jaxdesc.models.namers import load_clip
 from jaxdesc.models.target import load_target
 from jaxdesc.store import Place as Workdir
 from jaxdesc.store import Processes

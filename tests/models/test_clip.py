@@ -2,7 +2,6 @@ import shutil
 from copy import deepcopy
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -12,9 +11,9 @@ from flax import nnx, serialization
 from safetensors.numpy import load_file
 
 from jaxdesc.errors import InputError
-from jaxdesc.models.checkpoint import _abstract, assign, tensors_of
-from jaxdesc.models.clip import CLIP, CLIPConfig, TextConfig, VisionConfig
-from jaxdesc.models.formats import HUGGING_FACE_CLIP, load_clip_model, save_clip_model
+from jaxdesc.models.checkpoint import abstract, assign, tensors_of
+from jaxdesc.models.clip import CLIP, HUGGING_FACE_CLIP, load_clip_model
+from jaxdesc.models.clip_config import CLIPConfig, TextConfig, VisionConfig
 from tests.models.torch_checkpoints import (
     SMALL_TEXT,
     SMALL_VISION,
@@ -40,14 +39,13 @@ def ported(reference):
     """The same network here, by the loader's table but past its files, which are large."""
     config = CLIPConfig.from_huggingface(reference.config.to_dict())
     tensors = {name: tensor.numpy() for name, tensor in reference.state_dict().items()}
-    return assign(_abstract(CLIP, config), tensors, HUGGING_FACE_CLIP, "memory")
+    return assign(abstract(CLIP, config), tensors, HUGGING_FACE_CLIP, "memory")
 
 
-def torch_features(reference, pixels, ids, mask=None):
-    mask = None if mask is None else torch.from_numpy(mask)
+def torch_features(reference, pixels, ids):
     with torch.inference_mode():
         image = reference.get_image_features(channels_first(pixels)).pooler_output
-        text = reference.get_text_features(torch.from_numpy(ids), mask).pooler_output
+        text = reference.get_text_features(torch.from_numpy(ids)).pooler_output
     return unit(image).numpy(), unit(text).numpy()
 
 
@@ -77,16 +75,13 @@ def torch_states(reference, pixels, ids):
     return [[state.numpy() for state in out.hidden_states] for out in (vision, text)]
 
 
-def agree(model, reference, pixels, ids, mask=None):
-    """Unit features within 1e-5 of PyTorch's, and far from constant."""
-    image, text = torch_features(reference, pixels, ids, mask)
-    ours = model.encode_images(jnp.asarray(pixels))
-    np.testing.assert_allclose(ours, image, rtol=0, atol=1e-5)
-    mask = None if mask is None else jnp.asarray(mask)
-    ours = model.encode_texts(jnp.asarray(ids), mask)
-    np.testing.assert_allclose(ours, text, rtol=0, atol=1e-5)
-    for features in (image, text):
-        assert np.abs(features[0] - features[1]).max() > 1e-2
+def agree(model, reference, pixels, ids, tolerance=1e-5):
+    """Unit features equal PyTorch's, and are far from constant."""
+    image, text = torch_features(reference, pixels, ids)
+    ours = model.encode_images(jnp.asarray(pixels)), model.encode_texts(jnp.asarray(ids))
+    for features, theirs in zip(ours, (image, text), strict=True):
+        np.testing.assert_allclose(features, theirs, rtol=0, atol=tolerance)
+        assert np.abs(theirs[0] - theirs[1]).max() > 1e-2
 
 
 def images(rng, size):
@@ -119,6 +114,7 @@ SIZES = {
 }
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("size", SIZES)
 def test_full_size_features_equal_torch_layer_by_layer(rng, size):
     vision, text, dimension = SIZES[size]
@@ -148,34 +144,16 @@ def test_hugging_face_s_flax_checkpoint_gives_its_outputs():
     layers_agree(model, pixels, ids, vision, [recorded[f"text.{i}"] for i in range(3)])
 
 
-def test_the_flax_checkpoint_is_the_same_in_safetensors(tmp_path, rng):
-    """Written anew under PyTorch's names, Hugging Face's PyTorch model computes what ours does."""
-    model = load_clip_model(FLAX)
-    save_clip_model(model, tmp_path)
-    reference = transformers.CLIPModel.from_pretrained(tmp_path)
-    agree(model, reference, images(rng, 24), TEXTS)
-
-
-def test_misfits_of_a_flax_checkpoint_are_named(tmp_path):
+def test_a_damaged_flax_checkpoint_is_refused(tmp_path):
     shutil.copytree(FLAX, tmp_path, dirs_exist_ok=True)
     file = tmp_path / "flax_model.msgpack"
-    tree = serialization.msgpack_restore(file.read_bytes())
+    content = file.read_bytes()
+    tree = serialization.msgpack_restore(content)
     tree["text_projection"]["weight"] = tree["text_projection"].pop("kernel")
-    tree["logit_scale"] = np.zeros((1,), np.float32)
     file.write_bytes(serialization.msgpack_serialize(tree))
-    message = (
-        r"flax_model.msgpack does not fit the CLIP .*missing tensors: text_projection.kernel; "
-        r"unknown tensors: text_projection.weight; misshapen tensors: logit_scale \(has \[1\]"
-    )
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(InputError, match=r"missing tensors: text_projection.kernel; unknown ten"):
         load_clip_model(tmp_path)
-
-
-@pytest.mark.parametrize("size", [0, 5, 1000, -1])
-def test_a_truncated_flax_checkpoint_is_refused(tmp_path, size):
-    shutil.copytree(FLAX, tmp_path, dirs_exist_ok=True)
-    file = tmp_path / "flax_model.msgpack"
-    file.write_bytes(file.read_bytes()[:size])
+    file.write_bytes(content[:1000])
     with pytest.raises(InputError, match=r"flax_model.msgpack can't be read.*Flax model; download"):
         load_clip_model(tmp_path)
 
@@ -183,25 +161,15 @@ def test_a_truncated_flax_checkpoint_is_refused(tmp_path, size):
 @pytest.mark.parametrize(
     ("vision", "text"),
     [
-        ({"hidden_act": "gelu"}, {"hidden_act": "gelu"}),
         ({"hidden_act": "gelu", "layer_norm_eps": 1e-2}, {"layer_norm_eps": 3e-2}),
         ({"layer_norm_eps": 0.5}, {"eos_token_id": 90}),
         ({}, {"eos_token_id": 2}),
     ],
-    ids=["gelu", "epsilons", "new end token", "legacy end token"],
+    ids=["gelu and epsilons", "new end token", "legacy end token"],
 )
 def test_small_features_equal_torch(tmp_path, rng, vision, text):
     reference = small_torch_clip(vision, text)
     agree(reload(reference, tmp_path), reference, images(rng, 24), TEXTS)
-
-
-def test_a_mask_hides_padding_before_the_text(tmp_path, rng):
-    reference = small_torch_clip()
-    mask = np.array([[0, 0, 1, 1, 1, 1, 0, 0], [0, 1, 1, 1, 1, 0, 0, 0]])
-    model = reload(reference, tmp_path)
-    agree(model, reference, images(rng, 24), TEXTS, mask)
-    ids = jnp.asarray(TEXTS)
-    assert np.abs(model.encode_texts(ids) - model.encode_texts(ids, jnp.asarray(mask))).max() > 1e-2
 
 
 def test_tokens_far_from_zero_equal_torch(tmp_path, rng):
@@ -210,28 +178,8 @@ def test_tokens_far_from_zero_equal_torch(tmp_path, rng):
     with torch.no_grad():
         reference.vision_model.embeddings.position_embedding.weight += 30
         reference.text_model.embeddings.position_embedding.weight += 30
-    model = reload(reference, tmp_path)
-    pixels = images(rng, 24)
-    image, text = torch_features(reference, pixels, TEXTS)
     # A float32 at 30 is rounded by 1e-6; dividing by the tokens' deviation of 0.2 enlarges that.
-    np.testing.assert_allclose(model.encode_images(jnp.asarray(pixels)), image, rtol=0, atol=5e-5)
-    np.testing.assert_allclose(model.encode_texts(jnp.asarray(TEXTS)), text, rtol=0, atol=5e-5)
-
-
-def test_tokens_and_pooled_outputs_equal_torch(tmp_path, rng):
-    reference = small_torch_clip()
-    model = reload(reference, tmp_path)
-    pixels = images(rng, 24)
-    with torch.inference_mode():
-        vision = reference.vision_model(channels_first(pixels))
-        text = reference.text_model(torch.from_numpy(TEXTS))
-    for ours, theirs in (
-        (model.image_tokens(jnp.asarray(pixels)), vision.last_hidden_state),
-        (model.pooled_image(jnp.asarray(pixels)), vision.pooler_output),
-        (model.text(jnp.asarray(TEXTS)), text.last_hidden_state),
-        (model.pooled_text(jnp.asarray(TEXTS)), text.pooler_output),
-    ):
-        np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-5, atol=1e-5)
+    agree(reload(reference, tmp_path), reference, images(rng, 24), TEXTS, tolerance=5e-5)
 
 
 def test_padding_may_be_cut(tmp_path):
@@ -260,26 +208,6 @@ def test_initial_weights_have_hugging_face_s_deviations(small_model):
     for name, tensor in reference.state_dict().items():
         spread = 0.1 if tensor.numel() > 1000 else 0.4
         assert ours[name].std() == pytest.approx(tensor.numpy().std(), rel=spread), name
-
-
-def test_gradient_steps_lower_the_contrastive_loss(tmp_path, rng):
-    shallow = {"num_hidden_layers": 1}
-    model = reload(small_torch_clip(shallow, shallow), tmp_path)
-    pixels, ids = jnp.asarray(images(rng, 24)), jnp.asarray(TEXTS)
-
-    def loss(model):
-        cosine = model.encode_images(pixels) @ model.encode_texts(ids).T
-        return -jnp.diag(jax.nn.log_softmax(jnp.exp(model.logit_scale[...]) * cosine)).mean()
-
-    @nnx.jit
-    def step(model):
-        value, gradients = nnx.value_and_grad(loss)(model)
-        parameters = nnx.state(model, nnx.Param)
-        nnx.update(model, jax.tree.map(lambda p, g: p - 0.1 * g, parameters, gradients))
-        return value
-
-    losses = [float(step(model)) for _ in range(5)]
-    assert losses[-1] < losses[0]
 
 
 def test_absent_entries_take_hugging_face_s_defaults():
@@ -311,22 +239,12 @@ def test_old_config_dicts_overrule_as_in_hugging_face():
     ("entries", "message"),
     [
         ({"model_type": "siglip"}, r"model_type = 'siglip' \(expected only 'clip'\)"),
-        ({"architectures": ["CLIPVisionModel"]}, r"architectures = \['CLIPVisionModel'\]"),
         ({"text_config": {"hidden_act": "relu"}}, r"'relu' \(expected quick_gelu or gelu\)"),
-        ({"vision_config": {"hidden_act": []}}, r"hidden_act = \[\] \(expected quick_gelu or"),
         ({"vision_config": "x"}, r"vision_config = 'x' \(expected an object of settings\)"),
-        ({"text_config_dict": [1]}, r"text_config = \[1\] \(expected an object of settings\)"),
-        ({"vision_config": {"patch_size": 0}}, r"patch_size = 0 \(expected a positive integer\)"),
         ({"vision_config": {"patch_size": 225}}, r"225 \(expected at most image_size = 224\)"),
-        ({"vision_config": {"image_size": [24, 24]}}, r"vision_config.image_size = \[24, 24\]"),
         ({"text_config": {"vocab_size": True}}, r"vocab_size = True \(expected a positive"),
-        ({"text_config": {"eos_token_id": None}}, r"eos_token_id = None \(expected an integer"),
-        ({"text_config": {"layer_norm_eps": "1e-5"}}, r"layer_norm_eps = '1e-5' \(expected a num"),
-        ({"projection_dim": "16"}, "projection_dim = '16'"),
         ({"vision_config": {"num_attention_heads": 5}}, "multiple of num_attention_heads = 5"),
-        ({"vision_config": {"num_attention_heads": 0}}, r"num_attention_heads = 0 \(expected a p"),
         ({"auto_map": {"AutoModel": "own.Model"}}, "auto_map = .* \\(expected only None"),
-        ({"quantization_config": {"bits": 4}}, "quantization_config = "),
     ],
 )
 def test_configs_of_other_models_are_refused(entries, message):
@@ -334,21 +252,15 @@ def test_configs_of_other_models_are_refused(entries, message):
         CLIPConfig.from_huggingface(entries)
 
 
-def test_all_that_is_wrong_with_a_config_is_told_at_once():
+def test_every_fault_of_a_config_is_named_at_once():
     entries = {
         "projection_dim": -1,
         "vision_config": {"num_channels": 1, "image_size": 2.0},
-        "text_config": {"eos_token_id": [2, 3], "hidden_size": "48"},
+        "text_config": {"eos_token_id": [2, 3]},
     }
-    with pytest.raises(InputError) as error:
+    message = "projection_dim.*vision_config.image_size.*vision_config.num_channels.*eos_token_id"
+    with pytest.raises(InputError, match=message):
         CLIPConfig.from_huggingface(entries)
-    assert str(error.value) == (
-        "config.json describes no CLIP that is implemented: projection_dim = -1 (expected a "
-        "positive integer), vision_config.image_size = 2.0 (expected a positive integer), "
-        "vision_config.num_channels = 1 (expected only 3), text_config.hidden_size = '48' "
-        "(expected a positive integer), text_config.eos_token_id = [2, 3] (expected an integer); "
-        "use a Hugging Face CLIP checkpoint with a ViT image tower, or correct these entries."
-    )
 
 
 def test_images_of_another_size_are_refused(small_model):

@@ -57,8 +57,8 @@ def test_a_target_and_its_attention():
 
 def test_clip_s_towers(clip):
     pixels, ids = np.zeros((1, 48, 48, 3), np.float32), np.zeros((1, 8), np.int32)
-    images = precisions(lambda p: encoder._images(clip.graph, p, pixels), clip.params)
-    texts = precisions(lambda p: encoder._texts(clip.graph, p, ids), clip.params)
+    images = precisions(lambda p: encoder._images(clip.images, p, pixels), clip.params)
+    texts = precisions(lambda p: encoder._texts(clip.texts, p, ids), clip.params)
     # A layer: q, k, v, scores, mixing, out, fc1, fc2; and the patches and a projection.
     assert (len(images), len(texts)) == (4 * 8 + 2, 2 * 8 + 1)
     assert {*images, *texts} == HIGHEST
@@ -68,7 +68,7 @@ def test_without_it_precision_would_be_the_device_s(clip):
     """That the test above can fail: a layer called past its tower has no precision of its own."""
     from flax import nnx
 
-    model = nnx.merge(clip.graph, clip.params)
+    model = nnx.merge(clip.images.graph, clip.params)
     found = precisions(model.vision.layers[0], jnp.zeros((1, 4, 128)))
     assert set(found) == {None}
 
@@ -136,12 +136,12 @@ def test_a_clip_in_bfloat16(clips):
     full, low = clips
     ids = np.zeros((1, 8), np.int32)
     pixels = np.zeros((1, 48, 48, 3), np.float32)
-    images = types(lambda p: encoder._images(low.graph, p, pixels), low.params)
-    texts = types(lambda p: encoder._texts(low.graph, p, ids), low.params)
+    images = types(lambda p: encoder._images(low.images, p, pixels), low.params)
+    texts = types(lambda p: encoder._texts(low.texts, p, ids), low.params)
     # All but the projection.
     assert (images[FULL], texts[FULL]) == (1, 1)
     assert (images[LOW], texts[LOW]) == (4 * 8 + 1, 2 * 8)
-    assert set(types(lambda p: encoder._images(full.graph, p, pixels), full.params)) == {FULL}
+    assert set(types(lambda p: encoder._images(full.images, p, pixels), full.params)) == {FULL}
 
 
 def test_unit_features_in_bfloat16_are_near(clips):
@@ -157,7 +157,7 @@ def test_unit_features_in_bfloat16_are_near(clips):
 def test_softmax_and_layer_norm_stay_float32(clips):
     _, low = clips
     pixels = np.zeros((1, 48, 48, 3), np.float32)
-    program = str(jax.make_jaxpr(lambda p: encoder._images(low.graph, p, pixels))(low.params))
+    program = str(jax.make_jaxpr(lambda p: encoder._images(low.images, p, pixels))(low.params))
     for name in ("exp", "rsqrt", "div"):
         lines = [line for line in program.splitlines() if f"= {name}" in line]
         assert lines, name

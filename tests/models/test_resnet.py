@@ -10,7 +10,7 @@ import transformers
 from flax import nnx
 
 from jaxdesc.errors import InputError
-from jaxdesc.models.checkpoint import _abstract, assign
+from jaxdesc.models.checkpoint import abstract, assign
 from jaxdesc.models.formats import HUGGING_FACE_RESNET, load_resnet
 from jaxdesc.models.resnet import (
     STAGES,
@@ -109,7 +109,7 @@ def test_other_depths_equal_torch(rng, block, layers):
     config = ResNetConfig.from_huggingface(reference.config.to_dict())
     assert config in TIMM_SIZES.values()
     tensors = {name: tensor.numpy() for name, tensor in reference.state_dict().items()}
-    model = assign(_abstract(ResNet, config), tensors, HUGGING_FACE_RESNET, "memory")
+    model = assign(abstract(ResNet, config), tensors, HUGGING_FACE_RESNET, "memory")
     pixels = rng.normal(size=(1, 33, 64, 3)).astype(np.float32)
     agree(fold_batch_norm(model), reference, pixels, 1e-5, compiled=False)
 

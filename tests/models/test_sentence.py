@@ -15,7 +15,6 @@ from transformers.models.mpnet.modeling_mpnet import MPNetEncoder
 
 import jaxdesc as jd
 from jaxdesc.errors import InputError
-from jaxdesc.evaluation.metrics import evaluate
 from jaxdesc.models import sentence
 from jaxdesc.models.bert import distance_bucket
 from tests.models.torch_sentences import FULL, SMALL, random_model, reference, write_encoder
@@ -87,6 +86,7 @@ def agree(folder, texts):
     assert distances[~np.eye(len(texts), dtype=bool)].min() > 1e-3
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_layer_equals_torch_at_full_size(kind, tmp_path, rng):
     model = random_model(kind, **FULL[kind])
@@ -141,21 +141,8 @@ def test_minilm_knows_what_words_mean(minilm):
         np.testing.assert_allclose(features @ features.T, published, atol=6e-5)
 
 
-def test_the_metrics_take_it(minilm):
-    encoder = loaded(minilm[0])
-    values = evaluate([["Cat", "engine"]], [["kitten"]], {"sentence": encoder}).values
-    cat, engine, kitten = encoder(["cat", "engine", "kitten"])
-    assert values["sentence_cos"][0] == pytest.approx((cat + engine) @ kitten / 2, abs=1e-6)
-    assert encoder.name == str(minilm[0])
-
-
-def test_spellings_that_the_tokenizer_reads_alike_have_equal_bits(small):
-    features = loaded(small["mpnet"])(["a cat", "b", "A  Cat"])
-    np.testing.assert_array_equal(features[0], features[2])
-
-
 def test_few_traces(small, monkeypatch):
-    network = sentence.NETWORKS["bert"][0]
+    network = sentence.NETWORKS["bert"]
     traces, encode = [], network.encode
     monkeypatch.setattr(network, "encode", lambda *a: traces.append(a[1].shape) or encode(*a))
     sentence._texts.clear_cache()
@@ -182,7 +169,7 @@ def test_the_fingerprint_is_what_it_holds(folder):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_task_s_checkpoint_is_read_too(kind, small, tmp_path):
-    """Its tensors carry the encoder's name before theirs, and a head's stand beside them."""
+    """Its tensors carry the encoder's name before theirs, and a head's stand next to them."""
     task = {"bert": transformers.BertForPreTraining, "mpnet": transformers.MPNetForMaskedLM}[kind]
     write_encoder(tmp_path, random_model(kind, **SMALL))
     model = task.from_pretrained(tmp_path)
@@ -220,16 +207,6 @@ def test_without_a_length_the_tokenizer_s_or_the_positions_end_it(folder):
     assert loaded(folder).length == 90
 
 
-def test_code_in_the_folder_is_not_run(folder, tmp_path):
-    marker = tmp_path / "marker"
-    (folder / "own.py").write_text(f"open({str(marker)!r}, 'w')\nclass Own: ...\n")
-    code = {"AutoTokenizer": ["own.Own", "own.Own"], "AutoModel": "own.Own"}
-    change(folder / "tokenizer_config.json", auto_map=code)
-    change(folder / "config.json", auto_map=code)
-    loaded(folder)(["a cat"])
-    assert not marker.exists()
-
-
 # Errors.
 
 MODULE = {"path": "2_Dense", "type": "sentence_transformers.models.Dense"}
@@ -239,12 +216,10 @@ MODULE = {"path": "2_Dense", "type": "sentence_transformers.models.Dense"}
     ("name", "entries", "message"),
     [
         ("config", {"model_type": "roberta"}, "sets model_type 'roberta', but only bert and mpnet"),
-        ("config", {"hidden_act": "gelu_new"}, r"hidden_act = 'gelu_new' \(only 'gelu' is impl"),
-        ("config", {"hidden_size": "24"}, r"hidden_size = '24' \(expected a number\)"),
-        ("config", {"num_attention_heads": 5}, "hidden_size a multiple of num_attention_heads"),
-        ("config", {"position_embedding_type": "relative_key"}, "position_embedding_type = 'rel"),
+        ("config", {"hidden_act": "gelu_new"}, r"hidden_act = 'gelu_new' \(expected only 'gelu'"),
+        ("config", {"hidden_size": "24"}, r"hidden_size = '24' \(expected a positive integer"),
+        ("config", {"num_attention_heads": 5}, "expected a multiple of num_attention_heads = 5"),
         ("1_Pooling/config", {"pooling_mode_cls_token": True}, r"pools by \['cls_token', 'mean_t"),
-        ("1_Pooling/config", {"pooling_mode_mean_tokens": False}, r"pools by \[\], but only the m"),
         ("1_Pooling/config", {"pooling_mode": "lasttoken"}, "pools by 'lasttoken', but only the"),
         ("sentence_bert_config", {"max_seq_length": "9"}, "'max_seq_length': '9'.* a number or nu"),
         (
@@ -269,7 +244,6 @@ def test_what_is_not_implemented_is_named(name, entries, message, folder):
     ("modules", "message"),
     [
         ([0, 1, MODULE, 2], "lists the modules Transformer, Pooling, Dense, Normalize, but only"),
-        ([0], "lists the modules Transformer, but only Transformer, Pooling, Normalize are impl"),
         ([0, {"path": ""}], r"modules.json can't be understood \(KeyError\('type'\)\): expected a"),
     ],
 )
@@ -281,41 +255,12 @@ def test_other_modules_are_named(modules, message, folder):
         loaded(folder)
 
 
-def test_a_mean_without_modules(small, folder):
-    """Its pooling config says what Hugging Face's own folders leave open: the mean."""
-    (folder / "modules.json").unlink()
-    np.testing.assert_array_equal(loaded(folder)(TEXTS[:2]), loaded(small["bert"])(TEXTS[:2]))
-    change(folder / "1_Pooling" / "config.json", pooling_mode_mean_tokens=False)
-    change(folder / "1_Pooling" / "config.json", pooling_mode_max_tokens=True)
-    with pytest.raises(InputError, match=r"1_Pooling/config.json pools by \['max_tokens'\], but"):
-        loaded(folder)
-
-
 def test_a_prefix_is_left_out_and_told(small, folder):
     file = folder / "model.safetensors"
     save_file({f"model.{name}": tensor for name, tensor in load_file(file).items()}, file)
     encoder = jd.load_sentence_encoder(folder)
     np.testing.assert_array_equal(encoder(TEXTS[:2]), loaded(small["bert"])(TEXTS[:2]))
     assert "'model.' of the tensors' names" in encoder.notes[0]
-
-
-def test_other_buckets_are_refused(small, tmp_path):
-    folder = shutil.copytree(small["mpnet"], tmp_path / "encoder")
-    change(folder / "config.json", relative_attention_num_buckets=64)
-    with pytest.raises(InputError, match=r"relative_attention_num_buckets = 64 \(only 32 is impl"):
-        loaded(folder)
-
-
-def test_all_tensors_that_do_not_fit_are_named_at_once(folder):
-    tensors = load_file(folder / "model.safetensors")
-    tensors["extra.weight"] = tensors.pop("encoder.layer.1.output.dense.bias")
-    save_file(tensors, folder / "model.safetensors")
-    with pytest.raises(
-        InputError,
-        match=r"does not fit the Bert .*: missing tensors: encoder\.layer\.1\.output\.dense\.bias; "
-        r"unknown tensors: extra\.weight; use",
-    ):
-        loaded(folder)
 
 
 def test_files_that_are_missing_or_damaged_are_named(folder):
@@ -333,11 +278,11 @@ def test_files_that_are_missing_or_damaged_are_named(folder):
         loaded(folder)
     (folder / "tokenizer.json").unlink()
     with pytest.raises(
-        InputError, match=r"has no tokenizer: expected tokenizer\.json or vocab.txt"
+        InputError, match=r"has no tokenizer: expected tokenizer\.json, or vocab.txt"
     ):
         loaded(folder)
     (folder / "1_Pooling" / "config.json").unlink()
-    with pytest.raises(InputError, match=r"1_Pooling/config\.json can't be read as JSON"):
+    with pytest.raises(InputError, match=r"1_Pooling/config\.json does not exist"):
         loaded(folder)
     with pytest.raises(InputError, match=r"folder '.*nowhere' does not exist: give a local folder"):
         loaded(folder / "nowhere")

@@ -101,13 +101,6 @@ def test_a_clip_is_found_with_its_tokenizer(cache):
     np.testing.assert_array_equal(clip.encode_texts(["a star"]), ours.encode_texts(["a star"]))
 
 
-def test_a_flax_checkpoint_is_found_too(cache):
-    """As openai/clip-vit-base-patch32 is: no safetensors there, but a flax_model.msgpack."""
-    add(cache, "openai/clip", NEW, [FLAX / "config.json", FLAX / "flax_model.msgpack"])
-    path, _ = locate("openai/clip", "clip")
-    assert (path / "flax_model.msgpack").exists()
-
-
 FORMATS = ["model.safetensors", "flax_model.msgpack", "pytorch_model.bin"]
 
 
@@ -132,22 +125,6 @@ def test_only_what_is_read_is_downloaded(monkeypatch, tmp_path, kept):
     assert asked == [("o/n", "main"), *[("o/n", NEW)] * FORMATS.index(kept)]
 
 
-def test_a_network_in_a_folder_of_its_own_is_downloaded(monkeypatch, tmp_path):
-    """As sentence-transformers has it."""
-    folder = tmp_path / NEW
-
-    def download(identifier, *, revision, allow_patterns):
-        for name in ("modules.json", "0_CLIPModel/config.json", "0_CLIPModel/pytorch_model.bin"):
-            if any(fnmatchcase(name, pattern) for pattern in allow_patterns):
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                (folder / name).write_text("{}")
-        return str(folder)
-
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    path, _ = locate("o/n", "clip", "main")
-    assert (path / "0_CLIPModel" / "pytorch_model.bin").exists()
-
-
 def test_a_path_is_local(cache, tmp_path, monkeypatch, target_files):
     """Not an id, nor a name of the embedded world; ~ is the home directory."""
     add(cache, "o/n", NEW, target_files)
@@ -162,22 +139,6 @@ def test_a_path_is_local(cache, tmp_path, monkeypatch, target_files):
             jd.load_target(other)
 
 
-def test_an_unknown_id_offline_is_one_sentence(cache):
-    message = (
-        r"^The target 'timm/resnet51' is no local folder and can't be had from Hugging Face at "
-        r"revision 'main' \(LocalEntryNotFoundError: .*\): correct the id, or go online"
-    )
-    with pytest.raises(jd.InputError, match=message) as error:
-        jd.load_target("timm/resnet51")
-    assert "\n" not in str(error.value)
-
-
-def test_an_unknown_revision_is_one_sentence(cache, target_files):
-    add(cache, "o/n", NEW, target_files)
-    with pytest.raises(jd.InputError, match=r"can't be had from Hugging Face at revision 'v2' \("):
-        jd.load_target("o/n", revision="v2")
-
-
 def test_a_file_that_was_not_downloaded_is_one_sentence(cache, target_files):
     snapshot = add(cache, "o/n", NEW, target_files)
     (snapshot / "model.safetensors").resolve().unlink()
@@ -189,27 +150,22 @@ def test_a_file_that_was_not_downloaded_is_one_sentence(cache, target_files):
     "source",
     [
         "",
-        "a",
         "~nobody",
         "a/b/c",
-        "/a/b",
         "../a",
-        "a/..",
-        "./a/b",
         "a/b..c",
-        "a/-b",
         "a--b/c",
         "ä/b",
         "a/b\n",
     ],
 )
-def test_what_can_t_be_an_id_is_no_folder_either(cache, source):
+def test_a_source_that_is_neither_id_nor_folder_is_refused(cache, source):
     with pytest.raises(jd.InputError, match=r"^The target folder .* does not exist: give a local"):
         jd.load_target(source)
     assert not list(cache.iterdir())
 
 
-@pytest.mark.parametrize("revision", ["../../../secret", "a/../b", "/etc/passwd", "-x", "a b", "ü"])
+@pytest.mark.parametrize("revision", ["../../../secret", "a/../b", "/etc/passwd", "-x"])
 def test_a_revision_can_t_leave_the_cache(cache, target_files, tmp_path, revision):
     add(cache, "o/n", NEW, target_files)
     (cache / "secret").write_text(NEW)
@@ -218,25 +174,11 @@ def test_a_revision_can_t_leave_the_cache(cache, target_files, tmp_path, revisio
             jd.load_target(source, revision=given)
 
 
-def test_two_revisions_are_refused():
-    with pytest.raises(jd.InputError, match=r"^'o/n@v1' names another revision than 'v2': give on"):
-        jd.load_target("o/n@v1", revision="v2")
-
-
-@pytest.mark.parametrize("load", [jd.load_target, jd.load_clip])
-def test_a_local_folder_has_no_revision(load):
-    with pytest.raises(jd.InputError, match=r"'scenes' is a local path, which has no revision"):
-        load("scenes", revision="main")
-
-
 def test_another_network_of_the_embedded_world():
     target = jd.load_target("scenes:attributes")
     assert (target.name, target.logit_count) == ("scenes:attributes", 60)
-    expected = (
-        r"scenes:NAME for a network of the embedded world, NAME one of attributes, clip, targ"
-    )
     for unknown in ("scenes:other", "scenes:../target", "scenes:"):
-        with pytest.raises(jd.InputError, match=expected):
+        with pytest.raises(jd.InputError, match="scenes:NAME with NAME one of attributes, clip, "):
             jd.load_target(unknown)
 
 

@@ -20,7 +20,7 @@ from safetensors.torch import save_file as save_torch_file
 
 import jaxdesc as jd
 from jaxdesc.images.preprocess import PRESETS
-from jaxdesc.models.preprocessor import target_preprocess
+from jaxdesc.models.packaging import target_preprocess
 from jaxdesc.models.target import ARCHITECTURES, Architecture
 from tests import noun_file, plain_target
 from tests.models.torch_checkpoints import save_torch_resnet, torch_resnet, torchvision_state

@@ -1,7 +1,6 @@
 import os
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -9,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdesc.models.encoder import load_clip
+from jaxdesc.models.namers import load_clip
 from jaxdesc.models.target import load_target
 from jaxdesc.runtime import fingerprint
 
@@ -62,15 +61,6 @@ def test_random_keys_have_a_fingerprint():
     assert len(prints) == 2
 
 
-def in_function(array):
-    return lambda x: x + array
-
-
-def in_jit(array):
-    inner = jax.jit(lambda x: x + array)
-    return lambda x: inner(x) * 2
-
-
 def in_scan(array):
     return lambda x: jax.lax.scan(lambda x, _: (x + array, None), x, length=2)[0]
 
@@ -104,24 +94,20 @@ def constants_as_literals(request):
 
 @pytest.mark.usefixtures("constants_as_literals")
 @pytest.mark.parametrize("kind", [np.asarray, jnp.asarray])
-@pytest.mark.parametrize(
-    "place", [in_function, in_jit, in_scan, in_branch_of_jit, in_custom_gradient, returned]
-)
-def test_a_function_shows_a_changed_closure_array(place, kind):
+@pytest.mark.parametrize("closure", [in_scan, in_branch_of_jit, in_custom_gradient, returned])
+def test_a_function_shows_a_changed_closure_array(closure, kind):
     zeros, nearly = np.zeros(3, np.float32), np.array([0, 0, 1e-6], np.float32)
-    one, same, other = (
-        fingerprint.of_function(place(kind(array)), X) for array in (zeros, zeros.copy(), nearly)
+    first, same, other = (
+        fingerprint.of_function(closure(kind(array)), X) for array in (zeros, zeros.copy(), nearly)
     )
-    assert one == same
-    assert one != other
+    assert first == same
+    assert first != other
 
 
 @pytest.mark.parametrize(
     "other",
     [
         lambda x: jnp.sin(x) * 2.0000002,
-        lambda x: jnp.cos(x) * 2,
-        lambda x: 2 * x + jnp.sin(x),
         lambda x: jnp.sin(x[::-1]) * 2,
         lambda x: jax.jit(lambda x: jnp.sinh(x) * 2)(x),
     ],
@@ -136,12 +122,28 @@ def test_a_function_shows_a_changed_constant_or_operation(other):
 
 
 def test_a_function_that_calls_out_is_never_the_same():
-    """No jaxpr shows what the host's code does."""
+    """A jaxpr does not show what the host's code does."""
 
     def function(x):
         return jax.pure_callback(np.sin, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
 
     assert fingerprint.of_function(function, X) != fingerprint.of_function(function, X)
+
+
+def test_an_entry_from_outside_shows_a_change(tmp_path):
+    def entry(text):
+        file = tmp_path / f"entry_{len(list(tmp_path.iterdir()))}.py"
+        file.write_text(text)
+        names = {}
+        exec(compile(text, file, "exec"), names)
+        return fingerprint.of_entry(names["entry"])
+
+    before, same, after = (entry(f"def entry(x): return x + {n}") for n in (1, 1, 2))
+    assert before == same != after
+    typed = {}
+    exec("def entry(x): return x + 1\ndef other(x): return x + 3", typed)
+    assert fingerprint.of_entry(typed["entry"]) != fingerprint.of_entry(typed["other"])
+    assert fingerprint.of_entry(np.add) != fingerprint.of_entry(len)
 
 
 def test_a_function_s_arguments_count_by_shape_and_type():
@@ -190,7 +192,7 @@ def test_inputs_depend_on_the_code(monkeypatch, tmp_path):
 PROGRAM = """
 import sys
 from jaxdesc.runtime import fingerprint
-from jaxdesc.models.encoder import load_clip
+from jaxdesc.models.namers import load_clip
 from jaxdesc.models.target import load_target
 print(load_target(sys.argv[1]).fingerprint)
 print(load_clip(sys.argv[2]).fingerprint)
@@ -213,11 +215,3 @@ def test_fingerprints_are_the_same_in_another_process(networks):
         check=True,
     )
     assert other.stdout.splitlines() == here
-
-
-def test_networks_differ_by_a_single_weight(networks):
-    target = load_target(str(networks.target))
-    leaves, tree = jax.tree.flatten(target.params)
-    leaves[0] = leaves[0].at[(0,) * leaves[0].ndim].add(1e-3)
-    other = replace(target, params=jax.tree.unflatten(tree, leaves))
-    assert other.fingerprint != target.fingerprint

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 import jaxdesc as jd
-from jaxdesc.models.encoder import ClipEncoder
+from jaxdesc.models.encoder import Namer
 
 ROOT = Path(__file__).parents[2]
 
@@ -60,6 +60,6 @@ def quick_target(folder: Path) -> jd.Target:
 
 
 @cache
-def quick_clip(folder: Path) -> ClipEncoder:
+def quick_clip(folder: Path) -> Namer:
     """The CLIP of `quick_networks`."""
     return jd.load_clip(str(folder / "clip"))

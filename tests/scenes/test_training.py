@@ -14,7 +14,7 @@ from PIL import Image
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoImageProcessor, AutoTokenizer, CLIPModel, CLIPTokenizer
 
-from jaxdesc.models.clip import CLIPConfig
+from jaxdesc.models.clip_config import CLIPConfig
 from jaxdesc.models.resnet import ResNet, ResNetConfig
 from jaxdesc.scenes import attributes, captions, clip, target
 from jaxdesc.scenes.training import Schedule, cut, fit, render_split

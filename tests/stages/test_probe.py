@@ -14,7 +14,7 @@ from jaxdesc.config import AblationConfig, Config
 from jaxdesc.errors import InputError
 from jaxdesc.images.folder import Folder
 from jaxdesc.images.windows import VIEWS
-from jaxdesc.models.encoder import load_clip
+from jaxdesc.models.namers import load_clip
 from jaxdesc.result import Skipped
 from jaxdesc.scenes.world import render
 from jaxdesc.stages import activate as activating

@@ -26,7 +26,7 @@ from jaxdesc.commands import cli
 from jaxdesc.config import Config
 from jaxdesc.errors import InputError
 from jaxdesc.images.sources import open_source
-from jaxdesc.models.encoder import load_clip
+from jaxdesc.models.namers import load_clip
 from jaxdesc.pipeline import describe
 from jaxdesc.report import files
 from jaxdesc.stages.run import Inputs, Run
