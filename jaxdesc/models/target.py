@@ -346,8 +346,8 @@ def load_target(
             one if there is none.
 
     Returns:
-        The target, its classes as `packaging.read_labels` reads them. Its notes say what was assumed
-        or left out.
+        The target, its classes as `packaging.read_labels` reads them. Its notes say what was
+        assumed or left out.
 
     Raises:
         InputError: a missing source, a config that is not understood, tensors that do not fit, or
