@@ -1,4 +1,4 @@
-"""Where a network looks in an image, and how much each neuron adds to a logit."""
+"""Attention maps of a network, and the contribution of each neuron to a logit."""
 
 from jaxdesc.attention.cams import CAMS, Cam, attention_maps
 

@@ -1,4 +1,4 @@
-"""Attention maps: where in an image a network finds a class.
+"""Attention maps: the part of an image that a network finds a class in.
 
 A map weights the channels A_k of a layer (LayerCAM each cell of them) by what they do for the
 logit y_c of a class, adds them up and keeps what is positive. `CAMS` holds every kind; a kind is
@@ -187,7 +187,7 @@ def attention_maps(
     cam: str = DEFAULT,
     layer: str = "",
 ) -> tuple[Maps, Int[Array, " batch"]]:
-    """Compute where a network finds a class in each image, before upsampling.
+    """Compute attention maps of a batch of images, before upsampling.
 
     Args:
         target: the network.

@@ -2,7 +2,7 @@
 
 The rules are those of WWW (Ahn et al. 2024): a neuron's contribution to class y is
 φ_k = a_k · ∂z_y/∂a_k, its map is its channel without the values up to their 70th percentile, and
-an image's map is the sum of its foremost neurons' maps, weighted by their contributions.
+an image's map is the sum of its top neurons' maps, weighted by their contributions.
 """
 
 from functools import partial
@@ -20,7 +20,7 @@ from jaxdesc.runtime.compiler import in_pieces, jit
 from jaxdesc.runtime.mesh import shared_out
 
 PERCENTILE = 70  # of a channel's values: those up to it are not part of its map
-FOREMOST = 3  # neurons of an image's map
+TOP = 3  # neurons of an image's map
 
 
 class Contributions(NamedTuple):
@@ -85,7 +85,7 @@ def _contributions(
 def neuron_map(
     channel: Float[np.ndarray, "row column"], size: int
 ) -> Float[np.ndarray, "size size"]:
-    """Where a neuron looks: its channel's largest values, enlarged, between 0 and 1.
+    """Map of a neuron: the largest values of its channel, enlarged, between 0 and 1.
 
     Values up to the 70th percentile become 0, the rest is enlarged bilinearly (half-pixel centres)
     and scaled from its smallest to its largest value. A channel without differences gives zeros.
@@ -101,28 +101,28 @@ def image_map(
     maps: Float[np.ndarray, "row column neuron"],
     size: int,
 ) -> Float[np.ndarray, "size size"]:
-    """Where an image's foremost neurons look: Σ φ_k/Σφ × map over the three of largest φ.
+    """Map of an image: Σ φ_k/Σφ × map over the three neurons of largest φ.
 
     Σφ is over those three, so the weights sum to 1; one that does not contribute, φ ≤ 0, has none.
     """
-    best = foremost(contributed, FOREMOST)
+    best = top_neurons(contributed, TOP)
     weights = np.maximum(contributed[best], 0).astype(np.float64)
     if not weights.sum() > 0:
         return np.zeros((size, size), np.float32)
     each = [neuron_map(maps[..., unit], size) for unit in best]
     weighted = zip(weights / weights.sum(), each, strict=True)
-    return np.sum([weight * own for weight, own in weighted], axis=0).astype(np.float32)
+    return np.sum([weight * each for weight, each in weighted], axis=0).astype(np.float32)
 
 
-def foremost(contributed: Float[np.ndarray, " neuron"], count: int) -> list[int]:
+def top_neurons(contributed: Float[np.ndarray, " neuron"], count: int) -> list[int]:
     """The neurons that contribute most, best first, ties by index."""
     order: list[int] = np.argsort(-np.asarray(contributed), kind="stable")[:count].tolist()
     return order
 
 
-def cosine(one: Float[np.ndarray, "..."], other: Float[np.ndarray, "..."]) -> float:
-    """Cosine between two maps; NaN where one of them is empty."""
-    a, b = (np.asarray(own, np.float64).ravel() for own in (one, other))
+def cosine(first: Float[np.ndarray, "..."], second: Float[np.ndarray, "..."]) -> float:
+    """Cosine between two maps; NaN if one of them is empty."""
+    a, b = (np.asarray(values, np.float64).ravel() for values in (first, second))
     norms = np.linalg.norm(a) * np.linalg.norm(b)
     return float(a @ b / norms) if norms > 0 else float("nan")
 

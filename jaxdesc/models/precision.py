@@ -1,4 +1,4 @@
-"""float32 means float32, on every device; bfloat16 where it is asked for."""
+"""float32 means float32, on every device; bfloat16 if it is asked for."""
 
 from collections.abc import Callable
 from functools import wraps

@@ -73,20 +73,15 @@ class ResNetConfig:
         Raises:
             InputError: another network, or fields that are not implemented, all of them by name.
         """
-        if "architecture" not in entries and "model_type" in entries:
-            return cls.from_huggingface(entries)
-        return cls.from_timm(entries)
+        theirs = "architecture" not in entries and "model_type" in entries
+        return cls.from_huggingface(entries) if theirs else cls.from_timm(entries)
 
     @classmethod
     def from_timm(cls, entries: dict[str, Any]) -> "ResNetConfig":
-        """Read the entries of a timm `config.json`.
+        """Read timm's `config.json`: a row of `TIMM_SIZES`, with the sizes of `model_args`.
 
-        `architecture` names a row of `TIMM_SIZES`, in which the sizes among `model_args` replace
-        the usual ones; the other arguments must be at timm's defaults. Entries about images and
-        labels are read elsewhere.
-
-        Raises:
-            InputError: an architecture, argument or pooling that is not implemented here.
+        The other arguments must be at timm's defaults. Entries about images and labels are read
+        elsewhere.
         """
         name = entries.get("architecture")
         if not isinstance(name, str) or name.partition(".")[0] not in TIMM_SIZES:
@@ -114,11 +109,7 @@ class ResNetConfig:
 
     @classmethod
     def from_huggingface(cls, entries: dict[str, Any]) -> "ResNetConfig":
-        """Read the `config.json` of a `ResNetForImageClassification`, such as microsoft/resnet-50.
-
-        Raises:
-            InputError: another model, or fields that are not implemented.
-        """
+        """Read a `ResNetForImageClassification`'s `config.json`, such as microsoft/resnet-50's."""
         _refuse(misfits(HUGGING_FACE_SETTINGS, entries))
         block = entries.get("layer_type", "bottleneck")
         widths = entries.get("hidden_sizes", [256, 512, 1024, 2048])
@@ -132,18 +123,19 @@ class ResNetConfig:
 
     @classmethod
     def from_shapes(cls, shapes: Mapping[str, tuple[int, ...]]) -> "ResNetConfig":
-        """Work out the sizes from the tensors of a torchvision state dict, which has no config.
+        """Derive the sizes from the tensors of a torchvision state dict, which has no config.
 
-        Whether every tensor has the shape that these sizes mean is for whoever assigns them; the
-        stride, which no tensor shows, is taken to be torchvision's.
+        Other shapes are checked when the tensors are assigned. No tensor shows the stride, which
+        is assumed to be torchvision's.
 
         Raises:
             InputError: the tensors are not a ResNet's.
         """
+        blocks = {".".join(name.split(".")[:2]) for name in shapes}
         try:
             return cls(
                 block="bottleneck" if "layer1.0.conv3.weight" in shapes else "basic",
-                layers=tuple(_depth(shapes, stage) for stage in STAGES),
+                layers=tuple(sum(b.startswith(f"{stage}.") for b in blocks) for stage in STAGES),
                 channels=tuple(shapes[f"{stage}.0.conv1.weight"][0] for stage in STAGES),
                 stem_width=shapes["conv1.weight"][0],
                 num_classes=shapes["fc.weight"][0],
@@ -157,17 +149,14 @@ class ResNetConfig:
 
     def to_timm(self) -> dict[str, Any]:
         """Return the `config.json` entries from which `from_timm` reads this config back."""
-        name = self._nearest_architecture()
+        alike = [name for name, c in TIMM_SIZES.items() if c.block == self.block]
+        exact = [name for name in alike if TIMM_SIZES[name].layers == self.layers]
+        name = (exact or alike)[0]
         base = TIMM_SIZES[name]
         sizes = {key: getattr(self, key) for key in MODEL_ARGUMENTS}
         changed = {key: v for key, v in sizes.items() if v != getattr(base, key)}
         entries = {"architecture": name, "num_classes": self.num_classes}
         return entries | ({"model_args": changed} if changed else {})
-
-    def _nearest_architecture(self) -> str:
-        alike = [name for name, c in TIMM_SIZES.items() if c.block == self.block]
-        exact = [name for name in alike if TIMM_SIZES[name].layers == self.layers]
-        return (exact or alike)[0]
 
 
 def _refuse_impossible(sizes: dict[str, Any]) -> None:
@@ -207,15 +196,11 @@ TIMM_SETTINGS = TIMM_POOLING | {
 
 
 def _layer(*names: str) -> Setting:
-    """A kind of layer, by any of the names that timm knows it by."""
-
-    def fits(value: Any) -> bool:
-        return isinstance(value, str) and value.replace("_", "").lower() in names
-
-    return Setting(f"only {names[0]!r}", fits)
+    """A kind of layer, by any of timm's names for it."""
+    return Setting(f"only {names[0]!r}", lambda v: str(v).replace("_", "").lower() in names)
 
 
-# The arguments of timm's ResNet that are not sizes, all of them, at their defaults.
+# All arguments of timm's ResNet that are not sizes, at their defaults.
 TIMM_ARGUMENTS = {
     "in_chans": only(3),
     "global_pool": only("avg"),
@@ -231,7 +216,7 @@ TIMM_ARGUMENTS = {
     "norm_layer": _layer("batchnorm2d", "batchnorm"),
     "aa_layer": only(None),
     "block_args": only(None, {}),
-    # Of no effect on a trained network in evaluation mode.
+    # Without effect in evaluation mode.
     **dict.fromkeys(("drop_rate", "drop_path_rate", "drop_block_rate"), ANY),
     **dict.fromkeys(("zero_init_last", "device", "dtype"), ANY),
 }
@@ -254,7 +239,7 @@ HUGGING_FACE_SETTINGS = {
     "downsample_in_first_stage": only(False),
     "downsample_in_bottleneck": only(False),  # true is v1: the stride in the first 1 × 1
     "quantization_config": only(None),
-    "auto_map": only(None),  # code of its own
+    "auto_map": only(None),
 }
 
 
@@ -272,10 +257,6 @@ def _refuse(problems: list[str]) -> None:
             f"config.json describes no ResNet that is implemented: {', '.join(problems)}; use a "
             "plain ResNet v1.5 checkpoint, or wrap your own network in a Target."
         )
-
-
-def _depth(shapes: Mapping[str, Any], stage: str) -> int:
-    return len({name.split(".")[1] for name in shapes if name.startswith(f"{stage}.")})
 
 
 class ConvNorm(nnx.Module):
@@ -347,17 +328,14 @@ BLOCKS: dict[str, Callable[..., nnx.Module]] = {"basic": BasicBlock, "bottleneck
 
 
 def _shortcut(inputs: int, outputs: int, stride: int, *, rngs: nnx.Rngs) -> ConvNorm | None:
-    """A projection where the block changes its input's shape; elsewhere the identity."""
+    """A projection if the block changes its input's shape; else None, for the identity."""
     if stride == 1 and inputs == outputs:
         return None
     return ConvNorm(inputs, outputs, 1, stride, rngs=rngs)
 
 
 class ResNet(nnx.Module):
-    """A ResNet v1.5 classifier.
-
-    A new model is in training mode: `model.eval()` makes BatchNorm use its running statistics, and
-    `model.train()` the batch's.
+    """A ResNet v1.5 classifier, at first in training mode.
 
     Args:
         config: the sizes.
@@ -397,7 +375,7 @@ class ResNet(nnx.Module):
 
     @property
     def is_folded(self) -> bool:
-        """Tell if BatchNorm was folded into the convolutions."""
+        """True once BatchNorm is folded into the convolutions."""
         return self.conv1.norm is None
 
 
@@ -419,11 +397,10 @@ def _stage(inputs: int, config: ResNetConfig, index: int, *, rngs: nnx.Rngs) -> 
 
 
 def fold_batch_norm(model: ResNet) -> ResNet:
-    """Return the inference network equal to `model` in evaluation mode, without BatchNorm.
+    """Return the network equal to `model` in evaluation mode, without BatchNorm.
 
     With running mean μ and variance σ², scale γ and shift β, each convolution `W` becomes
-    `W γ / √(σ² + ε)` with the bias `β − μ γ / √(σ² + ε)`. The result shares `fc` with
-    `model`, has no training mode and can't be saved as a torchvision checkpoint.
+    `W γ / √(σ² + ε)` with the bias `β − μ γ / √(σ² + ε)`. The result can't be trained or saved.
 
     Args:
         model: with BatchNorm, or folded already; or its shapes, as `nnx.eval_shape` returns them.
@@ -439,28 +416,21 @@ def fold_batch_norm(model: ResNet) -> ResNet:
 
 
 def with_winograd(model: ResNet) -> ResNet:
-    """Return the folded network whose wider 3 × 3 convolutions of stride 1 are Winograd's.
+    """Return a folded network with Winograd's convolutions for wide 3 × 3 ones of stride 1.
 
-    Those are quicker on a CPU, and take 16/9 of the memory.
-
-    Args:
-        model: without BatchNorm.
+    Those are faster on a CPU; their kernels take 16/9 of the memory.
     """
     quick = nnx.merge(*nnx.split(model))
     for _, unit in list(nnx.iter_modules(quick)):
-        if isinstance(unit, ConvNorm) and _suits_winograd(unit.conv):
-            unit.conv = WinogradConvolution(unit.conv.kernel[...], unit.conv.bias[...])
+        if isinstance(unit, ConvNorm) and unit.conv.strides == (1, 1):
+            *size, inputs, outputs = unit.conv.kernel.shape
+            if size == [3, 3] and min(inputs, outputs) >= WINOGRAD_WIDTH:
+                unit.conv = WinogradConvolution(unit.conv.kernel[...], unit.conv.bias[...])
     return quick
 
 
-def _suits_winograd(convolution: nnx.Conv) -> bool:
-    rows, columns, inputs, outputs = convolution.kernel.shape
-    plain = (rows, columns) == (3, 3) and convolution.strides == (1, 1)
-    return plain and min(inputs, outputs) >= WINOGRAD_WIDTH
-
-
 def _folded_weights(kernel: Any, norm: Any) -> tuple[Any, Any]:
-    """In NumPy: XLA would take seconds to compile what each shape needs only once."""
+    """Fold in NumPy: XLA would take seconds to compile a program per shape."""
     if isinstance(kernel, jax.ShapeDtypeStruct):
         return kernel, jax.ShapeDtypeStruct(kernel.shape[-1:], kernel.dtype)
     vectors = (norm.mean, norm.var, norm.scale, norm.bias)

@@ -10,8 +10,8 @@ from flax import nnx
 def traced_once(module: nnx.Module, *arguments: Any) -> Any:
     """Return `module(*arguments)`; modules of one structure and shape share their trace.
 
-    So a program is traced and lowered in half the time where it has a dozen equal layers, and XLA,
-    which puts them all in line, compiles the same. For modules that change nothing in themselves.
+    A program with a dozen equal layers is traced and lowered in half the time, and XLA, which
+    inlines them, compiles the same. For modules that do not change themselves.
     """
     return _applied(*nnx.split(module), *arguments)
 

@@ -1,7 +1,7 @@
 """3 × 3 convolutions with fewer multiplications, for a CPU.
 
 Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016: F(2 × 2, 3 × 3)
-makes a tile of 2 × 2 outputs from 16 products a channel instead of 36. Its factors are 0, ±1 and
+makes a tile of 2 × 2 outputs from 16 products per channel instead of 36. Its factors are 0, ±1 and
 ½, so that it rounds no worse than the convolution itself; larger tiles save more and round worse.
 """
 
@@ -28,7 +28,7 @@ class WinogradConvolution(nnx.Module):
 
     Args:
         kernel: of the convolution that it equals.
-        bias: a number a channel.
+        bias: one number per channel.
     """
 
     def __init__(
@@ -63,10 +63,15 @@ def convolve(
     tiles = _input_tiles(jnp.pad(x, ((0, 0), *missing, (0, 0))), down, across)
     # One operation: each of the 16 alone may be too small for several cores.
     products = contraction("ijtc,ijcd->ijtd", tiles, kernel)
-    rows = [[materialised(_combined(own, list(products[:, j]))) for j in range(SIDE)] for own in AT]
+    rows = [
+        [materialised(_combined(factors, list(products[:, j]))) for j in range(SIDE)]
+        for factors in AT
+    ]
     shape = batch, down, 1, across, 1, kernel.shape[-1]
     outputs = [
-        jnp.concatenate([materialised(_combined(own, row)).reshape(shape) for own in AT], axis=4)
+        jnp.concatenate(
+            [materialised(_combined(factors, row)).reshape(shape) for factors in AT], axis=4
+        )
         for row in rows
     ]
     whole = jnp.concatenate(outputs, axis=2).reshape(batch, down * TILE, across * TILE, -1)
@@ -82,8 +87,8 @@ def _input_tiles(x: Array, down: int, across: int) -> Float[Array, "4 4 tile inp
         return jax.lax.slice(x, (0, i, j, 0), stop, (1, TILE, TILE, 1))
 
     pixels = [[strided(i, j) for j in range(SIDE)] for i in range(SIDE)]
-    lines = [[_combined(own, [row[j] for row in pixels]) for j in range(SIDE)] for own in BT]
-    found = [[_combined(own, line).reshape(-1, channels) for own in BT] for line in lines]
+    lines = [[_combined(fs, [row[j] for row in pixels]) for j in range(SIDE)] for fs in BT]
+    found = [[_combined(fs, line).reshape(-1, channels) for fs in BT] for line in lines]
     return jnp.stack([jnp.stack(line) for line in found])
 
 

@@ -1,4 +1,4 @@
-"""What, where and why, for one image."""
+"""Explanation of one image by concepts (what), maps (where) and contributions (why)."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -12,9 +12,9 @@ from PIL import Image
 from jaxdesc.attention.contribution import (
     contributions,
     cosine,
-    foremost,
     image_map,
     neuron_map,
+    top_neurons,
 )
 from jaxdesc.config import converted
 from jaxdesc.errors import InputError, UnusableImage, check_type, shown
@@ -103,7 +103,7 @@ def explain(
                 share=float(max(values[unit], 0) / positive) if positive > 0 else 0.0,
                 where=neuron_map(maps[..., unit], size),
             )
-            for unit in foremost(values, neurons)
+            for unit in top_neurons(values, neurons)
         ),
         where=where,
         class_where=class_where,

@@ -1,4 +1,4 @@
-"""How large products are computed and compiled: the engines' and the networks'."""
+"""Options and pieces that large products are compiled with."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -33,7 +33,7 @@ _TWICE = 0.07
 
 
 class jit(Generic[Arguments, Result]):
-    """`jax.jit` with the options that suit large float32 products, where they are known.
+    """`jax.jit` with the options that suit large float32 products, if they are known.
 
     The backend is asked when it is first needed: importing the library must not start it. Within
     another transformation, whose own options then hold, it is plain `jax.jit`.
@@ -51,14 +51,14 @@ class jit(Generic[Arguments, Result]):
 
     @cached_property
     def compiled(self) -> Any:
-        """What `jax.jit` returns."""
+        """The result of `jax.jit` with the options."""
         return jax.jit(
             self.function, static_argnames=self.static, compiler_options=compiler_options()
         )
 
     @cached_property
     def nested(self) -> Any:
-        """The same without options, which JAX allows for the outermost function alone."""
+        """The result of `jax.jit` without options, which JAX allows only outermost."""
         return jax.jit(self.function, static_argnames=self.static)
 
 
@@ -79,10 +79,10 @@ def _trial(value: Array) -> Array:
 
 
 def materialised(array: Array) -> Array:
-    """Return the array itself; XLA computes it once and keeps it, for whatever reads it.
+    """Return the array itself; XLA computes it once and keeps it for all its readers.
 
-    Else its CPU compiler computes whatever is elementwise anew for every reader: each residual sum
-    of a ResNet from all those before it.
+    Otherwise its CPU compiler repeats elementwise operations for every reader: each residual sum of
+    a ResNet from all those before it.
     """
     kept: Array = jax.lax.optimization_barrier(array)
     return kept
@@ -98,23 +98,23 @@ def in_pieces(
             function.
         params: the weights.
         rows: a pytree of arrays with as many rows each.
-        size: rows at a time, or about as many where that needs less padding.
+        size: rows at a time, or about as many if that needs less padding.
     """
     count = len(jax.tree.leaves(rows)[0])
     if jax.default_backend() != "cpu" or count <= size:
         return function(params, rows)
     size = _piece(count, size)
 
-    def cut(own: Array) -> Array:
-        padding = jnp.repeat(own[-1:], -count % size, axis=0)
-        return jnp.concatenate([own, padding]).reshape(-1, size, *own.shape[1:])
+    def cut(array: Array) -> Array:
+        padding = jnp.repeat(array[-1:], -count % size, axis=0)
+        return jnp.concatenate([array, padding]).reshape(-1, size, *array.shape[1:])
 
     pieces = jax.lax.map(partial(function, params), jax.tree.map(cut, rows))
-    return jax.tree.map(lambda own: own.reshape(-1, *own.shape[2:])[:count], pieces)
+    return jax.tree.map(lambda piece: piece.reshape(-1, *piece.shape[2:])[:count], pieces)
 
 
 def _piece(count: int, best: int) -> int:
-    """How many of `count` rows at a time take least, padding and all, if `best` without it do."""
+    """Number of rows at a time that costs least for `count` rows, padding included."""
 
     def cost(size: int) -> float:
         return -(-count // size) * size * (1 + _TWICE * abs(math.log2(size / best)))

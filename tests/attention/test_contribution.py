@@ -5,7 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdesc.attention.contribution import contributions, cosine, foremost, image_map, neuron_map
+from jaxdesc.attention.contribution import (
+    contributions,
+    cosine,
+    image_map,
+    neuron_map,
+    top_neurons,
+)
 from tests import plain_target
 from tests.reference import explanation as reference
 
@@ -97,5 +103,5 @@ def test_the_map_of_an_image(contributed, rng):
     np.testing.assert_allclose(cosine(found, other), reference.cosine(wanted, theirs), atol=1e-6)
 
 
-def test_the_foremost_tie_by_index():
-    assert foremost(np.array([1.0, 3.0, 3.0, -5.0]), 3) == [1, 2, 0]
+def test_top_neurons_tie_by_index():
+    assert top_neurons(np.array([1.0, 3.0, 3.0, -5.0]), 3) == [1, 2, 0]
