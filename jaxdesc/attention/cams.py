@@ -170,6 +170,8 @@ def check_cam(target: Target, cam: str, layer: str = "") -> None:
     if not target.logit_count:
         raise InputError(f"{target.name} has no classes, so it has no attention map of one.")
     layer = layer or target.attention_layer
+    if not layer:
+        raise InputError(f"{target.name} offers its tap no layer, so it has no attention map.")
     target.check_layer(layer)
     if len(target.shapes[layer]) != 3:
         raise InputError(

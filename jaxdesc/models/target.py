@@ -85,9 +85,9 @@ class Target:
 
     def _everything(self, params: Any, pixels: Array) -> Any:
         logits, values = recorded(self.apply, params, pixels, self.shapes)
-        if logits is None:
-            return values
         layer = self.attention_layer
+        if logits is None or not layer:
+            return values, logits
         seen = class_gradient(self.apply, params, pixels, None, layer, self.shapes[layer])
         return values, logits, seen.gradient
 
@@ -115,19 +115,17 @@ class Target:
             ) from error
         if logits is not None and not hasattr(logits, "shape"):
             raise InputError(f"apply of {self.name} gives {shown(logits)}: {expected}.")
-        layers = {} if logits is None else {LOGITS: logits}
-        for name, value in (layers | values).items():
-            axes = (
-                ("batch", "classes") if name == LOGITS else ("batch", "rows", "columns", "channels")
-            )
-            fits = len(value.shape) == len(axes) and value.shape[0] == 2 and 0 not in value.shape
-            if not fits:
+        layers = ({} if logits is None else {LOGITS: logits}) | values
+        for name, value in layers.items():
+            title, axes = name, ("batch", "rows", "columns", "channels")
+            if name == LOGITS:
+                title, axes = "logits", ("batch", "classes")
+            if len(value.shape) != len(axes) or value.shape[0] != 2 or 0 in value.shape:
                 raise InputError(
-                    f"{self.name} gives {'logits' if name == LOGITS else name} the shape "
-                    f"{value.shape} for pixels of shape {pixels.shape}: expected "
-                    f"({', '.join(axes)})."
+                    f"{self.name} gives {title} the shape {value.shape} for pixels of shape "
+                    f"{pixels.shape}: expected ({', '.join(axes)})."
                 )
-        return {name: tuple(value.shape[1:]) for name, value in (layers | values).items()}
+        return {name: tuple(value.shape[1:]) for name, value in layers.items()}
 
     def _every_layer(self, params: Any, pixels: Array) -> tuple[Any, dict[str, Array]]:
         values: dict[str, Array] = {}
@@ -161,17 +159,9 @@ class Target:
 
     @property
     def attention_layer(self) -> str:
-        """Layer that attention maps are of.
-
-        Raises:
-            InputError: no layer is offered, or `attention` names none of them.
-        """
+        """Layer that attention maps are of; empty if the network offers none."""
         offered = [name for name in self.layers if name != LOGITS]
-        if self.attention:
-            self.check_layer(self.attention)
-        elif not offered:
-            raise InputError(f"{self.name} offers its tap no layer, so attention has no map.")
-        return self.attention or offered[-1]
+        return self.attention or (offered[-1] if offered else "")
 
     def check_layer(self, layer: str) -> None:
         """Raise `InputError` for a layer that does not exist."""
