@@ -76,34 +76,18 @@ def assert_refused(code, output, error, message):
             {"workdir": "gs://none/run", "tensorboard": "true"},
             r"--tensorboard writes to this machine alone, but --workdir is gs://none/run: give a ",
         ),
-        (
-            {"config.score.kapa": 1},
-            r"Unknown config key config\.score\.kapa: did you mean config\.",
-        ),
-        ({"config.score.kappa": "much"}, r"config\.score\.kappa.*much"),
+        ({"config.score.kapa": 1}, r"Unknown config key config\.score\.kapa: did you mean"),
         ({"config.score.kappa": -1}, r"config\.score\.kappa is -1\.0: expected a number"),
         ({"config.target.source": "/none"}, r"The target folder '/none' does not exist: give a "),
         ({"config.evaluation.scorer": "/none"}, r"The clip folder '/none' does not exist"),
-        ({"config.evaluation.sentence": "/none"}, r"The sentence encoder folder '/none' does not"),
-        ({"config.target.classes": "file:/none.txt"}, r"/none\.txt can't be read"),
         (
             {"config.ablation.vocabularies": "('file:/none.txt',)"},
             r"vocabulary file /none\.txt can't be read",
-        ),
-        (
-            {"config.images.source": "web:imagenet2012"},
-            r"Unknown image source 'web:imagenet2012': expected ",
         ),
         ({"config.vocabulary.source": "file:/no\nne.txt"}, r"file /no ne\.txt can't be read"),
         (
             {"config.score.exemplars": 6},
             r"config\.score\.exemplars is 6, but folder:.* holds only 5 images: ask for at most",
-        ),
-        ({"config.crop.view": "box"}, r"view is 'box', but folder:.* has no boxes"),
-        ({"config.crop.cam_class": "label"}, r"'label', but folder:.* has no labels"),
-        (
-            {"config.target.layer": "layer5", "config.crop.view": "centre"},
-            r"Unknown layer 'layer5' of .*: expected one of fc, layer1, layer2, layer3, layer4",
         ),
     ],
 )

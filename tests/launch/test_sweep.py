@@ -98,7 +98,6 @@ def test_what_is_not_swept_is_the_configs_own(command, flags):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kappa": ""}, r"--kappa is empty: give it a value, or leave it out"),
         ({"kappa": "0,-1"}, r"kappa is -1\.0: expected a number in \[0, 1e\+06\]"),
         ({"kappa": "0,,4"}, r"--kappa=0,,4 can't be read: expected numbers between commas"),
         (
@@ -113,14 +112,10 @@ def test_what_is_not_swept_is_the_configs_own(command, flags):
             {"config.target.layer": "layer4"},
             r"A sweep compares metrics, but the neurons of layer 'layer4' have no known names",
         ),
-        ({"config": None}, r"--config is missing"),
     ],
 )
 def test_bad_input_is_one_sentence(command, flags, change, message):
-    if "config" in change:
-        flags = {}
     code, output, error = command("sweep", flags | LISTS | change)
     assert (code, output) == (2, ""), error
     assert re.fullmatch(f"error: .*{message}.*\n", error), error
-    artifacts = flags["workdir"] / "artifacts" if flags else None
-    assert not (artifacts and artifacts.exists() and list(artifacts.iterdir()))
+    assert not list(flags["workdir"].glob("artifacts/*"))
