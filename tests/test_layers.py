@@ -16,7 +16,7 @@ FOLDERS = ("jaxdesc", "launch", "configs")
 ROOMS = (
     *("errors", "config", "runtime", "store", "vocabulary", "images", "models", "attention"),
     *("exemplars", "similarity", "scoring", "evaluation", "result", "stages", "pipeline"),
-    *("report", "scenes", "api", "evidence", "benchmark", "commands"),
+    *("report", "scenes", "api", "benchmark", "evidence", "commands"),
 )
 ARITHMETIC = {"jax", "numpy", "jaxtyping"}
 # What a room may import besides the standard library, if that is restricted.
@@ -114,7 +114,7 @@ def test_scripts_and_configs_import_the_command_line_alone():
     for module in MODULES:
         if not module.startswith("jaxdesc"):
             taken = {room(name) for name in inside(module)}
-            assert taken <= {"commands", "config", room(module)}, module
+            assert taken <= {"commands", "config", "errors", room(module)}, module
 
 
 def test_nothing_goes_in_circles():
