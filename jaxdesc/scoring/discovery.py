@@ -178,6 +178,8 @@ def _screening_pays(problem: Problem, block: int) -> bool:
     for place, asked in enumerate(few.exemplars):
         tile = _seconds(lambda asked=asked: exact_scores(few, asked, *pairs)) / few.neurons
         screened += share * tile * np.ceil(engine.left[place] * concepts / WIDTH).sum()
+    # A part of the block: of all images, a whole block takes as long as a tenth of screening.
+    _, count, texts = next(problem.blocks(max(1, block // 8)))
     return bool(screened < _seconds(lambda: full.look(texts, count)) * concepts / count)
 
 
