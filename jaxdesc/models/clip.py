@@ -281,7 +281,7 @@ class CLIP(nnx.Module):
 def _unit(
     projection: nnx.Linear, pooled: Float[Array, "batch features"]
 ) -> Float[Array, "batch dimension"]:
-    # Concepts are closer to each other than bfloat16's 8 bits can tell.
+    # Concepts are closer to each other than bfloat16's 8 bits resolve.
     features = projection(pooled.astype(jnp.float32))
     return features / jnp.linalg.norm(features, axis=-1, keepdims=True)
 

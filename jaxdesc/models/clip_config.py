@@ -26,7 +26,7 @@ MODEL_SETTINGS = {
     "projection_dim": POSITIVE,
     "logit_scale_init_value": NUMBER,
     "quantization_config": only(None),
-    "auto_map": only(None),  # code of its own
+    "auto_map": only(None),  # code in the checkpoint
 }
 TOWER_SETTINGS = {
     "hidden_size": POSITIVE,

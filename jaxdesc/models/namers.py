@@ -1,6 +1,6 @@
 """NAMERS: the kinds of name encoders by `model_type`, and how one is loaded.
 
-A loader reads a folder into a `Namer`. Another kind is one entry, in a file of its own.
+A loader reads a folder into a `Namer`. A further kind is one entry and one file.
 """
 
 from collections.abc import Callable
@@ -16,8 +16,8 @@ from jaxdesc.models.precision import cast, check_precision
 from jaxdesc.models.settings import read_config
 from jaxdesc.models.source import CLIP, open_network
 
-# From a folder, the preprocessing stated in place of its own ("" for its own), and a list that gets
-# a sentence about each thing that was assumed or left out.
+# Arguments: the folder, the preprocessing stated in place of the checkpoint's ("" for that one), and
+# a list for a sentence about each thing that was assumed or left out.
 Loader = Callable[[Path, str | Preprocess, list[str]], Namer]
 
 # Loaders by the model_type of config.json.

@@ -1,4 +1,4 @@
-"""What a checkpoint's files say about images and classes: preprocessing and labels.
+"""Preprocessing and labels, as a checkpoint's files state them.
 
 The files are timm's `config.json` and Hugging Face's `config.json` and `preprocessor_config.json`.
 What they leave open is assumed, and a note says so.
@@ -19,7 +19,7 @@ from jaxdesc.vocabulary import imagenet, wordnet
 from jaxdesc.vocabulary.names import class_names
 
 RESAMPLINGS = {2: "bilinear", 3: "bicubic"}  # PIL's numbers, as Hugging Face writes them
-WARPED = 384  # ConvNext's processor squashes images to this size and above, whatever their shape
+WARPED = 384  # ConvNext's processor squashes images of any shape to this size and above
 TIMM_ENTRIES = ("input_size", "crop_pct", "interpolation", "mean", "std")
 HUGGING_FACE_ENTRIES = ("size", "resample", "image_mean", "image_std")
 # A WordNet id, alone or before its words, as in "n02123045 tabby, tabby cat".

@@ -23,7 +23,7 @@ LENGTHS = (4, 6, 8, 10, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 TOKENS_AT_ONCE = 4096
 # Row counts of a batch that is not full: a few texts must not cost a whole batch.
 FEW_ROWS = (8, 32, 128, 512)
-# Tokenizers keep much about a text beside its ids, until its batch is done.
+# Tokenizers keep much about a text besides its ids, until its batch is done.
 TEXTS_TOKENIZED_AT_ONCE = 4096
 
 Tokens = tuple[int, ...]

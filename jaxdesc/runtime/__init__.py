@@ -1,1 +1,1 @@
-"""What every room runs on: compiling, devices, memory, progress, fingerprints."""
+"""Foundations of every room: compiling, devices, memory, progress, fingerprints."""
