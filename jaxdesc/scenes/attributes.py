@@ -1,7 +1,7 @@
-"""A second target, which tells all that a scene's truth holds: one logit an attribute.
+"""A second target, with one logit per attribute of a scene.
 
-The classifier of `target` has to know classes alone. This one, as narrow, has a logit for each
-class, colour, pattern, background and context thing, so what each of its 60 neurons means is known.
+The classifier of `target` distinguishes classes only. This network, as narrow, has a logit for each
+class, colour, pattern, background and context thing, so the meaning of its 60 neurons is known.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool
 from PIL import Image
 
 from jaxdesc.evaluation.faithfulness import auc
@@ -33,7 +33,7 @@ from jaxdesc.scenes.world import (
     inside,
 )
 
-# The names of each logit by the kind of its attribute, in the order of the logits.
+# Names of each logit, by the kind of its attribute, in the order of the logits.
 ATTRIBUTES: dict[str, tuple[tuple[str, ...], ...]] = {
     "class": tuple(CLASSES.values()),
     "colour": tuple((name,) for name in COLOURS),
@@ -76,10 +76,10 @@ def train(scenes: Sequence[Scene], schedule: Schedule, directory: Path) -> ResNe
 
 
 def _started() -> ResNet:
-    """The classifier's trunk, and a head that has learnt nothing.
+    """The classifier with a new head.
 
-    From nothing at all, a thousand steps taught it colours, patterns and backgrounds (mean AUC at
-    least 0.99), but not classes (0.81) and context (0.82): a class is there in one scene of 32.
+    From random weights, a thousand steps suffice for colours, patterns and backgrounds (mean AUC at
+    least 0.99), but not for classes (0.81) and context (0.82): each class is in one scene of 32.
     """
     model = load_resnet(NETWORKS / "target")
     model.config = ResNetConfig.from_timm(CONFIG)
@@ -95,23 +95,22 @@ def _batch(scenes: Sequence[Scene], rng: np.random.Generator) -> Batch:
 
 
 def present(scene: Scene, window: Box = WHOLE) -> Bool[np.ndarray, " attribute"]:
-    """Tell which attributes a scene has, seen through a window that holds its object.
+    """Find the attributes of a scene in a window that holds its object.
 
     Args:
         scene: with its truth.
-        window: (left, top, right, bottom) in pixels. A context thing counts as present where at
-            least half of its box lies inside.
+        window: (left, top, right, bottom) in pixels. A context thing counts as present if at least
+            half of its box is inside.
 
     Returns:
         The truth of each logit, in the order of `NAMES`.
     """
-    found = {kind: np.zeros(len(names), bool) for kind, names in ATTRIBUTES.items()}
-    own = (scene.kind, scene.colour, scene.pattern, scene.background)
-    for kind, index in zip(("class", "colour", "pattern", "background"), own, strict=True):
-        found[kind][index] = True
+    truth = {kind: np.zeros(len(names), bool) for kind, names in ATTRIBUTES.items()}
+    truth["class"][scene.kind] = truth["colour"][scene.colour] = True
+    truth["pattern"][scene.pattern] = truth["background"][scene.background] = True
     for thing, box in scene.contexts:
-        found["context"][thing] |= inside(box, window) >= 0.5
-    return np.concatenate(list(found.values()))
+        truth["context"][thing] |= inside(box, window) >= 0.5
+    return np.concatenate(list(truth.values()))
 
 
 def _loss(model: Any, batch: Any, progress: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -127,22 +126,9 @@ def areas(model: ResNet, scenes: Sequence[Scene]) -> dict[str, float]:
 
     Attributes that all scenes have, or none, are left out.
     """
-    of_each = np.diag(auc(logits(model, scenes), np.stack([present(scene) for scene in scenes])))
-    return {kind: float(np.nanmean(of_each[kind == KINDS])) for kind in ATTRIBUTES}
-
-
-def logits(
-    model: ResNet, scenes: Sequence[Scene], batch: int = 200
-) -> Float32[np.ndarray, "scene attribute"]:
-    """Every logit on whole scenes."""
-    model.eval()
-    activate = nnx.jit(lambda model, pixels: model(PREPROCESS.normalise(pixels)))
-    found = []
-    for start in range(0, len(scenes), batch):
-        part = scenes[start : start + batch]
-        pixels = np.stack([cut(s, WHOLE, SIZE, Image.Resampling.BILINEAR) for s in part])
-        found.append(np.asarray(activate(model, pixels)))
-    return np.concatenate(found)
+    truth = np.stack([present(scene) for scene in scenes])
+    each = np.diag(auc(target.logits(model, scenes), truth))
+    return {kind: float(np.nanmean(each[kind == KINDS])) for kind in ATTRIBUTES}
 
 
 def build(

@@ -1,8 +1,8 @@
-"""What can be said of a scene: a closed grammar whose phrases are captions and vocabulary at once.
+"""A closed grammar about scenes: its phrases are both captions and vocabulary.
 
-Every phrase knows of which scenes it is true. Training draws captions from the phrases that are
-true of a window, and takes the others that happen to be true out of its negatives; discovery uses
-all phrases as the vocabulary, compositions and near-synonyms included.
+Every phrase states for which scenes it is true. Training draws captions from the phrases that are
+true of a window, and removes the others that happen to be true from its negatives; discovery uses
+all phrases as the vocabulary, including compositions and near-synonyms.
 """
 
 from collections.abc import Sequence
@@ -34,12 +34,12 @@ HYPERNYMS: dict[str, tuple[str, ...]] = {
     "container": ("mug", "bottle"),
     "symbol": ("heart", "ring", "cross", "arrow"),
 }
-# How a caption may word a phrase. The bare base template is not among them: trained on, it would
-# come to mean "any image", and every score, which subtracts it, would turn negative.
+# Wordings of a phrase as a caption, without the bare base template: in training it would come to
+# mean "any image", and every score, which subtracts it, would become negative.
 TEMPLATES = ("a photo of a {}", "{}", "a {}", "a picture of a {}")
 _TEMPLATE_SHARES = (0.5, 0.2, 0.15, 0.15)
 
-# Share of captions of each form; a form with no phrase true of a window leaves its share to others.
+# Share of captions of each form; a form without a true phrase leaves its share to the others.
 _FORM_SHARES = {
     "name": 0.34,
     "colour name": 0.2,
@@ -56,7 +56,7 @@ _FORM_SHARES = {
 
 @dataclass(frozen=True)
 class Phrase:
-    """A phrase and what must hold for it to be true; an empty field demands nothing."""
+    """A phrase and the conditions under which it is true; an empty field is not a condition."""
 
     text: str
     form: str
@@ -69,13 +69,13 @@ class Phrase:
 
 @dataclass(frozen=True)
 class Visible:
-    """What shows in a batch of windows.
+    """Visible things in a batch of windows.
 
     Attributes:
-        kind: [B] class index, -1 where no object shows.
+        kind: [B] class index, -1 if no object is visible.
         colour, pattern: [B] of the object.
         background: [B].
-        contexts: [B, 8] whether each context thing shows.
+        contexts: [B, 8] whether each context thing is visible.
     """
 
     kind: Int[np.ndarray, " window"]
@@ -100,9 +100,10 @@ def phrases() -> tuple[Phrase, ...]:
     for p, pattern in enumerate(PATTERNS[1:], 1):
         said.append(Phrase(pattern, "pattern", everything, pattern=p))
         said += [Phrase(f"{pattern} {n}", "pattern name", k, pattern=p) for n, k in names]
-    for b, place in enumerate(BACKGROUNDS):
-        said.append(Phrase(place, "background", background=b))
-        said += [Phrase(f"{n} on {place}", "name on background", k, background=b) for n, k in names]
+    for b, ground in enumerate(BACKGROUNDS):
+        said.append(Phrase(ground, "background", background=b))
+        form = "name on background"
+        said += [Phrase(f"{n} on {ground}", form, k, background=b) for n, k in names]
     for t, thing in enumerate(CONTEXTS):
         said.append(Phrase(thing, "context", context=t))
         said += [Phrase(f"{n} near a {thing}", "name near context", k, context=t) for n, k in names]
@@ -115,13 +116,13 @@ def vocabulary() -> tuple[str, ...]:
 
 
 def truth(visible: Visible) -> Bool[np.ndarray, "window phrase"]:
-    """Tell which phrases are true of which windows."""
+    """Truth of every phrase for every window."""
     kinds, colours, patterns, backgrounds, contexts = _demands()
     rows = visible.contexts.shape[0]
     needs_context = contexts >= 0
     shown = visible.contexts[:, np.where(needs_context, contexts, 0)]
     return (
-        kinds[:, visible.kind].T  # kind -1 reads the last column: no object shows
+        kinds[:, visible.kind].T  # kind -1, no object, reads the last column
         & _meets(colours, visible.colour)
         & _meets(patterns, visible.pattern)
         & _meets(backgrounds, visible.background)
@@ -170,19 +171,19 @@ def draw(
 
 
 def texts() -> list[str]:
-    """Every phrase in every template, row-major by phrase: all captions there are."""
+    """Every phrase in every template, row-major by phrase: all captions."""
     return [template.format(text) for text in vocabulary() for template in TEMPLATES]
 
 
 def seen_through(
     scenes: Sequence[Scene], windows: Int[np.ndarray, "window 3"]
 ) -> tuple[Visible, np.ndarray]:
-    """What shows of each scene through its window (top, left, side in pixels).
+    """Find the visible things of each scene in its window (top, left, side in pixels).
 
-    The object shows where at least 75 % of its box lies inside, a context thing from 50 %.
+    The object is visible if at least 75 % of its box is inside, a context thing from 50 %.
 
     Returns:
-        What shows, and the share [B] of each object's box inside its window.
+        The visible things, and the share [B] of each object's box inside its window.
     """
     shares = np.array([_inside(s.box, w) for s, w in zip(scenes, windows, strict=True)])
     contexts = np.zeros((len(scenes), len(CONTEXTS)), bool)
@@ -201,6 +202,6 @@ def seen_through(
 
 
 def _inside(box: Box, window: Int[np.ndarray, "3"]) -> float:
-    """Share of a box that lies in a window (top, left, side) and in its scene."""
+    """Share of a box inside a window (top, left, side) and its scene."""
     top, left, side = (float(v) for v in window)
     return inside(box, (left, top, left + side, min(top + side, HEIGHT)))

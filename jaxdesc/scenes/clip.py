@@ -1,8 +1,8 @@
 """The embedded world's CLIP: a supervised demo CLIP, small enough to train on two cores.
 
-Called supervised because its warm-up uses labels and true boxes: heads for class, colour and
-background on the class token, over windows that go from tight to wide. Without that a contrastive
-loss alone learns backgrounds, which are larger and easier than shapes.
+Supervised, because its warm-up uses labels and true boxes: heads for class, colour and background
+on the class token, over windows from tight to wide. A contrastive loss alone learns backgrounds,
+which are larger and easier than shapes.
 """
 
 import json
@@ -78,8 +78,8 @@ def config(tokenizer: CLIPTokenizer) -> dict[str, Any]:
 def build_tokenizer() -> CLIPTokenizer:
     """Learn CLIP's kind of byte-pair encoding on the world's captions.
 
-    As in CLIP's own, every byte stands in the vocabulary both inside and at the end of a word, so
-    that no text is unknown.
+    As in CLIP, the vocabulary has every byte both inside and at the end of a word, so that no text
+    is unknown.
     """
     bpe = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
@@ -90,8 +90,8 @@ def build_tokenizer() -> CLIPTokenizer:
         vocab_size=1200,
         end_of_word_suffix="</w>",
         initial_alphabet=letters,
-        # Merges of equal frequency are made in the order of their parts' ids, and letters that end
-        # a word would get theirs in the order of a randomly seeded hash.
+        # Merges of equal frequency come in the order of their parts' ids. Without this, letters
+        # that end a word would get ids in the order of a randomly seeded hash.
         special_tokens=[f"{c}</w>" for c in letters],
         show_progress=False,
     )
@@ -118,14 +118,14 @@ class SupervisedCLIP(nnx.Module):
 
 
 def _sine_positions(side: int, width: int) -> Float[jax.Array, "token width"]:
-    """2-D sine–cosine positions behind a zero row for the class token; then trained as usual."""
+    """2-D sine–cosine positions after a zero row for the class token; trained as usual."""
     frequencies = 1.0 / 100 ** (np.arange(width // 4) / (width // 4))
     steps = np.arange(side)[:, None] * frequencies
     line = np.concatenate([np.sin(steps), np.cos(steps)], 1)
     rows = np.repeat(line, side, 0)
     columns = np.tile(line, (side, 1))
     grid = np.concatenate([rows, columns], 1)
-    # At the scale of the patch embedding's own initialisation, lest positions drown the pixels.
+    # At the scale of the patch embedding's initialisation: larger positions drown the pixels.
     return jnp.asarray(0.1 * np.concatenate([np.zeros((1, width)), grid]), jnp.float32)
 
 
@@ -164,7 +164,7 @@ def _batch(
     tokens: np.ndarray,
     rng: np.random.Generator,
 ) -> Batch:
-    """Windows, labels, captions and which caption is true of which window."""
+    """Windows, labels and captions, and the truth of every caption for every window."""
     windows = [_window(scene, reach, strays, rng) for scene in scenes]
     pixels = [
         cut(s, (left, top, left + side, top + side), SIZE, Image.Resampling.BICUBIC)
@@ -188,7 +188,7 @@ def _window(
 ) -> tuple[int, int, int]:
     """A square (top, left, side) around the object, from tight (reach 0) to any size (reach 1).
 
-    One stray window in eight lies anywhere, object or not: what a crop that misses looks like.
+    One stray window in eight is anywhere, with or without the object, like a crop that misses it.
     """
     left, top, right, bottom = map(int, scene.box)
     tight = min(HEIGHT, max(right - left, bottom - top) + 2)
@@ -213,7 +213,7 @@ def _loss(model: Any, batch: Any, progress: jax.Array) -> tuple[jax.Array, dict[
 
 
 def _heads_loss(heads: Any, pooled: jax.Array, batch: Any) -> tuple[jax.Array, jax.Array]:
-    """Class + 0.3 colour + 0.2 background; the first two where an object shows."""
+    """Class + 0.3 colour + 0.2 background; the first two only if an object is visible."""
     shows = batch["kind"] >= 0
     kind, colour, background = (head(pooled) for head in heads)
     cross_entropy = optax.softmax_cross_entropy_with_integer_labels
@@ -227,10 +227,10 @@ def _heads_loss(heads: Any, pooled: jax.Array, batch: Any) -> tuple[jax.Array, j
 def _contrastive_loss(
     images: jax.Array, texts: jax.Array, logit_scale: jax.Array, true: jax.Array
 ) -> jax.Array:
-    """CLIP's symmetric loss; another window's caption that is true of this one is no negative."""
+    """CLIP's symmetric loss; a caption of another window is not a negative if it is true here."""
     logits = jnp.exp(jnp.minimum(logit_scale, jnp.log(100.0))) * images @ texts.T
-    own = jnp.eye(len(images), dtype=bool)
-    logits = jnp.where(true & ~own, -jnp.inf, logits)
+    diagonal = jnp.eye(len(images), dtype=bool)
+    logits = jnp.where(true & ~diagonal, -jnp.inf, logits)
     by_image = -jnp.diag(jax.nn.log_softmax(logits, 1))
     by_text = -jnp.diag(jax.nn.log_softmax(logits, 0))
     return jnp.mean(by_image + by_text) / 2
@@ -274,7 +274,7 @@ def build(
     clip = train(render_split("train", scenes), tokenizer, schedule, checkpoints)
     gate = zero_shot_accuracy(clip, tokenizer, render_split("validation", held_out))
     save_clip_model(clip, output)
-    # With the tokenizer's other special ids, which the network does not need and readers check.
+    # With the tokenizer's other special ids, which the network does not need but readers check.
     (output / "config.json").write_text(json.dumps(config(tokenizer), indent=2) + "\n")
     tokenizer.save_pretrained(output)
     CLIPImageProcessorPil(

@@ -1,11 +1,10 @@
-"""Fresh pairs of scenes, with and without a phrase of the vocabulary, and all else the same.
+"""New pairs of scenes that differ only in the truth of a phrase.
 
-Whether a neuron has been named rightly is asked of images that had no part in naming it: CoSy (Kopf
-et al., "CoSy: Evaluating Textual Explanations of Neurons", NeurIPS 2024) has a diffusion model draw
-its concept. Here the renderer draws it, and the truth of both scenes is known.
+They test a neuron's name on images that were not used for naming it. CoSy (Kopf et al., "CoSy:
+Evaluating Textual Explanations of Neurons", NeurIPS 2024) has a diffusion model draw the concept;
+here the renderer draws it, and the truth of both scenes is known.
 """
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -24,16 +23,16 @@ from jaxdesc.scenes.world import (
 )
 
 SPLIT = "pairs"
-# Scenes from which each phrase takes its own, a whole number of rounds of the classes.
+# Scenes reserved for each phrase, a whole number of rounds of the classes.
 _EACH = 1024 * len(CLASSES)
 
 
 class Pair(NamedTuple):
-    """Two scenes that differ in what a phrase demands, and in nothing else.
+    """Two scenes that differ only in the attributes that a phrase names.
 
     Attributes:
-        present: of which the phrase is true.
-        absent: of which it is false.
+        present: scene with the phrase.
+        absent: scene without it.
     """
 
     present: Scene
@@ -41,20 +40,20 @@ class Pair(NamedTuple):
 
 
 def pairs(phrase: Phrase, count: int, seed: int = 0) -> list[Pair]:
-    """Render pairs of scenes for a phrase, each from a scene of its own.
+    """Render pairs of scenes for a phrase, each pair from a different scene.
 
-    The one scene gets what the phrase demands. In the other, all that it demands is drawn again, as
-    the world draws it, until the phrase is false: beside "red star" stands mostly a thing of
-    another class and colour, now and then a blue star or a red cat. So it is asked whether a neuron
-    tells a phrase from what the world shows else, not which part of the phrase it goes by.
+    The first scene gets the attributes that the phrase names. In the second these are drawn again,
+    as the world draws them, until the phrase is false: next to "red star" it mostly shows a thing
+    of another class and colour, now and then a blue star or a red cat. So a neuron has to
+    distinguish the phrase from everything else in the world, not only one part of it.
 
-    A class is one of those of a hypernym. A context thing is the foremost; those behind it are
-    others than the phrase's in both scenes. The object, drawn last, may hide a part of it.
+    A class is drawn from those of a hypernym. The phrase's context thing is in front; those behind
+    it are others in both scenes. The object, drawn last, may hide a part of it.
 
     Args:
         phrase: one of `captions.phrases()`.
-        count: of pairs, at most 32,768.
-        seed: world of the split "pairs", which no network has seen.
+        count: number of pairs, at most 32,768.
+        seed: world of the split "pairs", on which no network was trained.
 
     Returns:
         The pairs.
@@ -70,48 +69,36 @@ def pairs(phrase: Phrase, count: int, seed: int = 0) -> list[Pair]:
 
 def _pair(phrase: Phrase, seed: int, index: int) -> Pair:
     rng = np.random.default_rng([SPLITS.index(SPLIT), seed, index, 1])
-    own = _behind(_demanded(phrase, rng), phrase, rng)
-    other = _redrawn(phrase, own, rng)
-    return Pair(*(render(SPLIT, seed, index, fixed=fixed) for fixed in (own, other)))
-
-
-def _demanded(phrase: Phrase, rng: np.random.Generator) -> Fixed:
-    return Fixed(
-        int(rng.choice(phrase.kinds)) if _names_kinds(phrase) else None,
-        phrase.colour,
-        phrase.pattern,
-        phrase.background,
-    )
+    kind = int(rng.choice(phrase.kinds)) if _names_kinds(phrase) else None
+    contexts: tuple[int, ...] = ()
+    if phrase.context is not None:  # in front of two others
+        others = [thing for thing in range(len(CONTEXTS)) if thing != phrase.context]
+        contexts = (phrase.context, *map(int, rng.choice(others, 2)))
+    present = Fixed(kind, phrase.colour, phrase.pattern, phrase.background, contexts)
+    absent = _redrawn(phrase, present, rng)
+    return Pair(*(render(SPLIT, seed, index, fixed=fixed) for fixed in (present, absent)))
 
 
 def _names_kinds(phrase: Phrase) -> bool:
     return 0 < len(phrase.kinds) < len(CLASSES)
 
 
-def _behind(fixed: Fixed, phrase: Phrase, rng: np.random.Generator) -> Fixed:
-    """Put the phrase's context thing in front of others."""
-    if phrase.context is None:
-        return fixed
-    others = [thing for thing in range(len(CONTEXTS)) if thing != phrase.context]
-    return replace(fixed, contexts=(phrase.context, *map(int, rng.choice(others, 2))))
-
-
-def _redrawn(phrase: Phrase, own: Fixed, rng: np.random.Generator) -> Fixed:
-    """Draw what the phrase demands, and nothing else, until it is no longer met."""
+def _redrawn(phrase: Phrase, present: Fixed, rng: np.random.Generator) -> Fixed:
+    """Draw the attributes that the phrase names, and no others, until the phrase is false."""
     while True:
         kind = int(rng.integers(len(CLASSES)))
-        colour, place = int(rng.integers(len(COLOURS))), int(rng.integers(len(BACKGROUNDS)))
+        colour, ground = int(rng.integers(len(COLOURS))), int(rng.integers(len(BACKGROUNDS)))
         pattern = 0 if rng.random() < 0.8 else int(rng.integers(1, len(PATTERNS)))
         thing = int(rng.integers(len(CONTEXTS)))
-        other = Fixed(
-            kind if own.kind is not None else None,
-            colour if own.colour is not None else None,
-            pattern if own.pattern is not None else None,
-            place if own.background is not None else None,
-            (thing, *own.contexts[1:]) if own.contexts else (),
+        absent = Fixed(
+            kind if present.kind is not None else None,
+            colour if present.colour is not None else None,
+            pattern if present.pattern is not None else None,
+            ground if present.background is not None else None,
+            (thing, *present.contexts[1:]) if present.contexts else (),
         )
-        if not _meets(other, phrase):
-            return other
+        if not _meets(absent, phrase):
+            return absent
 
 
 def _meets(fixed: Fixed, phrase: Phrase) -> bool:

@@ -1,4 +1,4 @@
-"""The silhouettes of the world's objects: what each class and each context thing looks like.
+"""Silhouettes of the world's objects, one per class and context thing.
 
 Every shape is drawn once, white on black in the unit square (x right, y down), as a PIL mask large
 enough to be scaled down for any scene.
@@ -29,7 +29,7 @@ class Pen:
         self.polygon((x0, y0), (x1, y0), (x1, y1), (x0, y1), fill=fill)
 
     def disc(self, x: float, y: float, r: float, ry: float | None = None, fill: int = 255) -> None:
-        """Fill a disc, or an ellipse where `ry` is given."""
+        """Fill a disc, or an ellipse if `ry` is given."""
         ry = r if ry is None else ry
         corners = (x - r, y - ry, x + r, y + ry)
         self._draw.ellipse([c * MASK_SIDE for c in corners], fill=fill)
@@ -318,10 +318,10 @@ _SHAPES: dict[str, Callable[[Pen], None]] = {
 
 @cache
 def mask(name: str) -> Image.Image:
-    """The silhouette called `name`, cut to its own bounds.
+    """Silhouette called `name`, cut to its bounds.
 
     Returns:
-        A PIL image of mode L, at most `MASK_SIDE` pixels a side, 255 inside the shape.
+        A PIL image of mode L, at most `MASK_SIDE` pixels per side, 255 inside the shape.
     """
     pen = Pen()
     _SHAPES[name](pen)

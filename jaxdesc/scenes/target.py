@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jaxtyping import Float32
 from PIL import Image
 
 from jaxdesc.images.preprocess import Preprocess
@@ -59,16 +60,13 @@ def train(scenes: Sequence[Scene], schedule: Schedule, directory: Path) -> ResNe
     def batch_of(step: int) -> Batch:
         rng = np.random.default_rng([1, step])
         chosen = [scenes[i] for i in rng.integers(len(scenes), size=schedule.batch)]
-        pixels = [_augmented(scene, rng) for scene in chosen]
+        windows = [(scene, window(scene, rng)) for scene in chosen]
+        pixels = [cut(*each, SIZE, Image.Resampling.BILINEAR) for each in windows]
         return {"pixels": np.stack(pixels), "classes": np.array([s.kind for s in chosen])}
 
     fit(model, _loss, batch_of, schedule, directory)
     model.eval()
     return model
-
-
-def _augmented(scene: Scene, rng: np.random.Generator) -> np.ndarray:
-    return cut(scene, window(scene, rng), SIZE, Image.Resampling.BILINEAR)
 
 
 def window(scene: Scene, rng: np.random.Generator) -> Box:
@@ -96,16 +94,23 @@ def _loss(model: Any, batch: Any, progress: jax.Array) -> tuple[jax.Array, dict[
     return jnp.mean(losses), {"accuracy": right}
 
 
-def accuracy(model: ResNet, scenes: Sequence[Scene], batch: int = 200) -> float:
-    """Share of whole scenes whose class the target gets right."""
+def logits(
+    model: ResNet, scenes: Sequence[Scene], batch: int = 200
+) -> Float32[np.ndarray, "scene logit"]:
+    """Logits of whole scenes."""
     model.eval()
-    classify = nnx.jit(lambda model, pixels: jnp.argmax(model(PREPROCESS.normalise(pixels)), -1))
-    right = []
+    compute = nnx.jit(lambda model, pixels: model(PREPROCESS.normalise(pixels)))
+    parts = []
     for start in range(0, len(scenes), batch):
         part = scenes[start : start + batch]
         pixels = np.stack([cut(s, WHOLE, SIZE, Image.Resampling.BILINEAR) for s in part])
-        right.append(np.asarray(classify(model, pixels)) == [s.kind for s in part])
-    return float(np.mean(np.concatenate(right)))
+        parts.append(np.asarray(compute(model, pixels)))
+    return np.concatenate(parts)
+
+
+def accuracy(model: ResNet, scenes: Sequence[Scene]) -> float:
+    """Share of whole scenes whose class the target predicts."""
+    return float(np.mean(logits(model, scenes).argmax(1) == [scene.kind for scene in scenes]))
 
 
 def build(

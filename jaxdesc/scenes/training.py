@@ -24,7 +24,7 @@ Loss = Callable[[Any, Any, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast to train: AdamW, linear warm-up of the rate, cosine decay to zero."""
+    """Steps and rates of training: AdamW, linear warm-up, cosine decay to zero."""
 
     steps: int
     batch: int
@@ -33,7 +33,7 @@ class Schedule:
     save_every: int = 500
 
     def optimiser(self) -> optax.GradientTransformation:
-        """Build the optax transformation; matrices alone decay."""
+        """Build the optax transformation; only matrices decay."""
         rate = optax.warmup_cosine_decay_schedule(
             0.0, self.learning_rate, max(1, self.steps // 20), self.steps
         )
@@ -49,7 +49,7 @@ class Schedule:
 
 
 def render_split(split: str, count: int) -> list[Scene]:
-    """Render the first `count` scenes of a split's world 0, kept in memory (37 kB a scene)."""
+    """Render the first `count` scenes of a split's world 0, kept in memory (37 kB per scene)."""
     return [render(split, 0, i) for i in tqdm(range(count), f"rendering {split}", mininterval=5)]
 
 
@@ -67,13 +67,13 @@ def fit(
     schedule: Schedule,
     directory: Path,
 ) -> None:
-    """Train `model` in place, from the newest checkpoint in `directory` where there is one.
+    """Train `model` in place, from the newest checkpoint in `directory` if there is one.
 
     Args:
-        model: whose `nnx.Param`s are trained.
+        model: its `nnx.Param`s are trained.
         loss: (model, batch, progress in [0, 1]) -> (scalar, metrics to print).
-        batch_of: the batch of a step; it depends on the step alone, so a resumed run sees the same
-            batches as one that was never stopped.
+        batch_of: batch of a step; it depends only on the step, so a resumed run gets the batches of
+            an uninterrupted one.
         schedule: steps, rates, how often to save.
         directory: of the Orbax checkpoints.
     """
@@ -124,11 +124,11 @@ def _resume(checkpoints: ocp.CheckpointManager, model: nnx.Module, optimiser: nn
 
 
 def _report(
-    done: int, schedule: Schedule, metrics: dict[str, jax.Array], seconds_a_step: float
+    done: int, schedule: Schedule, metrics: dict[str, jax.Array], seconds_per_step: float
 ) -> None:
     numbers = ", ".join(f"{name} {float(value):.3f}" for name, value in metrics.items())
-    left = (schedule.steps - done) * seconds_a_step / 60
-    rate = schedule.batch / seconds_a_step
+    left = (schedule.steps - done) * seconds_per_step / 60
+    rate = schedule.batch / seconds_per_step
     print(
         f"step {done}/{schedule.steps}: {numbers}; {rate:.0f} samples/s, {left:.1f} min left",
         flush=True,

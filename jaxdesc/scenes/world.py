@@ -1,9 +1,9 @@
 """A seeded world of scenes: one salient object among context, and everything known about it.
 
 A scene is 96 × 128 pixels: a background texture at half contrast, one to three muted context things
-and one bright object, its class, at a uniform position and with no tie to its context (unless
-`correlation` asks for one). Scenes of different splits come from disjoint random streams, so what
-trains a network never probes it.
+and one bright object, its class, at a uniform position and independent of its context (unless
+`correlation` is set). Scenes of different splits come from disjoint random streams, so a network is
+never probed with scenes on which it was trained.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ OBJECT_SIDE = (0.3, 0.6)
 CONTEXT_SIDE = (0.2, 0.45)
 SPLITS = ("train", "validation", "probe", "pairs")
 
-# Each class by its shape, with the names people give it: the truth for Hit Rate and F1.
+# Each class by its shape, with its names: the truth for Hit Rate and F1.
 CLASSES: dict[str, tuple[str, str]] = {
     "star": ("star", "pentagram"),
     "heart": ("heart", "love heart"),
@@ -80,14 +80,11 @@ CONTEXTS: dict[str, tuple[int, int, int]] = {
     "cone": (158, 92, 60),
 }
 
-_CLASS_SHAPES = tuple(CLASSES)
-_CONTEXT_SHAPES = tuple(CONTEXTS)
-
 Box = tuple[float, float, float, float]
 
 
 def inside(box: Box, window: Box) -> float:
-    """Share of a box that lies in a window, both (left, top, right, bottom)."""
+    """Share of a box inside a window, both (left, top, right, bottom)."""
     wide = min(box[2], window[2]) - max(box[0], window[0])
     high = min(box[3], window[3]) - max(box[1], window[1])
     return max(wide, 0.0) * max(high, 0.0) / ((box[2] - box[0]) * (box[3] - box[1]))
@@ -116,12 +113,12 @@ class Scene:
 
 @dataclass(frozen=True)
 class Fixed:
-    """Attributes that a scene shall have instead of those that it draws; None leaves them alone.
+    """Attributes that a scene gets instead of those that it draws; None keeps the drawn ones.
 
     Attributes:
         kind, colour, pattern, background: indices as in `Scene`.
-        contexts: context things, the foremost first, which none of the others hides. A scene has as
-            many as it draws, one to three: what stands for more of them is not used.
+        contexts: context things from front to back. A scene has as many as it draws, one to three:
+            further ones are not used.
     """
 
     kind: int | None = None
@@ -143,10 +140,10 @@ def render(
         split: "train", "validation", "probe" or "pairs"; their random streams are disjoint.
         seed: world of that split.
         index: scene; its class is `index` modulo the number of classes, so a split is balanced.
-        correlation: probability that background and first context thing are the class's own
-            instead of drawn at random.
-        fixed: what the scene shall have instead. It is set after everything was drawn, so all else
-            stays as it was: places, sizes (of another shape, as far as it allows) and noise.
+        correlation: probability that background and first context thing follow from the class
+            instead of being drawn at random.
+        fixed: attributes to set after everything was drawn, so that all else stays: positions,
+            sizes (as far as another shape allows) and noise.
 
     Returns:
         The scene.
@@ -166,10 +163,10 @@ def render(
     canvas = _background(background, rng)
     contexts: list[tuple[int, Box]] = []
     for behind in range(int(rng.integers(1, 4)) - 1, -1, -1):
-        own = correlated and not contexts
-        thing = kind % len(CONTEXTS) if own else int(rng.integers(len(CONTEXTS)))
+        follows = correlated and not contexts
+        thing = kind % len(CONTEXTS) if follows else int(rng.integers(len(CONTEXTS)))
         thing = fixed.contexts[behind] if behind < len(fixed.contexts) else thing
-        name = _CONTEXT_SHAPES[thing]
+        name = tuple(CONTEXTS)[thing]
         paint = np.asarray(CONTEXTS[name], np.float32)
         contexts.append((thing, _paste(canvas, name, CONTEXT_SIDE, paint, 0, rng)))
     colour = int(rng.integers(len(COLOURS)))
@@ -177,7 +174,7 @@ def render(
     kind, colour = _or(fixed.kind, kind), _or(fixed.colour, colour)
     pattern = _or(fixed.pattern, pattern)
     paint = np.asarray(tuple(COLOURS.values())[colour], np.float32)
-    box = _paste(canvas, _CLASS_SHAPES[kind], OBJECT_SIDE, paint, pattern, rng)
+    box = _paste(canvas, tuple(CLASSES)[kind], OBJECT_SIDE, paint, pattern, rng)
     canvas += rng.standard_normal(canvas.shape, np.float32) * 4
     pixels = np.clip(canvas, 0, 255).astype(np.uint8)
     return Scene(pixels, kind, colour, pattern, background, box, tuple(contexts))
@@ -195,7 +192,7 @@ def _paste(
     pattern: int,
     rng: np.random.Generator,
 ) -> Box:
-    """Draw one thing at a uniform position, wholly inside; return its box in pixels."""
+    """Draw one thing at a uniform position, entirely inside; return its box in pixels."""
     mask = shapes.mask(shape)
     longest = rng.uniform(*side) * HEIGHT
     scale = longest / max(mask.size)
@@ -220,7 +217,7 @@ def _paste(
 def _pattern(
     pattern: int, height: int, width: int, paint: np.ndarray, side: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Fill [height, width, 3]: the paint, shaded, with a darker second tone where patterned."""
+    """Fill [height, width, 3]: the paint, shaded, with a darker second tone in a pattern."""
     y, x = np.mgrid[:height, :width].astype(np.float32)
     shade = 1.0 - 0.15 * y[..., None] / height
     period = max(4.0, side / rng.uniform(4.0, 6.0))

@@ -159,7 +159,12 @@ def test_the_targets_loss_falls():
     rng = np.random.default_rng(0)
     scenes = [render("train", 0, index) for index in range(8)]
     batch = {
-        "pixels": np.stack([target._augmented(scene, rng) for scene in scenes]),
+        "pixels": np.stack(
+            [
+                cut(scene, target.window(scene, rng), target.SIZE, Image.Resampling.BILINEAR)
+                for scene in scenes
+            ]
+        ),
         "classes": np.array([scene.kind for scene in scenes]),
     }
     model = ResNet(ResNetConfig.from_timm(target.CONFIG), rngs=nnx.Rngs(0))
