@@ -140,7 +140,7 @@ class VocabularyConfig(_Group):
 
 @dataclass(frozen=True)
 class CropConfig(_Group):
-    """Which part of each probe image is its view.
+    """Views: the part of each probe image that the target sees.
 
     Attributes:
         view: "attention" (the paper), "centre" (WWW), or a control: "random", "box", "full".

@@ -1,19 +1,19 @@
 """Exemplars of a unit: the probe images on which it is most active.
 
 A unit that fires on three images has three exemplars, not three and the first 37 images of the
-folder. Of the n images with the largest activations two kinds are left out:
+folder. From the n images with the largest activations two kinds are removed:
 
 (a) images tied at the unit's lowest value, if there are two or more of them: it rests there;
 (b) images tied at the n-th largest value, if the next image has that value too: a cut through a tie
     is arbitrary.
 
-If that leaves no image although the unit is not constant, more than n images share its largest
-value. Then n of these are drawn by a seeded hash of their names, which does not depend on the order
-of the images, and the unit is flagged.
+If no image is left although the unit is not constant, more than n images share its largest value.
+Then n of these are drawn by a seeded hash of their names, regardless of the images' order, and the
+unit is flagged.
 
 Activations are merged batch by batch into the best candidates of every unit, so memory is units ×
-(n + batch) whatever the number of images. Equal activations are ordered by image index, the lower
-first, so batches may come in any order.
+(n + batch) for any number of images. Equal activations are ordered by image index, the lower first,
+so batches may come in any order.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Float32, Int, Int32, Intege
 # Sorts after every image, so that an empty slot loses even to an activation of minus infinity.
 _LAST = np.iinfo(np.int32).max
 
-# Of the hash that draws among images tied at a unit's largest value.
+# Seed of the hash that draws among images tied at a unit's largest value.
 _SEED = 0
 
 # A unit is weak if its last exemplar lies below this share of the way from lowest to largest value.
@@ -44,8 +44,8 @@ class Slots(NamedTuple):
     """Exemplars of each unit as rows of an array of features, best first.
 
     Attributes:
-        rows: one for each slot; 0 in empty slots, which come last.
-        counts: how many slots of each unit hold an exemplar.
+        rows: one per slot; 0 in empty slots, which come last.
+        counts: number of slots of each unit that hold an exemplar.
     """
 
     rows: Integer[np.ndarray, "unit slot"]
@@ -68,10 +68,10 @@ class Slots(NamedTuple):
         return (self.taken / np.maximum(self.counts, 1)[:, None]).astype(np.float32)
 
     def distinct(self) -> tuple[Integer[np.ndarray, "row"], "Slots"]:
-        """Rows that any unit has, ascending, and the slots as places among them."""
-        taken, places = self.taken, np.zeros(self.rows.shape, np.int32)
-        found, places[taken] = np.unique(self.rows[taken], return_inverse=True)
-        return found, Slots(places, self.counts)
+        """Rows that any unit has, ascending, and the slots as positions among them."""
+        taken, positions = self.taken, np.zeros(self.rows.shape, np.int32)
+        rows, positions[taken] = np.unique(self.rows[taken], return_inverse=True)
+        return rows, Slots(positions, self.counts)
 
 
 class Exemplars(NamedTuple):
@@ -80,7 +80,7 @@ class Exemplars(NamedTuple):
     Attributes:
         images: their indices, best first; 0 in empty slots.
         values: their activations; 0 in empty slots.
-        counts: how many slots of each unit hold an exemplar.
+        counts: number of slots of each unit that hold an exemplar.
         lowest: smallest activation of each unit over all images.
         highest: largest activation.
         tied: whether the exemplars were drawn from more images with the same largest activation.
@@ -111,7 +111,7 @@ class Exemplars(NamedTuple):
 
     @property
     def weak(self) -> Bool[np.ndarray, "unit"]:
-        """True for units whose last exemplar is hardly more active than where they rest."""
+        """True for units whose last exemplar is hardly more active than their resting value."""
         last = self.values[np.arange(len(self.counts)), np.maximum(self.counts - 1, 0)]
         low, high = self.lowest.astype(np.float64), self.highest.astype(np.float64)
         near_lowest = last < low + _WEAK * (high - low)
@@ -194,15 +194,7 @@ class Candidates(NamedTuple):
 
 
 def empty(units: int, n: int) -> Candidates:
-    """State before the first image, for `n` exemplars of each unit.
-
-    Raises:
-        ValueError: either number is below 1.
-    """
-    if units < 1 or n < 1:
-        raise ValueError(
-            f"exemplars need at least 1 unit and 1 exemplar each, but got {units} and {n}."
-        )
+    """State before the first image, for `n` exemplars of each unit."""
     return Candidates(
         values=jnp.full((units, n + 1), -jnp.inf, jnp.float32),
         images=jnp.full((units, n + 1), -1, jnp.int32),
@@ -222,24 +214,26 @@ def update(
     """Merge one batch of activations into the state.
 
     Args:
-        state: what is known so far.
-        activations: one row for each image of the batch; NaN leaves no trace.
-        images: the images' indices, ≥ 0. Each image may be merged once only.
-        valid: False on padding rows, which leave no trace.
+        state: state after the images so far.
+        activations: one row per image of the batch; NaN is ignored.
+        images: the images' indices, ≥ 0. Each image may be merged only once.
+        valid: False on padding rows, which are ignored.
     """
     activations = jnp.asarray(activations, jnp.float32).T
     images = jnp.asarray(images, jnp.int32)[None]
     seen = jnp.asarray(valid)[None] & ~jnp.isnan(activations)
-    values, kept = _best(
-        jnp.concatenate([state.values, jnp.where(seen, activations, -jnp.inf)], axis=1),
-        jnp.concatenate([state.images, jnp.where(seen, images, -1)], axis=1),
-        state.values.shape[1],
-    )
+    values = jnp.concatenate([state.values, jnp.where(seen, activations, -jnp.inf)], axis=1)
+    indices = jnp.concatenate([state.images, jnp.where(seen, images, -1)], axis=1)
+    # The first slots by (value descending, image ascending), empty slots last.
+    order = jnp.where(indices < 0, _LAST, indices)
+    descending, order = jax.lax.sort((-values, order), dimension=1, num_keys=2)
+    slots = state.values.shape[1]
+    descending, order = descending[:, :slots], order[:, :slots]
     lowest = jnp.minimum(state.lowest, jnp.where(seen, activations, jnp.inf).min(axis=1))
     here = (seen & (activations == lowest[:, None])).sum(axis=1, dtype=jnp.int32)
     return Candidates(
-        values=values,
-        images=kept,
+        values=-descending,
+        images=jnp.where(order == _LAST, -1, order),
         lowest=lowest,
         resting=here + jnp.where(state.lowest == lowest, state.resting, 0),
         highest=jnp.maximum(state.highest, jnp.where(seen, activations, -jnp.inf).max(axis=1)),
@@ -255,19 +249,19 @@ def find(
         batches: yields all batches; called a second time if some unit's largest value is shared by
             more than `n` images.
         n: largest number of exemplars of a unit.
-        names: of all images, asked for in that case only.
+        names: names of all images, called only in that case.
     """
     state: Candidates | None = None
     for rows, images, valid in batches():
         state = update(state or empty(rows.shape[1], n), rows, images, valid)
     assert state is not None  # a source is never empty
-    found = _ruled(state)
-    units = np.flatnonzero(found.tied)
+    chosen = _ruled(state)
+    units = np.flatnonzero(chosen.tied)
     if len(units):
-        found.images[units] = _drawn(batches, n, units, found.highest[units], names())
-        found.values[units] = found.highest[units, None]
-        found.counts[units] = n
-    return found
+        chosen.images[units] = _drawn(batches, n, units, chosen.highest[units], names())
+        chosen.values[units] = chosen.highest[units, None]
+        chosen.counts[units] = n
+    return chosen
 
 
 def exemplars(
@@ -279,23 +273,13 @@ def exemplars(
     """Find the exemplars of a whole matrix of activations.
 
     Args:
-        activations: one row for each image.
-        n: largest number of exemplars of a unit.
-        names: of the images; their indices by default.
+        activations: one row per image.
+        n: largest number of exemplars of a unit, at most the number of images.
+        names: names of the images; their indices by default.
         batch: rows merged at a time.
-
-    Raises:
-        ValueError: there are fewer images than exemplars, or no unit, or n or batch is below 1.
     """
     matrix = np.asarray(activations)
     count = len(matrix)
-    if n > count or batch < 1:
-        raise ValueError(
-            f"{n} exemplars were asked for in batches of {batch}, but there are {count} images: "
-            "ask for at most as many exemplars as images, and for a batch of at least 1."
-        )
-    if n < 1 or matrix.shape[1] < 1:
-        empty(matrix.shape[1], n)
     size = min(batch, count)
 
     def batches() -> Iterable[Batch]:
@@ -333,25 +317,17 @@ def _drawn(
     highest: Float32[np.ndarray, "unit"],
     names: Sequence[str],
 ) -> Int32[np.ndarray, "unit slot"]:
-    """Draw n of the images at each unit's largest value: those whose hashes come first."""
+    """Draw n of the images at each unit's largest value: those with the lowest hashes."""
     order = sorted(range(len(names)), key=lambda image: (_key(names[image]), image))
     rank = np.empty(len(order), np.float32)
     rank[order] = np.arange(len(order))
     state = empty(len(units), n)
     for rows, images, valid in batches():
         largest = np.asarray(rows, np.float32)[:, units] == highest[None]
-        places = rank.take(images, mode="clip")[:, None]
-        state = update(state, np.where(largest, -places, np.float32(-np.inf)), images, valid)
+        ranks = rank.take(images, mode="clip")[:, None]
+        state = update(state, np.where(largest, -ranks, np.float32(-np.inf)), images, valid)
     return np.sort(np.asarray(state.images)[:, :n], axis=1)
 
 
 def _key(name: str) -> bytes:
     return hashlib.sha256(f"{_SEED} {name}".encode("utf-8", "backslashreplace")).digest()
-
-
-def _best(values: Array, images: Array, n: int) -> tuple[Array, Array]:
-    """First n of each row by (value descending, image ascending), empty slots last."""
-    order = jnp.where(images < 0, _LAST, images)
-    descending, order = jax.lax.sort((-values, order), dimension=1, num_keys=2)
-    descending, order = descending[:, :n], order[:, :n]
-    return -descending, jnp.where(order == _LAST, -1, order)

@@ -18,7 +18,7 @@ def key(name):
 
 
 def activations(seed, images=53, units=12):
-    """Dense units, and units of every kind that the rule is about."""
+    """Dense units, and units of every kind in the rule."""
     rng = np.random.default_rng(seed)
     matrix = rng.normal(size=(images, units)).astype(np.float32)
     matrix[:, 1] = np.round(matrix[:, 1])  # ties everywhere
@@ -27,7 +27,7 @@ def activations(seed, images=53, units=12):
     matrix[:, 4] = np.maximum(matrix[:, 4] - 1.5, 0)  # a sparse ReLU
     matrix[:, 5] = np.where(np.abs(matrix[:, 5]) > 1.5, matrix[:, 5], 0)  # a sparse signed code
     matrix[:, 6] = rng.random(images) < 0.5  # its largest value is shared by half of the images
-    matrix[:, 7] = np.minimum(matrix[:, 7], 0)  # the same, and others below it
+    matrix[:, 7] = np.minimum(matrix[:, 7], 0)  # likewise, with others below it
     matrix[:, 8] = np.maximum(matrix[:, 4], 1e-6)  # a floor
     matrix[:, 9] = matrix[:, 4] + 1e-6 * rng.random(images)  # noise instead of ties
     matrix[:, 10] = matrix[:, 5] + 1e-6 * rng.random(images)
@@ -45,7 +45,7 @@ def check(found, matrix, n, names=None):
     np.testing.assert_array_equal(found.dead, reference.dead(matrix))
     for fewest in (1, 5):
         flags = reference.flags(matrix, n, names, key, fewest)
-        assert [set(own) for own in found.flags(fewest)] == flags
+        assert [set(of_unit) for of_unit in found.flags(fewest)] == flags
 
 
 def merged(matrix, n, batches):
@@ -61,8 +61,7 @@ def merged(matrix, n, batches):
     return find(padded, n, lambda: list(map(str, range(len(matrix)))))
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("n", [1, 2, 5, 30, 53])
+@pytest.mark.parametrize(("seed", "n"), [(0, 1), (1, 5), (2, 5), (0, 30), (1, 53)])
 def test_equals_the_rule_in_any_order(seed, n):
     matrix = activations(seed)
     order = np.random.default_rng(seed + 100).permutation(len(matrix))
@@ -73,14 +72,13 @@ def test_equals_the_rule_in_any_order(seed, n):
         np.testing.assert_array_equal(found.highest, matrix.max(axis=0))
 
 
-@pytest.mark.parametrize("batch", [1, 7, 53, 1000])
+@pytest.mark.parametrize("batch", [7, 1000])
 def test_whole_matrix(batch):
     matrix = activations(0)
     check(exemplars(matrix, 5, batch=batch), matrix, 5)
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("most", [8, 30, 53])
+@pytest.mark.parametrize(("seed", "most"), [(0, 8), (1, 30), (2, 53)])
 def test_fewer_exemplars_are_those_of_a_search_for_fewer(seed, most):
     matrix = activations(seed)
     found = exemplars(matrix, most)
@@ -90,18 +88,10 @@ def test_fewer_exemplars_are_those_of_a_search_for_fewer(seed, most):
             np.testing.assert_array_equal(getattr(fewer, name), getattr(expected, name), name)
 
 
-def test_units_without_a_tie_have_n_as_ever():
-    matrix = np.random.default_rng(0).normal(size=(200, 50)).astype(np.float32)
-    found = exemplars(matrix, 20)
-    np.testing.assert_array_equal(found.images, np.argsort(-matrix, axis=0)[:20].T)
-    assert set(found.counts) == {20}
-    assert found.flags(5) == [()] * 50
-
-
 @given(seed=st.integers(0, 2**32 - 1))
 @settings(max_examples=10, deadline=None)
 def test_the_order_of_images_and_units_does_not_matter(seed):
-    """Not even to which of many tied images are drawn; order among equal ones alone may change."""
+    """Neither for the drawing among tied images; only the order of equal ones may change."""
     rng = np.random.default_rng(seed)
     matrix = activations(seed)
     names = [f"photo {i}.jpg" for i in range(len(matrix))]
@@ -109,14 +99,14 @@ def test_the_order_of_images_and_units_does_not_matter(seed):
     plain = exemplars(matrix, 4, names)
     permuted = exemplars(matrix[images][:, units], 4, [names[i] for i in images])
     np.testing.assert_array_equal(permuted.counts, plain.counts[units])
-    for place, unit in enumerate(units):
-        own = slice(0, plain.counts[unit])
-        assert set(images[permuted.images[place, own]]) == set(plain.images[unit, own])
+    for index, unit in enumerate(units):
+        taken = slice(0, plain.counts[unit])
+        assert set(images[permuted.images[index, taken]]) == set(plain.images[unit, taken])
     assert permuted.flags(5) == [plain.flags(5)[unit] for unit in units]
     check(permuted, matrix[images][:, units], 4, [names[i] for i in images])
 
 
-def test_names_are_read_only_where_they_decide():
+def test_names_are_read_only_if_they_decide():
     def names():
         raise AssertionError("asked for names")
 
@@ -161,29 +151,18 @@ def test_one_trace(monkeypatch):
     assert len(traces) == 1
 
 
-def test_slots_weigh_their_exemplars_alike():
+def test_slots():
     slots = Slots(np.array([[3, 1, 7], [7, 9, 9], [0, 0, 0]]), np.array([3, 1, 0]))
     np.testing.assert_allclose(slots.weights, [[1 / 3] * 3, [1, 0, 0], [0, 0, 0]])
-    rows, places = slots.distinct()
+    rows, positions = slots.distinct()
     assert rows.tolist() == [1, 3, 7]
-    assert places.rows.tolist() == [[1, 0, 2], [2, 0, 0], [0, 0, 0]]
-    assert places.counts.tolist() == [3, 1, 0]
+    assert positions.rows.tolist() == [[1, 0, 2], [2, 0, 0], [0, 0, 0]]
+    assert positions.counts.tolist() == [3, 1, 0]
 
 
-def test_errors():
-    with pytest.raises(ValueError, match="at least 1 unit and 1 exemplar each, but got 0 and 4"):
-        empty(0, 4)
-    with pytest.raises(ValueError, match="at least 1 unit and 1 exemplar each, but got 2 and 0"):
-        exemplars(np.zeros((5, 2), np.float32), 0)
-    with pytest.raises(ValueError, match=r"6 exemplars were asked for .* there are 5 images"):
-        exemplars(np.zeros((5, 2), np.float32), 6)
-    with pytest.raises(ValueError, match="for a batch of at least 1"):
-        exemplars(np.zeros((5, 2), np.float32), 2, batch=0)
-
-
-@pytest.mark.parametrize("floor", [1e-3, 1e-2, 5e-2])
+@pytest.mark.parametrize("floor", [1e-3, 5e-2])
 def test_a_code_with_both_signs_is_weak_if_its_floor_is_among_the_exemplars(floor):
-    """It rests a hair above 0 on some images, fires on five, and is as far below 0 on others."""
+    """It rests just above 0 on some images, fires on five, and is below 0 on others."""
     rng = np.random.default_rng(0)
     matrix = floor * rng.uniform(0.5, 1.5, (60, 4)).astype(np.float32)
     matrix[:5], matrix[5:11] = rng.uniform(1, 2, (5, 4)), -rng.uniform(1, 2, (6, 4))

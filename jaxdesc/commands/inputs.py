@@ -53,7 +53,7 @@ FLAGS = (CONFIG, OVERWRITE, *RUN)
 
 
 def read_config() -> Config:
-    """Turn the value of --config into a checked config.
+    """Read the config that --config names.
 
     Raises:
         InputError: no config, one that can't be loaded, or a key or value that can't be used.
@@ -82,8 +82,8 @@ def results() -> Path:
 def open_run(config: Config | None = None) -> tuple[Run, Place]:
     """Open everything that a config names, cheapest first, and make --workdir this config's.
 
-    Of several processes (`launch.processes`) all work, but one alone tells and writes what they
-    have found: what the others do goes nowhere.
+    All of several processes (`launch.processes`) compute, but only the first prints and writes
+    results.
 
     Args:
         config: that of --config if not given.
@@ -96,7 +96,7 @@ def open_run(config: Config | None = None) -> tuple[Run, Place]:
     """
     config = config or read_config()
     if not WORKDIR.value:
-        raise InputError("--workdir is missing: say where artifacts and results shall go.")
+        raise InputError("--workdir is missing: give the folder of artifacts and results.")
     if TENSORBOARD.value and "://" in WORKDIR.value:
         raise InputError(
             f"--tensorboard writes to this machine alone, but --workdir is {WORKDIR.value}: give a "
@@ -134,26 +134,26 @@ def open_run(config: Config | None = None) -> tuple[Run, Place]:
 
 def open_target(config: Config) -> Target:
     """Load the target, its classes named as the config says, or else its checkpoint."""
-    own = config.target
+    options = config.target
     target = load_target(
-        own.source,
-        revision=own.revision,
+        options.source,
+        revision=options.revision,
         precision=config.precision,
-        preprocess=own.preprocess,
+        preprocess=options.preprocess,
     )
-    classes = load_classes(own.classes)
+    classes = load_classes(options.classes)
     return replace(target, classes=classes, wnids=()) if classes else target
 
 
 def _listener(workdir: Place) -> Scalars | None:
-    """What writes TensorBoard's scalars, where they are asked for."""
+    """Writer of TensorBoard's scalars, if the flag is set."""
     if not TENSORBOARD.value or workdir.local is None:
         return None
     return Scalars(workdir.local / "tensorboard")
 
 
 def displays() -> list[Callable[[State], Display]]:
-    """How progress is shown: not at all, by a bar on a terminal, and elsewhere by lines."""
+    """Displays of progress: none if quiet, a bar on a terminal, lines elsewhere."""
     return [] if QUIET.value else [Lines if _in_a_log() else Bar]
 
 
@@ -164,22 +164,22 @@ def _in_a_log() -> bool:
 def keep_programs(workdir: Place, together: Processes = ALONE) -> None:
     """Keep compiled programs for later starts, in JAX_COMPILATION_CACHE_DIR or else in `workdir`.
 
-    All of them: what a start needs are dozens of small programs beside a few large ones. Where
-    `workdir` is a bucket, they stay on this machine. Of several processes, which compile the same
-    programs, the first alone writes: JAX does not write a file at once.
+    All are kept: a start needs dozens of small programs besides a few large ones. If `workdir` is a
+    bucket, they stay on this machine. Several processes compile the same programs, and only the
+    first writes them: JAX does not write a file atomically.
     """
-    own = workdir.local or Path.home() / ".cache" / "jaxdesc"
+    local = workdir.local or Path.home() / ".cache" / "jaxdesc"
     given = os.path.expanduser(os.environ.get("JAX_COMPILATION_CACHE_DIR", ""))
-    folder = given or str(own / "compilation_cache")
+    folder = given or str(local / "compilation_cache")
     jax.config.update("jax_compilation_cache_dir", folder)
     shortest = 0.0 if together.leads else math.inf
     jax.config.update("jax_persistent_cache_min_compile_time_secs", shortest)
 
 
 def _pinned(run: Run) -> Config:
-    """The config with every Hugging Face id at the commit that was loaded, as its name tells."""
+    """The config with every Hugging Face id at the commit that was loaded."""
     config, inputs = run.config, run.inputs
-    judged = run.names and config.evaluation.scorer  # elsewhere it was not loaded
+    judged = run.names and config.evaluation.scorer  # otherwise it was not loaded
     scorer = inputs.scorer.name if judged else config.evaluation.scorer
     sentence = getattr(inputs.sentence, "name", config.evaluation.sentence)
     return replace(
@@ -196,13 +196,13 @@ def open_vocabulary(config: Config, spec: str) -> Vocabulary:
 
 
 def _judges(config: Config, clip: Namer) -> dict[str, Any]:
-    """The encoders of the metrics: loaded only where there is something to judge."""
+    """Load the encoders of the metrics."""
     options = config.evaluation
-    own = options.scorer in ("", clip.name) and config.precision == "float32"
+    reuse = options.scorer in ("", clip.name) and config.precision == "float32"
     same = options.scorer in ("", clip.name, config.clip.source)
     stated = config.clip.preprocess if same else ""
     return {
-        "scorer": clip if own else load_clip(options.scorer or clip.name, preprocess=stated),
+        "scorer": clip if reuse else load_clip(options.scorer or clip.name, preprocess=stated),
         "sentence": load_sentence_encoder(options.sentence) if options.sentence else None,
     }
 
@@ -224,7 +224,7 @@ def measure(run: Run, workdir: Place) -> list[Cell]:
 def working(run: Run, workdir: Place) -> Iterator[None]:
     """Hold the working directory, heed a request to stop, and leave `skipped.csv` at the end.
 
-    That list is left also where so many images can't be used that they stop the run.
+    The list is also written if so many images can't be used that they stop the run.
     """
     store = run.store
     with cli.stoppable(), store.held(), store.processes.watched():
@@ -239,10 +239,10 @@ def working(run: Run, workdir: Place) -> Iterator[None]:
 
 
 def print_stages(run: Run, set_up: float, stages: float) -> None:
-    """Print how long everything took, and the most memory that was resident meanwhile.
+    """Print times, and the peak of resident memory.
 
     Args:
-        run: what it noted.
+        run: its notes are printed.
         set_up: seconds until the run was open.
         stages: seconds after that.
     """

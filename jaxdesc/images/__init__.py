@@ -1,1 +1,1 @@
-"""Where images come from and how they become pixels."""
+"""Image sources, decoding, preprocessing and views."""

@@ -22,7 +22,7 @@ IMAGENET = 1000  # logits of a network that is assumed to have ImageNet's classe
 
 
 class Classes(NamedTuple):
-    """What is known of a target's classes.
+    """A target's classes, as far as known.
 
     Attributes:
         logits: their number.

@@ -69,7 +69,7 @@ class Tfds:
         name = f"{self._named(record, index)!r} of {self.spec}"
         image = decode(io.BytesIO(record[self._image]), name)
         labels = zip(self.namings, (int(record[key]) for key in self._labels), strict=True)
-        # A label is -1 where a set hides it.
+        # A hidden label is -1.
         categories = tuple(names[i] if names and i >= 0 else None for names, i in labels)
         for key in self._box:
             record = record[key]

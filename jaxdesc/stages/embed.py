@@ -6,7 +6,6 @@ from functools import partial
 import numpy as np
 from jaxtyping import Int32
 
-from jaxdesc.config import Config
 from jaxdesc.images.example import Example
 from jaxdesc.images.views import cut_view
 from jaxdesc.stages.features import encoded, whole_image
@@ -24,7 +23,7 @@ def embed(run: Run, activated: Artifact, selected: Artifact) -> Artifact:
 
     def finish(draft: Draft) -> None:
         draft.write("images", images)
-        # Kept, since a TFDS set has to read a record to tell its image's name.
+        # Kept, since a TFDS set has to read a record to name its image.
         draft.values["names"] = [run.inputs.source.identify(i) for i in images.tolist()]
 
     return _embed(run, activated, images, {"select": selected.name}, finish)
@@ -48,7 +47,9 @@ def _embed(
     finish: Callable[[Draft], None],
 ) -> Artifact:
     clip, config = run.inputs.clip, run.config
-    sees_image = _sees_image(config)
+    # WWW, whose views are the centre ones, shows CLIP whole images.
+    by_method = config.clip.input == "method" and config.crop.view == "centre"
+    sees_image = config.clip.input == "image" or by_method
     shards = Shards(len(images), config.clip.batch)
     inputs = {
         **known_by,
@@ -74,14 +75,8 @@ def _embed(
         with run.bar(len(wanted), "embed") as bar:
             for features in encoded(clip, run.inputs.source, wanted, prepare, shards.each):
                 for start in range(0, len(features), shards.each):
-                    own = features[start : start + shards.each]
-                    draft.commit(next(each), {"features": own}, shards)
-                    bar.update(len(own))
+                    part = features[start : start + shards.each]
+                    draft.commit(next(each), {"features": part}, shards)
+                    bar.update(len(part))
 
     return run.stages("embed", {"embed": inputs}, compute, finish)["embed"]
-
-
-def _sees_image(config: Config) -> bool:
-    """Whether CLIP sees exemplars as whole images: WWW's way, whose views are the centre ones."""
-    by_method = config.clip.input == "method" and config.crop.view == "centre"
-    return config.clip.input == "image" or by_method

@@ -1,11 +1,11 @@
 """Encode: CLIP's features of the concepts."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
+from typing import Any
 
 from jaxdesc.models.texts import TextBatches
 from jaxdesc.stages.run import Run
-from jaxdesc.stages.texts import compute_batches, write_features
 from jaxdesc.store import Artifact, Draft
 from jaxdesc.vocabulary.vocabulary import base_template, prompts
 
@@ -17,16 +17,52 @@ def encode(run: Run) -> Artifact:
     base = base_template(run.config.vocabulary.template)
     inputs = {"clip": clip.fingerprint, "texts": texts, "base": base}
 
-    @cache
-    def batches() -> dict[str, TextBatches]:
-        return {"features": clip.text_batches(texts)}
-
-    def compute(drafts: Mapping[str, Draft]) -> None:
-        with run.bar(len(texts), "encode", "text", delay=1) as bar:
-            compute_batches(drafts["encode"], batches(), bar.update)
-
     def finish(draft: Draft) -> None:
-        write_features(draft, batches())
         draft.write("base", clip.encode_texts([base])[0])
 
-    return run.stages("encode", {"encode": inputs}, compute, finish)["encode"]
+    return encode_texts(run, "encode", inputs, texts, {"features": clip}, finish)
+
+
+def encode_texts(
+    run: Run,
+    stage: str,
+    inputs: Mapping[str, Any],
+    texts: Sequence[str],
+    networks: Mapping[str, Any],
+    finish: Callable[[Draft], None],
+) -> Artifact:
+    """Encode texts batch by batch, a shard per batch, so that an interrupted run keeps them.
+
+    Args:
+        run: the run.
+        stage: name of the stage.
+        inputs: everything that the artifact depends on.
+        texts: to encode.
+        networks: encoders with `text_batches`, by the name of their array of features.
+        finish: adds the rest of the artifact.
+    """
+
+    @cache
+    def batches() -> dict[str, TextBatches]:
+        return {key: network.text_batches(texts) for key, network in networks.items()}
+
+    def shards() -> list[tuple[str, int]]:
+        return [(key, number) for key, each in batches().items() for number in range(len(each))]
+
+    def compute(drafts: Mapping[str, Draft]) -> None:
+        draft = drafts[stage]
+        missing = set(draft.missing(len(shards())))
+        with run.bar(len(texts) * len(networks), stage, "text", delay=1) as bar:
+            for shard, (key, number) in enumerate(shards()):
+                if shard in missing:
+                    draft.commit(shard, {f"{key} {number}": batches()[key].compute(number)})
+                bar.update(batches()[key].size(number))
+
+    def join(draft: Draft) -> None:
+        for key, each in batches().items():
+            draft.write(key, each.features(draft.read(f"{key} {n}") for n in range(len(each))))
+        for key, number in shards():
+            draft.drop(f"{key} {number}")
+        finish(draft)
+
+    return run.stages(stage, {stage: inputs}, compute, join)[stage]

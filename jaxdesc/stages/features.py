@@ -1,4 +1,4 @@
-"""CLIP's features of images and of concepts, as the pipeline computes them."""
+"""CLIP's features of images and of concepts, which the pipeline and users compute alike."""
 
 import logging
 import os
@@ -33,18 +33,18 @@ def image_features(
 ) -> tuple[list[str], Float32[np.ndarray, "image width"]]:
     """Encode whole images, as CLIP's preprocessing cuts them, for `describe_activations`.
 
-    Images that can't be used are left out, and a warning counts them: the activations have to be of
+    Images that can't be used are left out, and a warning counts them: activations must belong to
     the images that are named.
 
     Args:
         clip: encodes them.
-        images: a folder, `folder:PATH`, `tfds:NAME/SPLIT`, `scenes:…`, or a source of your own.
+        images: the path of a folder, `KIND:REST` with a kind of `images.sources.SOURCES`, or your
+            source.
         batch: images per forward pass and device.
         quiet: no progress bar.
 
     Returns:
-        Names of the images, as `write_report` finds them in the same source, and their unit
-        features.
+        Names of the images, by which `write_report` finds them, and their unit features.
 
     Raises:
         InputError: a source that can't be opened, or without any image that can be used.
@@ -65,17 +65,17 @@ def image_features(
             found.append(features)
             bar.update(len(features))
     names = [source.identify(index) for index in everything if index not in skipped]
-    told = [f"{source.identify(index)} ({skipped[index]})" for index in sorted(skipped)[:NAMED]]
-    more = ", …" if len(skipped) > NAMED else ""
+    reasons = [f"{source.identify(index)} ({skipped[index]})" for index in sorted(skipped)]
+    listed = ", ".join(reasons[:NAMED]) + (", …" if len(reasons) > NAMED else "")
     if not names:
         raise InputError(
-            f"No image of {source.spec} can be used ({', '.join(told)}{more}): repair them, or "
-            "give another source."
+            f"No image of {source.spec} can be used ({listed}): repair them, or give another "
+            "source."
         )
     if skipped:
         _log.warning(
-            "%d of the %d images of %s can't be used and are left out: %s%s.",
-            len(skipped), len(source), source.spec, ", ".join(told), more,
+            "%d of the %d images of %s can't be used and are left out: %s.",
+            len(skipped), len(source), source.spec, listed,
         )  # fmt: skip
     return names, np.concatenate(found)
 
@@ -90,13 +90,13 @@ def concept_features(
 
     Args:
         clip: encodes them.
-        concepts: any iterable of strings, "imagenet", "wordnet", `broden:PATH`, `file:PATH`, or
-            "scenes".
+        concepts: any iterable of strings, or `KIND` or `KIND:PATH` with a kind of
+            `vocabulary.VOCABULARIES`.
         template: prompt around a concept.
 
     Returns:
-        The concepts, each once; unit features of their prompts; that of the base template, which is
-        the prompt without a concept.
+        The concepts, each once; unit features of their prompts; the unit feature of the base
+        template, the prompt without a concept.
 
     Raises:
         InputError: concepts or a template that can't be used.
@@ -109,7 +109,7 @@ def concept_features(
 
 
 def whole_image(clip: Namer, index: int, example: Example) -> np.ndarray:
-    """Cut what CLIP sees of a whole image, by CLIP's preprocessing."""
+    """Preprocess a whole image as CLIP does."""
     del index
     return clip.preprocess.cut(example.image, MIDDLE)[0]
 
@@ -130,8 +130,8 @@ def encoded(
         images: their indices, in the order wanted.
         prepare: cuts the view of an image.
         batch: images per forward pass and device.
-        skip: called with an image that can't be used, which is left out; without it that is an
-            error.
+        skip: called with an image that can't be used, which is left out; without it the error is
+            raised.
 
     Yields:
         Unit features of a batch's images.

@@ -1,4 +1,4 @@
-"""A run: its choices, what it works on, and what it notes on its way."""
+"""A run: its config, inputs and notes."""
 
 import sys
 import time
@@ -24,7 +24,7 @@ from jaxdesc.vocabulary.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a run works on, beside its config.
+    """Inputs of a run, besides its config.
 
     Attributes:
         target: the network whose neurons are described.
@@ -32,7 +32,7 @@ class Inputs:
         source: the probe images; their labels become the target's classes.
         vocabulary: the concepts.
         scorer: the CLIP of the metric CLIP cos.
-        sentence: encodes texts for the metric sentence cosine; left out where None.
+        sentence: encodes texts for the metric sentence cosine, which is left out if None.
     """
 
     target: Target
@@ -48,40 +48,40 @@ class Inputs:
 
 @runtime_checkable
 class Listener(Protocol):
-    """Whoever keeps a record of a run while it goes on."""
+    """Receiver of a run's progress and results."""
 
     def display(self, run: "Run", state: State) -> Display:
-        """Follow the progress of a stage that begins in this state."""
+        """Return a display of the progress of a stage that begins in this state."""
 
     def computed(self, run: "Run", stage: str) -> None:
-        """A stage was computed; what it took is noted in the run."""
+        """Receive a computed stage; the run has noted its time and memory."""
 
     def measured(self, values: Mapping[str, Mapping[str, float]]) -> None:
-        """These are the metrics, as `Result.metrics_dict` gives them."""
+        """Receive the metrics, as in `Result.metrics_dict`."""
 
     def close(self) -> None:
-        """The run is over."""
+        """Finish, at the end of the run."""
 
 
 @dataclass
 class Run:
-    """One pass of the pipeline: its config, inputs and store, and what it notes on its way.
+    """One pass of the pipeline: its config, inputs and store, and its notes.
 
     Attributes:
         config: every choice.
         inputs: networks, images, vocabulary.
         store: of the artifacts.
-        quiet: no progress is shown.
-        lines: progress is shown as plain lines rather than bars.
-        listener: is told of progress and of stages that were computed.
-        seconds: how long each stage took to compute.
-        memory: most bytes that were resident while each stage was computed.
+        quiet: hide progress.
+        lines: show progress as plain lines instead of bars.
+        listener: receives progress and computed stages.
+        seconds: time that each stage took to compute.
+        memory: peak of resident bytes while each stage was computed.
         idle: share of the time of `activate` in which the device had nothing queued.
-        began: when, by `time.perf_counter`, whatever led to it began.
-        first_batch: seconds from there to the first activated batch; 0 where there was none.
-        skipped: the images that are left out, as far as it has met them.
-        top1s: the target's, by the source of the images, as far as they have labels.
-        notes: what a reader of its results has to know, a sentence each.
+        began: start of the process that led to the run, by `time.perf_counter`.
+        first_batch: seconds from there to the first activated batch; 0 if there was none.
+        skipped: images that are left out, as far as known.
+        top1s: the target's top-1, by the source of the images, if they have labels.
+        notes: sentences for the reader of the results.
     """
 
     config: Config
@@ -100,20 +100,20 @@ class Run:
     notes: list[str] = field(default_factory=list)
 
     def note(self, sentence: str) -> None:
-        """Keep what a reader has to know, and print it once."""
+        """Keep a sentence for the reader, and print it once."""
         if sentence not in self.notes:
             self.notes.append(sentence)
             self.tell(f"note: {sentence}")
 
     def tell(self, line: str) -> None:
-        """Print a line on stderr; of several processes one does."""
+        """Print a line on stderr, in one of several processes."""
         if self.store.processes.leads:
             print(printable(line), file=sys.stderr, flush=True)
 
     def stage(
         self, name: str, inputs: Mapping[str, Any], compute: Callable[[Draft], None]
     ) -> Artifact:
-        """Find or compute one artifact that is no shards', and note what it took."""
+        """Find or compute an artifact without shards, and note its time and memory."""
         return self.stages(name, {name: inputs}, lambda drafts: compute(drafts[name]))[name]
 
     def stages(
@@ -123,7 +123,7 @@ class Run:
         compute: Callable[[Mapping[str, Draft]], None],
         finish: Callable[[Draft], None] | None = None,
     ) -> dict[str, Artifact]:
-        """Find or compute several artifacts, as `Store.stages` does, and note what it took."""
+        """Find or compute several artifacts, as `Store.stages` does, and note time and memory."""
         began = time.perf_counter()
         memory.reset_peak()
         artifacts = self.store.stages(name, inputs, compute, finish)
@@ -135,7 +135,7 @@ class Run:
         return artifacts
 
     def bar(self, total: int, stage: str, unit: str = "img", delay: float = 0) -> Progress:
-        """Progress, over images if not said otherwise, shown if it takes `delay` seconds."""
+        """Progress over images or another unit, shown after `delay` seconds."""
         displays: list[Callable[[State], Display]] = []
         if not self.quiet:
             displays.append(partial(Lines if self.lines else Bar, delay=delay))
@@ -145,13 +145,13 @@ class Run:
 
     @cached_property
     def names(self) -> tuple[tuple[str, ...], ...]:
-        """Class names of the layer's neurons, where they are classes."""
+        """Class names of the layer's neurons, if they are classes."""
         return self.inputs.target.classes if self.config.target.layer == LOGITS else ()
 
     @property
     def views(self) -> list[str]:
-        """Its own view, and those of the ablation that it is part of: one pass cuts them all."""
-        own, options = self.config.crop.view, self.config.ablation
+        """Views that one pass cuts: the run's, and those of the ablation that it is part of."""
+        options = self.config.ablation
         source = self.config.images.source
         asked = options.views if options.kappas and source in (options.probes or (source,)) else ()
-        return list(dict.fromkeys([own, *asked]))
+        return list(dict.fromkeys([self.config.crop.view, *asked]))

@@ -27,13 +27,13 @@ def select(run: Run, activated: Artifact) -> Artifact:
                 start += len(rows)
 
         source = run.inputs.source
-        found = exemplars.find(batches, count, lambda: [*map(source.identify, range(len(source)))])
-        for name, values in found._asdict().items():
+        chosen = exemplars.find(batches, count, lambda: [*map(source.identify, range(len(source)))])
+        for name, values in chosen._asdict().items():
             draft.write(name, values)
 
     return run.stage("select", {"activate": activated.name, "exemplars": count}, compute)
 
 
 def chosen(selected: Artifact) -> Exemplars:
-    """What `select` has found."""
+    """Exemplars in the artifact of `select`."""
     return Exemplars(*(selected.read(name) for name in Exemplars._fields))

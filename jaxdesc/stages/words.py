@@ -1,8 +1,6 @@
 """Words: features of the texts that the metrics compare, and the metrics' ceilings."""
 
 import inspect
-from collections.abc import Mapping
-from functools import cache
 from typing import Any
 from uuid import uuid4
 
@@ -11,9 +9,8 @@ import numpy as np
 from jaxdesc.errors import InputError
 from jaxdesc.evaluation import metrics
 from jaxdesc.models.sentence import SentenceEncoder
-from jaxdesc.models.texts import TextBatches
+from jaxdesc.stages.encode import encode_texts
 from jaxdesc.stages.run import Run
-from jaxdesc.stages.texts import compute_batches, write_features
 from jaxdesc.store import Artifact, Draft
 
 # Largest distance of a feature's norm from 1: bfloat16 rounds each component by up to 0.4 %.
@@ -43,16 +40,7 @@ def score_words(run: Run) -> Artifact:
         "metrics": {name: _source(metric) for name, metric in metrics.METRICS.items()},
     }
 
-    @cache
-    def batches() -> dict[str, TextBatches]:
-        return {key: network.text_batches(words) for key, network in networks.items()}
-
-    def compute(drafts: Mapping[str, Draft]) -> None:
-        with run.bar(len(words) * len(networks), "words", "text", delay=1) as bar:
-            compute_batches(drafts["words"], batches(), bar.update)
-
     def finish(draft: Draft) -> None:
-        write_features(draft, batches())
         for key, function in functions.items():
             draft.write(key, _checked(key, words, np.asarray(function(words), np.float32)))
         encoders = [*networks, *functions]
@@ -62,7 +50,7 @@ def score_words(run: Run) -> Artifact:
             draft.write(f"ceiling_{name}", values)
         draft.values |= {"words": words, "encoders": encoders, "metrics": list(best.values)}
 
-    return run.stages("words", {"words": inputs}, compute, finish)["words"]
+    return encode_texts(run, "words", inputs, words, networks, finish)
 
 
 def _source(metric: metrics.Metric) -> list[str]:

@@ -1,1 +1,1 @@
-"""The concepts: where they come from and how they are written."""
+"""Vocabularies of concepts, WordNet, and ImageNet's classes."""

@@ -52,7 +52,7 @@ _REFUSED = [
 ]
 # Most lines are words, which none of these patterns matches.
 _WORDS = re.compile(r"[^\W\d_](?:[^\W\d_]|[ .'-])*")
-# Names of columns, of which a table's first line consists.
+# Names of columns; the first line of a table has only these.
 _HEADS = {
     *("category", "class", "class_name", "classes", "concept", "concepts", "count", "counts"),
     *("coverage", "description", "freq", "frequency", "id", "idx", "index", "label", "labels"),

@@ -51,7 +51,7 @@ def _broden(path: str) -> list[str]:
 
 
 # Reads the concepts of `kind:rest`, by kind: a function from the rest to the concepts, or without
-# an argument if there is no rest.
+# an argument if the kind takes no rest.
 VOCABULARIES: dict[str, Callable[..., Sequence[str]]] = {
     "imagenet": lambda: [name for names in imagenet.names() for name in names],
     "wordnet": lambda: [words[0] for words in wordnet.noun_synsets().values()],

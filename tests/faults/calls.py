@@ -21,13 +21,13 @@ HELP = "; run with --help for the flags."
 CONFIGS = "one of paper, photos, resnet50_imagenet, scenes, or the path of a Python file."
 
 
-# Arrays of one's own.
+# A user's arrays.
 
 AXES = np.eye(4, dtype=np.float32)
 
 
 def arrays(**changes):
-    own = {
+    valid = {
         "activations": AXES[:3, :3],
         "image_features": AXES[:3],
         "concept_features": AXES[:3],
@@ -35,7 +35,7 @@ def arrays(**changes):
         "concepts": ["a", "b", "c"],
         "exemplars": 1,
     }
-    return lambda place: jd.describe_activations(**(own | changes))
+    return lambda place: jd.describe_activations(**(valid | changes))
 
 
 def spoilt(value):
@@ -162,11 +162,17 @@ case("arrays: α = 0", arrays(alpha=0.0), "config.score.alpha is 0.0: expected a
 
 
 def asked(**changes):
-    """`describe` on five scenes, with the embedded world's CLIP and a network of one's own."""
+    """`describe` on five scenes, with the embedded world's CLIP and a user's network."""
 
     def run(place):
-        own = {"target": plain_target(), "clip": jd.load_clip("scenes"), "images": "scenes:count=5"}
-        jd.describe(**(own | {"concepts": ["sky", "cat"], "exemplars": 2, "quiet": True} | changes))
+        valid = {
+            "target": plain_target(),
+            "clip": jd.load_clip("scenes"),
+            "images": "scenes:count=5",
+        }
+        jd.describe(
+            **(valid | {"concepts": ["sky", "cat"], "exemplars": 2, "quiet": True} | changes)
+        )
 
     return run
 
@@ -264,12 +270,12 @@ case(
 
 
 def explained(**changes):
-    """`explain` of a picture, with a network of one's own."""
+    """`explain` of a picture, with a user's network."""
 
     def run(place):
         found = Result(tuple(Neuron("patches", unit, (), 0.0, 0.0, ()) for unit in range(10)))
-        own = {"target": plain_target(), "image": Image.new("RGB", (8, 8)), "found": found}
-        jd.explain(**(own | changes))
+        valid = {"target": plain_target(), "image": Image.new("RGB", (8, 8)), "found": found}
+        jd.explain(**(valid | changes))
 
     return run
 
@@ -320,7 +326,7 @@ case(
 
 
 def read_only(place):
-    """By a stand-in: who runs the tests may be allowed everything."""
+    """Simulated, as root may write everything."""
 
     def refuse(*arguments, **options):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
@@ -404,7 +410,7 @@ for what, text, error in (
 case(
     "script: no workdir",
     shell(PHOTOS),
-    "--workdir is missing: say where artifacts and results shall go.",
+    "--workdir is missing: give the folder of artifacts and results.",
 )
 case(
     "script: unknown flag",

@@ -84,7 +84,7 @@ def circular_folder(place):
 
 
 def locked_folder(place):
-    """By a stand-in: who runs the tests may be allowed everything."""
+    """Simulated, as root may read everything."""
     place.file("photos/locked/a.png")
     listed = os.scandir
 
@@ -125,7 +125,7 @@ case(
     "one that is less deep.",
 )
 case(
-    "folder: name that is no UTF-8",
+    "folder: name that is not UTF-8",
     folder_of_no_text,
     "The image folder '<here>/photos\\udcff' has a name that is not UTF-8: rename it, or "
     "give a link to it.",
@@ -216,7 +216,7 @@ case(
     "The image '<here>/photos/\\x1b[31m<script>.png'" + EMPTY,
 )
 case(
-    "image: name that is no UTF-8",
+    "image: name that is not UTF-8",
     image(b"", os.fsdecode(b"\xff.png")),
     "The image '<here>/photos/\\udcff.png'" + EMPTY,
 )
@@ -291,7 +291,7 @@ case(
     "with base 10: 'many'; expected scenes:split=probe,seed=0,count=1600,correlation=0.",
 )
 case(
-    "scenes: correlation is no number",
+    "scenes: correlation is NaN",
     lambda p: open_source("scenes:correlation=nan"),
     "The image source 'scenes:correlation=nan'" + OPTIONS,
 )

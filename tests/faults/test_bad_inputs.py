@@ -1,7 +1,7 @@
 """Every kind of bad input: one exact sentence, and nothing else.
 
-The rows lie in the modules beside this one, `images` to `calls`. A row a case: its name, what makes
-the input and hands it to the library or to a script as it runs from a shell, and the whole message.
+The rows are in the modules `images` to `calls`, one per case: its name, a function that makes the
+input and gives it to the library or to a script, and the whole message.
 """
 
 import os
@@ -44,7 +44,7 @@ def test_every_row_counts():
     "name", ["script: no config", "script: unknown key", "script: config divides by zero"]
 )
 def test_the_same_from_a_shell(name, place, monkeypatch):
-    """A process of its own: exit code 2, the sentence alone, no traceback."""
+    """A separate process: exit code 2, the sentence alone, no traceback."""
     commands = {
         "script: no config": [],
         "script: unknown key": [PHOTOS, "--config.score.kapa=4"],

@@ -8,7 +8,6 @@ from jaxdesc.errors import InputError
 from jaxdesc.images.example import Example
 from jaxdesc.images.folder import Folder
 from jaxdesc.images.labels import Classes, Matched, match, matched
-from jaxdesc.vocabulary import imagenet
 from tests.plain_target import parameters, plain_target
 
 TENCH, SPANIEL = "n01440764", "n02102040"  # classes 0 and 217 of ImageNet
@@ -17,7 +16,7 @@ PETS = Classes(4, (("cat", "tabby"), ("dog",), ("bird",), ("gold-fish", "Carassi
 
 
 def classes_of(categories, classes):
-    return tuple(match(categories, classes).classes[own] for own in categories)
+    return tuple(match(categories, classes).classes[category] for category in categories)
 
 
 @pytest.mark.parametrize(
@@ -25,7 +24,7 @@ def classes_of(categories, classes):
     [
         ((TENCH, SPANIEL), IMAGENET, (0, 217), "by wnid"),
         ((SPANIEL, TENCH), Classes(2, wnids=(TENCH, SPANIEL)), (1, 0), "by wnid"),
-        # Not by their place in the alphabet, nor in the set's list.
+        # Neither by alphabetical order nor by the set's.
         (("bird", "cat", "dog", "goldfish".replace("f", "-f")), PETS, (2, 0, 1, 3), "by class nam"),
         (("DOG", "Tabby"), PETS, (1, 0), "by class name"),
         (("carassius_auratus",), PETS, (3,), "by class name"),
@@ -51,14 +50,14 @@ def test_matches(categories, classes, expected, how):
         (("a", "b"), Classes(3), "which has 3 logits: name each by wnid or by class"),
     ],
 )
-def test_what_can_t_be_matched_is_unlabelled_and_says_why(categories, classes, message):
+def test_unmatched_categories_are_unlabelled_with_a_reason(categories, classes, message):
     found = match(categories, classes)
     assert found.classes == {}
     assert message in found.how
 
 
 def test_a_wnid_s_words_are_names_too(monkeypatch):
-    """Where WordNet is installed."""
+    """If WordNet is installed."""
     synsets = {TENCH: ("tench", "Tinca tinca"), SPANIEL: ("English springer",)}
     monkeypatch.setattr("jaxdesc.vocabulary.wordnet.noun_synsets", lambda: synsets)
     classes = Classes(3, (("English springer",), ("fish",), ("tench",)))
@@ -90,10 +89,10 @@ def test_a_source_labelled_by_a_target(pets):
     labels = {source.identify(i): source[i].label for i in range(4)}
     assert labels == {"bird/a.png": 2, "cat/b.png": 0, "dog/c.png": 1, "stray.png": None}
     np.testing.assert_array_equal(source[0].image, pets[0].image)
-    # What other classes label otherwise is no longer the same.
+    # Other classes give other labels, and another fingerprint.
     other = matched(source, replace(target, classes=PETS.names[::-1]))
     assert other[0].label == 1
-    assert len({own.fingerprint() for own in (pets, source, other)}) == 3
+    assert len({each.fingerprint() for each in (pets, source, other)}) == 3
     unknown = matched(pets, replace(target, classes=()))
     assert not unknown.has_labels
     assert unknown[0].label is None
@@ -113,8 +112,8 @@ def test_the_naming_that_names_classes_counts(tmp_path):
 
 
 def test_labels_that_are_classes_already_stay():
-    class Own:
-        spec, has_boxes, has_labels = "own", False, True
+    class Labelled:
+        spec, has_boxes, has_labels = "labelled", False, True
 
         def __len__(self):
             return 1
@@ -126,16 +125,7 @@ def test_labels_that_are_classes_already_stay():
             return "one"
 
         def fingerprint(self):
-            return "own"
+            return "labelled"
 
-    source = Own()
+    source = Labelled()
     assert matched(source, plain_target()) is source
-
-
-def test_the_sample_s_labels_are_its_names(photos):
-    """Where ImageNet's sample is at hand, its 200 names tell 200 classes."""
-    source = Folder(str(photos[0].parent))
-    found = match(source.namings[0] if source.namings else (), IMAGENET)
-    assert bool(found.classes) == photos[0].name.startswith("n")
-    for wnid, index in found.classes.items():
-        assert imagenet.wnids()[index] == wnid

@@ -36,7 +36,7 @@ SIZES = [
 
 
 def picture(width, height, seed=0):
-    """An image without any structure: a window that is off by a pixel is off everywhere."""
+    """Noise: a window that is off by a pixel differs everywhere."""
     pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
     return Image.fromarray(pixels)
 
@@ -83,9 +83,11 @@ def test_a_centred_peak_gives_the_centre_view():
     assert box == IMAGENET.cut(image, (0.5, 0.5))[1]
 
 
-@pytest.mark.parametrize("size", [(100, 80), (80, 100), (64, 64), (67, 301)])
-@pytest.mark.parametrize("centre", [(0, 0), (0, 1), (1, 0), (1, 1), (0.5, 0.9), (0.31, 0.12)])
-def test_windows_lie_inside_and_boxes_say_where(size, centre):
+@pytest.mark.parametrize(
+    ("size", "centre"),
+    [((100, 80), (0, 0)), ((80, 100), (1, 1)), ((64, 64), (0.5, 0.9)), ((67, 301), (0.31, 0.12))],
+)
+def test_windows_are_inside_and_match_their_boxes(size, centre):
     image = picture(*size)
     pixels, box = SMALL.cut(image, centre)
     left, top, right, bottom = box
@@ -107,16 +109,10 @@ def test_windows_lie_inside_and_boxes_say_where(size, centre):
     ):
         nearest = np.clip(goal, length / 2 - room, length / 2 + room)
         assert abs(middle - nearest) <= pixel / 2 + 1e-9
-    # The box is where the pixels came from: the same window cut out of the resized image.
+    # The pixels are those of the box: the same window cut out of the resized image.
     resized = image.resize((width, height), Image.Resampling.BILINEAR)
     x, y = round(left / across), round(top / down)
     np.testing.assert_array_equal(pixels, np.asarray(resized)[y : y + 56, x : x + 56])
-
-
-def test_corners_are_the_corners():
-    image = picture(128, 64)
-    assert SMALL.cut(image, (0, 0))[1] == (0, 0, 56, 56)
-    assert SMALL.cut(image, (1, 1))[1] == (72, 8, 128, 64)
 
 
 def test_a_smaller_field_shows_less():
@@ -131,7 +127,7 @@ def test_a_smaller_field_shows_less():
     )
 
 
-@pytest.mark.parametrize("crop", [0.875, 0.95, 0.965, 0.9, 0.887, 224 / 232, 1.0, 1])
+@pytest.mark.parametrize("crop", [0.875, 0.965, 224 / 232, 1])
 def test_the_resized_side_is_timm_s(crop):
     """timm's `transforms_imagenet_eval`: scale_size = floor(img_size / crop_pct)."""
     preprocess = Preprocess.from_timm({"crop_pct": crop})
@@ -168,15 +164,15 @@ def test_clip_s_preprocessing_is_hugging_face_s(size):
     np.testing.assert_allclose(found, expected.transpose(1, 2, 0), atol=1e-6)
 
 
-def test_where_hugging_face_floors_clip_s_own_preprocessing_rounds():
-    """Of 3 pixels too many OpenAI's CLIP (torchvision's crop) cuts 2 off first, Hugging Face 1."""
+def test_cropping_rounds_as_in_openai_s_clip():
+    """OpenAI's CLIP (torchvision's crop) cuts 2 of 3 extra pixels off first, Hugging Face 1."""
     image = picture(227, 224)
     ours = Preprocess(224, 1.0, "bicubic", CLIP_MEAN, CLIP_STD)
     expected = torchvision_centre(image, 224, 224, Image.Resampling.BICUBIC)
     np.testing.assert_array_equal(ours.cut(image, (0.5, 0.5))[0], expected)
 
 
-def test_what_timm_leaves_out_is_imagenet_s():
+def test_timm_s_defaults_are_imagenet_s():
     assert Preprocess.from_timm({}) == IMAGENET
     given = {
         "input_size": [3, 160, 160],
@@ -220,9 +216,7 @@ def test_an_impossible_preprocessing_is_refused(change):
 @pytest.mark.parametrize(
     "statistics",
     [
-        {"mean": (127, 127, 127), "std": (128, 128, 128)},
         {"mean": (123.675, 116.28, 103.53)},
-        {"mean": (-127.0, 0.0, 0.0)},
         {"std": (58.395, 57.12, 57.375)},
     ],
 )
@@ -235,8 +229,10 @@ def test_statistics_of_bytes_are_refused(statistics):
         Preprocess.from_timm(statistics)
 
 
-@pytest.mark.parametrize("size", [*SIZES, (1601, 1200), (700, 33), (33, 700)])
-@pytest.mark.parametrize("field", [None, 0.3, 224 / 225, 1.0])
+@pytest.mark.parametrize(
+    "size", [(500, 375), (256, 256), (31, 47), (9, 1), (1601, 1200), (33, 700)]
+)
+@pytest.mark.parametrize("field", [None, 0.3, 224 / 225])
 def test_a_shrunk_photo_gives_the_same_windows(size, field):
     image = picture(*size)
     shrunk = IMAGENET.shrink(image, field)
@@ -256,44 +252,13 @@ def test_a_large_photo_is_shrunk():
         IMAGENET.shrink(Image.new("RGB", (9999, 1)))
 
 
-# Odd and even margins around the window, one pixel and none, as torchvision rounds them.
-MARGINS = [*range(224, 233), 255, 256, 257]
-
-
-@pytest.mark.parametrize("shorter", [224, 225, 226, 227, 255, 256, 257])
-def test_any_margin_is_torchvision_s(shorter):
-    """Resize(shorter), CenterCrop(224): photos of that shorter side, so that nothing is resized."""
-    preprocess = Preprocess(224, 224 / shorter, "bilinear", MEAN, STD)
-    for other in (side for side in MARGINS if side >= shorter):
-        for size in ((other, shorter), (shorter, other)):
-            image = picture(*size)
-            expected = torchvision_centre(image, 224, shorter)
-            np.testing.assert_array_equal(preprocess.cut(image, (0.5, 0.5))[0], expected)
-
-
-@pytest.mark.parametrize("size", [(2000, 33), (33, 2000), (200, 3), (3, 200), (1, 50), (50, 1)])
-def test_very_long_images_are_torchvision_s(size):
-    image = picture(*size)
-    pixels, box = IMAGENET.cut(image, (0.5, 0.5))
-    np.testing.assert_array_equal(pixels, torchvision_centre(image, 224, 256))
-    assert box[0] >= 0
-    assert box[1] >= 0
-    assert box[2] <= size[0] + 1e-9
-    assert box[3] <= size[1] + 1e-9
-
-
 TOO_LONG = (
     "^The image of 9999 × 1 pixels would become 2559744 × 256, too long for its shorter side: "
     "repair or remove it"
 )
 
 
-def test_an_image_too_long_to_resize_is_refused():
-    with pytest.raises(InputError, match=TOO_LONG):
-        IMAGENET.cut(Image.new("RGB", (9999, 1)), (0.5, 0.5))
-
-
-def test_numbers_of_any_library_and_sentences_for_others():
+def test_numbers_of_any_library():
     numpy = {
         "size": np.int64(8),
         "field": np.float32(0.5),
@@ -302,7 +267,7 @@ def test_numbers_of_any_library_and_sentences_for_others():
     }
 
     def made(**changes):
-        """As a user may make one: nothing checks its types."""
+        """A preprocessing of any types, as a user may make one."""
         found = object.__new__(Preprocess)
         for name, value in (numpy | {"interpolation": "bilinear"} | changes).items():
             object.__setattr__(found, name, value)

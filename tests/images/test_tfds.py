@@ -21,7 +21,7 @@ from jaxdesc.images.tfds import Tfds
 
 ROOT = Path(__file__).parents[2]
 COUNT = 7
-# As photos come: grey, CMYK, palette, PNG among JPEG.
+# Modes of photos: grey, CMYK, palette, PNG among JPEG.
 MODES = [("RGB", "JPEG"), ("L", "JPEG"), ("CMYK", "JPEG"), ("P", "PNG"), ("RGBA", "PNG")]
 OBJECTS = [[(0.1, 0.2, 0.2, 0.3), (0.25, 0.5, 0.75, 1.0)], [], [(0.0, 0.0, 0.5, 0.25)]]
 
@@ -37,7 +37,7 @@ def encoded(index):
 
 class _Photos(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     VERSION = tfds.core.Version("1.2.0")
-    code_path = None  # else TFDS looks for citations and the like beside this file
+    code_path = None  # otherwise TFDS looks for citations next to this file
 
     def _split_generators(self, manager):
         return {"train": self._generate_examples(2), "validation": self._generate_examples(COUNT)}
@@ -97,7 +97,7 @@ class BoxedPhotos(_Photos, skip_registration=True):
 
 
 class OneBox(_Photos, skip_registration=True):
-    """Like caltech_birds2011: one box an image."""
+    """Like caltech_birds2011: one box per image."""
 
     def features(self):
         return {"image": tfds.features.Image(), "bbox": tfds.features.BBoxFeature()}
@@ -155,7 +155,7 @@ def number(name):
 
 
 def test_pixels_labels_and_names(labelled, tmp_path):
-    """The same files in a folder give the same pixels."""
+    """They equal those of a folder of the same files."""
     for index in range(COUNT):
         (tmp_path / f"photo_{index}.jpg").write_bytes(encoded(index))
     folder = Folder(str(tmp_path))
@@ -191,7 +191,7 @@ def test_parts_of_a_split(data):
     assert names("train+validation[-1:]") == [*names("train"), whole[-1]]
 
 
-def test_where_a_set_is_looked_for(data, monkeypatch, tmp_path):
+def test_search_path(data, monkeypatch, tmp_path):
     monkeypatch.setenv("TFDS_DATA_DIR", str(data))
     source = open_source("tfds:labelled_photos:1.2.0/train")
     assert source.spec == "tfds:labelled_photos:1.2.0/train"
@@ -212,12 +212,12 @@ def test_boxes_of_objects(data):
             share / side for share, side in zip(example.box, (width, height) * 2, strict=True)
         )
         boxes.add(shown)
-    # (left, top, right, bottom) of the largest object; none where there is no object.
+    # (left, top, right, bottom) of the largest object; None if there is no object.
     assert boxes == {(0.5, 0.25, 1.0, 0.75), None, (0.0, 0.0, 0.25, 0.5)}
     assert source.identify(3) == "boxed_photos/2017/1.2.0/validation/00000003"
 
 
-def test_one_box_an_image(data):
+def test_one_box_per_image(data):
     example = Tfds(f"one_box/train,data_dir={data}")[1]
     width, height = example.image.size
     assert example.box == (width / 2, height / 4, width, 3 * height / 4)
@@ -234,8 +234,8 @@ def test_one_of_two_images(data):
     assert [left[i].categories for i in range(2)] == [("fish", None), ("dog", "n01440764")]
 
 
-def test_a_set_that_is_not_whole_is_named(data, tmp_path):
-    """As a copy leaves it that was broken off."""
+def test_an_incomplete_set_is_named(data, tmp_path):
+    """Like the result of an interrupted copy."""
     shutil.copytree(data / "labelled_photos", tmp_path / "labelled_photos")
     (file,) = tmp_path.rglob("*validation*")
     train = next(file.parent.glob("*train*"))
@@ -265,7 +265,7 @@ def test_a_damaged_record_is_named(data):
 
 
 def test_a_damaged_file_is_named(data, tmp_path):
-    """Beyond the image: the record itself can't be read."""
+    """Not only the image: the record itself can't be read."""
     shutil.copytree(data / "labelled_photos", tmp_path / "labelled_photos")
     (file,) = tmp_path.rglob("*validation*")
     source = Tfds(f"labelled_photos/validation,data_dir={tmp_path}")
@@ -309,22 +309,18 @@ def test_a_set_s_fingerprint(data, labelled):
             "labelled_photos",
             r"'tfds:labelled_photos.*' can't be read: expected tfds:NAME\[/CONFIG\]",
         ),
-        ("/validation", r"can't be read: expected tfds:NAME"),
         ("labelled_photos/", r"can't be read: expected tfds:NAME"),
         (
             "imagenet2012/validation",
             r"^The TFDS set 'imagenet2012' is not prepared in '.*': run `tfds build imagenet2012 "
             r"--file_format=array_record --data_dir=.*`, or give its folder in TFDS_DATA_DIR or",
         ),
-        ("labelled_photos:9.0.0/validation", r"set 'labelled_photos:9\.0\.0' is not prepared in"),
         ("boxed_photos/2015/validation", r"The TFDS set 'boxed_photos/2015' is not prepared"),
-        ("a b/validation", r"The TFDS set 'a b' is not prepared"),
         (
             "labelled_photos/test",
             r"^The TFDS set labelled_photos/1\.2\.0 can't be split as 'test': expected one of "
             r"train, validation, or a part such as validation\[:1000\]\.",
         ),
-        ("labelled_photos/validation[9:]", r"can't be split as 'validation\[9:\]'"),
         ("labelled_photos/validation[:", r"can't be split as 'validation\[:'"),
         (
             "labelled_photos/validation[:0]",
@@ -348,7 +344,7 @@ def test_what_can_t_be_opened(data, spec, message):
 
 
 def test_a_set_without_random_access(data, tmp_path):
-    """As TFDS prepares it by default; only its description is looked at."""
+    """TFDS's default format; only the description is read."""
     folder = tmp_path / "labelled_photos" / "1.2.0"
     folder.mkdir(parents=True)
     for path in (data / "labelled_photos" / "1.2.0").iterdir():

@@ -119,7 +119,7 @@ def test_every_view_is_the_oracle_s_pixel_for_pixel(name, target):
             np.testing.assert_allclose(boxes[index], box, rtol=1e-6)
             np.testing.assert_allclose(centres[index], centre, rtol=1e-12)
             assert fallback[index] == (not ok)
-    assert len({own[0].tobytes() for own in found.values()}) == len(VIEWS)
+    assert len({pixels.tobytes() for pixels, *_ in found.values()}) == len(VIEWS)
 
 
 def test_maps_of_attention_choose_other_windows(target):
@@ -198,7 +198,7 @@ def test_the_device_is_kept_busy(target, monkeypatch):
 
 
 class Photos:
-    """Large photos, of which little may be kept until their windows are cut."""
+    """Large photos, which may not be kept until their windows are cut."""
 
     spec, has_boxes, has_labels = "photos", False, False
 
