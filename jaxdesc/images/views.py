@@ -120,8 +120,7 @@ def cut_views(
 ) -> Iterator[Batch]:
     """Cut some views of some images, in order; each image is decoded once.
 
-    While the windows of one batch are cut, the device computes the attention maps of the next, and
-    threads decode those that follow.
+    While the windows of a batch are cut, the device computes the maps of the next.
 
     Args:
         preprocess: the target's.
@@ -133,8 +132,6 @@ def cut_views(
         attend: starts the attention maps of a batch; needed for the view "attention".
         watch: called with all that is queued on the device.
 
-    Yields:
-        Batches of views.
     """
     prepare = partial(_prepare, preprocess, crop, views, _window_seed(crop, source))
 
@@ -146,8 +143,8 @@ def cut_views(
         seen = [prepared.seen[0] for prepared in chunk if prepared.seen]
         if not seen or attend is None:
             return chunk, None
-        labels = [prepared.label for prepared in chunk]
-        return chunk, watch(attend(padded(np.stack(seen), batch), labels))
+        maps = attend(padded(np.stack(seen), batch), [prepared.label for prepared in chunk])
+        return chunk, watch(maps)
 
     def cut_attended(prepared: _Prepared, peak: np.ndarray, peaked: np.bool_) -> _Cut:
         assert prepared.seen is not None
@@ -167,9 +164,13 @@ def cut_views(
                 images[first : first + len(chunk)],
                 {view: _stacked(of_view, batch) for view, of_view in cuts.items()},
                 tuple(prepared.reason for prepared in chunk),
-                np.array([-1 if p.reason or p.label is None else p.label for p in chunk], np.int32),
+                np.array([_known(prepared) for prepared in chunk], np.int32),
             )
             first += len(chunk)
+
+
+def _known(prepared: _Prepared) -> int:
+    return -1 if prepared.reason or prepared.label is None else prepared.label
 
 
 def _prepare(

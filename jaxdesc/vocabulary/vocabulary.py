@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jaxdesc.config import TEMPLATE
 from jaxdesc.errors import InputError, shown
@@ -61,31 +62,25 @@ VOCABULARIES: dict[str, Callable[..., Sequence[str]]] = {
 
 
 def load_vocabulary(spec: str | os.PathLike[str] | Iterable[str], compat: str = "") -> Vocabulary:
-    """Load the vocabulary that `spec` names.
+    """Load a vocabulary, which is named after its file or kind.
 
-    Concepts are normalised before duplicates are dropped: NFC, one space for any white space, and
-    no invisible characters. Blank ones are left out, and a warning counts them.
+    Concepts are normalised, as in `names.normalised`; a warning counts blank ones.
 
     Args:
         spec: one of
 
-            - any iterable of strings; a set is sorted, so that its order is always the same;
+            - any iterable of strings; a set is sorted;
             - "imagenet": every name of ImageNet-1k's classes, 1,862 entries;
-            - "wordnet": the first word of every noun synset of WordNet 3.0, 82,115 entries;
-            - "broden:PATH": the labels of NetDissect's data set Broden, 1,197 entries, from its
-              label.csv, the folder that holds it, or a text file with one per line;
+            - "wordnet": the first word of each noun synset of WordNet 3.0, 82,115 entries;
+            - "broden:PATH": the labels of NetDissect's data set Broden, 1,197 entries;
             - "file:PATH", or a `Path`: a UTF-8 text file, one concept per line;
-            - any other kind in `VOCABULARIES`, such as "scenes": the embedded world's phrases.
+            - any other kind in `VOCABULARIES`.
         compat: empty keeps the first spelling of each concept, regardless of case; "www" keeps all
             as they are written, except for white space around them.
 
-    Returns:
-        The vocabulary; its name is the file's stem, "list", or the kind.
-
     Raises:
-        InputError: the kind is unknown, WordNet isn't installed, the file is missing, too large,
-            not UTF-8 or not a list of names, a concept isn't a text or is too long for any CLIP, or
-            none is left.
+        InputError: an unknown kind, a file that can't be read or isn't a list of names, WordNet
+            isn't installed, a concept that isn't a name, or none.
     """
     entries, name, where = spec, "list", "the vocabulary"
     kinds = f"a list of strings, or KIND or KIND:PATH, KIND one of {', '.join(VOCABULARIES)}"
@@ -103,12 +98,7 @@ def load_vocabulary(spec: str | os.PathLike[str] | Iterable[str], compat: str = 
             raise InputError(f"there is no vocabulary {shown(spec)}: give {wanted!r}.")
         entries = VOCABULARIES[kind](*([rest] if takes_rest else []))
         name, where = Path(rest).stem if kind == "file" else kind, spec
-    # Iterating over a dict or a data frame gives keys or heads, which are rarely the concepts.
-    table = isinstance(entries, Mapping) or hasattr(entries, "columns")
-    if table or not isinstance(entries, Iterable) or getattr(entries, "ndim", 1) == 0:
-        raise InputError(f"the vocabulary is {shown(entries)}: give {kinds}.")
-    # Python orders a set differently in every process.
-    listed = sorted(entries, key=str) if isinstance(entries, set | frozenset) else list(entries)
+    listed = _listed(entries, kinds)
     concepts: list[str] = []
     for number, entry in enumerate(listed, 1):
         if not isinstance(entry, str) or LINE_END.search(entry.strip()):
@@ -119,8 +109,7 @@ def load_vocabulary(spec: str | os.PathLike[str] | Iterable[str], compat: str = 
         if concept := entry.strip() if compat == "www" else normalised(entry):
             check_name(concept, f"entry {number} of {where}")
             concepts.append(concept)
-    if len(concepts) < len(listed):
-        blank = len(listed) - len(concepts)
+    if blank := len(listed) - len(concepts):
         _log.warning("vocabulary %s: %d blank concepts were left out.", name, blank)
     if not concepts:
         raise InputError(f"vocabulary {name} holds no concept: give it at least one.")
@@ -130,6 +119,15 @@ def load_vocabulary(spec: str | os.PathLike[str] | Iterable[str], compat: str = 
             first.setdefault(concept.lower(), concept)
         concepts = list(first.values())
     return Vocabulary(tuple(concepts), name)
+
+
+def _listed(entries: Any, kinds: str) -> list[Any]:
+    # Iterating over a dict or a data frame gives keys or heads, which are rarely the concepts.
+    table = isinstance(entries, Mapping) or hasattr(entries, "columns")
+    if table or not isinstance(entries, Iterable) or getattr(entries, "ndim", 1) == 0:
+        raise InputError(f"the vocabulary is {shown(entries)}: give {kinds}.")
+    # Python orders a set differently in every process.
+    return sorted(entries, key=str) if isinstance(entries, set | frozenset) else list(entries)
 
 
 def load_classes(spec: str) -> tuple[tuple[str, ...], ...]:

@@ -114,7 +114,7 @@ def test_any_failure_names_the_image(tmp_path):
         with pytest.raises(UnusableImage, match=r"The image 'one.jpg' can't be decoded"):
             load(OneImage(given), 0)
 
-    class Unnamed(Own):
+    class Unnamed(OneImage):
         def identify(self, index):
             raise KeyError(index)
 
