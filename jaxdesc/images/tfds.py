@@ -42,9 +42,9 @@ class Tfds:
     def __init__(self, spec: str):
         self.spec = f"tfds:{spec}"
         # Values of options may hold commas.
-        split, *parts = re.split(r",(data_dir|image)=", spec)
-        options = dict(zip(parts[::2], parts[1::2], strict=True))
-        name, _, self._split = split.rpartition("/")
+        parts: list[str] = re.split(r",(data_dir|image)=", spec)
+        options = dict(zip(parts[1::2], parts[2::2], strict=True))
+        name, _, self._split = parts[0].rpartition("/")
         if not (name and self._split) or not is_text(spec):
             raise InputError(f"The image source {shown(self.spec)} can't be read: expected {FORM}.")
         data_dir = options.get("data_dir") or os.environ.get("TFDS_DATA_DIR")
