@@ -52,7 +52,7 @@ def plain_target(params=None, classes=(), **changes):
 
 
 def maps_and_logits(target, pixels):
-    """What the layer of a target's attention maps is, and its logits."""
+    """The value of a target's attention layer, and its logits."""
     logits, values = recorded(target.apply, target.params, pixels, [target.attention_layer])
     return values[target.attention_layer], logits
 

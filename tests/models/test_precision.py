@@ -1,4 +1,4 @@
-"""float32 products everywhere, whatever an accelerator's default: told from the programs."""
+"""float32 products everywhere, for any default of an accelerator: read from the programs."""
 
 from collections import Counter
 
@@ -35,7 +35,7 @@ def precisions(function, *arguments):
 
 
 def types(function, *arguments):
-    """How many products take what types."""
+    """Count products by the types that they take."""
     found = products(jax.make_jaxpr(function)(*arguments).jaxpr)
     return Counter(tuple(str(v.aval.dtype) for v in equation.invars) for equation in found)
 
@@ -65,7 +65,7 @@ def test_clip_s_towers(clip):
 
 
 def test_without_it_precision_would_be_the_device_s(clip):
-    """That the test above can fail: a layer called past its tower has no precision of its own."""
+    """Show that the test above can fail: a layer called past its tower has no precision."""
     from flax import nnx
 
     model = nnx.merge(clip.images.graph, clip.params)
@@ -73,7 +73,7 @@ def test_without_it_precision_would_be_the_device_s(clip):
     assert set(found) == {None}
 
 
-# bfloat16, where it is asked for.
+# bfloat16, if it is asked for.
 
 LOW, FULL = ("bfloat16", "bfloat16"), ("float32", "float32")
 VIEWS = np.random.default_rng(0).integers(0, 256, (6, 112, 112, 3), dtype=np.uint8)

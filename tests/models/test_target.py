@@ -112,10 +112,7 @@ def test_preprocessing_equals_transformers(hugging_face_folder, rng, crop):
         {"size": {"shortest_edge": 384}},
         {"size": {"height": 64, "width": 64}},
         {"do_normalize": False},
-        {"resample": 1},
         {"crop_pct": "much"},
-        {"crop_pct": 300},
-        {"size": 0},
         {"image_mean": 3},
         {"image_std": [1, 2]},
     ],
@@ -360,8 +357,9 @@ TRAINED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
-@pytest.mark.parametrize("form", TRAINED)
+@pytest.mark.parametrize(
+    ("form", "zipped"), [*((form, True) for form in TRAINED), ("a state dict", False)]
+)
 def test_a_training_checkpoint_is_the_same_network(reference, pth, tmp_path, form, zipped):
     wrap, name, notes = TRAINED[form]
     file = tmp_path / name

@@ -60,7 +60,7 @@ def folded(*sizes):
 
 
 def layers(model):
-    """Where a network has Winograd's."""
+    """Names of the layers with Winograd's convolution."""
     found = nnx.iter_modules(model)
     return {
         ".".join(map(str, path))

@@ -174,7 +174,7 @@ def test_a_pass_that_fails_leaves_nothing(begin, tmp_path):
 
 
 def good_only(folder, tmp_path):
-    """The same folder without its broken images."""
+    """Copy a folder without its broken images."""
     other = tmp_path / "good"
     other.mkdir()
     for path in folder.iterdir():
@@ -184,7 +184,7 @@ def good_only(folder, tmp_path):
 
 
 def shown(neuron):
-    """What a reader sees of a neuron, up to the rounding of activations and scores."""
+    """Show a neuron as a reader sees it, up to the rounding of activations and scores."""
     exemplars = [(e.image, e.box, pytest.approx(e.activation)) for e in neuron.exemplars]
     return exemplars, [(text, pytest.approx(score, abs=1e-6)) for text, score in neuron.concepts]
 
@@ -228,7 +228,7 @@ def test_no_fallback_is_counted_of_them(broken, begin):
 
 
 def test_no_exemplar_even_of_a_neuron_that_is_always_negative(broken, begin):
-    """Where all good activations are below 0, zeros for the others would win."""
+    """If all good activations are below 0, zeros for the others would win."""
     params = plain_target.parameters()
     params["bias"] -= 1000
     run = begin(Folder(str(broken)), target=plain_target.plain_target(params))
