@@ -10,14 +10,12 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from jaxdesc.images.preprocess import Preprocess
 from jaxdesc.models.taps import Apply, class_gradient
 from jaxdesc.models.target import Pixels, Target, normalised
 from jaxdesc.runtime.compiler import in_pieces, jit
-from jaxdesc.runtime.mesh import shared_out
 
 PERCENTILE = 70  # of a channel's values: those up to it are not part of its map
 TOP = 3  # neurons of an image's map
@@ -52,17 +50,15 @@ def contributions(
         pixels: as `Target` takes them.
         classes: y of each image; the predicted class if None.
     """
-    network = target.apply, target.preprocess, target.mesh
-    layers = layer, target.shapes[layer]
-    found: Contributions = _contributions(*network, *layers, target.params, pixels, classes)
+    options = target.apply, target.preprocess, layer, target.shapes[layer]
+    found: Contributions = _contributions(*options, target.params, pixels, classes)
     return found
 
 
-@partial(jit, static=("apply", "preprocess", "mesh", "layer", "shape"))
+@partial(jit, static=("apply", "preprocess", "layer", "shape"))
 def _contributions(
     apply: Apply,
     preprocess: Preprocess,
-    mesh: Mesh | None,
     layer: str,
     shape: tuple[int, ...],
     params: Any,
@@ -76,9 +72,7 @@ def _contributions(
         values = (seen.maps * seen.gradient).sum(axis=(1, 2))
         return Contributions(values, seen.maps, seen.logits)
 
-    found: Contributions = shared_out(
-        partial(in_pieces, contribute), mesh, params, (pixels, classes)
-    )
+    found: Contributions = in_pieces(contribute, params, (pixels, classes))
     return found
 
 
