@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, Int
 
 Tap = Callable[[str, Array], Array]
-Apply = Callable[[Any, Array, Tap], Any]
+Apply = Callable[[Any, Any, Tap], Any]
 
 
 def untouched(name: str, x: Array) -> Array:
