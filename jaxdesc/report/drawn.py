@@ -35,8 +35,7 @@ def draw(
     """Write every figure.
 
     Args:
-        folder: the folder to write; numbered, as figures-2, if it holds figures of other neurons or
-            methods.
+        folder: the folder to write; numbered, as figures-2, if it holds other figures.
         workdir: working directory of the first run, whose artifacts are read.
         runs: the methods side by side.
         source: their images.
