@@ -114,7 +114,7 @@ def sweeps(arrays: Arrays, sizes: Sizes, kappa: float, repeats: int) -> Table:
     """Several κ, α and numbers of exemplars in one pass, as shares of one of each."""
     most = arrays.exemplars.shape[1]
     counts = (most // 4, most // 2, most)
-    views, rows, *texts = arrays
+    views, rows, texts, base = arrays
 
     def job(
         name: str,
@@ -125,7 +125,7 @@ def sweeps(arrays: Arrays, sizes: Sizes, kappa: float, repeats: int) -> Table:
     ) -> Job:
         slots = {count: Slots.full(rows[:, :count]) for count in counts}
         grid = kappas, alphas
-        return Job(name, lambda: scoring.sweep(views, slots, *texts, *grid, engine=engine))
+        return Job(name, lambda: scoring.sweep(views, slots, texts, base, *grid, engine=engine))
 
     jobs = [
         job("one κ", (kappa,), (ALPHA,)),
