@@ -161,14 +161,11 @@ def check(result, wanted, source, config, concepts):
 
 CASES = {
     "attention": {},
-    "attention, cosine": {"score": {"kappa": 0.0}},
-    "attention on the centre": {"crop": {"cam_input": "centre"}},
+    "attention on the centre, cosine": {"crop": {"cam_input": "centre"}, "score": {"kappa": 0.0}},
     "attention of the label": {"crop": {"cam_class": "label", "field": 0.5}},
     "centre": {"crop": {"view": "centre"}, "clip": {"input": "image"}},
     "random": {"crop": {"view": "random", "seed": 3, "field": 0.6}},
-    "box": {"crop": {"view": "box", "field": 0.5}},
     "full": {"crop": {"view": "full"}, "vocabulary": {"template": "a {concept}, seen"}},
-    "layer2": {"target": {"layer": "layer2"}},
     "layer2, largest": {"target": {"layer": "layer2", "pooling": "max"}, "crop": {"view": "box"}},
 }
 
@@ -180,7 +177,7 @@ def test_equals_the_oracle(case, tmp_path, target, clip, album, networks_one_by_
     result, _ = run(tmp_path, config, target, clip, album)
     concepts = list(load_vocabulary(CONCEPTS).concepts)
     wanted = reference.describe(
-        config, networks_one_by_one, album, concepts, [list(own) for own in names]
+        config, networks_one_by_one, album, concepts, [list(of_class) for of_class in names]
     )
     check(result, wanted, album, config, concepts)
     activations = artifact(tmp_path, result, "activate").read("activations")
@@ -190,7 +187,7 @@ def test_equals_the_oracle(case, tmp_path, target, clip, album, networks_one_by_
     assert (result.metrics is None) == (not names)
 
 
-@pytest.mark.parametrize("cam", CAMS)
+@pytest.mark.parametrize("cam", [name for name in CAMS if name != "grad_cam"])
 def test_windows_lie_at_the_peaks_of_the_chosen_map(cam, tmp_path, plain, clip, album, towers):
     config = changed(CONFIG, crop={"cam": cam, "field": 0.4}, score={"exemplars": 1})
     result, _ = run(tmp_path, config, plain, clip, album, CONCEPTS[:5])
@@ -210,7 +207,7 @@ def test_scenes_too(tmp_path, clip, towers):
     target = plain_target.plain_target(plain_target.parameters(neurons=32), tuple(CLASSES.values()))
     result, _ = run(tmp_path, config, target, clip, source)
     concepts = list(load_vocabulary(CONCEPTS).concepts)
-    names = [list(own) for own in CLASSES.values()]
+    names = [list(of_class) for of_class in CLASSES.values()]
     wanted = reference.describe(config, one_by_one(target, towers), source, concepts, names)
     check(result, wanted, source, config, concepts)
     assert 0 < result.fallbacks < len(source)
@@ -221,12 +218,11 @@ def plain():
     return plain_target.plain_target(classes=SIX)
 
 
-@pytest.mark.parametrize("view", ["attention", "random"])
-def test_batches_change_nothing(view, tmp_path, plain, clip, album):
+def test_batches_change_nothing(tmp_path, plain, clip, album):
     results = [
         run(
             tmp_path / str(batch),
-            changed(CONFIG, images={"batch": batch}, score={"block": block}, crop={"view": view}),
+            changed(CONFIG, images={"batch": batch}, score={"block": block}),
             plain, clip, album,
         )[0]
         for batch, block in ((32, 2048), (7, 16), (50, 1))
@@ -268,20 +264,16 @@ def test_nothing_is_computed_twice(tmp_path, plain, clip, album):
     assert second.fingerprints == first.fingerprints
 
 
+UNNAMED = {"activate", "select", "embed", "score", "certainty"}
 CHANGES = {
     "kappa": ({"score": {"kappa": 4.0}}, SCORED),
-    "alpha": ({"score": {"alpha": 0.6}}, SCORED),
     "exemplars": ({"score": {"exemplars": 4}}, {"select", "embed"} | SCORED),
     "template": ({"vocabulary": {"template": "a {concept}"}}, {"encode"} | SCORED),
     "clip input": ({"clip": {"input": "image"}}, {"embed"} | SCORED),
     "view": ({"crop": {"view": "centre"}}, EVERYTHING - {"encode", "words"}),
-    "field": ({"crop": {"field": 0.5}}, EVERYTHING - {"encode", "words"}),
     "cam": ({"crop": {"cam": "layer_cam"}}, EVERYTHING - {"encode", "words"}),
-    "cam input": ({"crop": {"cam_input": "centre"}}, EVERYTHING - {"encode", "words"}),
-    "layer": (
-        {"target": {"layer": "patches"}},
-        {"activate", "select", "embed", "score", "certainty"},
-    ),
+    "layer": ({"target": {"layer": "patches"}}, UNNAMED),
+    "pooling": ({"target": {"layer": "patches", "pooling": "max"}}, UNNAMED),
     "batches": (
         {"images": {"batch": 7}, "clip": {"batch": 9}, "score": {"block": 5}},
         EVERYTHING - {"encode", "words"},
@@ -299,7 +291,7 @@ def test_a_changed_choice_recomputes_what_depends_on_it(change, workdir, plain, 
 
 
 class Renamed(Album):
-    """The same pictures by another name, as a folder that is written in two ways."""
+    """An album by another name, as a folder that is written in two ways."""
 
     def __init__(self, count):
         super().__init__(count)
@@ -512,8 +504,9 @@ def test_some_empty_maps_are_counted_without_the_padding(tmp_path, clip):
     np.testing.assert_array_equal(stored.read("centres")[dark], 0.5)
 
 
-@pytest.mark.parametrize("layer", ["fc", "patches"])
-def test_nan_activations_are_an_error(layer, tmp_path, clip):
+def test_nan_activations_are_an_error(tmp_path, clip):
+    layer = "patches"
+
     def patches(params, pixels):
         broken = (pixels.mean(axis=(1, 2, 3)) < 0)[:, None, None, None]
         return jnp.where(broken, jnp.nan, plain_target.patches(params, pixels))
@@ -579,17 +572,16 @@ def test_errors(parts, source, message, tmp_path, plain, clip):
     assert not [*(tmp_path / "artifacts").glob("activate*")]
 
 
-def test_names_must_fit_the_neurons(tmp_path, clip):
-    target = plain_target.plain_target(classes=SIX[:5], name="mine")
-    with pytest.raises(InputError, match=r"mine has 6 logits, but names for 5 classes"):
-        run(tmp_path, CONFIG, target, clip, Album(12))
-
-
-def test_every_class_needs_a_name(tmp_path, clip):
-    target = plain_target.plain_target(classes=(*SIX[:5], ()), name="mine")
-    with pytest.raises(
-        InputError, match=r"^Class 5 of mine has no name: give names for each class"
-    ):
+@pytest.mark.parametrize(
+    ("classes", "message"),
+    [
+        (SIX[:5], "mine has 6 logits, but names for 5 classes"),
+        ((*SIX[:5], ()), "^Class 5 of mine has no name: give names for each class"),
+    ],
+)
+def test_names_must_fit_the_neurons(classes, message, tmp_path, clip):
+    target = plain_target.plain_target(classes=classes, name="mine")
+    with pytest.raises(InputError, match=message):
         run(tmp_path, CONFIG, target, clip, Album(12))
 
 
@@ -627,7 +619,7 @@ def test_one_pass_cuts_every_view_of_an_ablation(tmp_path, plain, clip):
 
 
 def test_each_method_shows_clip_its_own(tmp_path, plain, clip, album):
-    """With input "method" a centre view is WWW's, whose CLIP sees whole images."""
+    """Input "method" shows WWW's CLIP whole images, and the paper's the view."""
     for view, input_ in (("centre", "image"), ("attention", "view")):
         crop = {"view": view, "field": 0.5}
         single = changed(CONFIG, crop=crop, clip={"input": input_})

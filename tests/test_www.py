@@ -28,7 +28,7 @@ def unit(features):
 
 
 def clear(scores, alpha):
-    """Whether each neuron's distinct scores are told apart in float32, its threshold too."""
+    """True if float32 can tell each neuron's distinct scores apart, its threshold too."""
     for row in scores:
         told = np.unique([*row, alpha * max(row)])
         if np.diff(told).min() < ROUNDING * np.abs(told).max():
@@ -47,7 +47,7 @@ def problem(seed, neurons=6, n=5, distinct=23, entries=61, width=16):
     return images, rng.integers(0, 40, (neurons, n)), words, of_word, base
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(3))
 def test_selection_on_random_features(seed):
     images, rows, words, of_word, base = problem(seed)
     concepts = load_vocabulary(words, compat="www").concepts
@@ -61,7 +61,7 @@ def test_selection_on_random_features(seed):
         assert max(map(len, selected)) > 1  # a word and its copies
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_equal_strings_tie_exactly(seed):
     images, rows, words, of_word, base = problem(seed)
     features = np.stack([of_word[word.lower()] for word in words])

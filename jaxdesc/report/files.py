@@ -161,7 +161,7 @@ def _read(workdir: Path) -> Saved:
     lines = [json.loads(line) for line in text.split("\n") if line]
     if not lines:
         raise ValueError("concepts.jsonl is empty")
-    kinds = lines[0].get("metrics", {})
+    kinds = [kind for kind in lines[0].get("metrics", {}) if kind in METRICS]
     values = {kind: np.array([line["metrics"][kind] for line in lines]) for kind in kinds}
     measured = dict(json.loads((workdir / "metrics.json").read_text(encoding="utf-8")))
     target, skipped = measured.get("target"), workdir / "skipped.csv"

@@ -1,4 +1,4 @@
-"""The tables of crops against runs of their own, and maps against slow oracles."""
+"""The tables of crops against single runs, and maps against slow oracles."""
 
 from dataclasses import replace
 from functools import cache
@@ -139,12 +139,12 @@ def looked(target, probe, cam, count):
     for index in range(count):
         example = open_source(probe)[index]
         pixels = target.preprocess.normalise(target.preprocess.squash(example.image)[None])
-        (own,) = np.asarray(attention_maps(target, pixels, cam=cam)[0], np.float64)
+        (cam_map,) = np.asarray(attention_maps(target, pixels, cam=cam)[0], np.float64)
         width, height = example.image.size
         box = [edge / side for edge, side in zip(example.box, (width, height) * 2, strict=True)]
-        (y, x), there = attention.peak(own)
+        (y, x), there = attention.peak(cam_map)
         inside = there and box[0] <= x <= box[2] and box[1] <= y <= box[3]
-        energy = reference.energy(own, box) if there else np.nan
+        energy = reference.energy(cam_map, box) if there else np.nan
         found.append((float(inside), energy, (box[2] - box[0]) * (box[3] - box[1])))
     return np.array(found).T
 
@@ -155,12 +155,12 @@ def test_localisation(plain):
     target = run.inputs.target
     for cam, pointing, energy, chance, *further, empty, images in table.rows:
         sets, count = (1, 12) if cam == "score_cam" else (2, 40)
-        own, usual = (
+        looks, usual = (
             np.concatenate([looked(target, p, c, count) for p in STUDY.probes[:sets]], axis=1)
             for c in (cam, "grad_cam")
         )
-        mapped = ~np.isnan(own[1])
-        for found, values in ((pointing, own[0]), (energy, own[1][mapped]), (chance, own[2])):
+        mapped = ~np.isnan(looks[1])
+        for found, values in ((pointing, looks[0]), (energy, looks[1][mapped]), (chance, looks[2])):
             np.testing.assert_allclose(found, bootstrap(values), atol=1e-5)
         assert (empty, images) == (1 - mapped.mean(), sets * count)
         if cam == "grad_cam":
@@ -168,5 +168,5 @@ def test_localisation(plain):
             continue
         both = mapped & ~np.isnan(usual[1])
         for found, row, kept in zip(further, (0, 1), (both | True, both), strict=True):
-            expected = paired(own[row][kept], usual[row][kept])
+            expected = paired(looks[row][kept], usual[row][kept])
             np.testing.assert_allclose(found, expected, atol=1e-5)

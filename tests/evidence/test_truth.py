@@ -82,7 +82,7 @@ def test_the_test_tells_class_logits_from_chance(tables):
 
 
 def test_a_label_is_tried_on_images_that_did_not_choose_it():
-    """Each neuron beside loops over its pairs, and over the probe images that it did not choose."""
+    """Each neuron against loops over its pairs, and over the images that it did not choose."""
     target, trial = jd.load_target("scenes"), _Scenes(PROBES[0], 6)
     label = np.array([3, NONE, 40])
     exemplars = np.array([[0, 5], [1, 2], [40, 8]])
@@ -112,8 +112,8 @@ def test_neurons_without_a_concept_count_where_they_should():
     values = np.array([0.9, np.nan, 0.4, 0.8])
     low = np.array([0.6, np.nan, 0.2, 0.4])
     named = _Tried(np.array([0, NONE, 1, 2]), values, low, values, np.full(4, np.nan))
-    neurons, none, right, area, smd, others, beside = truth._summary(named)
-    assert (neurons, none, area, smd, others, beside) == (4, 0.25, 0.8, 0.8, 0, None)
+    neurons, none, right, area, smd, others, median = truth._summary(named)
+    assert (neurons, none, area, smd, others, median) == (4, 0.25, 0.8, 0.8, 0, None)
     assert right.mean == pytest.approx(1 / 3)
     silent = _Tried(np.full(4, NONE), *np.full((4, 4), np.nan))
     assert truth._summary(silent) == (4, 1.0, None, None, None, 0, None)

@@ -58,8 +58,8 @@ def wpmi(activations, cosines, count=28):
     """softmax_j(2P), top 28, λ = 0.6; method: `wpmi`."""
     q = _softmax(cosines, 2)
     logs = [
-        [sum(math.log(q[o, j] + 1e-7) for o in own) for j in range(q.shape[1])]
-        for own in _top(np.asarray(activations), count)
+        [sum(math.log(q[o, j] + 1e-7) for o in top) for j in range(q.shape[1])]
+        for top in _top(np.asarray(activations), count)
     ]
     return _less_the_mean(logs, 0.6)
 
@@ -68,11 +68,11 @@ def soft_wpmi(activations, cosines, count=100):
     """softmax_j(10P), top 100, λ = 1, p_r = 0.998 − (r/100)·0.028; method: `soft_wpmi`."""
     q = _softmax(cosines, 10)
     logs = []
-    for own in _top(np.asarray(activations), count):
+    for top in _top(np.asarray(activations), count):
         row = []
         for j in range(q.shape[1]):
             total = 0.0
-            for r, o in enumerate(own):
+            for r, o in enumerate(top):
                 p = 0.998 - r / count * 0.028
                 total += math.log(1 + p * (q[o, j] - 1) + 1e-7)
             row.append(total)
@@ -92,16 +92,16 @@ def rank_reorder(activations, cosines, share, orders):
     a, p = np.asarray(activations, np.float64), np.asarray(cosines, np.float64)
     count = int(len(a) * share)
     result = np.full((a.shape[1], p.shape[1]), -np.inf)
-    for i, own in enumerate(_top(a, count)):
-        falling = [a[o, i] for o in own]
+    for i, top in enumerate(_top(a, count)):
+        falling = [a[o, i] for o in top]
         rising = falling[::-1]
         base = np.mean(
             [abs(rising[k] - rising[order[k]]) ** 3 for order in orders[i] for k in range(count)]
         )
         for j in range(p.shape[1]):
-            ranks = {o: rank for rank, o in enumerate(sorted(own, key=lambda o: p[o, j]))}
-            errors = [abs(falling[k] - rising[ranks[o]]) ** 3 for k, o in enumerate(own)]
-            mean = np.mean([p[o, j] for o in own])
+            ranks = {o: rank for rank, o in enumerate(sorted(top, key=lambda o: p[o, j]))}
+            errors = [abs(falling[k] - rising[ranks[o]]) ** 3 for k, o in enumerate(top)]
+            mean = np.mean([p[o, j] for o in top])
             if mean > 0 and base > 0:
                 result[i, j] = -np.mean(errors) / base / math.sqrt(mean)
     return result
@@ -122,7 +122,7 @@ def auc(activations, present):
 
 
 def nearest(cosines, share):
-    """Whether each image is among the share of images that lie nearest to a concept."""
+    """True for the share of images that are nearest to a concept."""
     count = int(len(cosines) * share)
     least = np.sort(cosines, axis=0)[-count]
     return cosines >= least[None]

@@ -14,7 +14,7 @@ def _lists(selected: list[str], names: list[str]) -> tuple[list[str], list[str]]
 
 
 def hit(selected: list[str], names: list[str]) -> bool:
-    """Whether any selected concept is a name of the class; method: Metrics, Hit Rate.
+    """True if any selected concept is a name of the class; method: Metrics, Hit Rate.
 
     Args:
         selected: P, the concepts of one neuron.
@@ -46,7 +46,7 @@ def mean_cosine(features_p: np.ndarray, features_g: np.ndarray, cap: bool) -> fl
     """Mean over P×G of the dot product; method: Metrics, CLIP cos (capped) and mpnet cos (not).
 
     Args:
-        features_p: [P, d], unit rows, the selected concepts' (that of "none" where there is none).
+        features_p: [P, d], unit rows, the selected concepts' (that of "none" if there is none).
         features_g: [G, d], unit rows, the names'.
         cap: take min(1, cos) of each pair.
     """
@@ -76,13 +76,13 @@ def ceilings(vocabulary: list[str], names: list[list[str]]) -> tuple[list[bool],
 
     A method's answer is a choice of vocabulary entries. Entries of one string, case folded, have
     one text feature, hence one score: they are selected all or none, and every copy counts in
-    len(P) (method: Vocabularies). An entry that is no name of the class only lowers precision,
+    len(P) (method: Vocabularies). An entry that is not a name of the class only lowers precision,
     so only the strings that are names are tried, in every combination, the empty one (which is
     ``["none"]``) among them. Hit is the best over the same answers. Without duplicates the best
     answer is every name the vocabulary has; with them, leaving out an often repeated one may win.
 
     Args:
-        vocabulary: the T entries, duplicates among them where the vocabulary keeps them.
+        vocabulary: the T entries, duplicates among them if the vocabulary keeps them.
         names: for each of the N neurons, the names of its class; few of them, at least one each.
 
     Returns:

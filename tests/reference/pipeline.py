@@ -15,7 +15,7 @@ from tests.reference import attention, exemplars, metrics, saliency, scoring
 
 
 class Networks(NamedTuple):
-    """What the oracle calls.
+    """Functions that the oracle calls.
 
     Attributes:
         target: pixels [S, S, 3], normalised -> feature maps [h, w, C], taps by name, logits [K].
@@ -36,7 +36,7 @@ class Networks(NamedTuple):
 
 
 class Description(NamedTuple):
-    """What the pipeline should find.
+    """Expected results of the pipeline.
 
     Attributes:
         activations: [I, N].
@@ -71,7 +71,7 @@ def describe(
         networks: both.
         source: the probe images.
         concepts: the vocabulary.
-        names: of the classes, where the neurons are the logits.
+        names: of the classes, if the neurons are the logits.
     """
     centres, found = [], []
     for index in range(len(source)):

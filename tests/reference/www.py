@@ -1,7 +1,7 @@
 """Oracle of WWW's discovery (Ahn et al. 2024) by itself: loops in float64, by its own rules.
 
 Written from method: Scores, Selection and Vocabularies. It shares nothing with the other oracles:
-WWW has no concentration, sums over exemplars where the paper averages, and has no rule for a
+WWW has no concentration, sums over exemplars instead of averaging, and has no rule for a
 largest score that isn't positive, since α of it lies above it anyway.
 """
 
