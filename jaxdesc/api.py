@@ -74,6 +74,8 @@ def describe(
 ) -> Result:
     """Name the concept that each neuron of a layer responds to.
 
+    The result has metrics if the neurons are classes whose names are known.
+
     Args:
         target: network whose neurons are described.
         clip: compares its views with the concepts.
@@ -86,15 +88,11 @@ def describe(
         kappa: parameter of the similarity: κ ≥ 0 of t-vMF, 16 by default; 0 is the cosine (WWW).
         alpha: concept sensitivity α in (0, 1], 0.95 by default.
         exemplars: most activating views per neuron, 40 by default.
-        workdir: local path or gs://BUCKET/PATH of the artifacts, which a later call with the same
-            inputs reads, and of skipped.csv, the images that can't be used; temporary by default.
+        workdir: path or gs://BUCKET/PATH of artifacts, for later calls, and of skipped.csv.
         scorer: CLIP of the metric CLIP cos; `clip` by default.
         sentence_encoder: distinct texts -> unit features [K, d], for the metric sentence cosine.
         quiet: no progress bars.
         config: every other choice; arguments that are given overrule it.
-
-    Returns:
-        The neurons with their concepts; with metrics if they are classes whose names are known.
 
     Raises:
         InputError: in one sentence, for anything that can't be used.

@@ -203,7 +203,7 @@ def test_a_second_start_reads_what_is_there(swept, target, clip, monkeypatch):
 
 
 def test_the_grid_of_an_ablation(tmp_path, target, clip):
-    """Vocabularies of their own; the config's α and number of exemplars."""
+    """Several vocabularies; the config's α and number of exemplars."""
     options = AblationConfig(views=("centre",), kappas=(4.0, 0.0), vocabularies=("words", "few"))
     config = replace(CONFIG, ablation=options)
     run = begin(tmp_path, target, clip, Album(IMAGES), config)

@@ -1,4 +1,4 @@
-"""The rivals in PyTorch compute what the library does: they are timed beside it for the same work.
+"""The rivals in PyTorch compute what the library does, so that they are timed for the same work.
 
 Tolerances are float32's: sums in another order, through up to twenty layers.
 """
@@ -36,7 +36,7 @@ SMALL = {"layers": [2, 1, 1, 1], "channels": [8, 12, 16, 20], "stem_width": 8}
 
 
 class Pair(NamedTuple):
-    """The same network on both sides."""
+    """One network on both sides."""
 
     ours: jd.Target
     rival: resnet.Target
@@ -106,7 +106,7 @@ WAYS = {"head alone": resnet.grad_cam, "hooks": resnet.grad_cam_hooks}
 
 
 def package(target, pixels, classes=None):
-    """pytorch-grad-cam where it is installed; elsewhere what it does."""
+    """pytorch-grad-cam if it is installed, else its method."""
     if resnet.package_available():
         return resnet.grad_cam_package(target, pixels, classes, raw=True)
     return resnet.grad_cam_hooks(target, pixels, classes)
@@ -144,7 +144,7 @@ def test_image_features(fused, activation, networks, rng, tmp_path):
     folder = networks.clip
     if activation != "embedded world's":
         folder = tmp_path
-        text = {"vocab_size": 1000}  # as many as the tokenizer beside it has, or more
+        text = {"vocab_size": 1000}  # as many as its tokenizer has, or more
         small_torch_clip({"hidden_act": activation}, text).save_pretrained(folder)
         for file in networks.clip.glob("tokenizer*"):
             shutil.copy(file, folder)
@@ -172,7 +172,7 @@ def source(photos, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def both(networks, clips, source):
-    """What the library and the rival need; neither batch divides the photos."""
+    """Inputs of the library and of the rival; neither batch divides the photos."""
     target, clip = jd.load_target(str(networks.target)), clips[0]
     rival = pipeline.Networks(
         resnet.load_target(networks.target), target.preprocess, clips[1], clip.preprocess
@@ -235,7 +235,7 @@ def test_the_whole_pipeline(both, source, tmp_path):
 
 
 def test_what_is_selected(rng):
-    """By the rule, pair by pair: nothing of a neuron that is dead or has no positive score."""
+    """By the rule, pair by pair: nothing for a neuron that is dead or has no positive score."""
     scores = rng.normal(size=(6, 9)).astype(np.float32)
     scores[1] = -np.abs(scores[1])
     scores[2, 4] = scores[2, 7] = 5  # a tie

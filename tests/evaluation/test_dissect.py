@@ -83,7 +83,7 @@ def test_the_defaults_are_the_methods():
 def test_norms_are_clipped():
     given = probe(1)
     small = given._replace(activations=given.activations * np.float32(1e-2))
-    whole, expected = (reference.cos_cubed(own.activations, cosines(own)) for own in (given, small))
+    whole, expected = (reference.cos_cubed(p.activations, cosines(p)) for p in (given, small))
     assert np.abs(expected).max() < 0.1 * np.abs(whole).max()
     found = every(small.concepts, dissect.cos_cubed(small, 8), 8)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-9)

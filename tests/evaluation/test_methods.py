@@ -24,8 +24,8 @@ from tests.album import Album
 from tests.scoring.features import listed
 
 SIX = tuple(CLASSES.values())[:6]
-# Names of five classes of the six, one in capitals; phrases beside them.
-CONCEPTS = [*captions.vocabulary()[::37], *(own[0] for own in SIX[1:]), SIX[0][0].upper()]
+# Phrases, and names of five classes of the six, one in capitals.
+CONCEPTS = [*captions.vocabulary()[::37], *(names[0] for names in SIX[1:]), SIX[0][0].upper()]
 IMAGES, BROKEN, DEAD = 110, 7, 2
 CONFIG = Config.from_dict(
     {

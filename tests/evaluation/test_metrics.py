@@ -94,12 +94,12 @@ def test_ceilings_equal_brute_force(seed, monkeypatch):
         monkeypatch.setattr(metrics, "BLOCK", 2)
     found = ceilings(vocabulary, names, ENCODERS)
     hits, f1s = reference.ceilings(vocabulary, names)
-    none = [any(name.lower() == "none" for name in own) for own in names]
+    none = ["none" in [name.lower() for name in of_unit] for of_unit in names]
     np.testing.assert_array_equal(found.values["hit"], np.logical_or(hits, none))
-    best = [max(own, reference.f1([], g)) for own, g in zip(f1s, names, strict=True)]
+    best = [max(f1, reference.f1([], g)) for f1, g in zip(f1s, names, strict=True)]
     np.testing.assert_allclose(found.values["f1"], best, atol=1e-12)
     for metric in CAPPED:
-        best = [max(cosine(metric, [w], own) for w in [*vocabulary, "none"]) for own in names]
+        best = [max(cosine(metric, [w], g) for w in [*vocabulary, "none"]) for g in names]
         np.testing.assert_allclose(found.values[metric], best, atol=1e-12)
 
 

@@ -17,7 +17,7 @@ def test_interval_by_hand():
 
 @pytest.mark.parametrize("drawn", [1 << 22, 250])
 def test_the_bootstrap_equals_a_loop(drawn, monkeypatch):
-    """The same draws for all values, in one piece or several."""
+    """All values share their draws, in one piece or several."""
     monkeypatch.setattr(statistics, "DRAWN", drawn)
     monkeypatch.setattr(statistics, "RESAMPLES", 300)
     rng = np.random.default_rng(3)

@@ -31,7 +31,12 @@ STUDY = Study(
     exemplars=2,
     slow=(1, 12),
 )
-WORDS = [name for own in CLASSES.values() for name in own] + ["grass", "a red cat", "wood", "sky"]
+WORDS = [name for names in CLASSES.values() for name in names] + [
+    "grass",
+    "a red cat",
+    "wood",
+    "sky",
+]
 
 
 @pytest.fixture(scope="module")

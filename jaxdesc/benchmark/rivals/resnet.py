@@ -8,6 +8,7 @@ the package pytorch-grad-cam, whose backward pass goes through the whole network
 
 import json
 import re
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -309,12 +310,11 @@ def grad_cam_package(target, pixels, classes=None, raw=False):
         raw: return the maps [B, h, w] before they are upsampled and normalised, as the others do;
             otherwise the package's result, [B, H, W] between 0 and 1.
     """
-    from pytorch_grad_cam import GradCAM
-    from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-
-    wanted = None if classes is None else [ClassifierOutputTarget(int(c)) for c in classes]
+    package = import_module("pytorch_grad_cam")  # not a dependency: timed if it is there
+    output = import_module("pytorch_grad_cam.utils.model_targets").ClassifierOutputTarget
+    wanted = None if classes is None else [output(int(c)) for c in classes]
     pixels = pixels.contiguous(memory_format=torch.channels_last)
-    with GradCAM(model=target.model, target_layers=[target.model.layer4[-1]]) as cam:
+    with package.GradCAM(model=target.model, target_layers=[target.model.layer4[-1]]) as cam:
         whole = cam(input_tensor=pixels, targets=wanted)
         if not raw:
             return whole
