@@ -16,7 +16,7 @@ from jaxdesc.models.precision import cast, check_precision
 from jaxdesc.models.settings import read_config
 from jaxdesc.models.source import CLIP, open_network
 
-# Arguments: the folder, the preprocessing stated in place of the checkpoint's ("" for that one), and
+# Arguments: folder, preprocessing stated in place of the checkpoint's ("" for that one), and
 # a list for a sentence about each thing that was assumed or left out.
 Loader = Callable[[Path, str | Preprocess, list[str]], Namer]
 

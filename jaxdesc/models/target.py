@@ -117,7 +117,8 @@ class Target:
             raise InputError(f"apply of {self.name} gives {shown(logits)}: {expected}.")
         layers = ({} if logits is None else {LOGITS: logits}) | values
         for name, value in layers.items():
-            title, axes = name, ("batch", "rows", "columns", "channels")
+            title = name
+            axes: tuple[str, ...] = ("batch", "rows", "columns", "channels")
             if name == LOGITS:
                 title, axes = "logits", ("batch", "classes")
             if len(value.shape) != len(axes) or value.shape[0] != 2 or 0 in value.shape:

@@ -49,24 +49,6 @@ def exemplar_sheet(
     write_file(path, content.getvalue())
 
 
-def window_sheet(
-    windows: Sequence[Image.Image], captions: Sequence[str], columns: int = 6
-) -> Image.Image:
-    """Draw windows in rows, each above its caption, which is cut to the window's width."""
-    font, step = ImageFont.load_default(12), CELL + MARGIN
-    rows = -(-len(windows) // columns)
-    sheet = Image.new("RGB", (MARGIN + columns * step, MARGIN + rows * (step + CAPTION)), PAPER)
-    draw = ImageDraw.Draw(sheet)
-    for place, (window, caption) in enumerate(zip(windows, captions, strict=True)):
-        row, column = divmod(place, columns)
-        left, top = MARGIN + column * step, MARGIN + row * (step + CAPTION)
-        sheet.paste(window.resize((CELL, CELL), Image.Resampling.LANCZOS), (left, top))
-        while draw.textlength(caption, font) > CELL:
-            caption = caption[:-2].rstrip("…") + "…"
-        draw.text((left, top + CELL + MARGIN), caption, INK, font)
-    return sheet
-
-
 def _framed(exemplar: Exemplar, image: Image.Image) -> Image.Image:
     """The whole image, scaled into a cell, with its window framed."""
     scale = CELL / max(image.size)

@@ -55,7 +55,7 @@ def certainty(
         ValueError: as `stability`.
     """
     slots, texts, asked = slots_of(exemplars), (concept_features, base_feature), (kappa, alpha)
-    options = {"block": block, "similarity": similarity}
+    options: Any = {"block": block, "similarity": similarity}
     kept = stability(views, slots, *texts, *asked, selection, **options).selected
     kept = np.where(np.repeat(slots.counts < fewest, selection.counts), np.nan, kept)
     sizes = sorted(set(slots.counts.tolist()) & set(range(1, len(np.asarray(views)))))

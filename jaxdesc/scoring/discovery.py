@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -176,7 +177,7 @@ def _screening_pays(problem: Problem, block: int) -> bool:
     pairs = np.divmod(np.arange(few.neurons * min(WIDTH, concepts)), min(WIDTH, concepts))
     screened = share * _seconds(lambda: engine.look(texts, count)) * concepts / count
     for place, asked in enumerate(few.exemplars):
-        tile = _seconds(lambda asked=asked: exact_scores(few, asked, *pairs)) / few.neurons
+        tile = _seconds(partial(exact_scores, few, asked, *pairs)) / few.neurons
         screened += share * tile * np.ceil(engine.left[place] * concepts / WIDTH).sum()
     # A part of the block: of all images, a whole block takes as long as a tenth of screening.
     _, count, texts = next(problem.blocks(max(1, block // 8)))

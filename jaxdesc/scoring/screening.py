@@ -135,11 +135,11 @@ class Screened:
         least, high = np.maximum(most, low), np.maximum(most, low)
         for place in np.argsort(-self.problem.kappas).tolist():
             wanted = least_selected(self.lower(most, place), self.problem.alpha)
-            args = (self.variance, self.furthest, self.base[place][:, :, None], wanted)
+            args: Any = (self.variance, self.furthest, self.base[place][:, :, None], wanted)
             kappa = float(self.problem.kappas[place])
-            if (self.missing(least, *args, kappa) < 0).all():
+            if (self.missing(least, *args, kappa=kappa) < 0).all():
                 continue
-            at_high = self.missing(high, *args, kappa)
+            at_high = self.missing(high, *args, kappa=kappa)
             slack = 1e-4 * np.maximum(at_high, 0)  # so that a root that is found is too low
             found = elementwise.find_root(
                 lambda c, slack, *args, kappa=kappa: self.missing(c, *args, kappa) + slack,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from jaxdesc.attention.cams import CAMS
 from jaxdesc.config import CropConfig, converted
@@ -21,6 +21,7 @@ from jaxdesc.stages.activate import attention_of, begin, check_finite, is_done
 from jaxdesc.stages.run import Run
 
 SHOWN = 24  # windows of a sheet
+CELL, MARGIN, CAPTION = 132, 6, 34  # px
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,6 @@ def look(target: Target, source: Source, layer: str = LOGITS, count: int = 64) -
     Raises:
         InputError: as `Target.check`.
     """
-    from jaxdesc.report.figures import window_sheet
-
     target.check_layer(layer)
     count = converted(int, count, "count")
     if count < 1:
@@ -105,8 +104,26 @@ def look(target: Target, source: Source, layer: str = LOGITS, count: int = 64) -
         top1=float(hits[:, 0].mean()) if known.any() else None,
         top5=float(hits.any(axis=1).mean()) if known.any() else None,
         doubts=tuple(doubts),
-        sheet=window_sheet([Image.fromarray(window) for window in pixels[:SHOWN]], captions),
+        sheet=_sheet([Image.fromarray(window) for window in pixels[:SHOWN]], captions),
     )
+
+
+def _sheet(
+    windows: Sequence[Image.Image], captions: Sequence[str], columns: int = 6
+) -> Image.Image:
+    """Draw windows in rows, each above its caption, which is cut to the window's width."""
+    font, step = ImageFont.load_default(12), CELL + MARGIN
+    rows = -(-len(windows) // columns)
+    sheet = Image.new("RGB", (MARGIN + columns * step, MARGIN + rows * (step + CAPTION)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for place, (window, caption) in enumerate(zip(windows, captions, strict=True)):
+        row, column = divmod(place, columns)
+        left, top = MARGIN + column * step, MARGIN + row * (step + CAPTION)
+        sheet.paste(window.resize((CELL, CELL), Image.Resampling.LANCZOS), (left, top))
+        while draw.textlength(caption, font) > CELL:
+            caption = caption[:-2].rstrip("…") + "…"
+        draw.text((left, top + CELL + MARGIN), caption, "black", font)
+    return sheet
 
 
 def look_before(run: Run) -> None:
