@@ -135,7 +135,12 @@ class Screened:
         least, high = np.maximum(most, low), np.maximum(most, low)
         for place in np.argsort(-self.problem.kappas).tolist():
             wanted = least_selected(self.lower(most, place), self.problem.alpha)
-            args: Any = (self.variance, self.furthest, self.base[place][:, :, None], wanted)
+            args: tuple[Any, Any, Any, Any] = (
+                self.variance,
+                self.furthest,
+                self.base[place][:, :, None],
+                wanted,
+            )
             kappa = float(self.problem.kappas[place])
             if (self.missing(least, *args, kappa=kappa) < 0).all():
                 continue
