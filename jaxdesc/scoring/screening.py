@@ -147,7 +147,7 @@ class Screened:
             at_high = self.missing(high, *args, kappa=kappa)
             slack = 1e-4 * np.maximum(at_high, 0)  # so that a root that is found is too low
             found = elementwise.find_root(
-                lambda c, slack, *args, kappa=kappa: self.missing(c, *args, kappa) + slack,
+                lambda c, slack, *args, kappa=kappa: self.missing(c, *args, kappa) + slack,  # type: ignore[call-arg]
                 (low, high),
                 args=(slack, *args),
                 maxiter=_STEPS,
