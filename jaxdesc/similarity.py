@@ -1,4 +1,4 @@
-"""How near an image is to a concept: a function φ of their cosine, and the registry of such φ.
+"""Similarities of an image and a concept: functions φ of their cosine, and their registry.
 
 With unit features the cosine falls off slowly around its peak, so that many concepts look almost
 equally near. The t-vMF similarity (Kobayashi, "t-vMF Similarity for Regularizing Intra-Class

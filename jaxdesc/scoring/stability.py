@@ -95,7 +95,7 @@ def stability(
 def draws(
     counts: Int[np.ndarray, "neuron"], slots: int, resamples: int, seed: int, first: int = 0
 ) -> Int[np.ndarray, "neuron resample slot"]:
-    """Count how often each exemplar is drawn in each resample, of as many as a neuron has.
+    """Count how often each exemplar is drawn in each resample; it has as many as the neuron.
 
     A neuron's draws depend on the seed and its index only; `first` is the index of the first. Slots
     without an exemplar are never drawn.

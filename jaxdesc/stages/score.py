@@ -17,7 +17,7 @@ from jaxdesc.store import Artifact, Draft
 
 
 class Setting(NamedTuple):
-    """What a sweep varies: all that matters only once every network has run."""
+    """Choices that a sweep varies: they matter only once every network has run."""
 
     kappa: float
     alpha: float
@@ -70,7 +70,7 @@ def select_concepts(
             mesh=local_mesh(),
             similarity=SIMILARITIES[run.config.score.similarity],
         )
-    except ValueError as error:  # features that are no unit vectors, such as NaN
+    except ValueError as error:  # features that are not unit vectors, such as NaN
         raise InputError(f"{run.inputs.clip.name}: {error}") from error
     return [selections[setting].without(found.dead) for setting in settings]
 
@@ -94,6 +94,6 @@ def texts(run: Run, selection: scoring.Selection) -> list[list[tuple[str, float]
 
 
 def selection(scored: Artifact) -> scoring.Selection:
-    """What `score` has found."""
+    """Selection that `score` wrote."""
     names = ("counts", "concepts", "scores", "maximum", "threshold")
     return scoring.Selection(**{name: scored.read(name) for name in names})
