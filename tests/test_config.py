@@ -38,7 +38,14 @@ OTHER = {
         "cam_class": "label",
         "seed": 7,
     },
-    "score": {"exemplars": 10, "fewest": 3, "kappa": 0.5, "alpha": 0.9, "block": 64},
+    "score": {
+        "exemplars": 10,
+        "fewest": 3,
+        "similarity": "cosine",
+        "kappa": 0.5,
+        "alpha": 0.9,
+        "block": 64,
+    },
     "evaluation": {"scorer": "larger", "sentence": "mpnet"},
     "ablation": {
         "views": ["full", "box"],
