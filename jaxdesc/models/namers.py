@@ -16,8 +16,8 @@ from jaxdesc.models.precision import cast, check_precision
 from jaxdesc.models.settings import read_config
 from jaxdesc.models.source import CLIP, open_network
 
-# Arguments: folder, preprocessing stated in place of the checkpoint's ("" for that one), and
-# a list for a sentence about each thing that was assumed or left out.
+# Arguments: the folder, the preprocessing stated in place of the checkpoint's ("" for none), and a
+# list for a sentence about each thing that was assumed or left out.
 Loader = Callable[[Path, str | Preprocess, list[str]], Namer]
 
 # Loaders by the model_type of config.json.
