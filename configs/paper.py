@@ -10,7 +10,7 @@ this folder; elsewhere, or without it:
 WWW is centre views and the cosine, with CLIP looking at the whole image; the paper's method is
 attention views and t-vMF, whose κ it does not state: 16 is t-vMF's own default. Duplicates stay in
 the vocabularies, as in WWW. One pass over the images cuts both views. Expected numbers: those that
-the tables print beside what is measured. Not run yet on the real weights.
+the tables print next to what is measured. Not run yet on the real weights.
 """
 
 from ml_collections import ConfigDict

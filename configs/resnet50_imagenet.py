@@ -6,7 +6,7 @@ torchvision's V2 weights, CLIP ViT-B/32 to discover, ViT-B/16 and all-mpnet-base
 by its Hugging Face id; a local folder in its place, as `--config.target.source=FOLDER`, needs no
 network. Images: the TFDS set `imagenet2012` (see BUILD.md), or `folder:PATH` with
 `--config.images.source`. WordNet 3.0 must be installed, which names the classes too. Not run yet on
-the real weights, which could not be had where this was written; the paper's own numbers for it are
+the real weights, which were not available; the paper's own numbers for it are
 Hit Rate 69.8 and F1 45.77 (`configs/paper.py` puts measured and printed side by side).
 """
 

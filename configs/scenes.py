@@ -6,8 +6,8 @@
 
 About a minute on two cores. The default, "hard": windows of 0.65 of the shorter side, and 16 of the
 20 scenes that a probe set has of each class as exemplars; chosen on two validation worlds, the
-setting "validation", where no cell of the table was at either end, before a probe world was looked
-at. "wide" has the method's usual window, 224/256. Expected numbers: the README's tables.
+setting "validation", in which no cell of the table was at either end, before any probe world was
+seen. "wide" has the method's usual window, 224/256. Expected numbers: the README's tables.
 """
 
 from ml_collections import ConfigDict

@@ -304,7 +304,7 @@ class Result(Sequence[Neuron]):
             return ""
         if self[0].layer == "fc":
             return "the target's classes have no names to compare concepts with"
-        return f"the neurons of {self[0].layer} are no classes, so no name is known to be right"
+        return f"the neurons of {self[0].layer} are not classes, so no name is known to be right"
 
     def metrics_dict(self) -> dict[str, Any]:
         """Build the content of `metrics.json`: each metric's mean, standard error and ceiling."""

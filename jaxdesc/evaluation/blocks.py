@@ -1,4 +1,4 @@
-"""One pass over a vocabulary, a block at a time, of which each neuron's best concept is kept."""
+"""One pass over a vocabulary, a block at a time, keeping each neuron's best concept."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from jaxtyping import Array, ArrayLike, Float, Float32, Int, Int64
 from jaxdesc.runtime.ahead import ahead
 from jaxdesc.runtime.compiler import jit, product
 
-# Scores [neuron, block] of a block of concepts' features, zero rows at its end where it is short.
+# Scores [neuron, block] of a block of concepts' features, zero rows at its end if it is short.
 Look = Callable[[Float32[Array, "block feature"]], Float[Array, "neuron block"]]
 
 
@@ -19,8 +19,8 @@ class Best(NamedTuple):
     """The best concept of each neuron, the first where several are.
 
     Attributes:
-        concepts: its index; −1 where no concept has a score (all NaN or minus infinity).
-        scores: its score; minus infinity where there is none.
+        concepts: its index; −1 if no concept has a score (all NaN or minus infinity).
+        scores: its score; minus infinity if there is none.
     """
 
     concepts: Int64[np.ndarray, "neuron"]
@@ -36,12 +36,13 @@ def best(concepts: Float32[np.ndarray, "concept feature"], look: Look, block: in
     looks = ((first, _best(look(texts), count)) for first, count, texts in blocks(concepts, block))
     found: Best | None = None
     for first, (places, values) in ahead(looks):
-        own = Best(np.asarray(places, np.int64) + first, np.asarray(values))
+        block_best = Best(np.asarray(places, np.int64) + first, np.asarray(values))
         if found is not None:
             # Strictly, so that of equal scores the first stays.
-            better = own.scores > found.scores
-            own = Best(*(np.where(better, new, old) for new, old in zip(own, found, strict=True)))
-        found = own
+            better = block_best.scores > found.scores
+            pairs = zip(block_best, found, strict=True)
+            block_best = Best(*(np.where(better, new, old) for new, old in pairs))
+        found = block_best
     assert found is not None
     return found._replace(concepts=np.where(found.scores > -np.inf, found.concepts, -1))
 

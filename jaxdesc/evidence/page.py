@@ -1,6 +1,6 @@
 """The page of evidence, made from tables alone: every number and every verdict is looked up.
 
-The text is a template. Its verdicts ("better", "no difference can be told") follow from intervals.
+The text is a template. Its verdicts ("better", "no clear difference") follow from intervals.
 """
 
 import json
@@ -115,7 +115,7 @@ def verdict(difference: Bounds, more: str = "better", less: str = "worse") -> st
         return more
     if difference.high < -_ROUNDING:
         return less
-    return "no difference can be told"
+    return "no clear difference"
 
 
 def number(value: Any) -> str:

@@ -145,7 +145,7 @@ class Encoder(nnx.Module):
 
         Args:
             ids: token ids.
-            mask: true where a token belongs to its text.
+            mask: true for tokens that belong to its text.
         """
         states = [self.norm(self.embed(ids))]
         bias = self.bias(ids.shape[1])
@@ -161,7 +161,7 @@ class Encoder(nnx.Module):
 
         Args:
             ids: token ids.
-            mask: true where a token belongs to its text.
+            mask: true for tokens that belong to its text.
         """
         tokens = jnp.where(mask[..., None], self.hidden_states(ids, mask)[-1], 0).sum(axis=1)
         mean = tokens / mask.sum(axis=1, keepdims=True).astype(tokens.dtype)

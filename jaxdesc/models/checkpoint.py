@@ -161,7 +161,7 @@ def assign(
             has = f"{claim.tensor} (has {list(tensor.shape)}, expected {list(shape)})"
             return "misshapen tensors", has
         if not _is_finite(tensor):
-            return "tensors with what is no finite number", claim.tensor
+            return "tensors with values that are not finite", claim.tensor
         return jnp.asarray(tensor.transpose(claim.axes), parameters[claim.parameter].dtype)
 
     with ThreadPoolExecutor() as threads:  # copying hundreds of megabytes takes a second

@@ -212,7 +212,7 @@ class TextTower(nnx.Module):
                 f"max_position_embeddings {most}; truncate them to {most} tokens."
             )
         positions = self.position_embedding[...][None, :length]
-        # nnx.Embed returns float32 whatever type the weights have.
+        # nnx.Embed returns float32 for weights of any type.
         return self.token_embedding(ids).astype(positions.dtype) + positions
 
     def end_positions(self, ids: Int[Array, "batch length"]) -> Int[Array, " batch"]:
@@ -252,7 +252,7 @@ class CLIP(nnx.Module):
     def encode_images(
         self, pixels: Float[Array, "batch height width 3"]
     ) -> Float[Array, "batch dimension"]:
-        """Return one unit vector per image, of float32 whatever type the weights have.
+        """Return one unit vector per image, of float32 for weights of any type.
 
         Args:
             pixels: images of the config's size, normalised as the checkpoint's preprocessing says.
@@ -264,7 +264,7 @@ class CLIP(nnx.Module):
 
     @float32_products
     def encode_texts(self, ids: Int[Array, "batch length"]) -> Float[Array, "batch dimension"]:
-        """Return one unit vector per text, of float32 whatever type the weights have.
+        """Return one unit vector per text, of float32 for weights of any type.
 
         Args:
             ids: token ids, each row with its end-of-text token; what follows that is never read,

@@ -48,7 +48,7 @@ def convert(
     kind = kind_of(path)
     if kind not in (TARGET, CLIP):
         raise InputError(
-            f"{path / 'config.json'} tells neither a target nor a CLIP: expected timm's "
+            f"{path / 'config.json'} is neither a target's nor a CLIP's: expected timm's "
             "architecture, or model_type 'resnet' or 'clip'."
         )
     model: Any = load_clip_model(path) if kind == CLIP else read_folded_resnet(path)

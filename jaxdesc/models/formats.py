@@ -126,7 +126,7 @@ def save_resnet(
 
     Args:
         model: a model with BatchNorm.
-        folder: created where it does not exist.
+        folder: created if it does not exist.
         config_extra: further entries of `config.json`, such as `pretrained_cfg` and label names.
 
     Raises:

@@ -270,4 +270,4 @@ def _check_texts(texts: Any, where: str) -> None:
         )
     for text in listed:
         if printable(text) != text or not class_names(text):  # printed next to their neurons
-            raise InputError(f"{where} hold {shown(text)}, which is no name: correct it.")
+            raise InputError(f"{where} hold {shown(text)}, which is not a name: correct it.")

@@ -250,8 +250,8 @@ def _downloaded(identifier: str, kind: str, revision: str | None) -> Path:
         except Exception as error:  # of no fixed type: the hub's, its HTTP library's, an OSError
             reason = " ".join(str(error).split())
             raise InputError(
-                f"The {kind} {identifier!r} is no local folder and can't be had from Hugging Face "
-                f"at revision {revision or 'main'!r} ({type(error).__name__}: {reason[:SHOWN]}): "
+                f"The {kind} {identifier!r} is not a local folder and can't be fetched from Hugging "
+                f"Face at revision {revision or 'main'!r} ({type(error).__name__}: {reason[:SHOWN]}): "
                 f"correct the id, or go online, or give {_layout(kind)}."
             ) from error
 

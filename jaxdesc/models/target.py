@@ -49,7 +49,7 @@ class Target:
         params: pytree of all its weights.
         apply: (params, pixels [B, H, W, 3], tap) -> logits [B, classes], or None without classes.
             It calls `tap(name, x)` at each layer x [B, h, w, N] that it offers and goes on with
-            what the tap returns; not within a scan, a vmap or a jit of its own.
+            what the tap returns; not within a scan, a vmap or an inner jit.
         preprocess: the images that it expects.
         classes: names of each class, the usual name first; if empty, nothing is evaluated.
         name: for reports.
@@ -136,12 +136,12 @@ class Target:
             if name in (LOGITS, *values):
                 raise InputError(
                     f"{self.name} offers its tap a layer {name!r} twice, or one with the name of "
-                    f"the logits, {LOGITS!r}: give each layer a name of its own."
+                    f"the logits, {LOGITS!r}: give each layer a unique name."
                 )
             if get_opaque_trace_state(convention="flax") != trace:
                 raise InputError(
                     f"{self.name} offers its tap the layer {name!r} within a scan, a vmap, a remat "
-                    "or a jit, where it can't be read: call the tap outside of these."
+                    "or a jit, which hides its values: call the tap outside of these."
                 )
             values[name] = x
             return x

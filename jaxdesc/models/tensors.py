@@ -120,7 +120,7 @@ def _read_shards(index: Path, notes: list[str]) -> Reads:
     files = list(entries.values()) if isinstance(entries, dict) else []
     if not files or not all(isinstance(name, str) and Path(name).name == name for name in files):
         raise InputError(
-            f"{index} names no files beside it in its weight_map; expected a file for each tensor; "
+            f"{index} names no files next to it in its weight_map; expected a file per tensor; "
             "download the checkpoint again."
         )
     paths = [index.parent / name for name in sorted(set(files))]

@@ -51,7 +51,7 @@ def claim(workdir: Place, config: Config, overwrite: bool = False) -> list[str]:
         old = dict(json.loads(content)["config"])
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"{workdir / 'config.json'} is no config of a run ({error!r}): give another working "
+            f"{workdir / 'config.json'} is not a config of a run ({error!r}): give another working "
             "directory."
         ) from error
     keys = differences(old, json.loads(json.dumps(config.to_dict())))

@@ -158,7 +158,7 @@ def encode(cam: Float[np.ndarray, "row column"]) -> str:
 def warmed(
     pixels: UInt8[np.ndarray, "height width 3"], heat: Float[np.ndarray, "height width"]
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Lay a map between 0 and 1 over a picture: dim where it is 0, warm where it is 1.
+    """Lay a map between 0 and 1 over a picture: dim at 0, warm at 1.
 
     The page's script does the same with the map's few cells.
     """

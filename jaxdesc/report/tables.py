@@ -210,8 +210,8 @@ def read_neurons(path: str | Path) -> list[Cell]:
             cells.append(Cell(words, probe, view, float(kappa), math.nan, 0, metrics, Metrics({})))
     except (LookupError, TypeError, ValueError, csv.Error) as error:
         raise InputError(
-            f"{path} holds no metrics of neurons ({error}): measure again in another working "
-            "directory."
+            f"{path} holds no metrics of neurons ({error}): measure again in another "
+            "working directory."
         ) from error
     complete = []
     for group in by_vocabulary(cells).values():
@@ -263,8 +263,8 @@ def read_ablation(path: str | Path) -> list[Row]:
         ]
     except (LookupError, TypeError, ValueError, csv.Error) as error:
         raise InputError(
-            f"{path} is no ablation of this version ({error}): measure again in another working "
-            "directory."
+            f"{path} is not an ablation of this version ({error}): measure again in another "
+            "working directory."
         ) from error
 
 

@@ -42,7 +42,7 @@ def activate(run: Run) -> Artifact:
 
 
 def probe(run: Run, views: Sequence[str]) -> dict[str, Artifact]:
-    """Activate several views in one pass over the images, each of which is decoded once.
+    """Activate several views in one pass over the images, decoding each once.
 
     A shard is a batch of one device.
 
@@ -65,7 +65,7 @@ def probe(run: Run, views: Sequence[str]) -> dict[str, Artifact]:
 
 
 def is_done(run: Run) -> bool:
-    """Tell if nothing of what `activate` computes is missing."""
+    """Return True if nothing of what `activate` computes is missing."""
     return all(run.store.has("activate", inputs) for inputs in _inputs(run, run.views).values())
 
 

@@ -177,7 +177,7 @@ def _batch(
     size: int,
     attend: Attend | None = None,
 ) -> tuple[Batch, np.ndarray]:
-    """Cut one view of some images; tell which of them can be used."""
+    """Cut one view of some images; return which of them can be used."""
     batch = next(cut_views(target.preprocess, source, crop, (crop.view,), images, size, attend))
     if all(batch.skipped):
         first = source.identify(batch.images[0])

@@ -39,8 +39,8 @@ def score(run: Run, selected: Artifact, embedded: Artifact, encoded: Artifact) -
     }
 
     def compute(draft: Draft) -> None:
-        own = Setting(options.kappa, options.alpha, options.exemplars)
-        (found,) = select_concepts(run, [own], selected, embedded, encoded)
+        setting = Setting(options.kappa, options.alpha, options.exemplars)
+        (found,) = select_concepts(run, [setting], selected, embedded, encoded)
         for name, values in asdict(found).items():
             draft.write(name, values)
 

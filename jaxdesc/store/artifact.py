@@ -222,7 +222,7 @@ class Draft:
         Args:
             shard: its number.
             arrays: its rows of arrays that all shards share; without `shards`, arrays of this
-                shard alone, with names of their own.
+                shard alone, with unique names.
             shards: how the rows are cut.
             values: JSON values for `shard_values`.
         """

@@ -8,7 +8,7 @@ Messages are JSON, one per line. A process sends its index, then the points that
 first process sends its whole state to all after each change. As with `jax.distributed`, anyone who
 reaches the port can stop a run or keep it from starting, but can't change what it computes.
 
-`jax.distributed` is not used. Each process computes shards of its own on its own devices: no array
+`jax.distributed` is not used. Each process computes its shards on its devices: no array
 spans several processes, and JAX needs its service only for such arrays (on TPUs not even then). The
 service runs in the first process, and JAX aborts all others when that is killed.
 """

@@ -477,7 +477,7 @@ case(
 case(
     "script: workdir of another program",
     foreign,
-    "<here>/run/config.json is no config of a run (KeyError('config')): give another "
+    "<here>/run/config.json is not a config of a run (KeyError('config')): give another "
     "working directory.",
 )
 case(
@@ -517,7 +517,7 @@ case(
     lambda p: p.launch(
         "tables", f"--workdir={p.file('ablation.csv', 'a,b' + chr(10) + '1,2').parent}"
     ),
-    "<here>/ablation.csv is no ablation of this version ('a'): measure anew in another "
+    "<here>/ablation.csv is not an ablation of this version ('a'): measure anew in another "
     "working directory.",
 )
 case(

@@ -75,14 +75,14 @@ GATED = "403 Forbidden.\n\nAccess to model owner/name is restricted; log in."
 case(
     "hub: unreachable, target",
     unreachable("target"),
-    "The target 'owner/name' is no local folder and can't be had from Hugging Face at "
+    "The target 'owner/name' is not a local folder and can't be fetched from Hugging Face at "
     "revision 'main' (LocalEntryNotFoundError: <said>): correct the id, or go online, or "
     "give a local folder with config.json and model.safetensors.",
 )
 case(
     "hub: unreachable, CLIP",
     unreachable("clip"),
-    "The clip 'owner/name' is no local folder and can't be had from Hugging Face at "
+    "The clip 'owner/name' is not a local folder and can't be fetched from Hugging Face at "
     "revision 'main' (LocalEntryNotFoundError: <said>): correct the id, or go online, or "
     "give a local folder with config.json, model.safetensors, tokenizer.json and "
     "preprocessor_config.json.",
@@ -90,7 +90,7 @@ case(
 case(
     "hub: unreachable, sentence encoder",
     unreachable("sentence encoder"),
-    "The sentence encoder 'owner/name' is no local folder and can't be had from Hugging "
+    "The sentence encoder 'owner/name' is not a local folder and can't be fetched from Hugging "
     "Face at revision 'main' (LocalEntryNotFoundError: <said>): correct the id, or go "
     "online, or give a local folder with config.json, model.safetensors and "
     "tokenizer.json.",
@@ -98,7 +98,7 @@ case(
 case(
     "hub: offline",
     offline,
-    "The clip 'owner/name' is no local folder and can't be had from Hugging Face at "
+    "The clip 'owner/name' is not a local folder and can't be fetched from Hugging Face at "
     "revision 'v1.0' (LocalEntryNotFoundError: <said>): correct the id, or go online, or "
     "give a local folder with config.json, model.safetensors, tokenizer.json and "
     "preprocessor_config.json.",
@@ -106,7 +106,7 @@ case(
 case(
     "hub: gated",
     hub(PermissionError(GATED)),
-    "The target 'owner/name' is no local folder and can't be had from Hugging Face at "
+    "The target 'owner/name' is not a local folder and can't be fetched from Hugging Face at "
     "revision 'main' (PermissionError: 403 Forbidden. Access to model owner/name is "
     "restricted; log in.): correct the id, or go online, or give a local folder with "
     "config.json and model.safetensors.",
@@ -114,7 +114,7 @@ case(
 case(
     "hub: disk full",
     hub(OSError(28, "No space left on device")),
-    "The target 'owner/name' is no local folder and can't be had from Hugging Face at "
+    "The target 'owner/name' is not a local folder and can't be fetched from Hugging Face at "
     "revision 'main' (OSError: [Errno 28] No space left on device): correct the id, or "
     "go online, or give a local folder with config.json and model.safetensors.",
 )
@@ -362,7 +362,7 @@ case(
 case(
     "target: label that steers a terminal",
     target_of(label_names=["\x1b[2J"] * 32),
-    "label_names in <here>/target/config.json hold '\\x1b[2J', which is no name: correct it.",
+    "label_names in <here>/target/config.json hold '\\x1b[2J', which is not a name: correct it.",
 )
 case(
     "CLIP: another model",

@@ -27,7 +27,7 @@ FLAX = (
 EXPECTED = "; expected a state dict, tensors by name, as torchvision publishes them"
 STATE_DICT = EXPECTED + "; download it again."
 NO_FILES = (
-    " names no files beside it in its weight_map; expected a file for each tensor; "
+    " names no files next to it in its weight_map; expected a file for each tensor; "
     "download the checkpoint again."
 )
 
@@ -202,7 +202,7 @@ case(
     filled("layer1.0.conv1.weight", np.nan),
     (
         "<here>/target/model.safetensors does not fit the ResNet that its config.json "
-        "describes: tensors with what is no finite number: layer1.0.conv1.weight"
+        "describes: tensors with values that are not finite: layer1.0.conv1.weight"
     )
     + ONE_CHECKPOINT,
 )
@@ -211,7 +211,7 @@ case(
     filled("bn1.running_var", np.inf),
     (
         "<here>/target/model.safetensors does not fit the ResNet that its config.json "
-        "describes: tensors with what is no finite number: bn1.running_var"
+        "describes: tensors with values that are not finite: bn1.running_var"
     )
     + ONE_CHECKPOINT,
 )
@@ -220,7 +220,7 @@ case(
     edited(complex_bias),
     (
         "<here>/target/model.safetensors does not fit the ResNet that its config.json "
-        "describes: tensors with what is no finite number: fc.bias"
+        "describes: tensors with values that are not finite: fc.bias"
     )
     + ONE_CHECKPOINT,
 )

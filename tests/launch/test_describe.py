@@ -127,7 +127,9 @@ def test_bad_files_are_refused(run, good, tmp_path):
     assert_refused(*run(good | {"config.clip.source": clip}), message)
     good["workdir"].mkdir(exist_ok=True)
     (good["workdir"] / "config.json").write_text('{"model_type": "clip"}')
-    assert_refused(*run(good), r"config\.json is no config of a run .*: give another working direc")
+    assert_refused(
+        *run(good), r"config\.json is not a config of a run .*: give another working direc"
+    )
     shutil.rmtree(good["workdir"])
     good["workdir"].write_text("")
     assert_refused(*run(good), r"/run can't be written \(Not a directory\): give a folder that can")

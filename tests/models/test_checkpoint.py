@@ -175,9 +175,9 @@ def test_shards_are_one_checkpoint(shards, clip_folder):
 @pytest.mark.parametrize(
     ("index", "message"),
     [
-        ({"weight_map": {"logit_scale": "/etc/passwd"}}, "names no files beside it"),
-        ({"weight_map": {"logit_scale": "../model.safetensors"}}, "names no files beside it"),
-        ({"weight_map": {"logit_scale": 3}}, "names no files beside it"),
+        ({"weight_map": {"logit_scale": "/etc/passwd"}}, "names no files next to it"),
+        ({"weight_map": {"logit_scale": "../model.safetensors"}}, "names no files next to it"),
+        ({"weight_map": {"logit_scale": 3}}, "names no files next to it"),
         ([], "holds a JSON list"),
         ({"weight_map": {"logit_scale": "model-9.safetensors"}}, "can't be read"),
     ],

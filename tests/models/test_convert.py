@@ -99,7 +99,7 @@ def test_a_damaged_orbax_folder_is_one_sentence(converted, tmp_path):
     [
         ("scenes", r"^'scenes' is several networks: give one of scenes:"),
         ("/none", r"^The network folder '/none' does not exist"),
-        ("bert", r"config.json tells neither a target nor a CLIP: expected timm's architecture"),
+        ("bert", r"config.json is neither a target's nor a CLIP's: expected timm's architecture"),
     ],
 )
 def test_other_sources_are_refused(tmp_path, source, message):

@@ -125,7 +125,7 @@ def test_a_directory_belongs_to_a_config(workdir):
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"config": 3}', "\xff"])
 def test_a_config_of_something_else_is_refused(tmp_path, content):
     (tmp_path / "config.json").write_text(content, encoding="latin-1")
-    with pytest.raises(InputError, match=r"config\.json is no config of a run .*: give another"):
+    with pytest.raises(InputError, match=r"config\.json is not a config of a run .*: give another"):
         files.claim(Place(tmp_path), Config())
 
 

@@ -143,5 +143,7 @@ def test_ablation_csv(tmp_path):
     assert read[-1] == ("words", scenes, "box", 16.0, "clip_cos", 0.5, 0.0, 1.0, 2)
     for text in (whole[11:], whole.replace("0.25", "much"), whole[:-3], f"{whole[:-1]},3", "\xff"):
         path.write_text(text, encoding="latin-1")
-        with pytest.raises(InputError, match=r"ablation\.csv is no ablation of this version .*: m"):
+        with pytest.raises(
+            InputError, match=r"ablation\.csv is not an ablation of this version .*: m"
+        ):
             tables.read_ablation(path)

@@ -69,7 +69,7 @@ def test_few_images_lie_evenly_among_all(colours):
         ({"classes": (("a",), ("b",), ("c",))}, "are labelled by the order of their categories, "),
         (
             {"classes": (("a",), ("b",), ("blue",))},
-            "^the images of folder:.* have no labels: of their 3 categories, 'green', 'red' match no",
+            "^the images of folder:.* have no labels: of their 3 categories, 'green', 'red' match",
         ),
         (
             {"params": {**SEES, "weight": np.zeros((10, 3), np.float32)}},
