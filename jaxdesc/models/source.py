@@ -250,9 +250,9 @@ def _downloaded(identifier: str, kind: str, revision: str | None) -> Path:
         except Exception as error:  # of no fixed type: the hub's, its HTTP library's, an OSError
             reason = " ".join(str(error).split())
             raise InputError(
-                f"The {kind} {identifier!r} is not a local folder and can't be fetched from Hugging "
-                f"Face at revision {revision or 'main'!r} ({type(error).__name__}: {reason[:SHOWN]}): "
-                f"correct the id, or go online, or give {_layout(kind)}."
+                f"The {kind} {identifier!r} is not a local folder and can't be fetched from "
+                f"Hugging Face at revision {revision or 'main'!r} "
+                f"({type(error).__name__}: {reason[:SHOWN]}): correct the id, or go online, or give {_layout(kind)}."
             ) from error
 
     files = [*FILES, *MARKERS, *(INNER + name for name in CONFIGS)]
