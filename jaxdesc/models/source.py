@@ -252,8 +252,8 @@ def _downloaded(identifier: str, kind: str, revision: str | None) -> Path:
             raise InputError(
                 f"The {kind} {identifier!r} is not a local folder and can't be fetched from "
                 f"Hugging Face at revision {revision or 'main'!r} "
-                f"({type(error).__name__}: {reason[:SHOWN]}): correct the id, or go online, or give "
-                f"{_layout(kind)}."
+                f"({type(error).__name__}: {reason[:SHOWN]}): correct the id, or go online, or "
+                f"give {_layout(kind)}."
             ) from error
 
     files = [*FILES, *MARKERS, *(INNER + name for name in CONFIGS)]
