@@ -8,7 +8,7 @@ import pytest
 import jaxdesc as jd
 from jaxdesc.config import ClipConfig, Config, CropConfig, ImagesConfig, VocabularyConfig
 from jaxdesc.errors import UnusableImage
-from jaxdesc.result import Exemplar
+from jaxdesc.result import CERTAINTY, Exemplar
 from jaxdesc.scenes.world import CLASSES
 from jaxdesc.similarity import SIMILARITIES, Similarity
 from jaxdesc.store import Artifact, Place
@@ -203,6 +203,8 @@ def test_activations_of_ones_own_equal_the_pipeline(ask, clip, album, tmp_path):
         assert (ours.layer, ours.unit, ours.flags) == (theirs.layer, theirs.unit, theirs.flags)
         np.testing.assert_allclose(ours.maximum, theirs.maximum, atol=1e-6)
         np.testing.assert_allclose(ours.threshold, theirs.threshold, atol=1e-6)
+        for name in CERTAINTY:
+            np.testing.assert_allclose(getattr(ours, name), getattr(theirs, name), atol=1e-5)
         seen = [(e.image, e.activation) for e in theirs.exemplars]
         assert [(e.image, e.activation) for e in ours.exemplars] == seen
         assert {e.box for e in ours.exemplars} <= {()}

@@ -122,7 +122,8 @@ def test_certainty_is_in_every_form(result, tmp_path):
 def test_a_neuron_none_of_whose_concepts_is_significant_is_flagged():
     given = {"layer": "fc", "maximum": np.ones(3), "threshold": np.ones(3), "flags": [()] * 3}
     concepts = [[("a", 1.0), ("b", 0.9)], [("a", 1.0)], []]
-    for q, flagged in (([0.06, 0.2, 0.05], (True, False)), ([np.nan] * 3, (False, False))):
+    rows = ([0.06, 0.2, 0.05], (True, False)), ([0.2, 0.05, 0.06], (False, True))
+    for q, flagged in (*rows, ([np.nan] * 3, (False, False))):
         certainty = {"q": np.array(q)}
         found = build_neurons(**given, concepts=concepts, exemplars=[()] * 3, certainty=certainty)
         assert tuple(UNSURE in neuron.flags for neuron in found[:2]) == flagged

@@ -127,6 +127,8 @@ def test_saved_as_pictures_and_a_fragment(explained, tmp_path):
     again = explained.save(tmp_path / "again", "a")
     for one, other in zip(paths, again, strict=True):
         assert one.read_bytes() == other.read_bytes()
+    outside = explained.save(tmp_path / "new", "../../b")
+    assert {path.parent for path in outside} == {tmp_path / "new"}
 
 
 def test_what_can_not_be_explained_is_a_sentence(images, tmp_path):
