@@ -322,7 +322,7 @@ def test_errors_of_bare_arrays(change, message, monkeypatch):
     [
         ({"concepts": []}, "^vocabulary list holds no concept: give it at least one"),
         ({"concepts": "wordnt"}, "^there is no vocabulary 'wordnt': give a list of strings"),
-        ({"images": "photos"}, "^Unknown image source 'photos': expected folder:PATH, tfds:"),
+        ({"images": "photos"}, "^Unknown image source 'photos': expected KIND:REST"),
         ({"view": "attenton"}, r"^config.crop.view is 'attenton': expected one of \('centre'"),
         ({"similarity": "cos"}, "^config.score.similarity is 'cos': expected one of"),
         ({"exemplars": 21}, "^config.score.exemplars is 21, but album of 20, 0 holds only 20"),

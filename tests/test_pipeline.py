@@ -413,7 +413,7 @@ def test_one_program_a_stage(tmp_path, clip):
     config = changed(CONFIG, images={"batch": 17}, clip={"batch": 11}, score={"block": 9})
     with compiled() as names:
         run(tmp_path, config, target, clip, source, concepts)
-    stages = ("_activate", "_attend", "update", "_views", "_of_block", "_largest", "_look")
+    stages = ("_activate", "_attend", "update", "_views", "_look")
     # Neurons and random sets are looked at alike, but there are not as many of both.
     expected = dict.fromkeys(stages, 1) | {"_look": 2}
     assert {name: names[f"jit({name})"] for name in stages} == expected
@@ -558,7 +558,7 @@ class Bare(Album):
         ({"score": {"exemplars": 13}}, Album(12), r"^config.score.exemplars is 13, but album of "
          "12, 0 holds only 12 images: ask for at most as many"),
         ({"crop": {"view": "box"}}, Bare(12), "view is 'box', but album of 12, 0 has no boxes"),
-        ({"crop": {"cam_class": "label"}}, Bare(12), "is 'label', but album of 12, 0 knows no la"),
+        ({"crop": {"cam_class": "label"}}, Bare(12), "is 'label', but album of 12, 0 has no la"),
         ({"target": {"layer": "layer9"}}, Album(12), r"^Unknown layer 'layer9' of target: "
          "expected one of fc, patches"),
         ({"vocabulary": {"template": "a" + " {concept}" * 30}}, Album(12),

@@ -59,7 +59,7 @@ class CountingClip(Namer):
         return super().encode_views(views)
 
     def text_batches(self, texts):
-        self.texts.update(texts)
+        self.encoded.update(texts)
         return super().text_batches(texts)
 
 
@@ -92,7 +92,7 @@ def open_few(name):
 def swept(tmp_path_factory, target, clip):
     """Folder of a sweep, its cells, its CLIP and its main probe set."""
     counting = CountingClip(**{f.name: getattr(clip, f.name) for f in fields(Namer)})
-    counting.__dict__.update(seen=[], texts=Counter())
+    counting.__dict__.update(seen=[], encoded=Counter())
     folder, source = tmp_path_factory.mktemp("sweep"), Counting(IMAGES)
     cells = list(sweep(begin(folder, target, counting, source), GRID, open_other))
     return folder, cells, counting, source
@@ -121,7 +121,7 @@ def test_no_network_runs_twice(swept):
     embedded = [len(artifact.read("images")) for _, artifact in artifacts_of(folder, "embed")]
     batch = CONFIG.clip.batch
     assert sum(map(len, clip.seen)) == sum(-(-count // batch) * batch for count in embedded)
-    assert set(clip.texts.values()) == {1}
+    assert set(clip.encoded.values()) == {1}
 
 
 def selections(artifact):

@@ -6,6 +6,7 @@ Tolerances are float32's: sums in another order, through up to twenty layers.
 import shutil
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
@@ -83,7 +84,7 @@ def test_the_network(pair, pixels):
     maps = pair.rival.trunk(channels_first(pixels))
     agree(
         maps.permute(0, 2, 3, 1),
-        recorded(pair.ours.apply, pair.ours.params, pixels, ["layer4"])[1]["layer4"],
+        recorded(pair.ours.apply, pair.ours.params, jnp.asarray(pixels), ["layer4"])[1]["layer4"],
     )
     agree(pair.rival.logits(channels_first(pixels)), pair.ours.logits(pixels))
 

@@ -60,7 +60,7 @@ def test_help(name, capsys, monkeypatch):
     assert "--verbosity" not in text  # absl's own
     takes_config = "config" in [flag.name for flag in module.FLAGS]
     assert takes_config == (name in ("describe", "sweep", "tables"))
-    assert ("  score.kappa = 16.0\n        concentration κ ≥ 0 of t-vMF" in text) == takes_config
+    assert ("  score.kappa = 16.0\n        parameter of the similarity" in text) == takes_config
     monkeypatch.setattr(sys, "argv", [f"{name}.py", "-h"])
     runpy.run_module(f"launch.{name}", run_name="__main__")
     assert capsys.readouterr().out == text.replace(f"jaxdesc {name} ", f"python -m launch.{name} ")

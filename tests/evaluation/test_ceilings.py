@@ -14,8 +14,8 @@ from tests.vocabulary.test_vocabulary import BRODEN
 STATED = {
     ("broden", "www"): (12.2, 9.1),
     ("wordnet", "www"): (100.0, 73.4),
-    ("wordnet", None): (100.0, 82.6),
-    ("imagenet", None): (100.0, 100.0),
+    ("wordnet", ""): (100.0, 82.6),
+    ("imagenet", ""): (100.0, 100.0),
 }
 
 

@@ -101,12 +101,12 @@ case(
 case(
     "arrays: no matrix",
     arrays(activations=np.ones(3)),
-    "The activations have shape (3,): expected (image, neuron), at least one of each.",
+    "activations has shape (3,): expected (image, neuron), at least one of each.",
 )
 case(
     "arrays: no neuron",
     arrays(activations=np.ones((3, 0))),
-    "The activations have shape (3, 0): expected (image, neuron), at least one of each.",
+    "activations has shape (3, 0): expected (image, neuron), at least one of each.",
 )
 case(
     "arrays: κ < 0",
@@ -495,12 +495,7 @@ case(
 case(
     "sweep: κ < 0",
     shell(PHOTOS, "--kappa=0,-1", command="sweep"),
-    "The sweep's kappa holds -1.0: expected a number in [0, 1e+06].",
-)
-case(
-    "sweep: twice",
-    shell(PHOTOS, "--alpha=0.5,0.5", command="sweep"),
-    "The sweep's alpha holds 0.5 2 times: give it once.",
+    "config.score.kappa is -1.0: expected a number in [0, 1e+06].",
 )
 case(
     "sweep: nothing",

@@ -295,7 +295,7 @@ def test_names_and_concepts_form_no_path(tmp_path, monkeypatch):
 
 def test_one_writer_of_csv_files_lets_no_formula_pass(tmp_path):
     for file in (ROOT / "jaxdesc").rglob("*.py"):
-        assert ("csv.writer" in file.read_text()) == (file.name == "rows.py"), file
+        assert ("csv.writer" in file.read_text()) == (file.name == "place.py"), file
     formulas = ["=1+1", "+1", "-1", "@SUM", "\t=1", "\n=1", "\uff1d1+1"]
     write_rows(tmp_path / "a.csv", ("text", "number"), [(text, -1.5) for text in formulas])
     with (tmp_path / "a.csv").open(encoding="utf-8", newline="") as file:

@@ -71,7 +71,7 @@ def assert_refused(code, output, error, message):
             r"The config '/none/of/it\.py' is unknown: expected one of ",
         ),
         ({"config": f"{CONFIG}:wide"}, r"get_config\(\) takes 0 positional arguments"),
-        ({"workdir": None}, r"--workdir is missing: say where"),
+        ({"workdir": None}, r"--workdir is missing: give the folder"),
         (
             {"workdir": "gs://none/run", "tensorboard": "true"},
             r"--tensorboard writes to this machine alone, but --workdir is gs://none/run: give a ",
