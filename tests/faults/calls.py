@@ -512,7 +512,7 @@ case(
     lambda p: p.launch(
         "tables", f"--workdir={p.file('ablation.csv', 'a,b' + chr(10) + '1,2').parent}"
     ),
-    "<here>/ablation.csv is not an ablation of this version ('a'): measure anew in another "
+    "<here>/ablation.csv is not an ablation of this version ('a'): measure again in another "
     "working directory.",
 )
 case(

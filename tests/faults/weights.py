@@ -27,7 +27,7 @@ FLAX = (
 EXPECTED = "; expected a state dict, tensors by name, as torchvision publishes them"
 STATE_DICT = EXPECTED + "; download it again."
 NO_FILES = (
-    " names no files next to it in its weight_map; expected a file for each tensor; "
+    " names no files next to it in its weight_map; expected a file per tensor; "
     "download the checkpoint again."
 )
 
