@@ -8,16 +8,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxdesc.api import load_clip, load_target
 from jaxdesc.benchmark import features, networks, scoring
 from jaxdesc.benchmark.features import Arrays
 from jaxdesc.benchmark.networks import Networks
 from jaxdesc.benchmark.timing import Table
 from jaxdesc.config import TEMPLATE
 from jaxdesc.errors import InputError
-from jaxdesc.models.namers import load_clip
 from jaxdesc.models.sentence import load_sentence_encoder
 from jaxdesc.models.source import locate
-from jaxdesc.models.target import load_target
 from jaxdesc.vocabulary.vocabulary import base_template, load_vocabulary, prompts
 
 

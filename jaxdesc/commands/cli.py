@@ -69,6 +69,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "jaxdesc ") -> N
     else:
         # transformers would advise installing PyTorch, which is not needed here.
         os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+        importlib.import_module("jaxdesc.scenes")  # registers the embedded world
         command, program = importlib.import_module(f"jaxdesc.commands.{name}"), f"{program}{name}"
         from jaxdesc.commands import flags
 

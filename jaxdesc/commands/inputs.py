@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 
-import jaxdesc.scenes  # noqa: F401 - registers the embedded world
 from jaxdesc.commands import STARTED, cli, configs, flags, processes
 from jaxdesc.config import Config
 from jaxdesc.errors import InputError
