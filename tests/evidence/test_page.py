@@ -49,11 +49,11 @@ def test_planted_numbers_are_measured_again():
 def test_what_an_interval_says():
     assert evidence.verdict(Bounds(0.1, 0.01, 0.2)) == "better"
     assert evidence.verdict(Bounds(-0.1, -0.2, -0.01)) == "worse"
-    assert evidence.verdict(Bounds(0.1, 0.0, 0.2)) == "no difference can be told"
-    assert evidence.verdict(Bounds(-0.1, -0.2, 0.0)) == "no difference can be told"
+    assert evidence.verdict(Bounds(0.1, 0.0, 0.2)) == "no clear difference"
+    assert evidence.verdict(Bounds(-0.1, -0.2, 0.0)) == "no clear difference"
     # An end that is zero but for the order in which it was summed.
-    assert evidence.verdict(Bounds(0.1, 2e-18, 0.2)) == "no difference can be told"
-    assert evidence.verdict(Bounds(-0.1, -0.2, -2e-18)) == "no difference can be told"
+    assert evidence.verdict(Bounds(0.1, 2e-18, 0.2)) == "no clear difference"
+    assert evidence.verdict(Bounds(-0.1, -0.2, -2e-18)) == "no clear difference"
 
 
 def test_verdicts_stand_together():
