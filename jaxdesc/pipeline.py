@@ -216,11 +216,13 @@ class Comparison(NamedTuple):
 
     Attributes:
         kappa: of the run.
+        similarity: of the run, an entry of `SIMILARITIES`.
         lines: by the methods' names.
         result: of the run.
     """
 
     kappa: float
+    similarity: str
     lines: Mapping[str, Line]
     result: Result
 
@@ -255,7 +257,7 @@ def compare(run: Run, names: Collection[str] = tuple(METHODS)) -> Comparison:
     asked = {name: method for name, method in METHODS.items() if name in {AGAINST, *names}}
     concepts = run.inputs.vocabulary.concepts
     lines = methods.compare(probe, concepts, run.names, asked, run.config.score)
-    return Comparison(run.config.score.kappa, lines, result)
+    return Comparison(run.config.score.kappa, run.config.score.similarity, lines, result)
 
 
 def probe_pass(run: Run) -> Probe:

@@ -38,7 +38,8 @@ def markdown(found: Comparison) -> str:
     head += ["McNemar's p", "seconds"]
     table = tables.markdown([head, *(_row(name, line) for name, line in found.lines.items())])
     sentences = tables.certainty(found.result.unnamed, found.result.hubs)
-    return f"{table}\n\n{tables.similarity_name(found.kappa)}, the run's own: {sentences}"
+    similarity = tables.similarity_name(found.kappa, found.similarity)
+    return f"{table}\n\nthe run's concepts ({similarity}): {sentences}"
 
 
 def _kinds(found: Comparison) -> list[str]:

@@ -17,6 +17,7 @@ from jaxdesc.report.page import Method
 from jaxdesc.report.pictures import explained_maps
 from jaxdesc.report.plots import Look, rendered, save, title_of
 from jaxdesc.report.report import located
+from jaxdesc.report.tables import similarity_name
 from jaxdesc.result import Neuron
 from jaxdesc.store import Artifact, Place
 
@@ -71,6 +72,9 @@ def draw(
 
     images, features = array("embed", "images"), array("embed", "features")
     concepts, base = array("encode", "features"), array("encode", "base")
+    similarity = score.similarity, score.kappa
+    if similarity_name(score.kappa, score.similarity) == "cosine":
+        similarity = ScoreConfig.similarity, ScoreConfig.kappa  # the paper's, next to it
     for neuron in neurons:
         # The artifact has the indices that the images had when they were described.
         exemplars = [exemplar.index for exemplar in run.result[neuron.unit].exemplars]
@@ -79,7 +83,7 @@ def draw(
             features[np.searchsorted(images, exemplars)],
             concepts,
             base,
-            score.kappa or ScoreConfig.kappa,
+            *similarity,
             score.alpha,
         )
         paths += save(figure, folder, f"scores_{neuron.layer}_{neuron.unit}")

@@ -18,7 +18,7 @@ from PIL import Image
 from jaxdesc.report.pictures import warmed
 from jaxdesc.report.tables import similarity_name
 from jaxdesc.result import Neuron
-from jaxdesc.similarity import t_vmf_difference
+from jaxdesc.similarity import SIMILARITIES
 from jaxdesc.store.workdir import DRAWN
 
 INK, MUTED, ACCENT, FRAME = "#1f1e1c", "#6d6a64", "#b8420f", "#ff6a2b"
@@ -205,31 +205,33 @@ def scores(
     exemplars: Float[np.ndarray, "exemplar width"],
     concepts: Float[np.ndarray, "concept width"],
     base: Float[np.ndarray, " width"],
+    similarity: str,
     kappa: float,
     alpha: float,
 ) -> Figure:
-    """Draw the distribution of one neuron's scores over all concepts, by the cosine and by t-vMF.
+    """Draw the distribution of one neuron's scores over all concepts, next to that by the cosine.
 
     Args:
         title: title of the figure.
         exemplars: unit image features of the neuron's exemplars.
         concepts: unit text features.
         base: unit text feature of the base template.
-        kappa: concentration of t-vMF.
+        similarity: an entry of `SIMILARITIES`.
+        kappa: its parameter.
         alpha: share of the largest score above which concepts are selected: the line.
     """
     with house_style():
         drawn = Figure(figsize=(5.2, 1.9), layout="constrained")
         panels = drawn.subplots(1, 2, sharey=True)
-        for panel, concentration, colour in zip(panels, (0.0, kappa), SERIES[1::-1], strict=True):
-            values = mean_scores(exemplars, concepts, base, concentration)
+        for panel, entry, colour in zip(panels, ("cosine", similarity), SERIES[1::-1], strict=True):
+            values = mean_scores(exemplars, concepts, base, entry, kappa)
             panel.hist(values, BINS, color=colour, alpha=0.85)
             _count_logarithmically(panel)
             limit = alpha * float(values.max())
             selected = int((values > limit).sum()) if limit > 0 else 0
             if selected:
                 panel.axvline(limit, color=INK, linewidth=0.8, linestyle=(0, (3, 2)))
-            name = similarity_name(concentration)
+            name = similarity_name(kappa, entry)
             panel.set_title(f"{name}: {selected} of {len(values):,} selected")
             panel.set_xlabel("score")
         panels[0].set_ylabel("concepts")
@@ -242,12 +244,13 @@ def mean_scores(
     exemplars: Float[np.ndarray, "exemplar width"],
     concepts: Float[np.ndarray, "concept width"],
     base: Float[np.ndarray, " width"],
+    similarity: str,
     kappa: float,
 ) -> Float32[np.ndarray, " concept"]:
     """Scores S of one neuron by definition: the mean of φ(v·W) − φ(v·b) over its exemplars."""
     cosines = exemplars @ concepts.T
     usual = np.broadcast_to((exemplars @ base)[:, None], cosines.shape)
-    gained = np.asarray(t_vmf_difference(cosines, usual, kappa))
+    gained = np.asarray(SIMILARITIES[similarity].difference(cosines, usual, kappa))
     return gained.mean(axis=0, dtype=np.float64).astype(np.float32)
 
 

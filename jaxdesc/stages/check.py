@@ -1,7 +1,7 @@
 """Refuse what can't work before anything is computed."""
 
 from jaxdesc.attention.cams import CAMS, check_cam
-from jaxdesc.config import Config
+from jaxdesc.config import Config, ScoreConfig
 from jaxdesc.errors import InputError, shown
 from jaxdesc.images.preprocess import PRESETS
 from jaxdesc.images.windows import VIEWS
@@ -52,7 +52,15 @@ def check(run: Run) -> None:
             f"config.crop.cam_class is 'label', but {source.spec} has no labels: choose "
             "'predicted'."
         )
-    if config.ablation.views and config.ablation.kappas and not names:
+    table = config.ablation.views and config.ablation.kappas
+    if table and config.score.similarity != ScoreConfig.similarity:
+        raise InputError(
+            "config.ablation compares t-vMF with the cosine, its κ = 0, but "
+            f"config.score.similarity is {config.score.similarity!r}: choose "
+            f"{ScoreConfig.similarity!r}, or no ablation "
+            "(--config.ablation.views='()')."
+        )
+    if table and not names:
         raise InputError(
             f"config.ablation asks for a table, but the neurons of layer {config.target.layer!r} "
             "have no known names: use layer 'fc' of a target with label_names, or no ablation."

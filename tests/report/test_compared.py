@@ -30,7 +30,7 @@ NEURONS = (
 
 
 def comparison(hubs):
-    return Comparison(16.0, LINES, Result(NEURONS, hubs=hubs))
+    return Comparison(16.0, "t_vmf", LINES, Result(NEURONS, hubs=hubs))
 
 
 def test_the_table_and_its_sentences():
@@ -43,7 +43,9 @@ def test_the_table_and_its_sentences():
         ["cos", "50.0 [37.5, 56.2]", "-37.5 [-50.0, +25.0]", "50.0 [25.0, 75.0]",
          "+0.0 [-25.0, +12.5]", "0.023", "12.00"],
     ]  # fmt: skip
-    assert rest[1].startswith("t-vMF κ=16, the run's own: 66.7% of the neurons have no significant")
+    assert rest[1].startswith(
+        "the run's concepts (t-vMF κ=16): 66.7% of the neurons have no significant"
+    )
     assert rest[2].endswith(r"grass (4%), \x1b[31mred (2%).")
     assert compared.markdown(comparison({})).endswith("image sets: none.")
     many = compared.markdown(comparison({f"hub {i}": 0.01 for i in range(13)}))

@@ -109,14 +109,12 @@ def test_every_figure_of_its_own_neurons(run, arrays, tmp_path, monkeypatch):
     np.testing.assert_array_equal(values, arrays["activate"]["activations"][:, [4, 1]])
     assert marked[1] == [exemplar.activation for exemplar in run.result[1].exemplars]
 
-    for unit, (_, features, concepts, base, kappa, alpha) in zip(
-        [4, 1], asked["scores"], strict=True
-    ):
+    for unit, (_, features, concepts, base, *options) in zip([4, 1], asked["scores"], strict=True):
         rows = [exemplar.index - FIRST for exemplar in run.result[unit].exemplars]
         np.testing.assert_array_equal(features, arrays["embed"]["features"][rows])
         np.testing.assert_array_equal(concepts, arrays["encode"]["features"])
         np.testing.assert_array_equal(base, arrays["encode"]["base"])
-        assert (kappa, alpha) == (16.0, 0.95)
+        assert options == ["t_vmf", 16.0, 0.95]
 
     ((looks, map_name),) = asked["views"]
     assert map_name == "Grad-CAM"

@@ -70,10 +70,10 @@ def test_scores_are_those_of_the_definition(rng, kappa):
         return rows / np.linalg.norm(rows, axis=-1, keepdims=True)
 
     exemplars, concepts, base = unit(5, 8), unit(30, 8), unit(8)
-    found = plots.mean_scores(exemplars, concepts, base, kappa)
+    found = plots.mean_scores(exemplars, concepts, base, "t_vmf", kappa)
     wanted = reference.scores(exemplars, [range(5)], concepts, base, kappa)[0]
     np.testing.assert_allclose(found, wanted, atol=1e-6)
-    panel = plots.scores(HOSTILE, exemplars, concepts, base, 16.0, 0.95).axes[kappa > 0]
+    panel = plots.scores(HOSTILE, exemplars, concepts, base, "t_vmf", 16.0, 0.95).axes[kappa > 0]
     name = "t-vMF κ=16" if kappa else "cosine"
     selected = (found > 0.95 * found.max()).sum()
     assert panel.get_title() == f"{name}: {selected} of 30 selected"
