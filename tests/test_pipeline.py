@@ -558,11 +558,6 @@ class Bare(Album):
         ({"score": {"exemplars": 13}}, Album(12), r"^config.score.exemplars is 13, but album of "
          "12, 0 holds only 12 images: ask for at most as many"),
         ({"crop": {"view": "box"}}, Bare(12), "view is 'box', but album of 12, 0 has no boxes"),
-        (
-            {"score": {"similarity": "cosine"}, "ablation": {"views": ("full",), "kappas": (4.0,)}},
-            Album(12),
-            "compares t-vMF with the cosine, its κ = 0, but config.score.similarity is 'cosine'",
-        ),
         ({"crop": {"cam_class": "label"}}, Bare(12), "is 'label', but album of 12, 0 has no la"),
         ({"target": {"layer": "layer9"}}, Album(12), r"^Unknown layer 'layer9' of target: "
          "expected one of fc, patches"),

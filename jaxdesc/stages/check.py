@@ -10,10 +10,10 @@ from jaxdesc.stages.run import Run
 
 
 def check_names(config: Config) -> None:
-    """Refuse names in a config that are not entries of their registry, before anything is loaded.
+    """Refuse a config for what it alone shows, before anything is loaded.
 
     Raises:
-        InputError: an unknown name; the message lists the entries.
+        InputError: a name that is not an entry of its registry, or a table of another similarity.
     """
     preprocessings, crop = ("", *PRESETS), config.crop
     for key, name, entries in (
@@ -25,6 +25,14 @@ def check_names(config: Config) -> None:
     ):
         if name not in entries:
             raise InputError(f"config.{key} is {shown(name)}: expected one of {entries}.")
+    table = config.ablation.views and config.ablation.kappas
+    if table and config.score.similarity != ScoreConfig.similarity:
+        raise InputError(
+            "config.ablation compares t-vMF with the cosine, its κ = 0, but "
+            f"config.score.similarity is {config.score.similarity!r}: choose "
+            f"{ScoreConfig.similarity!r}, or no ablation "
+            "(--config.ablation.views='()')."
+        )
 
 
 def check(run: Run) -> None:
@@ -52,15 +60,7 @@ def check(run: Run) -> None:
             f"config.crop.cam_class is 'label', but {source.spec} has no labels: choose "
             "'predicted'."
         )
-    table = config.ablation.views and config.ablation.kappas
-    if table and config.score.similarity != ScoreConfig.similarity:
-        raise InputError(
-            "config.ablation compares t-vMF with the cosine, its κ = 0, but "
-            f"config.score.similarity is {config.score.similarity!r}: choose "
-            f"{ScoreConfig.similarity!r}, or no ablation "
-            "(--config.ablation.views='()')."
-        )
-    if table and not names:
+    if config.ablation.views and config.ablation.kappas and not names:
         raise InputError(
             f"config.ablation asks for a table, but the neurons of layer {config.target.layer!r} "
             "have no known names: use layer 'fc' of a target with label_names, or no ablation."

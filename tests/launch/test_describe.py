@@ -78,6 +78,14 @@ def assert_refused(code, output, error, message):
         ),
         ({"config.score.kapa": 1}, r"Unknown config key config\.score\.kapa: did you mean"),
         ({"config.score.kappa": -1}, r"config\.score\.kappa is -1\.0: expected a number"),
+        (
+            {
+                "config.score.similarity": "cosine",
+                "config.ablation.views": "('full',)",
+                "config.ablation.kappas": "(4.0,)",
+            },
+            r"config\.ablation compares t-vMF with the cosine, its κ = 0, but .* is 'cosine': choose",
+        ),
         ({"config.target.source": "/none"}, r"The target folder '/none' does not exist: give a "),
         ({"config.evaluation.scorer": "/none"}, r"The clip folder '/none' does not exist"),
         (
