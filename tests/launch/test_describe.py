@@ -84,7 +84,7 @@ def assert_refused(code, output, error, message):
                 "config.ablation.views": "('full',)",
                 "config.ablation.kappas": "(4.0,)",
             },
-            r"config\.ablation compares t-vMF with the cosine, its κ = 0, but .* is 'cosine': choose",
+            r"config\.ablation compares t-vMF with the cosine, its κ = 0, but .* is 'cosine'",
         ),
         ({"config.target.source": "/none"}, r"The target folder '/none' does not exist: give a "),
         ({"config.evaluation.scorer": "/none"}, r"The clip folder '/none' does not exist"),
