@@ -21,7 +21,8 @@ import jax
 import tqdm  # noqa: F401
 from transformers import CLIPTokenizer  # noqa: F401 - transformers alone imports none
 
-import jaxdesc.commands.describe  # noqa: F401 - each life needs it
+import jaxdesc.commands.describe
+import jaxdesc.scenes  # noqa: F401 - registers the embedded world
 from jaxdesc.commands import cli
 from jaxdesc.config import Config
 from jaxdesc.errors import InputError
