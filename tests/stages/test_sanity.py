@@ -12,8 +12,8 @@ from jaxdesc import pipeline
 from jaxdesc.config import ImagesConfig
 from jaxdesc.errors import InputError
 from jaxdesc.evaluation.top1 import Top1
+from jaxdesc.models.namers import load_clip
 from tests import plain_target
-from tests.scenes.quick import quick_clip, quick_networks
 
 COLOURS = {"blue": (0, 0, 255), "green": (0, 255, 0), "red": (255, 0, 0)}
 EACH = 5
@@ -46,16 +46,12 @@ def test_a_target_that_sees(colours, capsys):
         "top-1 100.0%, top-5 100.0% on 15 labelled images",
         "no doubt, on 15 images",
     ]
-    pixels = {tuple(pixel) for pixel in np.asarray(found.sheet).reshape(-1, 3)}
-    assert pixels >= set(COLOURS.values())
+    few = seer().check(f"folder:{colours}", count=3)  # evenly among all
+    assert (few.images, few.top1) == (3, 1.0)
+    for sheet in (found.sheet, few.sheet):
+        pixels = {tuple(pixel) for pixel in np.asarray(sheet).reshape(-1, 3)}
+        assert pixels >= set(COLOURS.values())
     assert found._repr_png_().startswith(b"\x89PNG")
-
-
-def test_few_images_lie_evenly_among_all(colours):
-    found = seer().check(f"folder:{colours}", count=3)
-    assert (found.images, found.top1) == (3, 1.0)
-    pixels = {tuple(pixel) for pixel in np.asarray(found.sheet).reshape(-1, 3)}
-    assert pixels >= set(COLOURS.values())
 
 
 @pytest.mark.parametrize(
@@ -148,8 +144,8 @@ def test_a_layer_and_images_that_can_t_be_used(colours):
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory):
-    return quick_clip(quick_networks(tmp_path_factory.getbasetemp()))
+def clip(networks):
+    return load_clip(str(networks.clip))
 
 
 def described(clip, target, images, **options):
@@ -157,15 +153,14 @@ def described(clip, target, images, **options):
     return jd.describe(target, clip, images=images, **(given | options))
 
 
-@pytest.mark.parametrize("layer", ["fc", "patches"])
-def test_every_run_on_labelled_images_tells_the_top1(clip, colours, tmp_path, capsys, layer):
-    place = tmp_path / "out"
-    found = described(clip, seer(name="seer"), colours, layer=layer, workdir=place)
-    assert found.top1 == Top1(15, 15, 3, "centre")
-    assert found.notes == ()
+def test_every_run_on_labelled_images_tells_the_top1(clip, colours, tmp_path, capsys):
+    """Of any layer."""
+    given = {"layer": "patches", "workdir": tmp_path / "out"}
+    found = described(clip, seer(name="seer"), colours, **given)
+    assert (found.top1, found.notes) == (Top1(15, 15, 3, "centre"), ())
     said = "seer: top-1 100.0% on 15 labelled images, centre views; chance is 33.3%"
     assert capsys.readouterr().err.splitlines().count(said) == 1
-    again = described(clip, seer(name="seer"), colours, layer=layer, workdir=place)
+    again = described(clip, seer(name="seer"), colours, **given)
     assert (again.top1, again.seconds) == (found.top1, {})
     assert said in capsys.readouterr().err
 

@@ -47,16 +47,12 @@ class Bucket(BaseHTTPRequestHandler):
                     options.get(key, [""])[0] for key in ("prefix", "startOffset", "endOffset")
                 )
                 names = [n for n in sorted(self.objects) if n.startswith(prefix) and n >= start]
-                names = [n for n in names if not end or n < end]
-                items = [self.entry(n) for n in names]
+                items = [self.entry(n) for n in names if not end or n < end]
                 return self.answer(200, json.dumps({"items": items}).encode())
             if name not in self.objects:
                 return self.answer(404)
             generation, content = self.objects[name]
-            if (
-                "ifGenerationNotMatch" in options
-                and int(options["ifGenerationNotMatch"][0]) == generation
-            ):
+            if options.get("ifGenerationNotMatch") == [str(generation)]:
                 return self.answer(304)
             if not self.meets(options, name):
                 return self.answer(412)

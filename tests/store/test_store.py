@@ -1,6 +1,7 @@
 """Artifacts come back bit for bit, and no committed shard is computed twice."""
 
 import json
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -45,10 +46,8 @@ def test_arrays_come_back_bit_for_bit(store):
             draft.write(name, values)
             assert draft.read(name).tobytes() == values.tobytes()
 
-    for artifact in (
-        stage(store, "stage", {}, compute),
-        stage(Store(store.root), "stage", {}, pytest.fail),
-    ):
+    for steps in (compute, pytest.fail):
+        artifact = stage(Store(store.root), "stage", {}, steps)
         for name, values in ARRAYS.items():
             read = artifact.read(name)
             assert (read.dtype, read.shape) == (values.dtype, values.shape)
@@ -191,9 +190,9 @@ def cut_short(path):
         ("rows/c/3/0", [3], flip),
         ("rows/c/3/0", [3], cut_short),
         ("rows/zarr.json", [0, 1, 2, 3, 4], flip),
-        ("sum/c/0", [], lambda path: path.unlink()),
+        ("sum/c/0", [], Path.unlink),
         ("manifest.json", [0, 1, 2, 3, 4], cut_short),
-        ("manifest.json", [0, 1, 2, 3, 4], lambda path: path.unlink()),
+        ("manifest.json", [0, 1, 2, 3, 4], Path.unlink),
     ],
 )
 def test_only_what_is_damaged_is_computed_again(store, caplog, file, again, harm):
@@ -252,12 +251,6 @@ def test_a_second_run_is_refused_while_the_first_computes(store):
         with pytest.raises(InputError, match=r"^Another run is at work"):
             stage(Store(store.root), "stage", {"other": 1}, pytest.fail)
     assert stage(Store(store.root), "stage", {"other": 1}, lambda draft: None).computed
-
-
-def test_a_working_directory_that_can_t_be_written(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=r"^The folder .*/file/artifacts can't be made"):
-        stage(Store(tmp_path / "file" / "artifacts"), "stage", {}, pytest.fail)
 
 
 def test_an_artifact_that_lacks_a_shard_is_not_finished(store):

@@ -13,9 +13,10 @@ from PIL import Image
 from jaxdesc.store import Artifact, Place
 from jaxdesc.store.processes import ABANDONED
 from tests.store.bucket import Bucket, served
-from tests.survival.victim import begin, launch
+from tests.survival.victim import begin, launch, launch_and_stop
 
 COUNT = 10
+full = pytest.mark.full
 RESULTS = ("concepts.jsonl", "concepts.csv", "metrics.json", "skipped.csv", "exemplars.png")
 
 
@@ -96,7 +97,7 @@ def found(workdir):
     return {name: (workdir / name).read_bytes() for name in RESULTS}
 
 
-@pytest.mark.full
+@full
 def test_eight_devices_compute_what_one_does(flags, programs, alone, tmp_path):
     """The same exemplars and concepts; activations, features and scores up to rounding."""
     eight, output = tmp_path / "run", tmp_path / "output"
@@ -119,7 +120,7 @@ def test_eight_devices_compute_what_one_does(flags, programs, alone, tmp_path):
         np.testing.assert_allclose(*scores, atol=1e-6)
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.full)])
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=full)])
 def test_several_find_what_one_finds(count, flags, programs, alone, tmp_path):
     together = Together(flags, tmp_path, tmp_path / "run", count, programs)
     assert together.codes() == [0] * count, together.told()
@@ -131,7 +132,7 @@ def test_several_find_what_one_finds(count, flags, programs, alone, tmp_path):
     assert "results in " not in "".join(path.read_text() for path in together.outputs[1:])
 
 
-@pytest.mark.full
+@full
 def test_in_a_bucket_as_on_a_disk(flags, programs, alone, tmp_path):
     """Killed there and started again, by two processes that take the dead one's lease over."""
     with served() as environment:
@@ -148,13 +149,34 @@ def test_in_a_bucket_as_on_a_disk(flags, programs, alone, tmp_path):
     assert results == found(alone)
 
 
+def test_a_request_to_stop(flags, programs, alone, tmp_path):
+    """SIGTERM: the shard in flight is finished, and the same command goes on from there."""
+    arguments, output = [*flags, f"--workdir={tmp_path / 'run'}"], tmp_path / "output"
+    stopped = begin(launch_and_stop, arguments, output, programs)
+    stopped.join(300)
+    assert stopped.exitcode == 128 + signal.SIGTERM
+    assert output.read_text().splitlines()[-2:] == [
+        "stopping after the shard in flight",
+        "stopped: what was finished is kept, and the same command goes on from there.",
+    ]
+    assert len([*tmp_path.rglob("activate-*/shards/*.json")]) == 2
+    chunks = [*tmp_path.rglob("activate-*/activations/c/*/0")]
+    before = {path: path.stat().st_mtime_ns for path in chunks}
+    assert len(chunks) == 2
+    again = begin(launch, arguments, output, None, programs)
+    again.join(300)
+    assert again.exitcode == 0, output.read_text()
+    assert {path: path.stat().st_mtime_ns for path in chunks} == before
+    assert found(tmp_path / "run") == found(alone)
+
+
 @pytest.mark.parametrize(
     ("how", "victim"),
     [
         (signal.SIGKILL, 0),
-        pytest.param(signal.SIGKILL, 1, marks=pytest.mark.full),
-        pytest.param(signal.SIGSTOP, 0, marks=pytest.mark.full),
-        pytest.param(signal.SIGSTOP, 1, marks=pytest.mark.full),
+        pytest.param(signal.SIGKILL, 1, marks=full),
+        pytest.param(signal.SIGSTOP, 0, marks=full),
+        pytest.param(signal.SIGSTOP, 1, marks=full),
     ],
 )
 def test_one_dies_and_another_number_goes_on(how, victim, flags, programs, alone, tmp_path):
@@ -181,23 +203,10 @@ def test_one_dies_and_another_number_goes_on(how, victim, flags, programs, alone
         assert found(workdir) == found(alone)
 
 
-@pytest.mark.full
+@full
 def test_processes_that_disagree(flags, programs, tmp_path):
     extra = ["--config.crop.view=centre"]
     together = Together(flags, tmp_path, tmp_path / "run", 2, programs, extra=extra)
     assert together.codes() == [2, 2], together.told()
     for output in together.outputs:
         assert "error: The processes of this run disagree at activate-" in output.read_text()
-
-
-@pytest.mark.full
-def test_a_process_that_never_starts(flags, tmp_path):
-    output, port = tmp_path / "output", free_port()
-    arguments = [f"--coordinator=localhost:{port}", "--processes=2", "--process=0"]
-    arguments += [f"--workdir={tmp_path / 'run'}", "--join_timeout=1"]
-    process = begin(launch, [*flags, *arguments], output)
-    process.join(300)
-    assert output.read_text().startswith(
-        f"error: Process 1 of 2 did not join at localhost:{port} within 1 s: start every process, "
-    )
-    assert process.exitcode == 2

@@ -156,6 +156,19 @@ def launch(arguments, output, dead=None, environment=()):
     cli.main(["describe", *arguments])
 
 
+def launch_and_stop(arguments, output, environment=()):
+    """Do as `launch`, and get a SIGTERM while the second shard of activations is committed."""
+    commit = Draft.commit
+
+    def stopping(self, shard, *given, **options):
+        if self.place.name.startswith("activate-") and shard == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        commit(self, shard, *given, **options)
+
+    Draft.commit = stopping
+    launch(arguments, output, None, environment)
+
+
 def begin(function, *arguments):
     """Start a function in a new process."""
     context = multiprocessing.get_context("forkserver")
@@ -179,17 +192,8 @@ def spend(life):
 def die_often(folder, clip, kills, seed=0, by_clock=False):
     """Kill and start again until so many kills are done, then let one life end by itself.
 
-    Once a run is finished, a new working directory is begun.
-
-    Args:
-        folder: folder of the working directories.
-        clip: folder of a CLIP.
-        kills: number of kills.
-        seed: seed of their moments.
-        by_clock: kill after a random time, not at a random write.
-
-    Returns:
-        The folders of all runs, each finished.
+    A kill comes at a random write, or after a random time. Once a run is finished, a new one is
+    begun in the folder; returns the folders of all of them.
     """
     rng, folders, done = random.Random(seed), [], 0
     moments = cycle([*STAGES, ""])  # each in turn, and anywhere
@@ -228,10 +232,3 @@ def results(folder):
     run = folder / "run"
     every = [path for path in sorted(run.rglob("*")) if path.is_file() and path.name != "lock"]
     return {str(path.relative_to(run)): path.read_bytes() for path in every}
-
-
-def undisturbed(folder, clip):
-    """The results of a run that is not killed."""
-    folder.mkdir()
-    assert spend(Life(folder, clip)) == 0
-    return results(folder)
