@@ -1,11 +1,11 @@
 """Records what FlaxCLIPModel, the last Flax CLIP of Hugging Face, computes with a small network.
 
-    pip install transformers==4.57.6 jax==0.10.2 flax==0.12.8    # in an environment of its own
+    pip install transformers==4.57.6 jax==0.10.2 flax==0.12.8    # in a separate environment
     python tests/models/record_flax_clip.py
 
 writes `tests/models/data/flax_clip`: config.json and flax_model.msgpack as `save_pretrained` of
 transformers 4.57.6 writes them, and outputs.safetensors with the inputs and what came out. That
-version was the last with Flax models; the tests, which run beside a newer one, read the record.
+version was the last with Flax models; the tests, which run with a newer one, read the record.
 """
 
 from pathlib import Path
@@ -16,27 +16,12 @@ from safetensors.numpy import save_file
 from transformers import CLIPConfig, FlaxCLIPModel
 
 FOLDER = Path(__file__).parent / "data" / "flax_clip"
+SIZES = ("hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+VISION = {"image_size": 24, "patch_size": 8, "hidden_act": "quick_gelu"}
+TOKENS = {"vocab_size": 100, "max_position_embeddings": 12, "eos_token_id": 90, "bos_token_id": 98}
 CONFIG = CLIPConfig(
-    vision_config={
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 3,
-        "num_attention_heads": 4,
-        "image_size": 24,
-        "patch_size": 8,
-        "hidden_act": "quick_gelu",
-    },
-    text_config={
-        "hidden_size": 24,
-        "intermediate_size": 40,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 3,
-        "vocab_size": 100,
-        "max_position_embeddings": 12,
-        "hidden_act": "gelu",
-        "eos_token_id": 90,
-        "bos_token_id": 98,
-    },
+    vision_config=dict(zip(SIZES, (32, 48, 3, 4), strict=True)) | VISION,
+    text_config=dict(zip(SIZES, (24, 40, 2, 3), strict=True)) | TOKENS | {"hidden_act": "gelu"},
     projection_dim=16,
 )
 # The first end-of-text token is neither the largest id nor the last token.

@@ -7,20 +7,16 @@ import torch
 import transformers
 from flax import nnx
 from safetensors.numpy import load_file, save_file
+from safetensors.torch import load_file as torch_tensors
 from safetensors.torch import save_file as save_torch_file
 
 from jaxdesc.errors import InputError
-from jaxdesc.models.checkpoint import Row, Table, assign, tensors_of
-from jaxdesc.models.clip import HUGGING_FACE_CLIP, load_clip_model, save_clip_model
+from jaxdesc.models.checkpoint import Row, Table, assign
+from jaxdesc.models.clip import load_clip_model, save_clip_model
 from jaxdesc.models.formats import load_resnet, save_resnet
 from jaxdesc.models.resnet import ResNetConfig, fold_batch_norm
 from jaxdesc.models.tensors import read_tensors
-from tests.models.torch_checkpoints import (
-    save_torch_resnet,
-    small_torch_clip,
-    torch_resnet,
-    torchvision_state,
-)
+from tests.models.torch_checkpoints import save_torch_resnet, small_torch_clip, torch_resnet
 
 TINY = ResNetConfig("bottleneck", (1, 1, 1, 1), (8, 8, 8, 8), 8, 4)
 
@@ -36,12 +32,6 @@ def resnet_folder(tmp_path):
 def clip_folder(tmp_path):
     small_torch_clip().save_pretrained(tmp_path)
     return tmp_path
-
-
-def edit(folder, change):
-    tensors = load_file(folder / "model.safetensors")
-    change(tensors)
-    save_file(tensors, folder / "model.safetensors")
 
 
 def test_a_saved_clip_is_hugging_face_s(clip_folder, tmp_path):
@@ -76,49 +66,24 @@ def test_a_resnet_saved_again_is_bit_identical(resnet_folder, tmp_path):
     assert config["num_classes"] == 4
 
 
-def test_every_misfit_is_named_at_once(resnet_folder):
-    def spoil(tensors):
-        del tensors["layer1.0.conv2.weight"], tensors["fc.bias"]
-        tensors["layer5.0.conv1.weight"] = tensors["layer1.0.extra.num_batches"] = np.zeros(3)
-        tensors["conv1.weight"] = np.zeros((8, 3, 3, 3), np.float32)
-        tensors["bn1.weight"] = np.zeros(9, np.float32)
-
-    edit(resnet_folder, spoil)
-    with pytest.raises(InputError) as error:
-        load_resnet(resnet_folder)
-    assert str(error.value) == (
-        f"{resnet_folder}/model.safetensors does not fit the ResNet that its config.json "
-        "describes: missing tensors: fc.bias, layer1.0.conv2.weight; unknown tensors: "
-        "layer1.0.extra.num_batches, layer5.0.conv1.weight; misshapen tensors: bn1.weight (has "
-        "[9], expected [8]), conv1.weight (has [8, 3, 3, 3], expected [8, 3, 7, 7]); use the "
-        "config.json and the weights of one checkpoint."
-    )
-
-
-def test_tensors_doubly_matched_are_named():
+def test_names_that_a_table_matches_twice_or_not_at_all():
     model = nnx.eval_shape(lambda: nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
     table = Table((Row("kernel", "w"), Row("bias", "w"), Row("k.*", "v")), ignored="")
     with pytest.raises(InputError, match="doubly matched: kernel, w; missing tensors: v, w"):
         assign(model, {}, table, "folder")
-
-
-def test_patterns_match_whole_names_only():
-    model = nnx.eval_shape(lambda: nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
+    # Patterns match whole names only.
     table = Table((Row("kern", "w"), Row("bias", "b")), ignored="b")
     with pytest.raises(InputError, match="without a tensor: kernel; unknown tensors: bb"):
         assign(model, {"b": np.zeros(3), "bb": np.zeros(3)}, table, "folder")
 
 
 def test_half_precision_files_become_float32(resnet_folder):
-    dtype = torch.bfloat16
-    reference = torch_resnet("bottleneck", TINY.layers, TINY.channels, TINY.stem_width, 4)
-    state = {name: tensor.to(dtype) for name, tensor in torchvision_state(reference).items()}
-    save_torch_file(state, resnet_folder / "model.safetensors")
-    model = load_resnet(resnet_folder)
-    assert model.fc.kernel[...].dtype == jnp.float32
-    np.testing.assert_array_equal(
-        model.fc.kernel[...], reference.classifier[1].weight.detach().to(dtype).float().numpy().T
-    )
+    file = resnet_folder / "model.safetensors"
+    state = {name: tensor.bfloat16() for name, tensor in torch_tensors(file).items()}
+    save_torch_file(state, file)
+    kernel = load_resnet(resnet_folder).fc.kernel[...]
+    assert kernel.dtype == jnp.float32
+    np.testing.assert_array_equal(kernel, state["fc.weight"].float().numpy().T)
 
 
 def test_a_folded_resnet_is_not_saved(resnet_folder, tmp_path):
@@ -130,22 +95,10 @@ def test_a_folded_resnet_is_not_saved(resnet_folder, tmp_path):
     assert not (tmp_path / "folded").exists()
 
 
-def test_pytorch_s_weights_are_the_same_clip(clip_folder, tmp_path):
-    before = tensors_of(load_clip_model(clip_folder), HUGGING_FACE_CLIP)
-    (clip_folder / "model.safetensors").unlink()
-    state = {f"module.{name}": t for name, t in small_torch_clip().state_dict().items()}
-    torch.save({"epoch": 3, "state_dict": state}, clip_folder / "pytorch_model.bin")
-    notes = []
-    after = tensors_of(load_clip_model(clip_folder, notes), HUGGING_FACE_CLIP)
-    assert all(np.array_equal(before[name], after[name]) for name in before)
-    assert ["'state_dict' was read" in notes[0], "'module.'" in notes[1]] == [True, True]
-
-
 def test_a_prefix_of_some_names_is_part_of_them(clip_folder):
-    def rename(tensors):
-        tensors["module.logit_scale"] = tensors.pop("logit_scale")
-
-    edit(clip_folder, rename)
+    tensors = load_file(clip_folder / "model.safetensors")
+    tensors["module.logit_scale"] = tensors.pop("logit_scale")
+    save_file(tensors, clip_folder / "model.safetensors")
     with pytest.raises(InputError, match=r"unknown tensors: module\.logit_scale;"):
         load_clip_model(clip_folder)
 
@@ -172,22 +125,6 @@ def test_shards_are_one_checkpoint(shards, clip_folder):
     load_clip_model(shards)
 
 
-@pytest.mark.parametrize(
-    ("index", "message"),
-    [
-        ({"weight_map": {"logit_scale": "/etc/passwd"}}, "names no files next to it"),
-        ({"weight_map": {"logit_scale": "../model.safetensors"}}, "names no files next to it"),
-        ({"weight_map": {"logit_scale": 3}}, "names no files next to it"),
-        ([], "holds a JSON list"),
-        ({"weight_map": {"logit_scale": "model-9.safetensors"}}, "can't be read"),
-    ],
-)
-def test_a_bad_index_is_refused(shards, index, message):
-    (shards / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(InputError, match=message):
-        load_clip_model(shards)
-
-
 def test_a_tensor_in_two_shards_is_named(shards):
     first, second = sorted(shards.glob("model-*.safetensors"))[:2]
     tensors = load_file(first)
@@ -200,6 +137,3 @@ def test_a_tensor_in_two_shards_is_named(shards):
 def test_safetensors_are_read_before_msgpack(clip_folder):
     (clip_folder / "flax_model.msgpack").write_bytes(b"\x81")
     load_clip_model(clip_folder)
-    (clip_folder / "model.safetensors").unlink()
-    with pytest.raises(InputError, match=r"flax_model.msgpack can't be read.*download"):
-        load_clip_model(clip_folder)

@@ -1,4 +1,3 @@
-import shutil
 from copy import deepcopy
 from pathlib import Path
 
@@ -7,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from flax import nnx, serialization
+from flax import nnx
 from safetensors.numpy import load_file
 
 from jaxdesc.errors import InputError
@@ -24,29 +23,15 @@ from tests.models.torch_checkpoints import (
 )
 
 # Two texts: an end-of-text token that the padding repeats, and padding with another id. The
-# first text holds a larger id than its end-of-text token where that is 90 or 2.
+# first text holds a larger id than its end-of-text token if that is 90 or 2.
 TEXTS = np.array([[98, 7, 95, 90, 2, 99, 99, 99], [98, 90, 2, 99, 1, 1, 1, 1]])
 
 
-def reload(reference, folder):
-    reference.save_pretrained(folder)
-    model = load_clip_model(folder)
-    (folder / "model.safetensors").unlink()
-    return model
-
-
 def ported(reference):
-    """The same network here, by the loader's table but past its files, which are large."""
+    """Our network with the reference's weights, by the loader's table but without its files."""
     config = CLIPConfig.from_huggingface(reference.config.to_dict())
     tensors = {name: tensor.numpy() for name, tensor in reference.state_dict().items()}
     return assign(abstract(CLIP, config), tensors, HUGGING_FACE_CLIP, "memory")
-
-
-def torch_features(reference, pixels, ids):
-    with torch.inference_mode():
-        image = reference.get_image_features(channels_first(pixels)).pooler_output
-        text = reference.get_text_features(torch.from_numpy(ids)).pooler_output
-    return unit(image).numpy(), unit(text).numpy()
 
 
 def states(tower, inputs):
@@ -68,18 +53,13 @@ def layers_agree(model, pixels, ids, vision, text):
             assert np.abs(np.asarray(x) - y).max() < 1e-5 * np.abs(y).max(), index
 
 
-def torch_states(reference, pixels, ids):
-    with torch.inference_mode():
-        vision = reference.vision_model(channels_first(pixels), output_hidden_states=True)
-        text = reference.text_model(torch.from_numpy(ids), output_hidden_states=True)
-    return [[state.numpy() for state in out.hidden_states] for out in (vision, text)]
-
-
 def agree(model, reference, pixels, ids, tolerance=1e-5):
     """Unit features equal PyTorch's, and are far from constant."""
-    image, text = torch_features(reference, pixels, ids)
+    with torch.inference_mode():
+        image = reference.get_image_features(channels_first(pixels)).pooler_output
+        text = reference.get_text_features(torch.from_numpy(ids)).pooler_output
     ours = model.encode_images(jnp.asarray(pixels)), model.encode_texts(jnp.asarray(ids))
-    for features, theirs in zip(ours, (image, text), strict=True):
+    for features, theirs in zip(ours, (unit(image).numpy(), unit(text).numpy()), strict=True):
         np.testing.assert_allclose(features, theirs, rtol=0, atol=tolerance)
         assert np.abs(theirs[0] - theirs[1]).max() > 1e-2
 
@@ -88,19 +68,11 @@ def images(rng, size):
     return rng.normal(size=(2, size, size, 3)).astype(np.float32)
 
 
-LARGE_VISION = {
-    "hidden_size": 1024,
-    "intermediate_size": 4096,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 16,
-    "patch_size": 14,
-}
-LARGE_TEXT = {
-    "hidden_size": 768,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 12,
-}
+def tower(width, heads, layers, **options):
+    sizes = {"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": layers}
+    return sizes | {"num_attention_heads": heads} | options
+
+
 SIZES = {
     "B/32": ({}, {"eos_token_id": 2}, 512),
     # LAION's: the exact GELU, and ids that its configs took from CLIPTextConfig's old defaults.
@@ -110,7 +82,7 @@ SIZES = {
         512,
     ),
     # Real widths and heads; of its 24 and 12 layers only 3 and 2, for time.
-    "L/14": (LARGE_VISION, LARGE_TEXT, 768),
+    "L/14": (tower(1024, 16, 3, patch_size=14), tower(768, 12, 2), 768),
 }
 
 
@@ -122,7 +94,11 @@ def test_full_size_features_equal_torch_layer_by_layer(rng, size):
     ids = np.array([[49406, 320, 1125, 539, 320, 2368, 49407], [49406, 1929, *[49407] * 5]])
     model, pixels = ported(reference), images(rng, 224)
     agree(model, reference, pixels, ids)
-    layers_agree(model, pixels, ids, *torch_states(reference, pixels, ids))
+    with torch.inference_mode():
+        vision = reference.vision_model(channels_first(pixels), output_hidden_states=True)
+        text = reference.text_model(torch.from_numpy(ids), output_hidden_states=True)
+    wanted = ([state.numpy() for state in out.hidden_states] for out in (vision, text))
+    layers_agree(model, pixels, ids, *wanted)
 
 
 FLAX = Path(__file__).parent / "data" / "flax_clip"
@@ -144,20 +120,6 @@ def test_hugging_face_s_flax_checkpoint_gives_its_outputs():
     layers_agree(model, pixels, ids, vision, [recorded[f"text.{i}"] for i in range(3)])
 
 
-def test_a_damaged_flax_checkpoint_is_refused(tmp_path):
-    shutil.copytree(FLAX, tmp_path, dirs_exist_ok=True)
-    file = tmp_path / "flax_model.msgpack"
-    content = file.read_bytes()
-    tree = serialization.msgpack_restore(content)
-    tree["text_projection"]["weight"] = tree["text_projection"].pop("kernel")
-    file.write_bytes(serialization.msgpack_serialize(tree))
-    with pytest.raises(InputError, match=r"missing tensors: text_projection.kernel; unknown ten"):
-        load_clip_model(tmp_path)
-    file.write_bytes(content[:1000])
-    with pytest.raises(InputError, match=r"flax_model.msgpack can't be read.*Flax model; download"):
-        load_clip_model(tmp_path)
-
-
 @pytest.mark.parametrize(
     ("vision", "text"),
     [
@@ -167,25 +129,19 @@ def test_a_damaged_flax_checkpoint_is_refused(tmp_path):
     ],
     ids=["gelu and epsilons", "new end token", "legacy end token"],
 )
-def test_small_features_equal_torch(tmp_path, rng, vision, text):
+def test_small_features_equal_torch(rng, vision, text):
     reference = small_torch_clip(vision, text)
-    agree(reload(reference, tmp_path), reference, images(rng, 24), TEXTS)
+    agree(ported(reference), reference, images(rng, 24), TEXTS)
 
 
-def test_tokens_far_from_zero_equal_torch(tmp_path, rng):
+def test_tokens_far_from_zero_equal_torch(rng):
     """A LayerNorm that computes its variance as E[x²] − E[x]² has no digits left here."""
     reference = small_torch_clip()
     with torch.no_grad():
         reference.vision_model.embeddings.position_embedding.weight += 30
         reference.text_model.embeddings.position_embedding.weight += 30
     # A float32 at 30 is rounded by 1e-6; dividing by the tokens' deviation of 0.2 enlarges that.
-    agree(reload(reference, tmp_path), reference, images(rng, 24), TEXTS, tolerance=5e-5)
-
-
-def test_padding_may_be_cut(tmp_path):
-    model = reload(small_torch_clip(), tmp_path)
-    whole = model.encode_texts(jnp.asarray(TEXTS))
-    np.testing.assert_allclose(model.encode_texts(jnp.asarray(TEXTS[:, :6])), whole, atol=1e-6)
+    agree(ported(reference), reference, images(rng, 24), TEXTS, tolerance=5e-5)
 
 
 SMALL = {
@@ -235,39 +191,8 @@ def test_old_config_dicts_overrule_as_in_hugging_face():
     assert ours.vision == VisionConfig(patch_size=14)
 
 
-@pytest.mark.parametrize(
-    ("entries", "message"),
-    [
-        ({"model_type": "siglip"}, r"model_type = 'siglip' \(expected only 'clip'\)"),
-        ({"text_config": {"hidden_act": "relu"}}, r"'relu' \(expected quick_gelu or gelu\)"),
-        ({"vision_config": "x"}, r"vision_config = 'x' \(expected an object of settings\)"),
-        ({"vision_config": {"patch_size": 225}}, r"225 \(expected at most image_size = 224\)"),
-        ({"text_config": {"vocab_size": True}}, r"vocab_size = True \(expected a positive"),
-        ({"vision_config": {"num_attention_heads": 5}}, "multiple of num_attention_heads = 5"),
-        ({"auto_map": {"AutoModel": "own.Model"}}, "auto_map = .* \\(expected only None"),
-    ],
-)
-def test_configs_of_other_models_are_refused(entries, message):
-    with pytest.raises(InputError, match=message):
-        CLIPConfig.from_huggingface(entries)
-
-
-def test_every_fault_of_a_config_is_named_at_once():
-    entries = {
-        "projection_dim": -1,
-        "vision_config": {"num_channels": 1, "image_size": 2.0},
-        "text_config": {"eos_token_id": [2, 3]},
-    }
-    message = "projection_dim.*vision_config.image_size.*vision_config.num_channels.*eos_token_id"
-    with pytest.raises(InputError, match=message):
-        CLIPConfig.from_huggingface(entries)
-
-
-def test_images_of_another_size_are_refused(small_model):
+def test_other_images_and_too_long_texts_are_refused(small_model):
     with pytest.raises(InputError, match=r"32 × 24 pixels.*image_size 24"):
         small_model.encode_images(jnp.zeros((1, 32, 24, 3)))
-
-
-def test_too_long_texts_are_refused(small_model):
     with pytest.raises(InputError, match=r"13 tokens.*max_position_embeddings 12"):
         small_model.encode_texts(jnp.zeros((1, 13), int))

@@ -1,4 +1,4 @@
-"""A converted checkpoint is the same network, bit for bit, whatever format it came from."""
+"""A converted checkpoint is the same network, bit for bit, from any format."""
 
 import json
 import shutil
@@ -6,7 +6,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
 from flax import nnx
 
@@ -46,70 +45,25 @@ def converted(tmp_path_factory):
     return folder
 
 
-def test_a_clip_is_the_same_bit_for_bit(converted, rng):
-    before, after = jd.load_clip("scenes"), jd.load_clip(str(converted))
+def test_a_clip_is_the_same_bit_for_bit(converted, tmp_path):
+    """Also if it is converted twice."""
+    convert(str(converted), tmp_path / "again")
+    before, after = jd.load_clip("scenes"), jd.load_clip(str(tmp_path / "again"))
     assert same(before, after)
     assert before.fingerprint == after.fingerprint
     texts = ["a star", "A photo of a moth"]
     np.testing.assert_array_equal(before.encode_texts(texts), after.encode_texts(texts))
 
 
-def test_a_converted_folder_can_be_converted_again(converted, tmp_path):
-    convert(str(converted), tmp_path / "again")
-    assert same(jd.load_clip(str(tmp_path / "again")), jd.load_clip("scenes"))
-
-
-def change_arrays(folder, change):
-    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-        arrays = checkpointer.restore(folder / "orbax")
-        change(arrays)
-        shutil.rmtree(folder / "orbax")
-        checkpointer.save(folder / "orbax", args=ocp.args.PyTreeSave(arrays))
-
-
-def test_every_misfit_is_named_at_once(converted, tmp_path):
+def test_arrays_of_another_network_are_refused(converted, tmp_path):
     folder = shutil.copytree(converted, tmp_path / "clip")
-
-    def spoil(arrays):
-        arrays["text.extra"] = arrays.pop("logit_scale")
-        arrays["vision.class_embedding"] = arrays["vision.class_embedding"][:-1]
-
-    change_arrays(folder, spoil)
+    entries = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(entries | {"projection_dim": 64}))
     message = (
-        r"orbax does not fit the CLIP that its config.json describes: missing tensors: "
-        r"logit_scale; unknown tensors: text.extra; misshapen tensors: vision.class_embedding "
-        r"\(has \[127\], expected \[128\]\)"
+        "orbax does not fit the CLIP that its config.json describes: misshapen tensors: text_pr"
     )
     with pytest.raises(jd.InputError, match=message):
         jd.load_clip(str(folder))
-
-
-def test_a_damaged_orbax_folder_is_one_sentence(converted, tmp_path):
-    folder = shutil.copytree(converted, tmp_path / "clip")
-    for file in (folder / "orbax").rglob("*"):
-        if file.is_file():
-            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    with pytest.raises(jd.InputError, match=r"orbax can't be read \(.*\); expected what") as error:
-        jd.load_clip(str(folder))
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("source", "message"),
-    [
-        ("scenes", r"^'scenes' is several networks: give one of scenes:"),
-        ("/none", r"^The network folder '/none' does not exist"),
-        ("bert", r"config.json is neither a target's nor a CLIP's: expected timm's architecture"),
-    ],
-)
-def test_other_sources_are_refused(tmp_path, source, message):
-    if source == "bert":
-        (tmp_path / "bert").mkdir()
-        (tmp_path / "bert" / "config.json").write_text('{"model_type": "bert"}')
-        source = str(tmp_path / "bert")
-    with pytest.raises(jd.InputError, match=message):
-        convert(source, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
 
 
 def test_a_failure_leaves_nothing_behind_that_would_be_read(tmp_path, monkeypatch):

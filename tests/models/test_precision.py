@@ -15,67 +15,37 @@ from jaxdesc.models import encoder
 from jaxdesc.models.taps import recorded
 
 PRODUCTS = ("dot_general", "conv_general_dilated")
-
-
-def products(program):
-    """Every product in a program and in the programs within it."""
-    for equation in program.eqns:
-        if equation.primitive.name in PRODUCTS:
-            yield equation
-        for value in jax.tree.leaves(list(equation.params.values())):
-            if isinstance(value, ClosedJaxpr):
-                yield from products(value.jaxpr)
-            elif isinstance(value, Jaxpr):
-                yield from products(value)
-
-
-def precisions(function, *arguments):
-    found = products(jax.make_jaxpr(function)(*arguments).jaxpr)
-    return [equation.params["precision"] for equation in found]
-
-
-def types(function, *arguments):
-    """Count products by the types that they take."""
-    found = products(jax.make_jaxpr(function)(*arguments).jaxpr)
-    return Counter(tuple(str(v.aval.dtype) for v in equation.invars) for equation in found)
-
-
-@pytest.fixture(scope="module")
-def clip():
-    return jd.load_clip("scenes")
-
-
-HIGHEST = {(Precision.HIGHEST, Precision.HIGHEST)}
-
-
-def test_a_target_and_its_attention():
-    network = jd.load_target("scenes")
-    found = precisions(network._everything, network.params, np.zeros((1, 112, 112, 3), np.float32))
-    assert len(found) > 12
-    assert set(found) == HIGHEST
-
-
-def test_clip_s_towers(clip):
-    pixels, ids = np.zeros((1, 48, 48, 3), np.float32), np.zeros((1, 8), np.int32)
-    images = precisions(lambda p: encoder._images(clip.images, p, pixels), clip.params)
-    texts = precisions(lambda p: encoder._texts(clip.texts, p, ids), clip.params)
-    # A layer: q, k, v, scores, mixing, out, fc1, fc2; and the patches and a projection.
-    assert (len(images), len(texts)) == (4 * 8 + 2, 2 * 8 + 1)
-    assert {*images, *texts} == HIGHEST
-
-
-def test_without_it_precision_would_be_the_device_s(clip):
-    """Show that the test above can fail: a layer called past its tower has no precision."""
-    from flax import nnx
-
-    model = nnx.merge(clip.images.graph, clip.params)
-    found = precisions(model.vision.layers[0], jnp.zeros((1, 4, 128)))
-    assert set(found) == {None}
-
-
-# bfloat16, if it is asked for.
-
 LOW, FULL = ("bfloat16", "bfloat16"), ("float32", "float32")
+EXACT = FULL, (Precision.HIGHEST, Precision.HIGHEST)
+
+
+def equations(program):
+    """Every equation in a program and in the programs within it."""
+    for equation in program.eqns:
+        yield equation
+        for value in jax.tree.leaves(list(equation.params.values())):
+            if isinstance(value, ClosedJaxpr | Jaxpr):
+                yield from equations(getattr(value, "jaxpr", value))
+
+
+def products(function, *arguments):
+    """The types that each product takes, and its precision."""
+    return [
+        (tuple(str(v.aval.dtype) for v in equation.invars), equation.params["precision"])
+        for equation in equations(jax.make_jaxpr(function)(*arguments).jaxpr)
+        if equation.primitive.name in PRODUCTS
+    ]
+
+
+def towers(clip):
+    """Both towers as functions of the parameters, and these."""
+    pixels, ids = np.zeros((1, 48, 48, 3), np.float32), np.zeros((1, 8), np.int32)
+    return (
+        (lambda p: encoder._images(clip.images, p, pixels), clip.params),
+        (lambda p: encoder._texts(clip.texts, p, ids), clip.params),
+    )
+
+
 VIEWS = np.random.default_rng(0).integers(0, 256, (6, 112, 112, 3), dtype=np.uint8)
 SMALL_VIEWS = VIEWS[:, :48, :48]
 
@@ -99,11 +69,13 @@ def clips(networks):
     return load(str(networks.clip)), load(str(networks.clip), precision="bfloat16")
 
 
-def test_a_target_in_bfloat16(pair):
+def test_a_target_s_products(pair):
     full, low = pair
     pixels = jnp.zeros((1, 112, 112, 3))
-    assert set(types(full._everything, full.params, pixels)) == {FULL}
-    found = types(low._everything, low.params, pixels)
+    found = products(full._everything, full.params, pixels)
+    assert len(found) > 12
+    assert set(found) == {EXACT}
+    found = Counter(types for types, _ in products(low._everything, low.params, pixels))
     # The logits, twice: once with the gradient, which is of the linear layer alone.
     assert (set(found), found[FULL]) == ({LOW, FULL}, 3)
     assert found[LOW] >= 2 * 12
@@ -111,16 +83,15 @@ def test_a_target_in_bfloat16(pair):
     assert {value.dtype for value in values.values()} == {jnp.dtype("bfloat16")}
 
 
-@pytest.mark.parametrize(
-    ("layer", "pooling"), [("fc", "mean"), ("layer2", "mean"), ("layer4", "max")]
-)
-def test_activations_in_bfloat16_are_near(pair, layer, pooling):
-    full, low = (network.activations(VIEWS, layer, pooling) for network in pair)
-    assert full.dtype == low.dtype == jnp.float32
-    assert cosines(full, low).min() > 0.999
-    assert not np.array_equal(full, low)
-    rounded = np.asarray(low, jnp.bfloat16).astype(np.float32)
-    assert pooling == "max" or not np.array_equal(low, rounded)
+def test_activations_in_bfloat16_are_near(pair):
+    for layers, pooling in ((("fc", "layer2"), "mean"), (("layer4",), "max")):
+        found = [network.activate(VIEWS, layers, pooling)[0] for network in pair]
+        for full, low in ([values[layer] for values in found] for layer in layers):
+            assert full.dtype == low.dtype == jnp.float32
+            assert cosines(full, low).min() > 0.999
+            assert not np.array_equal(full, low)
+            rounded = np.asarray(low, jnp.bfloat16).astype(np.float32)
+            assert pooling == "max" or not np.array_equal(low, rounded)
 
 
 def test_attention_in_bfloat16_is_near(pair):
@@ -132,16 +103,13 @@ def test_attention_in_bfloat16_is_near(pair):
     np.testing.assert_array_equal(full[~seen], low[~seen])
 
 
-def test_a_clip_in_bfloat16(clips):
-    full, low = clips
-    ids = np.zeros((1, 8), np.int32)
-    pixels = np.zeros((1, 48, 48, 3), np.float32)
-    images = types(lambda p: encoder._images(low.images, p, pixels), low.params)
-    texts = types(lambda p: encoder._texts(low.texts, p, ids), low.params)
-    # All but the projection.
-    assert (images[FULL], texts[FULL]) == (1, 1)
-    assert (images[LOW], texts[LOW]) == (4 * 8 + 1, 2 * 8)
-    assert set(types(lambda p: encoder._images(full.images, p, pixels), full.params)) == {FULL}
+def test_a_clip_s_products(clips):
+    full, low = (towers(clip) for clip in clips)
+    # A layer: q, k, v, scores, mixing, out, fc1, fc2; and the patches and a projection.
+    for exact, cast, count in zip(full, low, (4 * 8 + 2, 2 * 8 + 1), strict=True):
+        assert products(*exact) == [EXACT] * count
+        # All but the projection.
+        assert Counter(types for types, _ in products(*cast)) == {LOW: count - 1, FULL: 1}
 
 
 def test_unit_features_in_bfloat16_are_near(clips):
@@ -155,9 +123,8 @@ def test_unit_features_in_bfloat16_are_near(clips):
 
 
 def test_softmax_and_layer_norm_stay_float32(clips):
-    _, low = clips
-    pixels = np.zeros((1, 48, 48, 3), np.float32)
-    program = str(jax.make_jaxpr(lambda p: encoder._images(low.images, p, pixels))(low.params))
+    images, params = towers(clips[1])[0]
+    program = str(jax.make_jaxpr(images)(params))
     for name in ("exp", "rsqrt", "div"):
         lines = [line for line in program.splitlines() if f"= {name}" in line]
         assert lines, name
@@ -167,10 +134,3 @@ def test_softmax_and_layer_norm_stay_float32(clips):
 def test_the_precision_is_part_of_the_fingerprint(pair, clips):
     for full, low in (pair, clips):
         assert full.fingerprint != low.fingerprint
-
-
-@pytest.mark.parametrize("load", [jd.load_target, jd.load_clip])
-def test_another_precision_is_refused(load):
-    message = r"^Unknown precision 'float16': expected one of float32, bfloat16\.$"
-    with pytest.raises(jd.InputError, match=message):
-        load("scenes", precision="float16")

@@ -1,4 +1,3 @@
-import re
 from dataclasses import replace
 
 import jax
@@ -11,7 +10,7 @@ from flax import nnx
 
 from jaxdesc.errors import InputError
 from jaxdesc.models.checkpoint import abstract, assign
-from jaxdesc.models.formats import HUGGING_FACE_RESNET, load_resnet
+from jaxdesc.models.formats import HUGGING_FACE_RESNET
 from jaxdesc.models.resnet import (
     STAGES,
     TIMM_SIZES,
@@ -23,14 +22,13 @@ from jaxdesc.models.resnet import (
 from jaxdesc.models.taps import recorded
 from tests.models.torch_checkpoints import (
     channels_first,
-    save_torch_resnet,
     torch_resnet,
     torch_resnet_stages,
     torchvision_state,
 )
 
 # The widths of every stage differ, and the stages' depths too.
-SMALL = {"layers": [2, 1, 1, 1], "channels": [8, 12, 16, 20], "stem_width": 8}
+LAYERS, WIDTHS = (2, 1, 1, 1), (8, 12, 16, 20)
 
 
 def relative_error(ours, theirs):
@@ -53,37 +51,35 @@ def agree(model, reference, pixels, tolerance, compiled=True):
     assert max(errors.values()) < tolerance, errors
 
 
-def small_pair(folder, block="bottleneck", sizes=SMALL):
+def ported(reference):
+    """Our network with the reference's weights, by the loader's table but without its files."""
+    config = ResNetConfig.from_huggingface(reference.config.to_dict())
+    # Copies, as training changes the reference in place.
+    tensors = {name: tensor.clone().numpy() for name, tensor in reference.state_dict().items()}
+    model = assign(abstract(ResNet, config), tensors, HUGGING_FACE_RESNET, "memory")
+    model.eval()
+    return model
+
+
+def small_pair(block="bottleneck", layers=LAYERS):
     """A small ResNet of ten classes, in PyTorch and here."""
-    reference = torch_resnet(block, *sizes.values(), classes=10)
-    entries = {"architecture": "resnet50", "num_classes": 10}
-    save_torch_resnet(reference, folder, entries | {"model_args": sizes | {"block": block}})
-    return reference, load_resnet(folder)
+    reference = torch_resnet(block, layers, WIDTHS, 8, classes=10)
+    return reference, ported(reference)
 
 
 @pytest.fixture(scope="module")
-def resnet50(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("resnet50")
+def resnet50():
     reference = torch_resnet("bottleneck", (3, 4, 6, 3))
-    save_torch_resnet(reference, folder, {"architecture": "resnet50", "num_classes": 1000})
-    model = load_resnet(folder)
-    (folder / "model.safetensors").unlink()
-    return reference, model
-
-
-@pytest.fixture(scope="module")
-def pixels224():
-    """Two images whose means and contrasts differ, so that their logits do."""
-    noise = np.random.default_rng(1).normal(size=(2, 224, 224, 3)).astype(np.float32)
-    return (
-        noise * np.float32([1, 0.3])[:, None, None, None] + np.float32([0, 1])[:, None, None, None]
-    )
+    return reference, ported(reference)
 
 
 @pytest.mark.full
-def test_folded_resnet50_equals_torch_at_full_size(resnet50, pixels224):
+def test_folded_resnet50_equals_torch_at_full_size(resnet50, rng):
+    """On two images whose means and contrasts differ, so that their logits do."""
     reference, model = resnet50
-    agree(fold_batch_norm(model), reference, pixels224, 1e-5)
+    first, second = rng.normal(size=(2, 224, 224, 3)).astype(np.float32)
+    pixels = np.stack([first, np.float32(0.3) * second + 1])
+    agree(fold_batch_norm(model), reference, pixels, 1e-5)
 
 
 @pytest.mark.full
@@ -106,37 +102,35 @@ def test_resnet50_equals_torch_on_an_oblong_image(resnet50, rng):
 def test_other_depths_equal_torch(rng, block, layers):
     """At their real widths, on a small image; layer by layer, as the depths share their shapes."""
     reference = torch_resnet(block, layers)
-    config = ResNetConfig.from_huggingface(reference.config.to_dict())
-    assert config in TIMM_SIZES.values()
-    tensors = {name: tensor.numpy() for name, tensor in reference.state_dict().items()}
-    model = assign(abstract(ResNet, config), tensors, HUGGING_FACE_RESNET, "memory")
+    model = ported(reference)
+    assert model.config in TIMM_SIZES.values()
     pixels = rng.normal(size=(1, 33, 64, 3)).astype(np.float32)
     agree(fold_batch_norm(model), reference, pixels, 1e-5, compiled=False)
 
 
-def test_other_sizes_than_the_architecture_s_equal_torch(tmp_path, rng):
-    reference, model = small_pair(tmp_path)
+def test_other_sizes_than_the_architecture_s_equal_torch(rng):
+    reference, model = small_pair()
     agree(model, reference, rng.normal(size=(2, 40, 32, 3)).astype(np.float32), 1e-5)
 
 
 @pytest.mark.parametrize(
     ("block", "count", "shape"), [("bottleneck", 19, (50, 65)), ("basic", 1, (9, 7))]
 )
-def test_stages_in_pieces_equal_torch(block, count, shape, tmp_path, rng):
-    reference, model = small_pair(tmp_path, block)
+def test_stages_in_pieces_equal_torch(block, count, shape, rng):
+    reference, model = small_pair(block)
     pixels = rng.normal(size=(count, *shape, 3)).astype(np.float32)
     agree(fold_batch_norm(model), reference, pixels, 1e-5)
 
 
-def test_earlier_stages_take_fewer_images_at_a_time(tmp_path):
-    model = fold_batch_norm(small_pair(tmp_path)[1])
+def test_earlier_stages_take_fewer_images_at_a_time():
+    model = fold_batch_norm(small_pair()[1])
     program = str(jax.make_jaxpr(lambda x: model(x))(jnp.ones((16, 64, 64, 3))))
     for images, side in ((2, 16), (4, 8), (8, 4), (16, 2)):
         assert f"f32[{images},{side},{side}," in program
 
 
-def test_folding_leaves_no_statistics_and_its_argument_alone(tmp_path):
-    _, model = small_pair(tmp_path)
+def test_folding_leaves_no_statistics_and_its_argument_alone():
+    _, model = small_pair()
     kernel = model.conv1.conv.kernel[...]
     folded = fold_batch_norm(model)
     assert not jax.tree.leaves(nnx.state(folded, nnx.BatchStat))
@@ -146,9 +140,9 @@ def test_folding_leaves_no_statistics_and_its_argument_alone(tmp_path):
     assert jnp.array_equal(again.conv1.conv.kernel[...], folded.conv1.conv.kernel[...])
 
 
-def test_training_equals_torch(tmp_path, rng):
+def test_training_equals_torch(rng):
     """Loss, gradients and the running means that a pass leaves behind; then the loss falls."""
-    reference, model = small_pair(tmp_path, "basic", SMALL | {"layers": [1, 1, 1, 1]})
+    reference, model = small_pair("basic", (1, 1, 1, 1))
     pixels = rng.normal(size=(4, 64, 64, 3)).astype(np.float32)
     labels = np.array([3, 1, 4, 1])
     reference.train()
@@ -184,16 +178,14 @@ def test_convolutions_start_as_kaiming_fan_out():
     assert float(kernel.std()) == pytest.approx((2 / (9 * 512)) ** 0.5, rel=0.02)
 
 
-@pytest.mark.parametrize("name", TIMM_SIZES)
-def test_timm_entries_round_trip(name):
-    config = TIMM_SIZES[name]
-    assert config.to_timm() == {"architecture": name, "num_classes": 1000}
-    assert ResNetConfig.from_timm(config.to_timm()) == config
-
-
-def test_timm_entries_of_other_sizes_round_trip():
+def test_timm_entries_round_trip():
+    for name, config in TIMM_SIZES.items():
+        assert config.to_timm() == {"architecture": name, "num_classes": 1000}
+        assert ResNetConfig.from_timm(config.to_timm()) == config
     config = ResNetConfig("basic", (1, 2, 1, 1), (8, 16, 32, 64), stem_width=8, num_classes=12)
     assert ResNetConfig.from_timm(config.to_timm()) == config
+    with pytest.raises(InputError, match=r"'resnext50_32x4d'.*resnet18, resnet34, resnet50"):
+        ResNetConfig.from_timm({"architecture": "resnext50_32x4d"})
 
 
 # All arguments of timm's ResNet, at their defaults or of no effect in evaluation mode.
@@ -215,83 +207,12 @@ DEFAULTS = {
         {"model_args": {"num_classes": 7}},
         {"pretrained_cfg": {"num_classes": 7, "global_pool": "avg"}},
         {"num_classes": 7, "model_args": None, "model_type": "timm_wrapper", "do_pooling": True},
+        {"num_classes": 7, "architecture": "resnet18.a1_in1k"},
     ],
 )
-@pytest.mark.parametrize("name", ["resnet18", "resnet18.a1_in1k"])
-def test_configs_that_state_defaults_are_read(entries, name):
+def test_configs_that_state_defaults_are_read(entries):
     wanted = replace(TIMM_SIZES["resnet18"], num_classes=7)
-    assert ResNetConfig.from_entries({"architecture": name} | entries) == wanted
-
-
-@pytest.mark.parametrize(
-    ("argument", "value"),
-    [
-        ("output_stride", 16),
-        ("act_layer", "silu"),
-        ("norm_layer", "groupnorm"),
-        ("block_args", {"attn_layer": "se"}),
-        ("num_classes", 8),
-        ("unheard_of", 1),
-    ],
-)
-def test_other_arguments_are_refused_by_name_and_value(argument, value):
-    entries = {"architecture": "resnet18", "num_classes": 7, "model_args": {argument: value}}
-    with pytest.raises(InputError, match=rf"model_args\.{argument} = {re.escape(repr(value))} \("):
-        ResNetConfig.from_entries(entries)
-
-
-@pytest.mark.parametrize(
-    ("entries", "message"),
-    [
-        ({"architecture": "resnext50_32x4d"}, "'resnext50_32x4d'.*resnet18, resnet34, resnet50"),
-        ({}, "architecture None"),
-        (
-            {"architecture": "resnet50", "model_args": {"stem_type": "deep", "avg_down": True}},
-            r"model_args.avg_down = True \(expected only False\), model_args.stem_type = 'deep' \(",
-        ),
-        (
-            {"architecture": "resnet50", "model_args": "deep"},
-            r"model_args = 'deep' \(expected an ob",
-        ),
-        ({"architecture": "resnet50", "global_pool": "max"}, r"'max' \(expected only 'avg'\)"),
-        ({"architecture": ["resnet50"]}, r"architecture \['resnet50'\], which is not one of"),
-        (
-            {"architecture": "resnet50", "pretrained_cfg": {"global_pool": "catavgmax"}},
-            r"pretrained_cfg.global_pool = 'catavgmax' \(expected only 'avg'\)",
-        ),
-        ({"architecture": "resnet50", "num_classes": 0}, "num_classes=0.*positive"),
-        ({"architecture": "resnet50", "model_args": {"layers": [1, 1]}}, r"layers=\(1, 1\)"),
-        ({"architecture": "resnet50", "model_args": {"block": "v2"}}, "basic or bottleneck"),
-        ({"architecture": "resnet50", "model_args": {"channels": 64}}, "four positive"),
-    ],
-)
-def test_configs_of_other_networks_are_refused(entries, message):
-    with pytest.raises(InputError, match=message):
-        ResNetConfig.from_entries(entries)
-
-
-HUGGING_FACE = {"model_type": "resnet", "architectures": ["ResNetForImageClassification"]}
-
-
-@pytest.mark.parametrize(
-    ("entries", "message"),
-    [
-        ({"downsample_in_bottleneck": True}, r"downsample_in_bottleneck = True \(expected only Fa"),
-        ({"downsample_in_first_stage": True}, "downsample_in_first_stage = True"),
-        ({"hidden_act": "gelu"}, r"hidden_act = 'gelu' \(expected only 'relu'\)"),
-        ({"num_channels": 1, "depths": [3, 4]}, r"depths = \[3, 4\] .*, num_channels = 1 \(expe"),
-        ({"hidden_sizes": [256, 512, 0, 1]}, "hidden_sizes = .* four positive integers"),
-        ({"hidden_sizes": [2, 2, 2, 2]}, r"No ResNet has the sizes .*channels=\(0, 0, 0, 0\)"),
-        ({"layer_type": "v2"}, r"layer_type = 'v2' \(expected basic or bottleneck\)"),
-        ({"layer_type": ["basic"]}, r"layer_type = \['basic'\]"),
-        ({"id2label": ["a"]}, r"id2label = \['a'\] \(expected an object\)"),
-        ({"model_type": "regnet"}, r"model_type = 'regnet' \(expected only 'resnet'\)"),
-        ({"auto_map": {"AutoModel": "own.Model"}}, "auto_map = "),
-    ],
-)
-def test_hugging_face_configs_of_other_networks_are_refused(entries, message):
-    with pytest.raises(InputError, match=message):
-        ResNetConfig.from_entries(HUGGING_FACE | entries)
+    assert ResNetConfig.from_entries({"architecture": "resnet18"} | entries) == wanted
 
 
 def test_absent_hugging_face_entries_take_its_defaults():

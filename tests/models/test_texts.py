@@ -24,7 +24,7 @@ MADE_UP = [
 
 @pytest.fixture(scope="module")
 def concepts():
-    """Some of WordNet's nouns, if they are available, and made-up ones."""
+    """Made-up names, and every twentieth of WordNet's nouns if they are available."""
     try:
         return [*load_vocabulary("wordnet").concepts[::20], *MADE_UP]
     except InputError:
@@ -77,8 +77,9 @@ def test_features_are_in_the_order_of_their_texts(rng):
     distinct = random_tokens(rng, 1000, 20)
     tokens = [distinct[i] for i in rng.integers(len(distinct), size=2000)]
     rows = [Network()(np.array([ids]), np.array([len(ids)])) for ids in tokens]
-    network = Network()
-    features = encode(tokens, network)
+    network, seen = Network(), []
+    features = encode(tokens, network, progress=seen.append)
+    assert (sum(seen), len(seen) > 2) == (2000, True)
     np.testing.assert_allclose(features, np.concatenate(rows), atol=1e-5)
     # Equal tokens are encoded once and have equal bits.
     once = Network()
@@ -116,14 +117,6 @@ def test_a_few_texts_cost_a_small_batch(rng, count, rows):
     network = Network()
     encode(random_tokens(rng, count, fewest=7, most=8), network)
     assert network.shapes == [(rows, 8)]
-
-
-def test_progress_counts_every_text(rng):
-    tokens = random_tokens(rng, 900)
-    seen = []
-    encode(tokens * 2, Network(), progress=seen.append)
-    assert sum(seen) == 1800
-    assert len(seen) > 2
 
 
 def test_what_is_no_list_of_texts_is_an_error(tokenizer):

@@ -76,24 +76,10 @@ def torch_clip(vision=None, text=None, **options):
     return model.eval()
 
 
-SMALL_VISION = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "image_size": 24,
-    "patch_size": 8,
-}
-SMALL_TEXT = {
-    "hidden_size": 48,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "vocab_size": 100,
-    "max_position_embeddings": 12,
-    "eos_token_id": 99,
-    "bos_token_id": 98,
-}
+SMALL = {"intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+SMALL_VISION = SMALL | {"hidden_size": 32, "image_size": 24, "patch_size": 8}
+TOKENS = {"vocab_size": 100, "max_position_embeddings": 12, "eos_token_id": 99, "bos_token_id": 98}
+SMALL_TEXT = SMALL | TOKENS | {"hidden_size": 48}
 
 
 def small_torch_clip(vision=None, text=None, **options):

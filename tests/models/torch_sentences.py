@@ -11,7 +11,7 @@ from transformers.initialization import no_init_weights
 
 MODELS = {"bert": transformers.BertModel, "mpnet": transformers.MPNetModel}
 CONFIGS = {"bert": transformers.BertConfig, "mpnet": transformers.MPNetConfig}
-# Where BERT's and MPNet's vocabularies hold the tokens that are no words, and how large they are.
+# Where BERT's and MPNet's vocabularies hold the tokens that are not words, and how large they are.
 SPECIAL = {
     "bert": {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, "[MASK]": 103},
     "mpnet": {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "[UNK]": 104, "<mask>": 30526},
@@ -33,15 +33,10 @@ SMALL = {
     "intermediate_size": 40,
 }
 LENGTHS = {"bert": 256, "mpnet": 384}
+FOLDERS = {"Transformer": "", "Pooling": "1_Pooling", "Normalize": "2_Normalize"}
 MODULES = [
-    {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
-    {"idx": 1, "name": "1", "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
-    {
-        "idx": 2,
-        "name": "2",
-        "path": "2_Normalize",
-        "type": "sentence_transformers.models.Normalize",
-    },
+    {"idx": n, "name": str(n), "path": path, "type": f"sentence_transformers.models.{kind}"}
+    for n, (kind, path) in enumerate(FOLDERS.items())
 ]
 POOLING = {
     "pooling_mode_cls_token": False,
@@ -69,8 +64,8 @@ def random_model(kind, **sizes):
     return model.eval()
 
 
-def write_encoder(folder, model, words=()):
-    """Write a folder as sentence-transformers has it, the tokenizer of single letters and words."""
+def write_encoder(folder, model):
+    """Write a folder as sentence-transformers has it, with a tokenizer of single letters."""
     kind = model.config.model_type
     model.save_pretrained(folder)
     files = {
@@ -89,13 +84,13 @@ def write_encoder(folder, model, words=()):
         file = Path(folder) / name
         file.parent.mkdir(exist_ok=True)
         file.write_text(json.dumps(content))
-    _tokenizer(kind, words).save(str(Path(folder) / "tokenizer.json"))
+    _tokenizer(kind).save(str(Path(folder) / "tokenizer.json"))
 
 
-def _tokenizer(kind, words):
-    """WordPiece over letters and words; like the published ones it pads and cuts to 128."""
+def _tokenizer(kind):
+    """WordPiece over letters; like the published ones it pads and cuts to 128."""
     places = {place: token for token, place in SPECIAL[kind].items()}
-    pieces = iter([*LETTERS, *(f"##{letter}" for letter in LETTERS), ",", ".", "é", *words])
+    pieces = iter([*LETTERS, *(f"##{letter}" for letter in LETTERS), ",", ".", "é"])
     tokens = [places.get(n) or next(pieces, f"[unused{n}]") for n in range(SIZES[kind])]
     roles = ROLES[kind]
     vocabulary = {token: place for place, token in enumerate(tokens)}
