@@ -21,15 +21,12 @@ ROUNDING = 1e-7
 class Contrast(NamedTuple):
     """Distance of a neuron's activations with a concept from those without it.
 
-    Both are NaN for a neuron whose activation is the same in all images.
-
-    Attributes:
-        auc: chance that an image with the concept excites it more than one without; ties count ½.
-            The interval is [1, 1] if all images with the concept are above all others.
-        smd: standardised mean difference, (mean with − mean without) / s, with the pooled standard
-            deviation s² = (s²_with + s²_without) / 2, each with n − 1 (Cohen's d). CoSy divides by
-            the deviation without the concept, which is 0 for a channel that is silent there. NaN if
-            both sides are constant.
+    `auc` is the chance that an image with the concept excites it more than one without; ties count
+    ½, and the interval is [1, 1] if all images with the concept are above all others. `smd` is
+    (mean with − mean without) / s, with the pooled standard deviation s² = (s²_with + s²_without) /
+    2, each with n − 1 (Cohen's d); CoSy divides by the deviation without the concept, which is 0
+    for a channel that is silent there. It is NaN if both sides are constant, and both are NaN if
+    the activation is the same in all images.
     """
 
     auc: Bounds
@@ -37,14 +34,10 @@ class Contrast(NamedTuple):
 
 
 def contrast(present: Shaped[np.ndarray, "pair"], absent: Shaped[np.ndarray, "pair"]) -> Contrast:
-    """Compare a neuron's activations with and without a concept.
+    """Compare a neuron's activations on the images of at least 2 pairs, with and without a concept.
 
     Whole pairs are drawn with replacement, 2,000 times as many as there are; the interval is the
     percentiles' (Efron and Tibshirani 1993, section 13.3).
-
-    Args:
-        present: activation on the image of each pair that has the concept; at least 2 pairs.
-        absent: activation on the other image.
     """
     pooled = np.concatenate([present, absent]).astype(np.float64)
     if pooled.min() == pooled.max():

@@ -20,8 +20,7 @@ import numpy as np
 import scipy  # imports scipy.stats on first use
 from jaxtyping import Array, Float32, Float64, Int32
 
-from jaxdesc.evaluation.blocks import Look, log_sums
-from jaxdesc.evaluation.probe import Probe
+from jaxdesc.evaluation.probe import Look, Probe, log_sums
 from jaxdesc.runtime.compiler import jit, product
 
 # (probe, concepts per block) -> scores of a block.
@@ -39,13 +38,12 @@ _POWER, _SCALE, _SHUFFLES = 3, 0.5, 5
 _ROWS_AT_ONCE = 4
 
 
-def cos(probe: Probe, block: int) -> Look:
+def cos(probe: Probe, _: int) -> Look:
     """Cosine of A's and P's columns. NaN for a neuron that is 0 everywhere.
 
     P = V W^T has rank d at most: A^T P is (A^T V) W^T, and |P_j| is |R w_j| with R of V's QR
     decomposition. So no image is needed again.
     """
-    del block
     lengths = np.linalg.norm(probe.activations, axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         sums = (probe.activations.T @ probe.images) / lengths[:, None]
@@ -53,11 +51,9 @@ def cos(probe: Probe, block: int) -> Look:
     return partial(_cos, jnp.asarray(sums), jnp.asarray(triangle))
 
 
-def cos_cubed(probe: Probe, block: int) -> Look:
+def cos_cubed(probe: Probe, _: int) -> Look:
     """Cosine of the cubes of A's and P's centred columns, whose length counts as at least 1e-3."""
-    del block
-    cubes = _cubed(jnp.asarray(probe.activations))
-    return partial(_cos_cubed, cubes, jnp.asarray(probe.images))
+    return partial(_cos_cubed, _cubed(jnp.asarray(probe.activations)), jnp.asarray(probe.images))
 
 
 def wpmi(probe: Probe, block: int, images: int = 28) -> Look:
@@ -79,21 +75,14 @@ def soft_wpmi(probe: Probe, block: int, images: int = 100) -> Look:
     return _pmi(probe, block, images, factor=10.0, weight=1.0, sure=sure, soft=True)
 
 
-def rank_reorder(probe: Probe, block: int, share: float = 0.05, seed: int = 0) -> Look:
+def rank_reorder(probe: Probe, _: int, share: float = 0.05, seed: int = 0) -> Look:
     """Closeness of the activations in the order of the images' cosines to sorted ones.
 
-    The activations of a neuron's strongest images are sorted by P_j. The mean of the cubed
-    distances to the sorted activations is divided by that of random orders, and by the square root
-    of the images' mean P_j. The score is minus infinity if that mean is not positive, or all those
-    activations are equal.
-
-    Args:
-        probe: the arrays.
-        block: unused.
-        share: of the images, the strongest.
-        seed: of the random orders, which depend on the neuron's index and on nothing else.
+    The activations of a neuron's strongest `share` of images are sorted by P_j. The mean of the
+    cubed distances to the sorted activations is divided by that of random orders, which depend on
+    the seed and the neuron's index alone, and by the square root of the images' mean P_j. The score
+    is minus infinity if that mean is not positive, or all those activations are equal.
     """
-    del block
     count = int(len(probe.images) * share)
     top = strongest(probe, count)
     values = np.take_along_axis(probe.activations.T, top, axis=1)
@@ -108,12 +97,11 @@ def rank_reorder(probe: Probe, block: int, share: float = 0.05, seed: int = 0) -
     )
 
 
-def auc(probe: Probe, block: int, share: float = 0.05) -> Look:
+def auc(probe: Probe, _: int, share: float = 0.05) -> Look:
     """Chance that an image with the concept excites the neuron more than one without; ties ½.
 
     An image has a concept if it is among the `share` of images that are nearest to it.
     """
-    del block
     images = len(probe.images)
     ranks = scipy.stats.rankdata(probe.activations, axis=0).T
     # Of large ranks float32 would lose the last digits.
@@ -126,13 +114,11 @@ def strongest(probe: Probe, count: int) -> Int32[np.ndarray, "neuron image"]:
     return np.asarray(jax.lax.top_k(jnp.asarray(probe.activations.T), count)[1])
 
 
-def random_error(
-    values: Float32[np.ndarray, "image"], seed: int, neuron: int
-) -> Float64[np.ndarray, ""]:
+def random_error(values: Float32[np.ndarray, "image"], seed: int, neuron: int) -> float:
     """Mean cubed distance of sorted activations to themselves in random orders."""
     rng, rising = np.random.default_rng([seed, neuron]), np.sort(values.astype(np.float64))
     orders = np.stack([rng.permutation(len(rising)) for _ in range(_SHUFFLES)])
-    return np.asarray((np.abs(rising - rising[orders]) ** _POWER).mean())
+    return float((np.abs(rising - rising[orders]) ** _POWER).mean())
 
 
 def _pmi(
@@ -224,8 +210,7 @@ def _rank_reorder(
     def of_neuron(ranked: tuple[Array, Array, Array]) -> Float32[Array, "block"]:
         rows, activations, random = ranked
         keys = cosines.at[rows].get(mode="promise_in_bounds")
-        mean = keys.mean(axis=0)
-        along = jnp.broadcast_to(activations[:, None], keys.shape)
+        mean, along = keys.mean(axis=0), jnp.broadcast_to(activations[:, None], keys.shape)
         _, ordered = jax.lax.sort((keys, along), dimension=0, num_keys=1)
         error = (jnp.abs(ordered - activations[::-1, None]) ** _POWER).mean(axis=0) / random
         score = -error / jnp.maximum(mean, 0) ** _SCALE

@@ -20,9 +20,8 @@ from jaxdesc.evaluation.probe import Probe
 class Faithfulness(NamedTuple):
     """One value per neuron, of its first concept; NaN without one, or for constant values.
 
-    Attributes:
-        auprc: average precision of finding the images with the concept by the activation.
-        pearson: correlation of activation and presence.
+    `auprc` is the average precision of finding the images with the concept by the activation,
+    `pearson` the correlation of activation and presence.
     """
 
     auprc: Float64[np.ndarray, "neuron"]
@@ -54,8 +53,7 @@ def by_similarity(probe: Probe, selected: Selected, share: float = 0.05) -> Fait
 def auprc(activations: Shaped[np.ndarray, "image"], present: Bool[np.ndarray, "image"]) -> float:
     """Average precision Σ_k (R_k − R_{k−1}) P_k over the distinct activations, the largest first.
 
-    Equal activations are found together, so their order does not matter. NaN if no image has the
-    concept.
+    Equal activations are found together. NaN if no image has the concept.
     """
     if not present.any():
         return np.nan

@@ -15,10 +15,9 @@ from jaxtyping import Int
 from jaxdesc import scoring
 from jaxdesc.config import ScoreConfig
 from jaxdesc.evaluation import dissect, metrics
-from jaxdesc.evaluation.blocks import best
 from jaxdesc.evaluation.dissect import Similarity
 from jaxdesc.evaluation.metrics import Metrics
-from jaxdesc.evaluation.probe import Probe
+from jaxdesc.evaluation.probe import Probe, best
 from jaxdesc.evaluation.statistics import Bounds, McNemar, bootstrap, mcnemar, paired, proportion
 
 AGAINST = "t-vMF"  # the method that the others are compared with: the paper's
@@ -28,11 +27,9 @@ Selected = Sequence[Int[np.ndarray, "_"]]
 
 
 class Method(NamedTuple):
-    """A way of naming neurons.
+    """A way of naming neurons: gives each its concepts, none to a dead one.
 
-    Attributes:
-        select: (probe, options) -> each neuron's concepts, none for a dead neuron.
-        fewest: probe images that it needs.
+    `fewest` is the number of probe images that it needs.
     """
 
     select: Callable[[Probe, ScoreConfig], Selected]
@@ -79,13 +76,9 @@ METHODS: dict[str, Method] = {
 class Line(NamedTuple):
     """One method's line of a comparison.
 
-    Attributes:
-        metrics: of each neuron, those that compare texts alone.
-        bounds: mean and 95 % interval of each: Wilson's for Hit Rate, the bootstrap over neurons
-            for the others.
-        differences: of each from the paper's method over the same neurons, with 95 % intervals.
-        test: of the hits, against the paper's method.
-        seconds: that the method took once its programs were compiled.
+    `metrics` are those that compare texts alone; `bounds` hold the mean and 95 % interval of each,
+    `differences` those of its difference from the paper's method over the same neurons, and `test`
+    compares the hits with its. `seconds` are those of the method once its programs were compiled.
     """
 
     metrics: Metrics
@@ -102,14 +95,9 @@ def compare(
     methods: Mapping[str, Method],
     options: ScoreConfig,
 ) -> dict[str, Line]:
-    """Compare methods by the names of the neurons' classes.
+    """Compare methods, the paper's (`AGAINST`) among them, by the names of the neurons' classes.
 
-    Args:
-        probe: what all methods are given.
-        concepts: texts of the T concepts.
-        names: of each neuron's class, at least one; case doesn't matter.
-        methods: by their names, the paper's (`AGAINST`) among them.
-        options: κ and α, for methods that have them.
+    `concepts` are texts; each class has at least one name, whose case doesn't matter.
     """
     measured, seconds = {}, {}
     for name, method in methods.items():

@@ -29,8 +29,8 @@ class Metric(NamedTuple):
     Attributes:
         title: heading in tables and reports.
         value: (P, G, encode) -> the value of one unit.
-        ceiling: (vocabulary with the count of each entry, G of each unit, encode) -> per unit, the
-            largest value that any selection from the vocabulary could reach.
+        ceiling: (count of each vocabulary entry, G of each unit, encode) -> per unit, the largest
+            value that any selection from the vocabulary could reach.
         encoder: whose features the metric needs: "clip", "sentence", or "" for texts alone.
     """
 
@@ -83,10 +83,7 @@ def mean_cosine(
     names: Float[np.ndarray | Array, "name feature"],
     largest: float = np.inf,
 ) -> float:
-    """Mean over P × G of min(`largest`, p · g), for unit features.
-
-    WWW takes min(1, cos) for CLIP and the plain dot product for sentence embeddings.
-    """
+    """Mean over P × G of min(`largest`, p · g): 1 for CLIP, no limit for sentences, as in WWW."""
     products = np.asarray(selected, np.float64) @ np.asarray(names, np.float64).T
     return float(np.minimum(products, largest).mean())
 
@@ -96,24 +93,17 @@ def evaluate(
     names: Iterable[Sequence[str]],
     encoders: Mapping[str, Encoder],
 ) -> Metrics:
-    """All metrics of a layer whose classes are known.
+    """Measure all of `METRICS` whose encoder ("clip", "sentence") is given.
 
-    Args:
-        selected: the concepts of each neuron, as often as they were selected.
-        names: the names of each neuron's class, at least one.
-        encoders: "clip" and "sentence", as far as there are any: unit features of lower-cased
-            texts.
-
-    Returns:
-        Those of `METRICS` whose encoder is given.
+    `selected` are the concepts of each neuron, as often as they were selected, and `names` those of
+    its class, at least one.
     """
     pairs = [(_concepts(p), _lowered(g)) for p, g in zip(selected, names, strict=True)]
-    return Metrics(
-        {
-            name: np.array([metric.value(p, g, encode) for p, g in pairs], np.float64)
-            for name, metric, encode in _measurable(encoders)
-        }
-    )
+    found = {
+        name: np.array([metric.value(p, g, encode) for p, g in pairs], np.float64)
+        for name, metric, encode in _measurable(encoders)
+    }
+    return Metrics(found)
 
 
 def ceilings(
@@ -121,21 +111,15 @@ def ceilings(
 ) -> Metrics:
     """The best value of each metric that any selection from this vocabulary could reach.
 
-    Equal entries tie in every score, so they are selected together. To select nothing, which is
-    read as "none", is an answer too.
-
-    Args:
-        vocabulary: its entries; repeated ones count as often as they are repeated.
-        names: the names of each neuron's class, at least one.
-        encoders: as in `evaluate`.
+    Equal entries tie in every score, so they are selected together, each as often as it is
+    repeated. To select nothing, which is read as "none", is an answer too.
     """
     entries, truth = Counter(_lowered(vocabulary)), [_lowered(of_unit) for of_unit in names]
-    return Metrics(
-        {
-            name: np.asarray(metric.ceiling(entries, truth, encode), np.float64)
-            for name, metric, encode in _measurable(encoders)
-        }
-    )
+    found = {
+        name: np.asarray(metric.ceiling(entries, truth, encode), np.float64)
+        for name, metric, encode in _measurable(encoders)
+    }
+    return Metrics(found)
 
 
 def distinct_words(texts: Sequence[Sequence[str]]) -> list[str]:
@@ -150,10 +134,7 @@ def known(words: Sequence[str], features: Float[np.ndarray, "word feature"]) -> 
 
 
 def _measurable(encoders: Mapping[str, Encoder]) -> list[tuple[str, Metric, Encoder]]:
-    def no_features(texts: list[str]) -> np.ndarray:
-        return np.empty((len(texts), 0))
-
-    usable = {"": no_features, **encoders}
+    usable: dict[str, Encoder] = {"": lambda texts: np.empty((len(texts), 0)), **encoders}
     return [(n, m, usable[m.encoder]) for n, m in METRICS.items() if m.encoder in usable]
 
 

@@ -29,9 +29,8 @@ _WEAKEST, _STRONGEST = 0.5, 1.5
 class Accuracy(NamedTuple):
     """A method's answers against the truth, one value per neuron.
 
-    Attributes:
-        top: True if its first concept is one of the neuron's.
-        f1: harmonic mean of precision and recall of all its concepts, or 0.
+    `top` is True if its first concept is one of the neuron's, `f1` the harmonic mean of precision
+    and recall of all its concepts, or 0.
     """
 
     top: Bool[np.ndarray, "neuron"]
@@ -51,9 +50,7 @@ class Recipe:
     """Sizes and difficulty of a made-up pass. Lengths are relative to a concept's direction.
 
     Attributes:
-        images: probe images.
-        neurons: neurons.
-        width: of a feature.
+        images, neurons, width: numbers of probe images and neurons, and width of a feature.
         exemplars: per neuron.
         shown: concepts that images show, and that neurons respond to.
         scene: shown concepts per image.
@@ -92,12 +89,9 @@ class Recipe:
 class Planted(NamedTuple):
     """A probe pass and the truth about it.
 
-    Attributes:
-        probe: what methods are given.
-        truth: the concepts that each neuron was made for, one or two.
-        present: the concepts that each image shows.
-        original: of each entry the concept that it is a synonym of, or itself.
-        kind: of each entry: `SHOWN`, `SYNONYM`, `HUB` or `DISTRACTOR`.
+    `truth` holds the concepts that each neuron was made for, one or two, and `present` those that
+    each image shows. For each entry, `original` is the concept that it is a synonym of, or itself,
+    and `kind` is `SHOWN`, `SYNONYM`, `HUB` or `DISTRACTOR`.
     """
 
     probe: Probe
@@ -148,9 +142,7 @@ def _directions(
     kind: Int[np.ndarray, "concept"],
     original: Int[np.ndarray, "concept"],
     rng: np.random.Generator,
-) -> tuple[
-    Float[np.ndarray, "concept feature"], Float[np.ndarray, "feature"], Float[np.ndarray, "feature"]
-]:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Direction of each entry, the one that all images share, and the one that all texts share."""
     directions = _unit(rng.normal(size=(len(kind), recipe.width)))
     copies, cosine = kind == SYNONYM, recipe.synonym_cosine

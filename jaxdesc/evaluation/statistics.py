@@ -27,12 +27,9 @@ class Bounds(NamedTuple):
 
 
 class McNemar(NamedTuple):
-    """Difference of the hits of two methods.
+    """Neurons that one method alone named correctly.
 
-    Attributes:
-        only_first: neurons that the first method alone named correctly.
-        only_second: neurons that the second alone named correctly.
-        p: of a difference at least as large if neither is better, two-sided.
+    `p` is that of a difference at least as large if neither is better, two-sided.
     """
 
     only_first: int
@@ -41,11 +38,7 @@ class McNemar(NamedTuple):
 
 
 def interval(values: Sequence[float]) -> tuple[float, float] | None:
-    """Student-t interval of the mean of independent values, one per probe set.
-
-    Returns:
-        Its ends; None for fewer than two values.
-    """
+    """Student-t interval of the mean of independent values; None for fewer than two."""
     count = len(values)
     if count < 2:
         return None
@@ -94,13 +87,10 @@ def mcnemar(first: Bool[np.ndarray, "neuron"], second: Bool[np.ndarray, "neuron"
 
 
 def proportion(hits: int, count: int, method: str = "wilson") -> Bounds:
-    """A share and its interval.
+    """Share of hits in at least one trial, and its interval.
 
-    Args:
-        hits: of the trials.
-        count: trials, at least one.
-        method: "wilson", the score interval, whose coverage is near what was asked for on average
-            (Wilson 1927); "exact", which never covers less than it says (Clopper and Pearson 1934).
+    "wilson" is the score interval, whose coverage is near what was asked for on average (Wilson
+    1927); "exact" never covers less than it says (Clopper and Pearson 1934).
     """
     ends = scipy.stats.binomtest(hits, count).proportion_ci(CONFIDENCE, method)
     return Bounds(hits / count, float(ends.low), float(ends.high))

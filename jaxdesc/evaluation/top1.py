@@ -7,13 +7,9 @@ LEAST, TIMES = 0.05, 5
 
 
 class Top1(NamedTuple):
-    """The share of images whose class has the largest logit.
+    """Images whose class has the largest logit, of all images with a known class.
 
-    Attributes:
-        right: images whose class has the largest logit.
-        images: all images with a known class.
-        classes: how many classes there are to choose from.
-        view: which part of each image the target saw.
+    `classes` is how many there are to choose from, `view` the part of each image the target saw.
     """
 
     right: int

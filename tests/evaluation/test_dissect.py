@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from jaxdesc.evaluation import dissect
-from jaxdesc.evaluation.blocks import best, every
-from jaxdesc.evaluation.probe import Probe
+from jaxdesc.evaluation.probe import Probe, best, every
 from tests.reference import dissect as reference
 from tests.scoring.features import problem
 
