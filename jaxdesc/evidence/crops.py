@@ -18,7 +18,7 @@ from jaxdesc.attention.cams import CAMS, DEFAULT, attend
 from jaxdesc.config import Config
 from jaxdesc.evaluation.localisation import Localisation, localisation
 from jaxdesc.evaluation.statistics import bootstrap, paired
-from jaxdesc.evidence.table import NAMES, Cell, Measured, Table, differences, means
+from jaxdesc.evidence.table import NAMES, Cell, Measured, Table, differences, grouped, means
 from jaxdesc.evidence.world import PROBES, SCENES, SETTING, on_probe, open_run
 from jaxdesc.images.example import Example, Source
 from jaxdesc.images.loader import batches, padded
@@ -43,9 +43,8 @@ class Study:
     Attributes:
         probes: sets of scenes, over which each neuron's metrics are averaged.
         fields: sides of the windows, as shares of the images' shorter side.
-        field: of the windows by which the maps of attention are compared.
-        cams: maps of attention; the one that the others are compared with is among them.
-        kappas: concentrations κ.
+        field: side of the windows by which the maps of attention are compared.
+        cams: maps of attention, Grad-CAM among them.
         exemplars: per neuron.
         slow: for Score-CAM, which runs the network once per channel, 128 times: the number of probe
             sets, and of images in each whose maps are compared with their boxes.
@@ -74,17 +73,10 @@ def tables(
     target: Target | None = None,
     clip: Namer | None = None,
 ) -> tuple[Table, ...]:
-    """Measure everything that `workdir` does not hold yet.
+    """Measure everything that `workdir` does not hold yet, by default on the embedded world.
 
-    Args:
-        workdir: of the artifacts.
-        study: sizes.
-        target: the network; the embedded world's by default.
-        clip: compares views with concepts, and judges them; the embedded world's by default.
-
-    Returns:
-        "windows" and "window differences", of windows of each size; "maps", "map differences" and
-        "localisation", of the maps of attention.
+    Returns "windows" and "window differences", of windows of each size; "maps", "map differences"
+    and "localisation", of the maps of attention.
 
     Raises:
         InputError: as `pipeline.run_networks`.
@@ -176,22 +168,14 @@ def _measured(
     """Metrics of each view and κ on the probe sets."""
     score = run.config.score
     grid = Grid(study.kappas, (score.alpha,), (score.exemplars,), views, probes)
-    found: dict[tuple[str, float], list[Mapping[str, np.ndarray]]] = {}
-    for cell in sweep(run, grid):
-        found.setdefault((cell.view, cell.kappa), []).append(cell.metrics.values)
-    return {**found}
+    return grouped(sweep(run, grid), "view", "kappa")
 
 
 def _look(run: Run, cam: str, count: int) -> Localisation:
     """Score a map against the boxes of a probe set's images; kept as an artifact."""
     target, source, size = run.inputs.target, run.inputs.source, run.config.images.batch
-    inputs = {
-        "target": target.fingerprint,
-        "source": source.fingerprint(),
-        "cam": cam,
-        "images": count,
-        "batch": size,
-    }
+    inputs: dict[str, Any] = {"target": target.fingerprint, "source": source.fingerprint()}
+    inputs |= {"cam": cam, "images": count, "batch": size}
 
     def compute(draft: Draft) -> None:
         found = localisation(*_maps_and_boxes(target, source, cam, count, size))
@@ -207,11 +191,9 @@ def _maps_and_boxes(
 ) -> tuple[Float[np.ndarray, "image row column"], Float[np.ndarray, "image 4"]]:
     """Maps of whole images, and their boxes as fractions of the image."""
 
-    def prepare(index: int, example: Example) -> tuple[np.ndarray, np.ndarray]:
-        del index
-        image = example.image
-        scale = (image.width, image.height, image.width, image.height)
-        return target.preprocess.squash(image), np.asarray(example.box, np.float64) / scale
+    def prepare(_: int, example: Example) -> tuple[np.ndarray, np.ndarray]:
+        box = np.asarray(example.box, np.float64) / (example.image.size * 2)
+        return target.preprocess.squash(example.image), box
 
     maps, boxes = [], []
     for chunk in batches(source, range(count), prepare, size):
@@ -228,12 +210,8 @@ def _localised(looks: Mapping[str, Sequence[Localisation]]) -> Table:
     for cam, sets in looks.items():
         found = _joined(sets)
         # The images of a slow map are the first of the first probe sets.
-        usual = _joined(
-            [
-                Localisation(*(values[: len(look.chance)] for values in other))
-                for look, other in zip(sets, looks[DEFAULT], strict=False)
-            ]
-        )
+        pairs = zip(sets, looks[DEFAULT], strict=False)
+        usual = _joined([[v[: len(look.chance)] for v in other] for look, other in pairs])
         mapped = ~np.isnan(found.energy)
         both = mapped & ~np.isnan(usual.energy)
         shares = found.pointing, found.energy[mapped], found.chance
@@ -248,5 +226,5 @@ def _localised(looks: Mapping[str, Sequence[Localisation]]) -> Table:
     return Table("localisation", columns, tuple(rows))
 
 
-def _joined(sets: Sequence[Localisation]) -> Localisation:
+def _joined(sets: Sequence[Sequence[np.ndarray]]) -> Localisation:
     return Localisation(*(np.concatenate(parts) for parts in zip(*sets, strict=True)))

@@ -7,11 +7,12 @@ sets of the same neurons, so intervals of shares of concepts are too narrow rath
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool
 
 from jaxdesc import scoring
 from jaxdesc.config import AblationConfig, Config, ScoreConfig
@@ -21,7 +22,7 @@ from jaxdesc.evaluation.methods import AGAINST, METHODS, Selected, discovered
 from jaxdesc.evaluation.planted import Accuracy, Planted, Recipe, accuracy, plant
 from jaxdesc.evaluation.probe import Probe
 from jaxdesc.evaluation.statistics import bootstrap, mcnemar, paired, proportion
-from jaxdesc.evidence.table import NAMES, Cell, Table, differences, means
+from jaxdesc.evidence.table import NAMES, Cell, Table, differences, grouped, means
 from jaxdesc.evidence.world import PROBES, SCENES, SETTING, on_probe, open_run, scenes_of, shown
 from jaxdesc.exemplars import Slots, exemplars
 from jaxdesc.models.encoder import Namer
@@ -41,15 +42,12 @@ class Study:
 
     Attributes:
         probes: sets of scenes, over which each neuron's metrics are averaged.
-        views: of the scenes.
         window: side of the windows, a share of the images' shorter side.
         kappas: concentrations κ; 0 is the cosine.
         exemplars: numbers of exemplars per neuron.
-        kappa: of certainty and of the paper's method among the rivals.
-        alpha: of everything.
-        recipe: of planted features; its number of exemplars is the largest of `planted`.
+        kappa: that of certainty and of the paper's method among the rivals.
+        recipe: planted features, with the largest of `planted` as number of exemplars.
         planted: numbers of exemplars per planted neuron.
-        impurities: of planted neurons.
         seeds: planted layers of each impurity.
         sets: random sets of a null.
     """
@@ -80,17 +78,10 @@ def tables(
     target: Target | None = None,
     clip: Namer | None = None,
 ) -> tuple[Table, ...]:
-    """Measure everything that `workdir` does not hold yet.
+    """Measure everything that `workdir` does not hold yet, by default on the embedded world.
 
-    Args:
-        workdir: of the artifacts.
-        study: sizes.
-        target: the network; the embedded world's by default.
-        clip: compares views with concepts, and judges them; the embedded world's by default.
-
-    Returns:
-        "kappa", "planted", "planted rivals", "certainty", "false discoveries", "rivals" and
-        "faithfulness".
+    Returns "kappa", "planted", "planted rivals", "certainty", "false discoveries", "rivals" and
+    "faithfulness".
 
     Raises:
         InputError: as `pipeline.run_networks`.
@@ -130,10 +121,7 @@ def setting(study: Study) -> Config:
 def kappa_table(run: Run, study: Study) -> Table:
     """Hit Rate and F1 of each view, number of exemplars and κ, and the effect of both."""
     grid = Grid(study.kappas, (study.alpha,), study.exemplars, study.views, study.probes)
-    found: dict[tuple[str, int, float], list[Mapping[str, np.ndarray]]] = {}
-    for cell in sweep(run, grid):
-        key = cell.view, cell.exemplars, cell.kappa
-        found.setdefault(key, []).append(cell.metrics.values)
+    found = grouped(sweep(run, grid), "view", "exemplars", "kappa")
     rows = []
     for (view, count, kappa), measured in found.items():
         cosine, most = found[view, count, 0.0], found[view, max(study.exemplars), kappa]
@@ -210,14 +198,10 @@ def _judged(found: Accuracy, other: Accuracy | None) -> list[Cell]:
 
 
 class Layer(NamedTuple):
-    """Neurons whose right concepts are known.
+    """Neurons whose right concepts are known; layers of a kind are counted together.
 
-    Attributes:
-        kind: of layer; layers of a kind are counted together.
-        arrays: features of the distinct exemplar views, the exemplars as rows of them, features of
-            the concepts and of the base template: as `scoring.discover` takes them.
-        right: True for each concept that is right for a neuron.
-        named: True for each concept that is right for any neuron, or nearly.
+    `arrays` are those that `scoring.discover` takes. Concepts that are right for any neuron, or
+    nearly, are `named`.
     """
 
     kind: str
@@ -226,20 +210,10 @@ class Layer(NamedTuple):
     named: Bool[np.ndarray, "concept"]
 
 
-class _Found(NamedTuple):
-    """Certainty of each selected concept of a layer; `named` per neuron."""
-
-    stability: Float[np.ndarray, "selected"]
-    q: Float[np.ndarray, "selected"]
-    right: Bool[np.ndarray, "selected"]
-    named: Bool[np.ndarray, "neuron"]
-
-
 def _planted_layers(planted: Mapping[float, Sequence[Planted]]) -> Iterator[Layer]:
-    for layers in planted.values():
-        for layer in layers:
-            named = np.asarray(layer.lenient.any(axis=0))
-            yield Layer("planted", _arrays(layer.probe), layer.lenient, named)
+    for layer in chain(*planted.values()):
+        right = layer.lenient
+        yield Layer("planted", _arrays(layer.probe), right, np.asarray(right.any(axis=0)))
 
 
 def _class_layers(run: Run, passes: Mapping[str, Sequence[Probe]]) -> Iterator[Layer]:
@@ -269,10 +243,8 @@ def certainty_tables(study: Study, layers: Sequence[Layer]) -> tuple[Table, Tabl
     nothing: list[tuple[Cell, ...]] = []
     for kind in dict.fromkeys(layer.kind for layer in layers):
         here = [layer for layer in layers if layer.kind == kind]
-        kept, q, right = (
-            np.concatenate(parts)
-            for parts in list(zip(*(_certain(layer, study) for layer in here), strict=True))[:3]
-        )
+        certain = [_certain(layer, study)[:3] for layer in here]
+        kept, q, right = map(np.concatenate, zip(*certain, strict=True))
         groups = {
             "stability ≥ 0.9": kept >= 0.9,
             "stability 0.5 to 0.9": (kept >= 0.5) & (kept < 0.9),
@@ -288,7 +260,7 @@ def certainty_tables(study: Study, layers: Sequence[Layer]) -> tuple[Table, Tabl
             "taken out": [_without(layer) for layer in here],
         }
         for what, changed in controls.items():
-            found = [_certain(layer, study).named for layer in changed]
+            found = [_certain(layer, study)[3] for layer in changed]
             neurons, hits = sum(map(len, found)), sum(int(named.sum()) for named in found)
             any_ = proportion(sum(bool(named.any()) for named in found), len(found), "exact")
             nothing.append((kind, what, neurons, proportion(hits, neurons), len(found), any_))
@@ -299,16 +271,16 @@ def certainty_tables(study: Study, layers: Sequence[Layer]) -> tuple[Table, Tabl
     )
 
 
-def _certain(layer: Layer, study: Study) -> _Found:
-    views, slots, concepts, base = layer.arrays
-    found = scoring.discover(*layer.arrays, study.kappa, study.alpha)
+def _certain(layer: Layer, study: Study) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Stability, q and truth of each selected concept, and if each neuron is named."""
+    (views, slots, concepts, base), asked = layer.arrays, (study.kappa, study.alpha)
+    found = scoring.discover(*layer.arrays, *asked)
     sizes = sorted(set(slots.counts.tolist()) - {0})
-    asked = study.kappa, study.alpha, sizes
-    chance = null(views, concepts, base, *asked, sets=study.sets, seed=1)
+    chance = null(views, concepts, base, *asked, sizes, sets=study.sets, seed=1)
     judged = significance(chance, found, slots.counts)
-    kept = stability(*layer.arrays, study.kappa, study.alpha, found).selected
+    kept = stability(*layer.arrays, *asked, found).selected
     owners = np.repeat(np.arange(len(found.counts)), found.counts)
-    return _Found(kept, judged.q, layer.right[owners, found.concepts], judged.named)
+    return kept, judged.q, layer.right[owners, found.concepts], judged.named
 
 
 def _shuffled(layer: Layer, seed: int) -> Layer:
@@ -321,13 +293,9 @@ def _shuffled(layer: Layer, seed: int) -> Layer:
 
 def _without(layer: Layer) -> Layer:
     """Remove every concept that is right for any neuron from the vocabulary."""
-    views, slots, concepts, base = layer.arrays
-    kept = ~layer.named
-    return layer._replace(
-        arrays=(views, slots, concepts[kept], base),
-        right=layer.right[:, kept],
-        named=layer.named[kept],
-    )
+    (views, slots, concepts, base), kept = layer.arrays, ~layer.named
+    arrays = views, slots, concepts[kept], base
+    return Layer(layer.kind, arrays, layer.right[:, kept], layer.named[kept])
 
 
 # Every method on scenes.
@@ -342,15 +310,12 @@ def _passes(run: Run, study: Study, view: str) -> Iterator[Probe]:
 def rivals_table(run: Run, selected: Mapping[str, Sequence[Selected]]) -> Table:
     """Hit Rate and F1 of every method, and their differences to the paper's."""
     concepts = run.inputs.vocabulary.concepts
-    found = {
-        name: [
-            metrics.evaluate(
-                [[concepts[i] for i in indices] for indices in each], run.names, {}
-            ).values
-            for each in on_probes
-        ]
-        for name, on_probes in selected.items()
-    }
+
+    def values(probe: Selected) -> Mapping[str, np.ndarray]:
+        texts = [[concepts[i] for i in indices] for indices in probe]
+        return metrics.evaluate(texts, run.names, {}).values
+
+    found = {name: [*map(values, on_probes)] for name, on_probes in selected.items()}
     rows = [
         (name, *means(measured), *differences(measured, found[AGAINST]))
         for name, measured in found.items()

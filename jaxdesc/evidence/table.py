@@ -1,11 +1,12 @@
 """Tables of evidence: plain values that go through JSON, so that a page can be checked by them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from jaxdesc import pipeline
 from jaxdesc.evaluation.statistics import Bounds, bootstrap, mcnemar, paired
 
 Cell = str | int | float | Bounds | None
@@ -19,12 +20,9 @@ Measured = Sequence[Mapping[str, np.ndarray]]
 
 @dataclass(frozen=True)
 class Table:
-    """One table.
+    """One table: rows of text, numbers, means with their 95 % intervals, or None.
 
-    Attributes:
-        name: by which a page asks for it.
-        columns: their heads; every row has a cell for each.
-        rows: cells: text, numbers, a mean with its 95 % interval, or None.
+    `name` is that by which a page asks for it; every row has a cell for each of the `columns`.
     """
 
     name: str
@@ -53,6 +51,14 @@ class Table:
         """The table that `to_dict` wrote."""
         rows = [tuple(Bounds(*c) if isinstance(c, list) else c for c in r) for r in values["rows"]]
         return cls(values["name"], tuple(values["columns"]), tuple(rows))
+
+
+def grouped(cells: Iterable[pipeline.Cell], *by: str) -> dict[tuple[Any, ...], Measured]:
+    """Metrics of a sweep by some of its cells' attributes, one mapping per probe set."""
+    found: dict[tuple[Any, ...], list[Mapping[str, np.ndarray]]] = {}
+    for cell in cells:
+        found.setdefault(tuple(getattr(cell, name) for name in by), []).append(cell.metrics.values)
+    return {**found}
 
 
 def means(measured: Measured) -> tuple[Bounds, ...]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,12 +23,13 @@ from jaxdesc.config import Config
 from jaxdesc.evaluation.contrast import contrast
 from jaxdesc.evaluation.faithfulness import auc
 from jaxdesc.evaluation.statistics import Bounds, bootstrap, mcnemar, paired, proportion
-from jaxdesc.evidence.table import Cell, Table
+from jaxdesc.evidence.table import Cell, Table, grouped
 from jaxdesc.evidence.world import PROBES, SETTING, open_run, scenes_of, shown
 from jaxdesc.models.encoder import Namer
 from jaxdesc.models.namers import load_clip
 from jaxdesc.models.target import LOGITS, Target, load_target
 from jaxdesc.pipeline import Grid, describe, sweep
+from jaxdesc.runtime.ahead import ahead
 from jaxdesc.scenes import captions
 from jaxdesc.scenes.attributes import ATTRIBUTES, KINDS
 from jaxdesc.scenes.pairs import pairs
@@ -64,14 +66,11 @@ def tables(
     Args:
         workdir: a folder.
         probes: image sources of rendered scenes; hidden neurons are named on the first.
-        layers: of the target whose neurons are tried on fresh pairs. "fc" checks the test itself:
-            nearly all of those neurons are named correctly.
+        layers: those of the target whose neurons are tried on fresh pairs. "fc" checks the test
+            itself: nearly all of those neurons are named correctly.
         count: pairs rendered per concept.
         random_concepts: drawn from the vocabulary for the control; every neuron is tried on one.
         config: everything else.
-
-    Returns:
-        Those of `attributes`, then those of `hidden`.
 
     Raises:
         InputError: a config that does not fit its inputs.
@@ -109,28 +108,27 @@ def attributes(bench: _Bench, probes: Sequence[str]) -> tuple[Table, Table]:
     Grad-CAM's class is the highest logit of an image, of any kind of attribute. A window on one
     thing shows less of a background, and may leave out all context.
 
-    Returns:
-        "attributes": by view, κ and kind of attribute, each neuron averaged over the probe sets
-        first, with bootstrap intervals over neurons (rough for 4 patterns or 8 colours). The view
-        "any" is the best that the vocabulary allows: "plain" isn't in it.
-        "attribute differences": of two views, the same neurons paired, and McNemar's exact p of the
-        first probe set.
+    Returns "attributes", by view, κ and kind of attribute, each neuron averaged over the probe sets
+    first, with bootstrap intervals over neurons (rough for 4 patterns or 8 colours), where the view
+    "any" is the best that the vocabulary allows ("plain" isn't in it); and "attribute differences"
+    of two views, the same neurons paired, with McNemar's exact p of the first probe set.
     """
     run = bench.run(load_target("scenes:attributes"), probes[0], LOGITS, VIEWS[0])
     score = run.config.score
-    grid = Grid(KAPPAS, (score.alpha,), (score.exemplars,), VIEWS, tuple(probes))
-    hits: dict[tuple[str, float], list[np.ndarray]] = {}
-    for cell in sweep(run, grid):
-        hits.setdefault((cell.view, cell.kappa), []).append(cell.metrics.values["hit"])
-        possible = cell.ceilings.values["hit"]
+    cells = [*sweep(run, Grid(KAPPAS, (score.alpha,), (score.exemplars,), VIEWS, tuple(probes)))]
+    possible = cells[0].ceilings.values["hit"]
+    hits = {
+        where: np.array([values["hit"] for values in measured])
+        for where, measured in grouped(cells, "view", "kappa").items()
+    }
     kinds = {kind: np.equal(KINDS, kind) for kind in ATTRIBUTES}
     kinds[ALL] = np.ones(len(KINDS), bool)
     # Nothing is drawn at random here: the interval is the value.
     best = (Bounds(*[float(possible[kind].mean())] * 3) for kind in kinds.values())
     rows: list[tuple[Cell, ...]] = [("any", None, *best)]
-    for (view, kappa), values in hits.items():
-        averaged = np.mean(values, axis=0)
-        rows.append((view, kappa, *(bootstrap(averaged[kind]) for kind in kinds.values())))
+    for where, values in hits.items():
+        averaged = values.mean(axis=0)
+        rows.append((*where, *(bootstrap(averaged[kind]) for kind in kinds.values())))
     differences = [
         (name, kappa, *_differences(hits, kappa, kind))
         for kappa in KAPPAS
@@ -144,12 +142,10 @@ def attributes(bench: _Bench, probes: Sequence[str]) -> tuple[Table, Table]:
 
 
 def _differences(
-    hits: Mapping[tuple[str, float], Sequence[np.ndarray]],
-    kappa: float,
-    kind: Bool[np.ndarray, " neuron"],
+    hits: Mapping[tuple[str, float], np.ndarray], kappa: float, kind: Bool[np.ndarray, " neuron"]
 ) -> Iterator[Cell]:
     for views in DIFFERENCES:
-        first, second = (np.array(hits[view, kappa])[:, kind] for view in views)
+        first, second = (hits[view, kappa][:, kind] for view in views)
         yield paired(first.mean(axis=0), second.mean(axis=0))
         yield mcnemar(first[0] > 0, second[0] > 0).p
 
@@ -158,14 +154,11 @@ def _differences(
 
 
 class _Tried(NamedTuple):
-    """Outcome for each neuron's label.
+    """Outcome for each neuron's label, the index of its phrase or `NONE`; NaN without one.
 
-    Attributes:
-        label: index of its phrase, or `NONE`.
-        auc, low: on fresh pairs, and the lower end of its interval; NaN without a label.
-        smd: standardised mean difference on fresh pairs.
-        others: AUC on the probe images that are not exemplars of the neuron; NaN if the phrase is
-            true of all of them or of none.
+    `auc`, the lower end `low` of its interval and the standardised mean difference `smd` are those
+    on fresh pairs; `others` is the AUC on the probe images that are not exemplars of the neuron,
+    NaN if the phrase is true of all of them or of none.
     """
 
     label: Int[np.ndarray, " neuron"]
@@ -191,14 +184,12 @@ def hidden(
     its AUC on fresh pairs is above ½. That asks little of it: a part of the concept is enough, so
     the control, a random concept for each neuron, is right now and then too.
 
-    Returns:
-        "hidden": by view, layer and kind of label: neurons; share without a concept; of the others
-        the share whose label is right (Wilson's interval), median AUC and standardised mean
-        difference; and for the `neurons, others` of them whose other probe images both show and
-        lack the concept, the median AUC there.
-        "hidden differences": named − random over the neurons that have a concept, paired.
-        "hidden views": attention − full over all neurons, paired; a neuron without a concept is not
-        right, and AUCs are of neurons with a concept by both.
+    Returns three tables. "hidden", by view, layer and kind of label: neurons; share without a
+    concept; of the others the share whose label is right (Wilson's interval), median AUC and
+    standardised mean difference; and for the `neurons, others` of them whose other probe images
+    both show and lack the concept, the median AUC there. "hidden differences", named − random over
+    the neurons that have a concept, paired. "hidden views", attention − full over all neurons,
+    paired: a neuron without a concept is not right, and AUCs are of neurons with one by both.
     """
     target, scenes = load_target("scenes"), _Scenes(probe, count)
     labels: dict[Trial, np.ndarray] = {}
@@ -249,11 +240,9 @@ class _Scenes:
                 wanted.setdefault(phrase, set()).add(layer)
         phrases, found = sorted(wanted), {}
         with ThreadPoolExecutor(1) as renderer:  # the next phrase is rendered meanwhile
-            coming = [renderer.submit(self._pixels, target, phrase) for phrase in phrases[:2]]
-            for number, phrase in enumerate(phrases):
-                pixels = coming.pop(0).result()
-                following = phrases[number + 2 :][:1]
-                coming += [renderer.submit(self._pixels, target, other) for other in following]
+            started = (renderer.submit(self._pixels, target, phrase) for phrase in phrases)
+            for phrase, coming in zip(phrases, ahead(started), strict=True):
+                pixels = coming.result()
                 for layer in wanted[phrase]:
                     values = _activations(target, pixels, layer)
                     found[layer, phrase] = values.reshape(2, self.count, -1)
@@ -304,12 +293,11 @@ def _hidden_tables(
     columns = ("view", "layer", "concept", "neurons", "no concept", "right", "AUC", "SMD")
     rows = [(*where, *_summary(found)) for where, found in tried.items()]
     against = []
-    for view in HIDDEN_VIEWS:
-        for layer in layers:
-            named, random = (tried[view, layer, how] for how in (NAMED, RANDOM))
-            kept = named.label != NONE
-            pair = (_Tried(*(values[kept] for values in each)) for each in (named, random))
-            against.append((view, layer, *_compared(*pair)))
+    for view, layer in product(HIDDEN_VIEWS, layers):
+        named, random = (tried[view, layer, how] for how in (NAMED, RANDOM))
+        kept = named.label != NONE
+        pair = (_Tried(*(values[kept] for values in each)) for each in (named, random))
+        against.append((view, layer, *_compared(*pair)))
     views = [
         (layer, *_compared(*(tried[view, layer, NAMED] for view in HIDDEN_VIEWS)))
         for layer in layers
