@@ -21,7 +21,7 @@ from jaxdesc.models.formats import load_resnet, save_resnet
 from jaxdesc.models.resnet import ResNet, ResNetConfig
 from jaxdesc.scenes import NETWORKS, target
 from jaxdesc.scenes.target import PREPROCESS, SIZE, WHOLE
-from jaxdesc.scenes.training import Batch, Schedule, cut, fit, render_split
+from jaxdesc.scenes.training import Batch, Schedule, batches, cut, fit, render_split
 from jaxdesc.scenes.world import (
     BACKGROUNDS,
     CLASSES,
@@ -53,30 +53,7 @@ QUICK = Schedule(steps=4, batch=16, learning_rate=3e-3)
 
 
 def train(scenes: Sequence[Scene], schedule: Schedule, directory: Path) -> ResNet:
-    """Train the network on whole scenes and on windows that hold the object.
-
-    Args:
-        scenes: of the training split.
-        schedule: `FULL` or `QUICK`.
-        directory: of the checkpoints.
-
-    Returns:
-        The trained network.
-    """
-    model = _started()
-    model.train()
-
-    def batch_of(step: int) -> Batch:
-        rng = np.random.default_rng([2, step])
-        return _batch([scenes[i] for i in rng.integers(len(scenes), size=schedule.batch)], rng)
-
-    fit(model, _loss, batch_of, schedule, directory)
-    model.eval()
-    return model
-
-
-def _started() -> ResNet:
-    """The classifier with a new head.
+    """Train the classifier, with a new head, on whole scenes and on windows that hold the object.
 
     From random weights, a thousand steps suffice for colours, patterns and backgrounds (mean AUC at
     least 0.99), but not for classes (0.81) and context (0.82): each class is in one scene of 32.
@@ -84,10 +61,11 @@ def _started() -> ResNet:
     model = load_resnet(NETWORKS / "target")
     model.config = ResNetConfig.from_timm(CONFIG)
     model.fc = ResNet(model.config, rngs=nnx.Rngs(0)).fc
+    fit(model, _loss, batches(scenes, 2, schedule, _batch), schedule, directory)
     return model
 
 
-def _batch(scenes: Sequence[Scene], rng: np.random.Generator) -> Batch:
+def _batch(scenes: Sequence[Scene], rng: np.random.Generator, _: int = 0) -> Batch:
     windows = [target.window(scene, rng) for scene in scenes]
     pairs = list(zip(scenes, windows, strict=True))
     pixels = [cut(scene, window, SIZE, Image.Resampling.BILINEAR) for scene, window in pairs]
@@ -95,15 +73,10 @@ def _batch(scenes: Sequence[Scene], rng: np.random.Generator) -> Batch:
 
 
 def present(scene: Scene, window: Box = WHOLE) -> Bool[np.ndarray, " attribute"]:
-    """Find the attributes of a scene in a window that holds its object.
+    """Truth of each logit in a window that holds the scene's object, in the order of `NAMES`.
 
-    Args:
-        scene: with its truth.
-        window: (left, top, right, bottom) in pixels. A context thing counts as present if at least
-            half of its box is inside.
-
-    Returns:
-        The truth of each logit, in the order of `NAMES`.
+    The window is (left, top, right, bottom) in pixels. A context thing counts as present if at
+    least half of its box is inside.
     """
     truth = {kind: np.zeros(len(names), bool) for kind, names in ATTRIBUTES.items()}
     truth["class"][scene.kind] = truth["colour"][scene.colour] = True
@@ -122,7 +95,7 @@ def _loss(model: Any, batch: Any, progress: jax.Array) -> tuple[jax.Array, dict[
 
 
 def areas(model: ResNet, scenes: Sequence[Scene]) -> dict[str, float]:
-    """Mean area under the ROC curve of each kind's logits on whole scenes, by the kind.
+    """Mean area under the ROC curve of each kind's logits on whole scenes.
 
     Attributes that all scenes have, or none, are left out.
     """

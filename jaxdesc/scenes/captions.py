@@ -12,17 +12,8 @@ from functools import cache
 import numpy as np
 from jaxtyping import Bool, Int
 
-from jaxdesc.scenes.world import (
-    BACKGROUNDS,
-    CLASSES,
-    COLOURS,
-    CONTEXTS,
-    HEIGHT,
-    PATTERNS,
-    Box,
-    Scene,
-    inside,
-)
+from jaxdesc.scenes import world
+from jaxdesc.scenes.world import BACKGROUNDS, CLASSES, COLOURS, CONTEXTS, PATTERNS, Box, Scene
 
 HYPERNYMS: dict[str, tuple[str, ...]] = {
     "animal": ("fish", "cat", "rabbit", "butterfly"),
@@ -69,14 +60,7 @@ class Phrase:
 
 @dataclass(frozen=True)
 class Visible:
-    """Visible things in a batch of windows.
-
-    Attributes:
-        kind: [B] class index, -1 if no object is visible.
-        colour, pattern: [B] of the object.
-        background: [B].
-        contexts: [B, 8] whether each context thing is visible.
-    """
+    """Visible things in a batch of windows; `kind` is -1 if no object is visible."""
 
     kind: Int[np.ndarray, " window"]
     colour: Int[np.ndarray, " window"]
@@ -151,12 +135,9 @@ def _demands() -> tuple[np.ndarray, ...]:
 def draw(
     true: Bool[np.ndarray, "window phrase"], rng: np.random.Generator
 ) -> tuple[Int[np.ndarray, " window"], Int[np.ndarray, " window"]]:
-    """Draw one true phrase and one template for each window.
+    """Draw one true phrase of `phrases()` and one of `TEMPLATES` for each window, as indices.
 
     A form is drawn by its share, then a phrase uniformly among the form's true ones.
-
-    Returns:
-        Indices into `phrases()` and into `TEMPLATES`.
     """
     forms = list(_FORM_SHARES)
     of_form = np.array([forms.index(phrase.form) for phrase in phrases()])
@@ -178,30 +159,22 @@ def texts() -> list[str]:
 def seen_through(
     scenes: Sequence[Scene], windows: Int[np.ndarray, "window 3"]
 ) -> tuple[Visible, np.ndarray]:
-    """Find the visible things of each scene in its window (top, left, side in pixels).
+    """Visible things of each scene in its window, and the share of each object's box inside it.
 
-    The object is visible if at least 75 % of its box is inside, a context thing from 50 %.
-
-    Returns:
-        The visible things, and the share [B] of each object's box inside its window.
+    Windows are (top, left, side) in pixels. The object is visible if at least 75 % of its box is
+    inside, a context thing from 50 %.
     """
     shares = np.array([_inside(s.box, w) for s, w in zip(scenes, windows, strict=True)])
     contexts = np.zeros((len(scenes), len(CONTEXTS)), bool)
     for row, scene, window in zip(contexts, scenes, windows, strict=True):
         for thing, box in scene.contexts:
             row[thing] |= _inside(box, window) >= 0.5
-    kind = np.array([s.kind for s in scenes])
-    visible = Visible(
-        np.where(shares >= 0.75, kind, -1),
-        np.array([s.colour for s in scenes]),
-        np.array([s.pattern for s in scenes]),
-        np.array([s.background for s in scenes]),
-        contexts,
-    )
-    return visible, shares
+    fields = ((scene.kind, scene.colour, scene.pattern, scene.background) for scene in scenes)
+    kind, colour, pattern, ground = np.array([*fields]).reshape(-1, 4).T
+    return Visible(np.where(shares >= 0.75, kind, -1), colour, pattern, ground, contexts), shares
 
 
 def _inside(box: Box, window: Int[np.ndarray, "3"]) -> float:
     """Share of a box inside a window (top, left, side) and its scene."""
     top, left, side = (float(v) for v in window)
-    return inside(box, (left, top, left + side, min(top + side, HEIGHT)))
+    return world.inside(box, (left, top, left + side, min(top + side, world.HEIGHT)))

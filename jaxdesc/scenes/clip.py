@@ -24,7 +24,7 @@ from jaxdesc.images.preprocess import Preprocess
 from jaxdesc.models.clip import CLIP, save_clip_model
 from jaxdesc.models.clip_config import CLIPConfig
 from jaxdesc.scenes import captions
-from jaxdesc.scenes.training import Batch, Schedule, cut, fit, render_split
+from jaxdesc.scenes.training import Batch, Schedule, batches, cut, fit, render_split
 from jaxdesc.scenes.world import BACKGROUNDS, CLASSES, COLOURS, HEIGHT, WIDTH, Scene
 
 SIZE, PATCH, WIDTH_OF_TOWERS = 48, 8, 128
@@ -57,12 +57,7 @@ def config(tokenizer: CLIPTokenizer) -> dict[str, Any]:
         "model_type": "clip",
         "projection_dim": WIDTH_OF_TOWERS,
         "logit_scale_init_value": 2.6592,
-        "vision_config": {
-            **tower,
-            "num_hidden_layers": 4,
-            "image_size": SIZE,
-            "patch_size": PATCH,
-        },
+        "vision_config": tower | {"num_hidden_layers": 4, "image_size": SIZE, "patch_size": PATCH},
         "text_config": {
             **tower,
             "num_hidden_layers": 2,
@@ -132,28 +127,16 @@ def _sine_positions(side: int, width: int) -> Float[jax.Array, "token width"]:
 def train(
     scenes: Sequence[Scene], tokenizer: CLIPTokenizer, schedule: Schedule, directory: Path
 ) -> CLIP:
-    """Train the CLIP: heads alone on tight to wide windows, then captions too.
-
-    Args:
-        scenes: of the training split.
-        tokenizer: of `build_tokenizer`.
-        schedule: `FULL` or `QUICK`.
-        directory: of the checkpoints.
-
-    Returns:
-        The CLIP, without the heads.
-    """
+    """Train the CLIP: heads, which are dropped, on tight to wide windows, then captions too."""
     settings = CLIPConfig.from_huggingface(config(tokenizer))
     model = SupervisedCLIP(settings, nnx.Rngs(0))
     tokens = tokenizer(captions.texts(), padding=True, return_tensors="np")["input_ids"]
 
-    def batch_of(step: int) -> Batch:
-        rng = np.random.default_rng([2, step])
-        chosen = [scenes[i] for i in rng.integers(len(scenes), size=schedule.batch)]
+    def batch(chosen: Sequence[Scene], rng: np.random.Generator, step: int) -> Batch:
         reach = step / (WARM_UP * schedule.steps)
         return _batch(chosen, min(reach, 1.0), reach >= 1, tokens, rng)
 
-    fit(model, _loss, batch_of, schedule, directory)
+    fit(model, _loss, batches(scenes, 2, schedule, batch), schedule, directory)
     return model.clip
 
 

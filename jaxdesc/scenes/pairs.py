@@ -5,6 +5,7 @@ Evaluating Textual Explanations of Neurons", NeurIPS 2024) has a diffusion model
 here the renderer draws it, and the truth of both scenes is known.
 """
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -23,17 +24,14 @@ from jaxdesc.scenes.world import (
 )
 
 SPLIT = "pairs"
+# Attributes that are drawn evenly, in that order.
+EVEN: dict[str, Collection[str]] = {"kind": CLASSES, "colour": COLOURS, "background": BACKGROUNDS}
 # Scenes reserved for each phrase, a whole number of rounds of the classes.
 _EACH = 1024 * len(CLASSES)
 
 
 class Pair(NamedTuple):
-    """Two scenes that differ only in the attributes that a phrase names.
-
-    Attributes:
-        present: scene with the phrase.
-        absent: scene without it.
-    """
+    """Scenes with and without a phrase that differ only in the attributes that it names."""
 
     present: Scene
     absent: Scene
@@ -48,18 +46,11 @@ def pairs(phrase: Phrase, count: int, seed: int = 0) -> list[Pair]:
     distinguish the phrase from everything else in the world, not only one part of it.
 
     A class is drawn from those of a hypernym. The phrase's context thing is in front; those behind
-    it are others in both scenes. The object, drawn last, may hide a part of it.
-
-    Args:
-        phrase: one of `captions.phrases()`.
-        count: number of pairs, at most 32,768.
-        seed: world of the split "pairs", on which no network was trained.
-
-    Returns:
-        The pairs.
+    it are others in both scenes. The object, drawn last, may hide a part of it. `seed` is the world
+    of the split "pairs", on which no network was trained.
 
     Raises:
-        ValueError: more pairs than a phrase has scenes for.
+        ValueError: more pairs than a phrase has scenes for, 32,768.
     """
     if count > _EACH:
         raise ValueError(f"{count} pairs of {phrase.text!r} are asked for: there are {_EACH}.")
@@ -69,7 +60,7 @@ def pairs(phrase: Phrase, count: int, seed: int = 0) -> list[Pair]:
 
 def _pair(phrase: Phrase, seed: int, index: int) -> Pair:
     rng = np.random.default_rng([SPLITS.index(SPLIT), seed, index, 1])
-    kind = int(rng.choice(phrase.kinds)) if _names_kinds(phrase) else None
+    kind = int(rng.choice(phrase.kinds)) if 0 < len(phrase.kinds) < len(CLASSES) else None
     contexts: tuple[int, ...] = ()
     if phrase.context is not None:  # in front of two others
         others = [thing for thing in range(len(CONTEXTS)) if thing != phrase.context]
@@ -79,33 +70,17 @@ def _pair(phrase: Phrase, seed: int, index: int) -> Pair:
     return Pair(*(render(SPLIT, seed, index, fixed=fixed) for fixed in (present, absent)))
 
 
-def _names_kinds(phrase: Phrase) -> bool:
-    return 0 < len(phrase.kinds) < len(CLASSES)
-
-
 def _redrawn(phrase: Phrase, present: Fixed, rng: np.random.Generator) -> Fixed:
     """Draw the attributes that the phrase names, and no others, until the phrase is false."""
+    named: dict[str, tuple[int, ...]] = {} if present.kind is None else {"kind": phrase.kinds}
+    for name in ("colour", "pattern", "background", "context"):
+        if getattr(phrase, name) is not None:
+            named[name] = (getattr(phrase, name),)
     while True:
-        kind = int(rng.integers(len(CLASSES)))
-        colour, ground = int(rng.integers(len(COLOURS))), int(rng.integers(len(BACKGROUNDS)))
-        pattern = 0 if rng.random() < 0.8 else int(rng.integers(1, len(PATTERNS)))
-        thing = int(rng.integers(len(CONTEXTS)))
-        absent = Fixed(
-            kind if present.kind is not None else None,
-            colour if present.colour is not None else None,
-            pattern if present.pattern is not None else None,
-            ground if present.background is not None else None,
-            (thing, *present.contexts[1:]) if present.contexts else (),
-        )
-        if not _meets(absent, phrase):
-            return absent
-
-
-def _meets(fixed: Fixed, phrase: Phrase) -> bool:
-    return (
-        (not _names_kinds(phrase) or fixed.kind in phrase.kinds)
-        and fixed.colour == phrase.colour
-        and fixed.pattern == phrase.pattern
-        and fixed.background == phrase.background
-        and (fixed.contexts[0] if fixed.contexts else None) == phrase.context
-    )
+        drawn = {name: int(rng.integers(len(values))) for name, values in EVEN.items()}
+        drawn["pattern"] = 0 if rng.random() < 0.8 else int(rng.integers(1, len(PATTERNS)))
+        drawn["context"] = int(rng.integers(len(CONTEXTS)))
+        if any(drawn[name] not in true for name, true in named.items()):
+            contexts = (drawn["context"], *present.contexts[1:]) if present.contexts else ()
+            chosen = {name: drawn[name] for name in named if name != "context"}
+            return Fixed(**chosen, contexts=contexts)

@@ -56,13 +56,11 @@ class Pen:
 def _spikes(
     count: int, outer: float, inner: float, turn: float = -math.pi / 2
 ) -> list[tuple[float, float]]:
+    angles = [turn + math.pi * k / count for k in range(2 * count)]
     radii = [outer, inner] * count
     return [
-        (
-            0.5 + r * math.cos(turn + math.pi * k / count),
-            0.5 + r * math.sin(turn + math.pi * k / count),
-        )
-        for k, r in enumerate(radii)
+        (0.5 + r * math.cos(angle), 0.5 + r * math.sin(angle))
+        for r, angle in zip(radii, angles, strict=True)
     ]
 
 
@@ -270,11 +268,7 @@ _SHAPES: dict[str, tuple[Callable[[Pen], None], ...]] = {
 
 @cache
 def mask(name: str) -> Image.Image:
-    """Silhouette called `name`, cut to its bounds.
-
-    Returns:
-        A PIL image of mode L, at most `MASK_SIDE` pixels per side, 255 inside the shape.
-    """
+    """Silhouette cut to its bounds: mode L, at most `MASK_SIDE` px per side, 255 inside."""
     pen = Pen()
     for stroke in _SHAPES[name]:
         stroke(pen)

@@ -15,17 +15,13 @@ from PIL import Image
 from jaxdesc.images.preprocess import Preprocess
 from jaxdesc.models.formats import save_resnet
 from jaxdesc.models.resnet import ResNet, ResNetConfig
-from jaxdesc.scenes.training import Batch, Schedule, cut, fit, render_split
+from jaxdesc.scenes.training import Batch, Schedule, batches, cut, fit, render_split
 from jaxdesc.scenes.world import CLASSES, HEIGHT, WIDTH, Box, Scene
 
 SIZE = 112  # px: layer4 is 4 × 4
 PREPROCESS = Preprocess(SIZE, 0.875, "bilinear", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 WHOLE: Box = (0, 0, WIDTH, HEIGHT)
-MODEL_ARGS = {
-    "layers": [1, 1, 1, 1],
-    "channels": [16, 32, 64, 128],
-    "stem_width": 16,
-}
+MODEL_ARGS = {"layers": [1, 1, 1, 1], "channels": [16, 32, 64, 128], "stem_width": 16}
 CONFIG: dict[str, Any] = {
     "architecture": "resnet18",
     "num_classes": len(CLASSES),
@@ -44,46 +40,28 @@ QUICK = Schedule(steps=4, batch=16, learning_rate=3e-3)
 
 
 def train(scenes: Sequence[Scene], schedule: Schedule, directory: Path) -> ResNet:
-    """Train the target on whole scenes and on windows that hold the object.
-
-    Args:
-        scenes: of the training split.
-        schedule: `FULL` or `QUICK`.
-        directory: of the checkpoints.
-
-    Returns:
-        The trained network.
-    """
+    """Train the target on whole scenes and on windows that hold the object."""
     model = ResNet(ResNetConfig.from_timm(CONFIG), rngs=nnx.Rngs(0))
-    model.train()
-
-    def batch_of(step: int) -> Batch:
-        rng = np.random.default_rng([1, step])
-        chosen = [scenes[i] for i in rng.integers(len(scenes), size=schedule.batch)]
-        windows = [(scene, window(scene, rng)) for scene in chosen]
-        pixels = [cut(*each, SIZE, Image.Resampling.BILINEAR) for each in windows]
-        return {"pixels": np.stack(pixels), "classes": np.array([s.kind for s in chosen])}
-
-    fit(model, _loss, batch_of, schedule, directory)
-    model.eval()
+    fit(model, _loss, batches(scenes, 1, schedule, _batch), schedule, directory)
     return model
 
 
-def window(scene: Scene, rng: np.random.Generator) -> Box:
-    """Draw a window: the whole scene, or half the time a random rectangle around the object.
+def _batch(scenes: Sequence[Scene], rng: np.random.Generator, _: int) -> Batch:
+    pixels = [cut(scene, window(scene, rng), SIZE, Image.Resampling.BILINEAR) for scene in scenes]
+    return {"pixels": np.stack(pixels), "classes": np.array([scene.kind for scene in scenes])}
 
-    Returns:
-        Its (left, top, right, bottom) in pixels.
+
+def window(scene: Scene, rng: np.random.Generator) -> Box:
+    """Draw (left, top, right, bottom) in pixels: half the time the whole scene, else any window.
+
+    Any window is a random rectangle around the object.
     """
     if rng.random() < 0.5:
         return WHOLE
     left, top, right, bottom = scene.box
-    return (
-        rng.uniform(0, left),
-        rng.uniform(0, top),
-        rng.uniform(right, WIDTH),
-        rng.uniform(bottom, HEIGHT),
-    )
+    edges = (0, left), (0, top), (right, WIDTH), (bottom, HEIGHT)
+    x0, y0, x1, y1 = (rng.uniform(*each) for each in edges)
+    return x0, y0, x1, y1
 
 
 def _loss(model: Any, batch: Any, progress: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:

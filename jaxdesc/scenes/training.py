@@ -1,4 +1,4 @@
-"""The training loop that both networks of the embedded world share: seeded and resumable."""
+"""Training that all networks of the embedded world share: seeded and resumable."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -60,6 +60,22 @@ def cut(scene: Scene, window: Sequence[float], size: int, resample: int) -> np.n
     return np.asarray(image.resize((size, size), Image.Resampling(resample), box=box))
 
 
+def batches(
+    scenes: Sequence[Scene],
+    seed: int,
+    schedule: Schedule,
+    batch: Callable[[list[Scene], np.random.Generator, int], Batch],
+) -> Callable[[int], Batch]:
+    """Batch of each step, made of scenes that depend on the seed and the step alone."""
+
+    def batch_of(step: int) -> Batch:
+        rng = np.random.default_rng([seed, step])
+        chosen = [scenes[i] for i in rng.integers(len(scenes), size=schedule.batch)]
+        return batch(chosen, rng, step)
+
+    return batch_of
+
+
 def fit(
     model: nnx.Module,
     loss: Loss,
@@ -67,16 +83,12 @@ def fit(
     schedule: Schedule,
     directory: Path,
 ) -> None:
-    """Train `model` in place, from the newest checkpoint in `directory` if there is one.
+    """Train the parameters of `model` in place, from the newest checkpoint in `directory` if any.
 
-    Args:
-        model: its `nnx.Param`s are trained.
-        loss: (model, batch, progress in [0, 1]) -> (scalar, metrics to print).
-        batch_of: batch of a step; it depends only on the step, so a resumed run gets the batches of
-            an uninterrupted one.
-        schedule: steps, rates, how often to save.
-        directory: of the Orbax checkpoints.
+    `loss` is (model, batch, progress in [0, 1]) -> (scalar, metrics to print). A batch depends only
+    on its step, so a resumed run gets the batches of an uninterrupted one.
     """
+    model.train()
     optimiser = nnx.Optimizer(model, schedule.optimiser(), wrt=nnx.Param)
 
     @nnx.jit
@@ -97,17 +109,16 @@ def fit(
         coming = ahead.submit(batch_of, first)
         began = time.monotonic()
         for step in range(first, schedule.steps):
-            batch = coming.result()
-            coming = ahead.submit(batch_of, step + 1)  # drawn while the device works
-            progress = jnp.float32(step / schedule.steps)
-            metrics = step_(model, optimiser, batch, progress)
-            done = step + 1
+            batch, done = coming.result(), step + 1
+            coming = ahead.submit(batch_of, done)  # drawn while the device works
+            metrics = step_(model, optimiser, batch, jnp.float32(step / schedule.steps))
             if done % 100 == 0 or done == schedule.steps:
                 _report(done, schedule, metrics, (time.monotonic() - began) / (done - first))
             if done % schedule.save_every == 0 or done == schedule.steps:
                 state = nnx.to_pure_dict(nnx.state((model, optimiser)))
                 checkpoints.save(done, args=ocp.args.StandardSave(state))
                 checkpoints.wait_until_finished()
+    model.eval()
 
 
 def _resume(checkpoints: ocp.CheckpointManager, model: nnx.Module, optimiser: nnx.Optimizer) -> int:
@@ -127,9 +138,6 @@ def _report(
     done: int, schedule: Schedule, metrics: dict[str, jax.Array], seconds_per_step: float
 ) -> None:
     numbers = ", ".join(f"{name} {float(value):.3f}" for name, value in metrics.items())
-    left = (schedule.steps - done) * seconds_per_step / 60
-    rate = schedule.batch / seconds_per_step
-    print(
-        f"step {done}/{schedule.steps}: {numbers}; {rate:.0f} samples/s, {left:.1f} min left",
-        flush=True,
-    )
+    left, rate = (schedule.steps - done) * seconds_per_step / 60, schedule.batch / seconds_per_step
+    speed = f"{rate:.0f} samples/s, {left:.1f} min left"
+    print(f"step {done}/{schedule.steps}: {numbers}; {speed}", flush=True)

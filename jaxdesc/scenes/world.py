@@ -115,10 +115,8 @@ class Scene:
 class Fixed:
     """Attributes that a scene gets instead of those that it draws; None keeps the drawn ones.
 
-    Attributes:
-        kind, colour, pattern, background: indices as in `Scene`.
-        contexts: context things from front to back. A scene has as many as it draws, one to three:
-            further ones are not used.
+    Indices are as in `Scene`, context things from front to back; those beyond the number that a
+    scene draws, one to three, are not used.
     """
 
     kind: int | None = None
@@ -145,9 +143,6 @@ def render(
         fixed: attributes to set after everything was drawn, so that all else stays: positions,
             sizes (as far as another shape allows) and noise.
 
-    Returns:
-        The scene.
-
     Raises:
         InputError: for an unknown split or a correlation outside [0, 1].
     """
@@ -167,13 +162,11 @@ def render(
         thing = kind % len(CONTEXTS) if follows else int(rng.integers(len(CONTEXTS)))
         thing = fixed.contexts[behind] if behind < len(fixed.contexts) else thing
         name = tuple(CONTEXTS)[thing]
-        paint = np.asarray(CONTEXTS[name], np.float32)
-        contexts.append((thing, _paste(canvas, name, CONTEXT_SIDE, paint, 0, rng)))
+        contexts.append((thing, _paste(canvas, name, CONTEXT_SIDE, CONTEXTS[name], 0, rng)))
     colour = int(rng.integers(len(COLOURS)))
     pattern = 0 if rng.random() < 0.8 else int(rng.integers(1, len(PATTERNS)))
     kind, colour = _or(fixed.kind, kind), _or(fixed.colour, colour)
-    pattern = _or(fixed.pattern, pattern)
-    paint = np.asarray(tuple(COLOURS.values())[colour], np.float32)
+    pattern, paint = _or(fixed.pattern, pattern), tuple(COLOURS.values())[colour]
     box = _paste(canvas, tuple(CLASSES)[kind], OBJECT_SIDE, paint, pattern, rng)
     canvas += rng.standard_normal(canvas.shape, np.float32) * 4
     pixels = np.clip(canvas, 0, 255).astype(np.uint8)
@@ -188,7 +181,7 @@ def _paste(
     canvas: np.ndarray,
     shape: str,
     side: tuple[float, float],
-    paint: np.ndarray,
+    paint: tuple[int, int, int],
     pattern: int,
     rng: np.random.Generator,
 ) -> Box:
@@ -197,18 +190,16 @@ def _paste(
     longest = rng.uniform(*side) * HEIGHT
     scale = longest / max(mask.size)
     stretch = rng.uniform(0.9, 1.1)
-    size = (
-        max(4, round(mask.width * scale * stretch)),
-        max(4, round(mask.height * scale / stretch)),
-    )
-    mask = mask.resize(size, Image.Resampling.BILINEAR)
+    sides = mask.width * scale * stretch, mask.height * scale / stretch
+    mask = mask.resize([max(4, round(side)) for side in sides], Image.Resampling.BILINEAR)
     mask = mask.rotate(rng.uniform(-12, 12), Image.Resampling.BILINEAR, expand=True)
     mask = mask.crop(mask.getbbox())
     top = int(rng.integers(0, HEIGHT - mask.height + 1))
     left = int(rng.integers(0, WIDTH - mask.width + 1))
     alpha = np.asarray(mask, np.float32)[..., None] / 255
     jitter = rng.uniform(-14, 14, 3).astype(np.float32)
-    fill = _pattern(pattern, mask.height, mask.width, paint + jitter, longest, rng)
+    tone = np.asarray(paint, np.float32) + jitter
+    fill = _pattern(pattern, mask.height, mask.width, tone, longest, rng)
     region = canvas[top : top + mask.height, left : left + mask.width]
     region += alpha * (fill - region)
     return (left, top, left + mask.width, top + mask.height)
