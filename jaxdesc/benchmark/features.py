@@ -9,14 +9,7 @@ KINDS = ("narrow", "mixed", "wide", "random")
 
 
 class Arrays(NamedTuple):
-    """Input of every side of a benchmark; unit features.
-
-    Attributes:
-        images: of the distinct exemplar views.
-        exemplars: rows of `images`.
-        texts: of the concepts.
-        base: of the base template.
-    """
+    """Input of every side of a benchmark, as `scoring.discover` takes it: unit features."""
 
     images: Float32[np.ndarray, "image feature"]
     exemplars: Int[np.ndarray, "neuron exemplar"]
@@ -33,7 +26,7 @@ def made_up(
     images: int,
     seed: int = 0,
 ) -> Arrays:
-    """Make images up for some texts.
+    """Make about `images` images up for unit features of texts and of the base template.
 
     "narrow" has a pretrained CLIP's cosines: about 0.7 between images of a class, 0.4 beyond, 0.3
     to the class's own concept and 0.1 to 0.2 to others. Each image is a sum of one direction of
@@ -41,15 +34,6 @@ def made_up(
     directions. A neuron's exemplars are of one class; if there are fewer images than neurons ×
     exemplars, neurons share classes. "mixed" replaces three of ten exemplars by any image, "wide"
     has twice the noise, and "random" has neither classes nor concepts.
-
-    Args:
-        kind: one of `KINDS`.
-        texts: unit features of the concepts.
-        base: unit feature of the base template.
-        neurons: number of neurons.
-        exemplars: per neuron.
-        images: number of distinct images, approximately.
-        seed: of the generator.
     """
     rng = np.random.default_rng(seed)
     width = texts.shape[1]

@@ -33,14 +33,7 @@ class Networks(NamedTuple):
 
 
 def networks(loaded: Networks, batch: int, repeats: int, rivals: Any) -> list[Table]:
-    """Activations, Grad-CAM and CLIP's image tower in images/s.
-
-    Args:
-        loaded: the networks.
-        batch: images per forward pass.
-        repeats: of each.
-        rivals: the package `rivals`, or None.
-    """
+    """Activations, Grad-CAM and CLIP's image tower in images/s; `rivals` is the package or None."""
     target, clip, rng = loaded.target, loaded.clip, np.random.default_rng(0)
     views = _views(rng, batch, target.preprocess.size)
     pixels = np.asarray(target.preprocess.normalise(views))
@@ -94,11 +87,10 @@ def _views(rng: np.random.Generator, batch: int, size: int) -> np.ndarray:
     return rng.integers(0, 256, (batch, size, size, 3), dtype=np.uint8)
 
 
-def _job(name: str, compute: Callable[[], Any], items: int) -> Job:
-    def run() -> None:
-        jax.block_until_ready(compute())
-
-    return Job(name, run, items)
+def _job(
+    name: str, compute: Callable[[], Any], items: int, operations: float = 0, traffic: float = 0
+) -> Job:
+    return Job(name, lambda: jax.block_until_ready(compute()), items, operations, traffic)
 
 
 def _agree(theirs: Any, ours: Any) -> None:
@@ -132,15 +124,7 @@ class Repeated:
 
 
 def probe(loaded: Networks, source: Source, batch: int, repeats: int, rivals: Any) -> Table:
-    """The pass over all images: photos to activations on attention windows.
-
-    Args:
-        loaded: the networks.
-        source: the photos.
-        batch: photos per forward pass.
-        repeats: of each.
-        rivals: the package `rivals`, or None.
-    """
+    """The pass over all images: photos to activations on attention windows."""
     # Not at the top: the networks can be timed without Grain and TensorStore.
     from jaxdesc.config import Config, ImagesConfig, ScoreConfig
     from jaxdesc.images.loader import even
@@ -188,46 +172,28 @@ def roofline(loaded: Networks, arrays: Arrays, batch: int, repeats: int) -> Tabl
     target, clip, rng = loaded.target, loaded.clip, np.random.default_rng(0)
     views = _views(rng, batch, target.preprocess.size)
     wide = _views(rng, batch, clip.preprocess.size)
-    tokens = 4096 // 8 * 8
-    texts = [f"A photo of a {word}" for word in _words(rng, tokens // 8)]
+    texts = [f"A photo of a {word}" for word in _words(rng, 512)]
     activations = rng.normal(size=(batch, len(arrays.exemplars))).astype(np.float32)
     state = exemplars.empty(*arrays.exemplars.shape)
     rows, valid = np.arange(batch, dtype=np.int32), np.ones(batch, bool)
-    forward = operations(target.logits, _pixels(views))
-    image = operations(clip.encode_images, _pixels(wide))
-    text = operations(partial(clip.texts, clip.params), np.zeros((tokens // 8, 8), np.int32))
+    update = partial(exemplars.update, state, activations, rows, valid)
+    forward = operations(target.logits, np.zeros(views.shape, np.float32))
+    image = operations(clip.encode_images, np.zeros(wide.shape, np.float32))
+    text = operations(partial(clip.texts, clip.params), np.zeros((len(texts), 8), np.int32))
     weights, clip_weights = _bytes(target.params), _bytes(clip.params)
     (neurons, count), width = arrays.exemplars.shape, arrays.images.shape[1]
-    concepts = len(arrays.texts)
-    screened = 2.0 * neurons * width * concepts
+    concepts, read = len(arrays.texts), arrays.texts.nbytes
+    kept = activations.nbytes + 2 * 8 * neurons * count
+    full, screened = bare(arrays).operations, 2.0 * neurons * width * concepts
+    engine = partial(scoring.discover, *arrays, 16.0, ALPHA)
     jobs = [
-        _floored(
-            "activate: Grad-CAM", batch, lambda: attention_maps(target, views)[0], forward, weights
-        ),
-        _floored("activate: view", batch, lambda: target.activations(views), forward, weights),
-        _floored(
-            "select: top exemplars",
-            batch,
-            lambda: exemplars.update(state, activations, rows, valid),
-            0,
-            activations.nbytes + 2 * 8 * neurons * count,
-        ),
-        _floored("embed: image tower", batch, lambda: clip.encode_views(wide), image, clip_weights),
-        _floored("encode: text tower", len(texts), lambda: clip.encode_texts(texts), text, 0),
-        _floored(
-            "score: full",
-            0,
-            lambda: scoring.discover(*arrays, 16.0, ALPHA, engine="full"),
-            bare(arrays).operations,
-            4 * width * concepts,
-        ),
-        _floored(
-            "score: screened",
-            0,
-            lambda: scoring.discover(*arrays, 16.0, ALPHA, engine="screened"),
-            screened,
-            4 * width * concepts,
-        ),
+        _job("activate: Grad-CAM", partial(attention_maps, target, views), batch, forward, weights),
+        _job("activate: view", lambda: target.activations(views), batch, forward, weights),
+        _job("select: top exemplars", update, batch, 0, kept),
+        _job("embed: image tower", lambda: clip.encode_views(wide), batch, image, clip_weights),
+        _job("encode: text tower", lambda: clip.encode_texts(texts), len(texts), text),
+        _job("score: full", partial(engine, engine="full"), 0, full, read),
+        _job("score: screened", partial(engine, engine="screened"), 0, screened, read),
     ]
     sizes = {"batch": batch, "neurons": neurons, "images": len(arrays.images), "concepts": concepts}
     rates = [_arithmetic(), _copy()]
@@ -244,17 +210,6 @@ def roofline(loaded: Networks, arrays: Arrays, batch: int, repeats: int) -> Tabl
     return table
 
 
-def _floored(
-    name: str, items: int, compute: Callable[[], Any], arithmetic: float, traffic: float
-) -> Job:
-    job = _job(name, compute, items)
-    return Job(job.name, job.run, items, float(arithmetic), float(traffic))
-
-
-def _pixels(views: np.ndarray) -> np.ndarray:
-    return np.zeros(views.shape, np.float32)
-
-
 def _words(rng: np.random.Generator, count: int) -> list[str]:
     """Made-up words of two syllables."""
     syllables = rng.choice([a + b for a in "bdfgklmnprst" for b in "aeiou"], (count, 2))
@@ -268,7 +223,7 @@ def _bytes(params: Any) -> int:
 def _arithmetic() -> Job:
     left, right = jnp.ones((8192, 512)), jnp.ones((512, 1024))
     multiply = jit(lambda a, b: product(a, b))
-    return _floored("a large product", 0, lambda: multiply(left, right), 2.0 * 8192 * 512 * 1024, 0)
+    return _job("a large product", lambda: multiply(left, right), 0, 2.0 * 8192 * 512 * 1024)
 
 
 def _copy() -> Job:
@@ -278,7 +233,7 @@ def _copy() -> Job:
         kept[0] = _added(kept[0])
         return kept[0]
 
-    return _floored("an addition", 0, again, 0, 2 * kept[0].nbytes)
+    return _job("an addition", again, 0, 0, 2 * kept[0].nbytes)
 
 
 # In place: new memory costs more than writing to it.

@@ -70,10 +70,9 @@ def _rivals(rivals: Any, arrays: Arrays, kappa: float) -> list[Job]:
     def job(name: str, function: Callable[..., Any], *options: Any) -> Job:
         return Job(name, lambda: function(*arrays, kappa, *options))
 
-    few, neurons = 1, len(arrays.exemplars)
-    part = arrays._replace(exemplars=arrays.exemplars[:few])
+    neurons = len(arrays.exemplars)
+    part = arrays._replace(exemplars=arrays.exemplars[:1])
     some = arrays._replace(exemplars=arrays.exemplars[: max(1, neurons // 20)])
-    share = neurons / len(some.exemplars)
     return [
         job("PyTorch, distinct images, sparse", rivals.distinct, "sparse"),
         job("PyTorch, distinct images, bag", rivals.distinct, "bag"),
@@ -82,13 +81,9 @@ def _rivals(rivals: Any, arrays: Arrays, kappa: float) -> list[Job]:
         Job(
             f"PyTorch, a neuron at a time (from {len(some.exemplars)} neurons)",
             lambda: rivals.batched(*some, kappa),
-            scale=share,
+            scale=neurons / len(some.exemplars),
         ),
-        Job(
-            f"WWW's loop (from {few} neuron)",
-            lambda: rivals.loop(*part, kappa),
-            scale=neurons / few,
-        ),
+        Job("WWW's loop (from 1 neuron)", lambda: rivals.loop(*part, kappa), scale=neurons),
     ]
 
 

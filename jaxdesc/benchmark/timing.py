@@ -41,16 +41,10 @@ class Job:
 
 @dataclass
 class Table:
-    """Times of some jobs.
+    """Times of some jobs: seconds of each run of each.
 
-    Attributes:
-        title: of the table.
-        sizes: of the problem.
-        jobs: the jobs.
-        seconds: of each run of each job.
-        first: the job that the others are compared with, or "".
-        rates: best operations/s and bytes/s, for floors; None for none.
-        facts: further findings.
+    `first` is the job that the others are compared with, or "". `rates` are the best operations/s
+    and bytes/s, for floors. `facts` are further findings.
     """
 
     title: str
@@ -84,9 +78,7 @@ class Table:
         if self.first:
             first = self.median(self.first)
             columns[f"of {self.first}"] = lambda _, value: f"{value / first:.3g}"
-        rows = [
-            [tell(job, self.median(job.name)) for tell in columns.values()] for job in self.jobs
-        ]
+        rows = [[of(job, self.median(job.name)) for of in columns.values()] for job in self.jobs]
         sizes = ", ".join(f"{name} {value}" for name, value in self.sizes.items())
         facts = [f"- {name}: {_short(value)}" for name, value in self.facts.items()]
         table = tabulate(rows, [*columns], tablefmt="github", disable_numparse=True)
@@ -106,11 +98,7 @@ class Table:
 
 
 def timed(
-    title: str,
-    sizes: Mapping[str, Any],
-    jobs: Sequence[Job],
-    repeats: int,
-    first: str = "",
+    title: str, sizes: Mapping[str, Any], jobs: Sequence[Job], repeats: int, first: str = ""
 ) -> Table:
     """Time jobs that take turns; the first turn, which compiles, doesn't count."""
     seconds: dict[str, list[float]] = {job.name: [] for job in jobs}
