@@ -29,14 +29,9 @@ _HELD = 1 << 23
 class Look(NamedTuple):
     """Result of one block of concepts; on the device, perhaps still being computed.
 
-    A bound is for one number of exemplars, or for one κ and one number of exemplars. Bounds differ
-    by group of concepts.
-
-    Attributes:
-        reach: value of each pair of a unit and a concept under each bound.
-        groups: group of each concept.
-        within: the pairs that reach the floor that the engine had when it looked.
-        largest: largest reach of each unit.
+    A pair of a unit and a concept reaches a value under each bound: there is one for each number of
+    exemplars, or for each κ and each number of exemplars. Pairs `within` reach the floor that the
+    engine had when it looked; floors differ by group of concepts.
     """
 
     reach: Float32[Array, "bound unit block"]
@@ -58,10 +53,9 @@ class Pairs(NamedTuple):
     ) -> "Pairs":
         """Pairs that reach the floor of any of some bounds."""
         cells = self.units * floor.shape[2] + self.groups
-        every = zip(self.reach[bounds], floor[bounds], strict=True)
         kept = np.zeros(len(cells), bool)
-        for reach, own_floor in every:
-            kept |= reach >= own_floor.ravel().take(cells)
+        for reach, least in zip(self.reach[bounds], floor[bounds], strict=True):
+            kept |= reach >= least.ravel().take(cells)
         if kept.all():
             return self
         chosen = np.flatnonzero(kept)
@@ -72,9 +66,8 @@ class Pairs(NamedTuple):
 class Engine(Protocol):
     """Looks at every concept once and excludes those that no unit can select.
 
-    Attributes:
-        counts: number of exemplars of each bound.
-        floor: a pair that reaches less under every bound can't be selected; only ever rises.
+    `counts` holds the number of exemplars of each bound. A pair that reaches less than `floor`,
+    which only ever rises, under every bound can't be selected.
     """
 
     counts: Int[np.ndarray, "bound"]
@@ -95,9 +88,9 @@ def candidates(problem: Problem, engine: Engine, block: int) -> Pairs:
     """
     looks = ((first, engine.look(texts, count)) for first, count, texts in problem.blocks(block))
     pieces: list[Pairs] = []
-    largest, seen, raised, held, most = np.array(-np.inf, np.float32), 0, 0, 0, _HELD
-    for first, look in ahead(looks):
-        largest, seen = np.maximum(largest, np.asarray(look.largest)), seen + 1
+    largest, raised, held, most = np.array(-np.inf, np.float32), 0, 0, _HELD
+    for seen, (first, look) in enumerate(ahead(looks), 1):
+        largest = np.maximum(largest, np.asarray(look.largest))
         if seen >= 4 * raised:  # the more has been seen, the less the floor still rises
             engine.raise_floor(largest)
             raised = seen
@@ -121,15 +114,13 @@ class Full:
 
     def __init__(self, problem: Problem):
         """Start with no concept seen."""
-        self.problem = problem
-        base, slots = problem.base_rise, list(problem.exemplars.values())
-        shape = (len(problem.kappas), len(slots))
-        self.base = base.reshape(-1, base.shape[2])
-        self.kappas = np.repeat(problem.kappas.astype(np.float64), shape[1])[:, None]
-        self.counts = np.tile([*problem.exemplars], shape[0])
-        self.filled = np.tile(np.stack([each.counts for each in slots]), (shape[0], 1))
+        self.problem, slots = problem, list(problem.exemplars.values())
+        self.base = problem.base_rise.reshape(-1, problem.neurons)
+        self.kappas = np.repeat(problem.kappas.astype(np.float64), len(slots))[:, None]
+        self.counts = np.tile([*problem.exemplars], len(problem.kappas))
+        self.filled = np.tile(np.stack([each.counts for each in slots]), (len(problem.kappas), 1))
         self.floor = np.full((*self.base.shape, 1), -np.inf, np.float32)
-        self.rows = tuple(problem.devices.whole(each.rows) for each in slots)
+        self.rows = tuple(problem.put(each.rows) for each in slots)
 
     def look(self, texts: Float32[Array, "block feature"], count: int) -> Look:
         """Scores of the concepts, a bound for each κ and number of exemplars."""
@@ -161,9 +152,8 @@ def seen_above(
 ) -> Look:
     """Compare the reach of a block's first `count` concepts with the floor."""
     seen = jnp.arange(reach.shape[2]) < count
-    reach = jnp.where(seen[None, None], reach, -jnp.inf)
+    reach, floor = jnp.where(seen[None, None], reach, -jnp.inf), jnp.asarray(floor)
     # Groups index the floor only if there are several: with one, XLA fuses the comparison.
-    floor = jnp.asarray(floor)
     lowest = floor if floor.shape[2] == 1 else floor[:, :, groups]
     within = (reach >= lowest).any(axis=0) & seen[None]
     return Look(reach, groups, within, reach.max(axis=2))
@@ -179,7 +169,6 @@ def _look(
     kappas: Float32[ArrayLike, "kappa"],
     floor: Float32[ArrayLike, "bound unit 1"],
     count: Int[ArrayLike, ""],
-    *,
     difference: Callable[..., Any],
 ) -> Look:
     cosines = jnp.minimum(product(images, texts.T), 1)

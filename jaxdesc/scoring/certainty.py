@@ -19,11 +19,8 @@ class Certainty(NamedTuple):
     Attributes:
         stability: share of resamples of the neuron's exemplars that select the concept again; NaN
             if there are too few exemplars.
-        z: distance of the score from the mean over random image sets, in their deviations; NaN
-            without a null.
-        q: smallest false discovery rate at which the pair counts as found; NaN likewise.
-        hubs: concepts that are selected for far more random sets than chance, most often first,
-            each with its share of the sets.
+        z, q: as in `Significance`; NaN without a null.
+        hubs: those of `Null`, each with its share of the sets.
     """
 
     stability: Float64[np.ndarray, "selected"]
@@ -46,22 +43,21 @@ def certainty(
 ) -> Certainty:
     """Resample every neuron's exemplars, and score random sets of as many views.
 
-    If there are no more views than a neuron has exemplars, there is only one set: no null, and NaN
-    for z and q. Arguments are those of `scoring.discover`, and `selection` its result. `views` are
-    the distinct exemplar views, from which random sets are drawn. Neurons with fewer exemplars than
-    `fewest` have no stability.
+    Arguments are those of `discover`, and `selection` its result. Random sets are drawn from
+    `views`; if these are no more than a neuron has exemplars, there is only one set: no null.
+    Neurons with fewer exemplars than `fewest` have no stability.
 
     Raises:
         ValueError: as `stability`.
     """
-    slots, texts, asked = slots_of(exemplars), (concept_features, base_feature), (kappa, alpha)
+    slots, asked = slots_of(exemplars), (concept_features, base_feature, kappa, alpha)
     options: Any = {"block": block, "similarity": similarity}
-    kept = stability(views, slots, *texts, *asked, selection, **options).selected
+    kept = stability(views, slots, *asked, selection, **options).selected
     kept = np.where(np.repeat(slots.counts < fewest, selection.counts), np.nan, kept)
     sizes = sorted(set(slots.counts.tolist()) & set(range(1, len(np.asarray(views)))))
     if not sizes:
-        nothing = np.full(len(kept), np.nan)
-        return Certainty(kept, nothing, nothing, ())
-    chance = null(views, *texts, *asked, sizes, **options)
+        unknown = np.full(len(kept), np.nan)
+        return Certainty(kept, unknown, unknown, ())
+    chance = null(views, *asked, sizes, **options)
     z, _, q, *_ = significance(chance, selection, slots.counts)
     return Certainty(kept, z, q, tuple((hub, float(chance.share[hub])) for hub in chance.hubs))

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any, Literal
 
 import jax
@@ -51,13 +51,12 @@ def discover(
 
     Args:
         image_features: unit features of the distinct exemplar views.
-        exemplars: rows of `image_features`, for each neuron its exemplars; or `Slots`, some of them
-            empty. A neuron's score is the mean over its exemplars.
+        exemplars: each neuron's rows of `image_features`, or `Slots`, some of them empty.
         concept_features: unit text features of the concepts, [concept, feature]: an array, or
             anything that reads rows from disk when it is sliced, such as `np.memmap` or
             TensorStore.
         base_feature: the base template's unit text feature.
-        kappa: concentration κ ≥ 0, the parameter of φ.
+        kappa: concentration κ ≥ 0, the parameter of the `similarity` φ.
         alpha: concept sensitivity α in (0, 1]; 1 keeps nothing, since the comparison is strict.
         block: concepts at a time.
         engine: "full" scores all images with all concepts, "screened" excludes most concepts before
@@ -66,9 +65,6 @@ def discover(
         mesh: devices among which the concepts are shared out, `block` of them on each at a time;
             JAX's default device if None.
         similarity: φ.
-
-    Returns:
-        The selection.
 
     Raises:
         ValueError: κ, α or block is out of range, an array is empty, an exemplar is not a row of
@@ -92,14 +88,10 @@ def sweep(
     mesh: Mesh | None = None,
     similarity: Similarity = T_VMF,
 ) -> dict[tuple[float, float, int], Selection]:
-    """`discover` for several κ, α and numbers of exemplars: the same selections, for less.
+    """`discover` by (κ, α, number of exemplars): the same selections, for less.
 
     The candidates of all κ and α are found in one pass for each number of exemplars, their cosines
-    are taken once, and an α only selects. `exemplars` are the slots of each neuron by the number of
-    exemplars asked for.
-
-    Returns:
-        The selection of each (κ, α, number of exemplars).
+    are taken once, and an α only selects. `exemplars` are each neuron's by the number asked for.
 
     Raises:
         ValueError: as `discover`, or there is nothing to sweep over.
@@ -116,19 +108,16 @@ def _selections(
     """Selections of each number of exemplars, κ and α, the last running fastest."""
     if block < 1:
         raise ValueError(f"block is {block}, but at least 1 concept must be scored at a time.")
-    block = min(block, -(-len(problem) // problem.devices.count))
+    block = min(block, -(-len(problem) // problem.devices))
     total = problem.neurons
-    counts = np.max([slots.counts for slots in problem.exemplars.values()], axis=0)
-    living = np.flatnonzero(
-        counts
-    )  # a constant neuron has no exemplars, however many are asked for
+    # A constant neuron has no exemplars, however many are asked for.
+    living = np.flatnonzero(np.max([each.counts for each in problem.exemplars.values()], axis=0))
     if not len(living):
         return [nothing(total)] * (len(problem.exemplars) * len(problem.kappas) * len(alphas))
     problem = problem.of(living)
-    screened = problem.similarity.screened and (
+    if problem.similarity.screened and (
         engine == "screened" or (engine == "auto" and _screening_pays(problem, block))
-    )
-    if screened:
+    ):
         groups = [problem.of(slice(i, i + _SCREENED)) for i in range(0, len(living), _SCREENED)]
         parts = [selected(group, Screened(group), alphas, block) for group in groups]
     else:
@@ -152,10 +141,9 @@ def selected(
         for first, last in pairwise(np.unique([0, *cuts, problem.neurons]).tolist()):
             few = slice(*np.searchsorted(units, (first, last)))
             scores = exact_scores(problem, count, units[few], concepts[few])
-            part = units[few] - first, concepts[few]
-            parts.append(
-                [select(*part, row, alpha, last - first) for row in scores for alpha in alphas]
-            )
+            chosen = units[few] - first, concepts[few]
+            asked = product(scores, alphas)
+            parts.append([select(*chosen, row, alpha, last - first) for row, alpha in asked])
         selections += [joined(same) for same in zip(*parts, strict=True)]
     return selections
 
@@ -167,8 +155,7 @@ def _screening_pays(problem: Problem, block: int) -> bool:
     tiles of pairs.
     """
     neurons, concepts = problem.neurons, len(problem)
-    images = len(problem.images)
-    if concepts <= 16 * block or images <= neurons * len(problem.exemplars):
+    if concepts <= 16 * block or len(problem.images) <= neurons * len(problem.exemplars):
         return False
     few = problem.of(np.unique(np.linspace(0, neurons - 1, _TRIED).astype(int)))
     engine, full = Screened(few), Full(problem)

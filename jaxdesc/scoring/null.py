@@ -31,7 +31,10 @@ from jaxdesc.scoring.problem import Problem, problem_of
 from jaxdesc.scoring.selection import Selection
 from jaxdesc.similarity import T_VMF, Similarity
 
-LEVEL = 0.05  # false discovery rate up to which a concept is significant
+LEVEL = 0.05  # false discovery rate up to which a concept is significant, or a hub
+
+# Least share of random sets that a hub is selected for.
+_HUB = 0.01
 
 # Views that random sets are drawn from; of more, so many at random.
 _POOL = 4096
@@ -58,14 +61,10 @@ class Null(NamedTuple):
 class Significance(NamedTuple):
     """Selected concepts against the null, in the order of the selection.
 
-    NaN for the concepts of a neuron that has as many exemplars as no random set has images.
-
-    Attributes:
-        z: distance of each score from its concept's mean, in its standard deviations.
-        p: share of random sets that reach this z with any concept.
-        q: smallest false discovery rate at which the pair counts as found.
-        significant: whether q is within the level.
-        named: whether any concept of each neuron is significant.
+    `z` is the distance of each score from its concept's mean, in its standard deviations, `p` the
+    share of random sets that reach it with any concept, and `q` the smallest false discovery rate
+    at which the pair counts as found; NaN if no random set has as many images as the neuron has
+    exemplars. If q is within the level the concept is significant, and its neuron `named`.
     """
 
     z: Float64[np.ndarray, "selected"]
@@ -85,19 +84,15 @@ def null(
     sets: int = 1000,
     seed: int = 0,
     block: int = 512,
-    level: float = LEVEL,
-    least_share: float = 0.01,
     similarity: Similarity = T_VMF,
 ) -> Null:
-    """Score random image sets.
+    """Score random sets of a pool's images; further arguments are those of `discover`.
 
     There are `sets` of each of the `sizes`, so that the smallest p is 1 / (sets + 1); smaller sets
-    are the first images of larger ones. Hubs are selected for at least `least_share` of the sets,
-    and found at a false discovery rate of `level`. `image_features` are of all images of the pool;
-    further arguments are those of `scoring.discover`.
+    are the first images of larger ones.
 
     Raises:
-        ValueError: as `scoring.discover`, a set is as large as the pool, or there is none.
+        ValueError: as `discover`, a set is as large as the pool, or there is none.
     """
     pool = np.asarray(image_features)
     if len(pool) > _POOL:
@@ -114,7 +109,7 @@ def null(
     # Hubs are selected for more sets than if each concept were as likely.
     chance = min(1.0, times.sum() / (sets * len(times)))
     q = stats.false_discovery_control(stats.binom.sf(times - 1, sets, chance))
-    hubs = np.flatnonzero((q <= level) & (times >= least_share * sets))
+    hubs = np.flatnonzero((q <= LEVEL) & (times >= _HUB * sets))
     return Null(
         mean,
         dict(zip(sizes, deviations, strict=True)),
@@ -127,13 +122,10 @@ def null(
 def significance(
     null: Null, selection: Selection, counts: Int[np.ndarray, "neuron"], level: float = LEVEL
 ) -> Significance:
-    """Compare selected concepts with random sets.
+    """Compare selected concepts with random sets, scored for the same concepts and κ.
 
-    Args:
-        null: scores of random sets, for the same concepts and κ.
-        selection: the neurons' concepts.
-        counts: exemplars of each neuron, which is compared with sets of as many images.
-        level: false discovery rate, over the selected pairs of all neurons.
+    A neuron is compared with sets of as many images as it has exemplars, its `counts`; `level` is
+    the false discovery rate over the selected pairs of all neurons.
     """
     z, p, q = np.full((3, len(selection.concepts)), np.nan)
     sizes = np.repeat(counts, selection.counts)
@@ -172,15 +164,13 @@ def random_sets(
 
 
 class _Sets(Full):
-    """The full engine with image sets as units, which keeps the concepts' moments and the sets' z.
+    """The full engine with sets of a pool's first images as units, for sizes that begin alike.
 
-    Attributes:
-        moments: mean and, by size, deviation of each block's concepts.
-        z: largest z of each set so far, by size.
+    It keeps the mean and, by size, deviation of each block's concepts, and the largest z of each
+    set so far, by size.
     """
 
     def __init__(self, problem: Problem, pool: int, sizes: tuple[int, ...]):
-        """Take as many images as the pool has; sets of several sizes begin alike."""
         super().__init__(problem)
         self.pool, self.sizes = pool, sizes
         self.moments: list[Float32[Array, "moment block"]] = []
@@ -210,7 +200,6 @@ def _look(
     count: Int[ArrayLike, ""],
     pool: Int[ArrayLike, ""],
     largest: Float32[Array, "size set"],
-    *,
     sizes: tuple[int, ...],
     difference: Callable[..., Any],
 ) -> tuple[Look, Float32[Array, "moment block"], Float32[Array, "size set"]]:

@@ -8,12 +8,12 @@ that they tie.
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float32, Int, Int32
+from jaxtyping import Array, ArrayLike, Float32, Int, Int32, Shaped
 
 from jaxdesc.runtime.ahead import ahead
 from jaxdesc.runtime.compiler import contraction
@@ -24,41 +24,20 @@ WIDTH = 128
 _TILES = 8
 _EXEMPLARS = 8
 
-
-class Tiles(NamedTuple):
-    """Some tiles, and which pairs they hold.
-
-    Attributes:
-        pairs: which of the pairs.
-        units: unit of each tile.
-        concepts: concepts of each tile, as places in the part of the features.
-        cells: where each pair is, counted along the tiles.
-    """
-
-    pairs: slice
-    units: Int32[np.ndarray, "tile"]
-    concepts: Int32[np.ndarray, "tile concept"]
-    cells: Int[np.ndarray, "pair"]
+# Unit or concept of each pair.
+Indices = Int[np.ndarray, "pair"]
 
 
 def exact_scores(
-    problem: Problem,
-    count: int,
-    units: Int[np.ndarray, "pair"],
-    concepts: Int[np.ndarray, "pair"],
+    problem: Problem, count: int, units: Indices, concepts: Indices
 ) -> Float32[np.ndarray, "kappa pair"]:
     """Score pairs of a unit and a concept, whose features have been read before, under each κ."""
     kappas, filled = problem.kappas, problem.exemplars[count].counts
     several = np.resize(kappas, max(2, len(kappas)))  # with a single one XLA drops the loop
-
-    def means(cosines: Array, with_base: Array, tiled: Int32[np.ndarray, "tile"]) -> Array:
-        split = problem.devices.split(filled[tiled])
-        return _means(cosines, with_base, several, split, difference=problem.similarity.difference)
-
     keys = units.astype(np.int64) * len(problem) + _originals(problem, concepts)
     keys, place = np.unique(keys, return_inverse=True)
-    scores = np.empty((len(kappas), len(keys)), np.float32)
-    for pairs, values in _of_pairs(problem, count, *np.divmod(keys, len(problem)), means):
+    scores, distinct = np.empty((len(kappas), len(keys)), np.float32), np.divmod(keys, len(problem))
+    for pairs, values in _of_pairs(problem, count, *distinct, _means, several, filled):
         scores[:, pairs] = values[: len(kappas)]
     return scores[:, place]
 
@@ -66,8 +45,8 @@ def exact_scores(
 def resampled_scores(
     problem: Problem,
     count: int,
-    units: Int[np.ndarray, "pair"],
-    concepts: Int[np.ndarray, "pair"],
+    units: Indices,
+    concepts: Indices,
     weights: Float32[np.ndarray, "unit resample exemplar"],
 ) -> Iterator[tuple[Int[np.ndarray, "some"], Float32[np.ndarray, "resample some"]]]:
     """Score pairs under the problem's only κ, with the exemplars' weights of each resample.
@@ -76,47 +55,50 @@ def resampled_scores(
     """
     weights = np.pad(weights, ((0, 0), (0, 0), (0, -weights.shape[2] % _EXEMPLARS)))
     (kappa,) = problem.kappas
-
-    def sums(cosines: Array, with_base: Array, tiled: Int32[np.ndarray, "tile"]) -> Array:
-        split = problem.devices.split(weights[tiled])
-        return _sums(cosines, with_base, kappa, split, difference=problem.similarity.difference)
-
-    return _of_pairs(problem, count, units, concepts, sums)
+    return _of_pairs(problem, count, units, concepts, _sums, kappa, weights)
 
 
 def _of_pairs(
     problem: Problem,
     count: int,
-    units: Int[np.ndarray, "pair"],
-    concepts: Int[np.ndarray, "pair"],
-    combine: Callable[[Array, Array, Int32[np.ndarray, "tile"]], Array],
+    units: Indices,
+    concepts: Indices,
+    combine: Callable[..., Array],
+    kappas: Any,
+    of_units: Shaped[np.ndarray, "unit ..."],
 ) -> Iterator[tuple[Int[np.ndarray, "some"], Float32[np.ndarray, "value some"]]]:
     """Combine the cosines of pairs over exemplars, a part of the concepts at a time."""
-    rows = problem.exemplars[count].rows
+    rows, put = problem.exemplars[count].rows, problem.put
     rows = np.pad(rows, ((0, 0), (0, -rows.shape[1] % _EXEMPLARS)))
     chunks = np.moveaxis(rows.reshape(len(rows), -1, _EXEMPLARS), 1, 0)
-    with_base, split = np.asarray(problem.with_base), problem.devices.split
+    combine = partial(combine, difference=problem.similarity.difference)
+    with_base = np.asarray(problem.with_base)
     numbers, within = np.divmod(concepts, problem.part_size)
 
-    def start(some: Tiles, texts: Array) -> Float32[Array, "value tile concept"]:
-        chosen = chunks[:, some.units]
-        base = np.moveaxis(with_base[chosen], 2, 1).reshape(-1, len(some.units))
-        cosines = _cosines(problem.images, texts, split(chosen, axis=1), split(some.concepts))
-        return combine(cosines, split(base, axis=1), some.units)
+    def start(texts: Array, of_tiles: np.ndarray, wanted: np.ndarray) -> Array:
+        chosen = chunks[:, of_tiles]
+        base = np.moveaxis(with_base[chosen], 2, 1).reshape(-1, len(of_tiles))
+        cosines = _cosines(problem.images, texts, put(chosen, 1), put(wanted, 0))
+        return combine(cosines, put(base, 1), kappas, put(of_units[of_tiles], 0))
 
     for number in np.unique(numbers).tolist():
         here = np.flatnonzero(numbers == number)
         here = here[np.argsort(units[here], kind="stable")]
-        every = tiles(units[here], within[here], _TILES * problem.devices.count)
-        started = ((some, start(some, problem.part(number))) for some in every)
-        for some, values in ahead(started):
-            yield here[some.pairs], np.asarray(values).reshape(len(values), -1)[:, some.cells]
+        every = _tiles(units[here], within[here], _TILES * problem.devices)
+        started = (
+            (pairs, cells, start(problem.part(number), *laid)) for pairs, cells, *laid in every
+        )
+        for pairs, cells, values in ahead(started):
+            yield here[pairs], np.asarray(values).reshape(len(values), -1)[:, cells]
 
 
-def tiles(
-    units: Int[np.ndarray, "pair"], concepts: Int[np.ndarray, "pair"], many: int
-) -> Iterator[Tiles]:
-    """Lay out pairs that are sorted by unit, `many` tiles at a time."""
+def _tiles(
+    units: Indices, concepts: Indices, many: int
+) -> Iterator[tuple[slice, np.ndarray, np.ndarray, np.ndarray]]:
+    """Lay out pairs that are sorted by unit, `many` tiles at a time.
+
+    Yields which pairs, their cells along the tiles, and the unit and the concepts of each tile.
+    """
     starts = np.flatnonzero(np.diff(units, prepend=-1))
     counts = np.diff(starts, append=len(units))
     per_unit = -(-counts // WIDTH)
@@ -131,22 +113,19 @@ def tiles(
         places, wanted = cells[pairs] - first * WIDTH, np.zeros(many * WIDTH, np.int32)
         wanted[places] = concepts[pairs]
         of_tiles = np.pad(of_tiles, (0, many - len(of_tiles)))
-        yield Tiles(pairs, of_tiles, wanted.reshape(many, WIDTH), places)
+        yield pairs, places, of_tiles, wanted.reshape(many, WIDTH)
 
 
-def _originals(problem: Problem, concepts: Int[np.ndarray, "pair"]) -> Int[np.ndarray, "pair"]:
+def _originals(problem: Problem, concepts: Indices) -> Indices:
     """For each pair's concept the first one whose features are equal bit for bit."""
     there = np.zeros(len(problem), bool)
     there[concepts] = True
     distinct = np.flatnonzero(there)
     # Few distinct features have equal first components, so few rows are compared as a whole.
-    first = problem.first[distinct]
-    _, place, counts = np.unique(first, return_inverse=True, return_counts=True)
-    originals = np.arange(len(problem))
-    seen: dict[bytes, int] = {}
+    _, place, counts = np.unique(problem.first[distinct], return_inverse=True, return_counts=True)
+    originals, seen = np.arange(len(problem)), dict[bytes, int]()
     for concept in distinct[counts[place] > 1].tolist():
-        features = problem.block(concept, 1).tobytes()
-        originals[concept] = seen.setdefault(features, concept)
+        originals[concept] = seen.setdefault(problem.block(concept, 1).tobytes(), concept)
     return originals[concepts]
 
 
@@ -173,7 +152,6 @@ def _means(
     with_base: Float32[Array, "exemplar tile"],
     kappas: Float32[ArrayLike, "kappa"],
     filled: Int32[Array, "tile"],
-    *,
     difference: Callable[..., Any],
 ) -> Float32[Array, "kappa tile concept"]:
     """Means over the exemplars of each tile: the same loops for every κ and number of them."""
@@ -197,7 +175,6 @@ def _sums(
     with_base: Float32[Array, "exemplar tile"],
     kappa: ArrayLike,
     weights: Float32[Array, "tile resample exemplar"],
-    *,
     difference: Callable[..., Any],
 ) -> Float32[Array, "resample tile concept"]:
     rows = difference(cosines, with_base[:, :, None], kappa)

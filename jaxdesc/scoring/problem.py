@@ -48,31 +48,6 @@ def mean_error(exemplars: int) -> float:
 
 
 @dataclass(frozen=True)
-class Devices:
-    """The devices of a mesh, or JAX's default device; concepts are shared out among them."""
-
-    mesh: Mesh | None = None
-
-    @property
-    def count(self) -> int:
-        """Number of devices."""
-        return 1 if self.mesh is None else self.mesh.size
-
-    def whole(self, values: Any) -> Shaped[Array, "..."]:
-        """Put all of an array on each device."""
-        if self.mesh is None:
-            return jnp.asarray(values)
-        return jax.device_put(values, NamedSharding(self.mesh, PartitionSpec()))
-
-    def split(self, values: Any, axis: int = 0) -> Shaped[Array, "..."]:
-        """Share out an array along an axis, whose length is a multiple of `count`."""
-        if self.mesh is None:
-            return jnp.asarray(values)
-        spec = PartitionSpec(*(None,) * axis, self.mesh.axis_names)
-        return jax.device_put(values, NamedSharding(self.mesh, spec))
-
-
-@dataclass(frozen=True)
 class Problem:
     """Features of one discovery, on the device except for the concepts, and what is asked.
 
@@ -85,7 +60,7 @@ class Problem:
         similarity: φ.
         kappas: its parameters.
         alpha: smallest concept sensitivity, which selects most.
-        devices: the devices that compute.
+        mesh: devices that compute; JAX's default device if None.
         first: first component of each concept's features, once they have been read.
         kept: the last part of the concepts that was put on the device.
     """
@@ -97,19 +72,28 @@ class Problem:
     similarity: Similarity
     kappas: Float32[np.ndarray, "kappa"]
     alpha: float
-    devices: Devices
+    mesh: Mesh | None
     first: Float32[np.ndarray, "concept"]
     kept: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def devices(self) -> int:
+        """Number of devices among which concepts are shared out."""
+        return 1 if self.mesh is None else self.mesh.size
+
+    def put(self, values: Any, axis: int | None = None) -> Shaped[Array, "..."]:
+        """Share an array out along an axis, a multiple of `devices`; or all of it to each."""
+        return _put(values, self.mesh, axis)
 
     def blocks(self, size: int) -> Iterator[tuple[int, int, Float32[Array, "block feature"]]]:
         """Yield the first concept, their number and their features, `size` on each device.
 
         Zero rows follow the last concept, so that there is one shape and one trace.
         """
-        size *= self.devices.count
+        size *= self.devices
         for start in range(0, len(self), size):
             rows = self.block(start, size)
-            yield start, len(rows), self.devices.split(_padded(rows, size))
+            yield start, len(rows), self.put(_padded(rows, size), axis=0)
 
     def block(self, start: int, size: int) -> Float32[np.ndarray, "block feature"]:
         """Read and check features of the concepts from `start` on; fewer than `size` at the end."""
@@ -122,7 +106,7 @@ class Problem:
         """Features of the concepts from `number` × `part_size` on, zero rows after them."""
         if self.kept.get("number") != number:
             rows = self.block(number * self.part_size, self.part_size)
-            self.kept.update(number=number, texts=self.devices.whole(_padded(rows, self.part_size)))
+            self.kept.update(number=number, texts=self.put(_padded(rows, self.part_size)))
         texts: Array = self.kept["texts"]
         return texts
 
@@ -158,16 +142,12 @@ class Problem:
         """Mean rise of φ over each neuron's exemplars and the base template."""
         with_base = np.asarray(self.with_base, np.float64)
         rises = [self.rise(with_base, kappa) for kappa in self.kappas.astype(np.float64)]
-        return np.array(
-            [
-                [
-                    np.where(slots.taken, rise[slots.rows], 0).sum(axis=1)
-                    / np.maximum(slots.counts, 1)
-                    for slots in self.exemplars.values()
-                ]
-                for rise in rises
-            ]
-        )
+
+        def mean(rise: np.ndarray, slots: Slots) -> np.ndarray:
+            sums = np.where(slots.taken, rise[slots.rows], 0).sum(axis=1)
+            return np.asarray(sums / np.maximum(slots.counts, 1))
+
+        return np.array([[mean(rise, each) for each in self.exemplars.values()] for rise in rises])
 
     def __len__(self) -> int:
         """Count the concepts."""
@@ -187,9 +167,7 @@ def problem_of(
     """Check everything except the concepts' features, which are checked when they are read.
 
     Raises:
-        ValueError: κ or α is out of range; an array is empty, of another shape or width; an
-            exemplar is not a row of `image_features`; or features are not of unit length (NaN
-            included).
+        ValueError: as `discover`.
     """
     if not (len(kappas) and len(alphas)):
         raise ValueError("kappas or alphas is empty, but at least one of each is needed.")
@@ -210,42 +188,25 @@ def problem_of(
             f"and {base.shape[-1]} for the base template, but one model must have made all."
         )
     images, base = _unit(images, "image_features"), _unit(base[None], "base_feature")[0]
-    for slots in exemplars.values():
-        rows = slots.rows[slots.taken]
-        if rows.size and (rows.min() < 0 or rows.max() >= len(images)):
-            raise ValueError(
-                f"exemplars holds rows {rows.min()} to {rows.max()}, but image_features has rows 0 "
-                f"to {len(images) - 1}."
-            )
-    partly = any(not slots.taken.all() for slots in exemplars.values())
     count = len(images)
-    images = _padded(images, count + partly + -(count + partly) % _IMAGES_MULTIPLE)
-    devices = Devices(mesh)
+    every = {asked: _slots(slots, count) for asked, slots in sorted(exemplars.items())}
+    rows = count + any(not slots.taken.all() for slots in every.values())
+    images = _padded(images, rows + -rows % _IMAGES_MULTIPLE)
     return Problem(
-        images=devices.whole(images),
-        with_base=devices.whole(np.minimum(images @ base, 1)),  # XLA takes a tenth of a second
-        exemplars={
-            asked: Slots(
-                np.where(slots.taken, slots.rows, count).astype(np.int32),
-                slots.counts.astype(np.int32),
-            )
-            for asked, slots in sorted(exemplars.items())
-        },
+        images=_put(images, mesh),
+        with_base=_put(np.minimum(images @ base, 1), mesh),  # XLA takes a tenth of a second
+        exemplars=every,
         texts=texts,
         similarity=similarity,
         kappas=np.array([np.asarray(kappa, np.float32) for kappa in kappas]),
         alpha=min(alphas),
-        devices=devices,
+        mesh=mesh,
         first=np.empty(texts.shape[0], np.float32),
     )
 
 
 def slots_of(exemplars: Slots | Int[ArrayLike, "neuron exemplar"]) -> Slots:
-    """Slots of each neuron; all of them are filled if rows alone are given.
-
-    Raises:
-        ValueError: the rows are not a matrix of integers, or there are none.
-    """
+    """Slots of each neuron, all filled if rows alone, a matrix of integers, are given."""
     if isinstance(exemplars, Slots):
         return exemplars
     rows = np.asarray(exemplars)
@@ -255,6 +216,25 @@ def slots_of(exemplars: Slots | Int[ArrayLike, "neuron exemplar"]) -> Slots:
             "(neuron, exemplar) are needed, at least one of each."
         )
     return Slots.full(rows)
+
+
+def _slots(slots: Slots, images: int) -> Slots:
+    """Checked slots, the empty ones with the row after the last image."""
+    rows = slots.rows[slots.taken]
+    if rows.size and (rows.min() < 0 or rows.max() >= images):
+        raise ValueError(
+            f"exemplars holds rows {rows.min()} to {rows.max()}, but image_features has rows 0 "
+            f"to {images - 1}."
+        )
+    filled = np.where(slots.taken, slots.rows, images).astype(np.int32)
+    return Slots(filled, slots.counts.astype(np.int32))
+
+
+def _put(values: Any, mesh: Mesh | None, axis: int | None = None) -> Shaped[Array, "..."]:
+    if mesh is None:
+        return jnp.asarray(values)
+    spec = () if axis is None else (*(None,) * axis, mesh.axis_names)
+    return jax.device_put(values, NamedSharding(mesh, PartitionSpec(*spec)))
 
 
 def _padded(

@@ -25,7 +25,8 @@ maximum, hence of its τ, and solving the upper bound for τ gives the least c̄
 of the group can have: a product and a comparison for each pair, for any κ.
 """
 
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -52,35 +53,10 @@ _SQUARINGS = 6
 _SHARES = tuple(np.array([0, 1, 2, 4, 8, 12, 16, 24, 32, 40, 48, 56, 64]) / 64)
 
 
-class Spread(NamedTuple):
-    """Spread of each neuron's exemplars around their mean, along μ̂ and across it.
-
-    Attributes:
-        mean: m.
-        along: mean s_o².
-        mixed: |mean s_o y_o|.
-        across: λ.
-        least: smallest s_o.
-        most: largest s_o.
-        radius: max_o |y_o|.
-    """
-
-    mean: Float32[Array, "*neuron feature"]
-    along: Float32[Array, "*neuron"]
-    mixed: Float32[Array, "*neuron"]
-    across: Float32[Array, "*neuron"]
-    least: Float32[Array, "*neuron"]
-    most: Float32[Array, "*neuron"]
-    radius: Float32[Array, "*neuron"]
-
-
 class Screened:
-    """Excludes the concepts whose mean cosine is too low for any κ.
+    """Excludes the concepts whose mean cosine is too low for any κ: `floor` is the least.
 
-    Attributes:
-        counts: number of exemplars of each bound.
-        floor: least mean cosine with which a concept can be selected.
-        left: share of a sample of the concepts that it can't exclude, by count and neuron.
+    `left` is the share of a sample of the concepts that it can't exclude, by count and neuron.
     """
 
     def __init__(self, problem: Problem):
@@ -92,8 +68,8 @@ class Screened:
         self.base, sample = problem.base_rise, problem.sample()
         self.direction = _direction(sample)
         self.edges = np.quantile(sample @ self.direction, _SHARES).astype(np.float32)
-        spreads = [_spread(problem.images, *each, self.direction) for each in slots]
-        self.means = jnp.stack([spread.mean for spread in spreads])
+        found = [_spread(problem.images, *each, self.direction) for each in slots]
+        self.means, *spreads = map(jnp.stack, zip(*found, strict=True))
         filled = np.stack([each.counts for each in slots])
         self.variance, self.furthest = self._extent(spreads, filled[:, :, None])
         self.floor = np.full((*filled.shape, len(_SHARES) + 1), -np.inf, np.float32)
@@ -103,7 +79,7 @@ class Screened:
         self.left = (cosines >= self.floor[:, :, groups.sum(axis=1)]).mean(axis=2)
 
     def _extent(
-        self, spreads: list[Spread], filled: Int[np.ndarray, "count neuron 1"]
+        self, spreads: list[Array], filled: Int[np.ndarray, "count neuron 1"]
     ) -> list[Float64[np.ndarray, "count neuron group"]]:
         """V and h, except for 1 − c̄, of each neuron and group, with room for rounding."""
         ends = np.array([-1, *self.edges, 1], np.float64)
@@ -112,13 +88,12 @@ class Screened:
         nearest = np.where(low * high > 0, np.minimum(np.abs(low), np.abs(high)), 0)
         r = np.sqrt(1 + 3 * NORM - nearest**2)
         along, mixed, across, least, most, radius = (
-            np.stack([np.asarray(spread[i], np.float64) for spread in spreads])[..., None]
-            for i in range(1, len(Spread._fields))
+            np.asarray(spread, np.float64)[..., None] for spread in spreads
         )
         variance = 1.001 * (a**2 * along + 2 * a * r * mixed + r**2 * across) + 1e-7
-        furthest = np.maximum(high * most, high * least)
-        furthest = np.maximum(furthest, np.maximum(low * most, low * least)) + r * radius
-        furthest = np.minimum(1.001 * furthest + 1e-6, np.sqrt((filled - 1) * variance))
+        along_ends = [end * far for end in (high, low) for far in (most, least)]
+        furthest = 1.001 * (np.maximum.reduce(along_ends) + r * radius) + 1e-6
+        furthest = np.minimum(furthest, np.sqrt((filled - 1) * variance))
         return [variance, np.maximum(furthest, 1e-6)]
 
     def look(self, texts: Float32[Array, "block feature"], count: int) -> Look:
@@ -134,24 +109,15 @@ class Screened:
         low = np.maximum(self.floor, _LEAST).astype(np.float64)
         least, high = np.maximum(most, low), np.maximum(most, low)
         for place in np.argsort(-self.problem.kappas).tolist():
+            args = self.variance, self.furthest, self.base[place][:, :, None]
             wanted = least_selected(self.lower(most, place), self.problem.alpha)
-            args: tuple[Any, Any, Any, Any] = (
-                self.variance,
-                self.furthest,
-                self.base[place][:, :, None],
-                wanted,
-            )
-            kappa = float(self.problem.kappas[place])
-            if (self.missing(least, *args, kappa=kappa) < 0).all():
+            missing = partial(self.missing, kappa=float(self.problem.kappas[place]))
+            if (missing(least, *args, wanted) < 0).all():
                 continue
-            at_high = self.missing(high, *args, kappa=kappa)
+            at_high = missing(high, *args, wanted)
             slack = 1e-4 * np.maximum(at_high, 0)  # so that a root that is found is too low
-            found = elementwise.find_root(
-                lambda c, slack, *args, kappa=kappa: self.missing(c, *args, kappa) + slack,  # type: ignore[call-arg]
-                (low, high),
-                args=(slack, *args),
-                maxiter=_STEPS,
-            )
+            sought = (*args, wanted - slack)
+            found = elementwise.find_root(missing, (low, high), args=sought, maxiter=_STEPS)
             # Only what was found to be too low is taken: an end of the bracket, or of the search.
             root = np.where(at_high < 0, high, low)
             for end, value in zip(found.bracket, found.f_bracket, strict=True):
@@ -159,9 +125,7 @@ class Screened:
             least = np.minimum(least, root)
         self.floor = np.maximum(self.floor, rounded_down(least))
 
-    def lower(
-        self, cosine: Float64[np.ndarray, "count neuron 1"], place: int
-    ) -> Float64[np.ndarray, "count neuron 1"]:
+    def lower(self, cosine: np.ndarray, place: int) -> np.ndarray:
         """Lower bound of the scores of concepts with these mean cosines, under one κ."""
         base = self.base[place][:, :, None]
         least = self.problem.rise(cosine - self.cosine_error, float(self.problem.kappas[place]))
@@ -194,23 +158,28 @@ def _spread(
     exemplars: Int32[ArrayLike, "neuron exemplar"],
     filled: Int32[ArrayLike, "neuron"],
     direction: Float32[ArrayLike, "feature"],
-) -> Spread:
-    def one(given: tuple[Int32[Array, "exemplar"], Int32[Array, ""]]) -> Spread:
+) -> tuple[Array, ...]:
+    """Mean of each neuron's exemplars, and their spread around it along μ̂ and across it.
+
+    m, mean s_o², |mean s_o y_o|, λ, the smallest and the largest s_o, and max_o |y_o|.
+    """
+
+    def one(given: tuple[Int32[Array, "exemplar"], Int32[Array, ""]]) -> tuple[Array, ...]:
         rows, count = given
         taken, many = jnp.arange(len(rows)) < count, count.astype(images.dtype)
         mean = images[rows].sum(axis=0) / many  # empty slots hold zero rows
         apart = jnp.where(taken[:, None], images[rows] - mean[None], 0)
         along = product(apart, jnp.asarray(direction))
         across = apart - along[:, None] * jnp.asarray(direction)[None]
-        return Spread(
-            mean=mean,
-            along=(along**2).sum() / many,
-            mixed=jnp.linalg.norm(product(along, across) / many),
+        return (
+            mean,
+            (along**2).sum() / many,
+            jnp.linalg.norm(product(along, across) / many),
             # A Gram matrix has the eigenvalues of the covariance, but the size of the exemplars.
-            across=_largest_eigenvalue(product(across, across.T) / many),
-            least=jnp.where(taken, along, jnp.inf).min(),
-            most=jnp.where(taken, along, -jnp.inf).max(),
-            radius=jnp.linalg.norm(across, axis=1).max(),
+            _largest_eigenvalue(product(across, across.T) / many),
+            jnp.where(taken, along, jnp.inf).min(),
+            jnp.where(taken, along, -jnp.inf).max(),
+            jnp.linalg.norm(across, axis=1).max(),
         )
 
     given = jnp.asarray(exemplars), jnp.asarray(filled)

@@ -13,12 +13,9 @@ from jaxtyping import ArrayLike, Bool, Float32, Float64, Int, Int32
 class Selection:
     """The selected concepts of all neurons, one after the other (CSR), best first in each neuron.
 
-    Attributes:
-        counts: number of concepts of each neuron.
-        concepts: concept indices, `counts[0]` of neuron 0, then `counts[1]` of neuron 1, ...
-        scores: their scores S.
-        maximum: the largest score of each neuron over all concepts.
-        threshold: τ = α · maximum, in float64, so that comparing reproduces the selection.
+    `counts[0]` concepts and scores are of neuron 0, the next `counts[1]` of neuron 1, ... `maximum`
+    is the largest score of each neuron over all concepts, `threshold` τ = α · maximum, in float64,
+    so that comparing reproduces the selection.
     """
 
     counts: Int[np.ndarray, "neuron"]
@@ -30,20 +27,15 @@ class Selection:
     def without(self, neurons: Bool[ArrayLike, "neuron"]) -> "Selection":
         """Drop every concept of some neurons, such as dead ones."""
         dropped = np.asarray(neurons)
-        kept = ~np.repeat(dropped, self.counts)
-        return replace(
-            self,
-            counts=np.where(dropped, 0, self.counts),
-            concepts=self.concepts[kept],
-            scores=self.scores[kept],
-        )
+        kept, counts = ~np.repeat(dropped, self.counts), np.where(dropped, 0, self.counts)
+        return replace(self, counts=counts, concepts=self.concepts[kept], scores=self.scores[kept])
 
     def part(self, first: int, last: int) -> "Selection":
         """Selection of the neurons from `first` on, up to but without `last`."""
         neurons = slice(first, last)
         pairs = slice(int(self.counts[:first].sum()), int(self.counts[:last].sum()))
-        each = (pairs if name in ("concepts", "scores") else neurons for name in vars(self))
-        return Selection(*(part[own] for part, own in zip(vars(self).values(), each, strict=True)))
+        rows = self.counts[neurons], self.concepts[pairs], self.scores[pairs]
+        return Selection(*rows, self.maximum[neurons], self.threshold[neurons])
 
     def among(self, neurons: Int[np.ndarray, "neuron"], count: int) -> "Selection":
         """Renumber the neurons as some of `count`; the others have nothing, and a maximum of 0."""
@@ -61,9 +53,8 @@ class Selection:
         index = operator.index(neuron)
         if not 0 <= index < len(self.counts):
             raise IndexError(f"neuron {index} of a selection of {len(self.counts)} neurons.")
-        start = int(self.counts[:index].sum())
-        rows = slice(start, start + int(self.counts[index]))
-        return list(zip(self.concepts[rows].tolist(), self.scores[rows].tolist(), strict=True))
+        one = self.part(index, index + 1)
+        return list(zip(one.concepts.tolist(), one.scores.tolist(), strict=True))
 
 
 def least_selected(lower: Float64[np.ndarray, "..."], alpha: float) -> Float64[np.ndarray, "..."]:

@@ -31,11 +31,9 @@ _ROUNDING = 1e-5
 
 
 class Stability(NamedTuple):
-    """Shares of the resamples.
+    """Shares of the resamples that keep a neuron's best concept, and each that is selected.
 
-    Attributes:
-        top: share in which the neuron's best concept still has the largest score; NaN without one.
-        selected: share in which each selected concept is selected, in the order of the selection.
+    `top` is that in which the best still has the largest score; NaN without one.
     """
 
     top: Float64[np.ndarray, "neuron"]
@@ -59,14 +57,13 @@ def stability(
     """Resample each neuron's exemplars and count how often it keeps its concepts.
 
     In each resample a concept is compared with the concepts that are `nearest` to the neuron's
-    exemplars on average and with the selected ones, not with the whole vocabulary if that is
-    larger. A share is therefore never below the exact one: it is above it by the resamples that
-    another concept would have won. From the vocabulary's size on, `nearest` gives the exact share.
-    Further arguments are those of `scoring.discover`, and `selection` its result.
+    exemplars on average and with the selected ones, so a share is never below that for the whole
+    vocabulary: it is above it by the resamples that another concept would have won. Further
+    arguments are those of `discover`, and `selection` its result.
 
     Raises:
-        ValueError: as `scoring.discover`, `resamples` is below 1, or the selection is of another
-            number of neurons.
+        ValueError: as `discover`, `resamples` is below 1, or the selection is of another number of
+            neurons.
     """
     slots = slots_of(exemplars)
     if len(selection.counts) != len(slots.counts):
@@ -83,22 +80,18 @@ def stability(
     for first in range(0, len(slots.counts), step):
         part, chosen = problem.of(slice(first, first + step)), selection.part(first, first + step)
         counts = slots.counts[first : first + step]
-        weights = (
-            draws(counts, asked, resamples, seed, first) / np.maximum(counts, 1)[:, None, None]
-        )
-        parts.append(
-            _shares(part, weights.astype(np.float32), chosen, _nearest(part, nearest, block))
-        )
+        drawn = draws(counts, asked, resamples, seed, first)
+        weights = (drawn / np.maximum(counts, 1)[:, None, None]).astype(np.float32)
+        parts.append(_shares(part, weights, chosen, _nearest(part, nearest, block)))
     return Stability(*map(np.concatenate, zip(*parts, strict=True)))
 
 
 def draws(
     counts: Int[np.ndarray, "neuron"], slots: int, resamples: int, seed: int, first: int = 0
 ) -> Int[np.ndarray, "neuron resample slot"]:
-    """Count how often each exemplar is drawn in each resample; it has as many as the neuron.
+    """Count how often each exemplar is drawn in each resample of a neuron; empty slots never are.
 
-    A neuron's draws depend on the seed and its index only; `first` is the index of the first. Slots
-    without an exemplar are never drawn.
+    A neuron's draws depend on the seed and its index only; `first` is the index of the first.
 
     Raises:
         ValueError: `resamples` is below 1.
@@ -106,11 +99,9 @@ def draws(
     if resamples < 1:
         raise ValueError(f"resamples is {resamples}, but exemplars must be drawn at least once.")
     times = np.zeros((len(counts), resamples, slots), np.int64)
-    for place, count in enumerate(counts.tolist()):
-        rng = np.random.default_rng([seed, first + place])
-        if count:
-            even = np.full(count, 1 / count)
-            times[place, :, :count] = rng.multinomial(count, even, resamples)
+    for place in np.flatnonzero(counts).tolist():
+        rng, count = np.random.default_rng([seed, first + place]), int(counts[place])
+        times[place, :, :count] = rng.multinomial(count, np.full(count, 1 / count), resamples)
     return times
 
 
