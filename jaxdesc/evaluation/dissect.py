@@ -145,11 +145,7 @@ def _pmi(
 
 
 @jit
-def _cos(
-    sums: Float32[Array, "neuron feature"],
-    triangle: Float32[Array, "row feature"],
-    texts: Float32[Array, "block feature"],
-) -> Float32[Array, "neuron block"]:
+def _cos(sums: Array, triangle: Array, texts: Array) -> Float32[Array, "neuron block"]:
     lengths = jnp.linalg.norm(product(triangle, texts.T), axis=0)
     return product(sums, texts.T) / lengths[None]
 
@@ -161,11 +157,7 @@ def _cubed(columns: Float32[Array, "image column"]) -> Float32[Array, "image col
 
 
 @jit
-def _cos_cubed(
-    cubes: Float32[Array, "image neuron"],
-    images: Float32[Array, "image feature"],
-    texts: Float32[Array, "block feature"],
-) -> Float32[Array, "neuron block"]:
+def _cos_cubed(cubes: Array, images: Array, texts: Array) -> Float32[Array, "neuron block"]:
     return product(cubes.T, _cubed(product(images, texts.T)))
 
 

@@ -21,11 +21,7 @@ _ROUNDING = 1e-9
 
 
 def render(tables: Iterable[Table], facts: Mapping[str, Any]) -> str:
-    """The page as Markdown.
-
-    Args:
-        tables: all that the template asks for.
-        facts: facts about the run: "seconds" of each study, "device", "cores", "jax".
+    """The page as Markdown, with facts about the run: "seconds", "device", "cores" and "jax".
 
     Raises:
         ValueError: a table, column or row that the template asks for is missing.
@@ -69,12 +65,9 @@ def load(text: str) -> tuple[tuple[Table, ...], dict[str, Any]]:
 
 
 def markdown(table: Table, columns: Sequence[str] = (), **where: Cell) -> str:
-    """A table as Markdown: shares × 100, with their intervals.
+    """A table as Markdown: shares × 100, with their intervals, of the rows with some values.
 
-    Args:
-        table: the table.
-        columns: some of its columns; by default all but those of `where`.
-        where: selects the rows that have these values in these columns.
+    By default it has all columns except those of `where`.
     """
     names = columns or [name for name in table.columns if name not in where]
     places = [table.columns.index(name) for name in names]
@@ -84,14 +77,7 @@ def markdown(table: Table, columns: Sequence[str] = (), **where: Cell) -> str:
 
 
 def summary(table: Table, column: str, over: str, **where: Cell) -> str:
-    """The verdicts of some differences, each with the rows that it holds for.
-
-    Args:
-        table: a table of differences.
-        column: the differences' column.
-        over: the column that names the rows.
-        where: selects rows.
-    """
+    """The verdicts of a column of differences, each with its rows by the names of column `over`."""
     verdicts: dict[str, list[str]] = {}
     for row in _rows(table, **where):
         cell, name = row[table.columns.index(column)], row[table.columns.index(over)]

@@ -27,13 +27,8 @@ FLOOR = 1e-6
 class Study:
     """Sizes of the study; the defaults are those of the page.
 
-    Attributes:
-        classes: of images, one latent each.
-        each: images per class.
-        fires: numbers of images of its class on which a latent fires.
-        concepts: size of the vocabulary.
-        width: of the features.
-        exemplars: asked for.
+    There is a latent for each class of images, with `each` per class, and it fires on one of the
+    numbers of them; `exemplars` are asked for.
     """
 
     classes: int = 100
@@ -45,15 +40,10 @@ class Study:
 
 
 def tables(workdir: str | Path, study: Study | None = None) -> tuple[Table]:
-    """Describe latents of every code, floor and number of images.
+    """Describe latents of every code, floor and number of images; nothing is kept in `workdir`.
 
-    Args:
-        workdir: unused; nothing is kept.
-        study: what is measured.
-
-    Returns:
-        "sparse": with images by class and shuffled, the shares of latents that are named correctly,
-        named correctly or flagged, and named wrongly without a flag.
+    Returns "sparse": with images by class and shuffled, the shares of latents that are named
+    correctly, named correctly or flagged, and named wrongly without a flag.
     """
     del workdir
     study = study or Study()
