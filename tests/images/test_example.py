@@ -8,6 +8,8 @@ from jaxdesc.images.example import Example, load
 from jaxdesc.images.sources import open_source
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+GREY = RGB[..., 0]
+BOX = np.array([0, 0, 8.5, 6], np.float32)
 
 
 def example(image, label=None, box=None):
@@ -23,8 +25,8 @@ class OneImage:
 
     spec, has_boxes, has_labels = "one", True, True
 
-    def __init__(self, given):
-        self.given = given
+    def __init__(self, given, name="one.jpg"):
+        self.given, self.name = given, name
 
     def __len__(self):
         return 1
@@ -35,69 +37,57 @@ class OneImage:
         return self.given
 
     def identify(self, index):
-        return "one.jpg"
+        return self.name[index:] if self.name else {}[index]
 
     def fingerprint(self):
         return "one"
 
 
 @pytest.mark.parametrize(
-    ("given", "pixels"),
+    ("given", "colour"),
     [
-        (example(Image.fromarray(RGB)), RGB),
-        (Image.fromarray(RGB), RGB),
-        (RGB, RGB),
-        (example(Image.fromarray(RGB).convert("RGBA")), RGB),
-        (np.dstack([RGB, RGB[..., :1]]), RGB),
-        (Image.fromarray(RGB[..., 0]), RGB[..., :1].repeat(3, axis=2)),
-        (RGB[..., 0], RGB[..., :1].repeat(3, axis=2)),
-        (Image.fromarray(RGB[..., 0].astype(np.uint16) << 8), RGB[..., :1].repeat(3, axis=2)),
+        (example(Image.fromarray(RGB)), True),
+        (Image.fromarray(RGB), True),
+        (RGB, True),
+        (example(Image.fromarray(RGB).convert("RGBA")), True),
+        (np.dstack([RGB, GREY]), True),
+        (Image.fromarray(GREY), False),
+        (GREY, False),
+        (Image.fromarray(GREY.astype(np.uint16) << 8), False),
     ],
 )
-def test_images_and_arrays_become_rgb(given, pixels):
+def test_images_and_arrays_become_rgb(given, colour):
     found = load(OneImage(given), 0)
     assert found.image.mode == "RGB"
-    np.testing.assert_array_equal(found.image, pixels)
+    np.testing.assert_array_equal(found.image, RGB if colour else np.dstack([GREY] * 3))
 
 
-def test_labels_and_boxes_of_numpy():
-    box = np.array([0, 0, 8.5, 6], np.float32)
-    found = load(OneImage(example(RGB, np.int64(3), box)), 0)
+@pytest.mark.parametrize("label", [np.int64(3), np.asarray(3), jnp.int32(3), np.uint8(3)])
+def test_labels_and_boxes_of_any_library(label):
+    found = load(OneImage(example(RGB, label, BOX)), 0)
     assert (found.label, found.box) == (3, (0.0, 0.0, 8.5, 6.0))
     assert type(found.label) is int
+
+
+OUTSIDE = r"has the box .*, which is not within its 8 × 6 pixels"
 
 
 @pytest.mark.parametrize(
     ("given", "message"),
     [
         (StopIteration, r"can't be read \(StopIteration\(\)\)"),
-        (KeyError, r"can't be read \(KeyError\(\)\)"),
-        (
-            RGB / np.float32(255),
-            r"is float32 of shape \(6, 8, 3\): expected a PIL image or uint8 of",
-        ),
-        (
-            RGB.transpose(2, 0, 1),
-            r"is uint8 of shape \(3, 6, 8\): expected a PIL image or uint8 of sh",
-        ),
-        (None, r"is None: expected a PIL image"),
+        (RGB / np.float32(255), r"is float32 of shape \(6, 8, 3\): expected a PIL image or uint8"),
+        (RGB.transpose(2, 0, 1), r"is uint8 of shape \(3, 6, 8\): expected a PIL image or uint8"),
+        (None, "is None: expected a PIL image"),
         ("one.jpg", r"is 'one\.jpg': expected a PIL image"),
         (Image.new("RGB", (0, 4)), r"has mode RGB and size \(0, 4\): expected pixels of 8 bits"),
         (Image.new("F", (4, 4)), r"has mode F and size \(4, 4\): expected pixels of 8 bits"),
-        (example(RGB, label=True), r"has the label True, which is not an index of a class"),
-        (
-            example(RGB, box=(0, 0, 10, 6)),
-            r"has the box \(0, 0, 10, 6\), which is not within its",
-        ),
-        (example(RGB, box=(5, 0, 4, 6)), r"has the box .* is not within its 8 × 6 pixels"),
-        (
-            example(RGB, box=(0, 0, float("nan"), 6)),
-            r"has the box .* is not within its 8 × 6 pix",
-        ),
-        (
-            example(RGB, box=(0, 0, 4)),
-            r"has the box \(0, 0, 4\): expected \(left, top, right, bott",
-        ),
+        (Image.new("La", (4, 4)), "can't be decoded"),
+        (example(RGB, label=True), "has the label True, which is not an index of a class"),
+        (example(RGB, box=(0, 0, 10, 6)), OUTSIDE),
+        (example(RGB, box=(5, 0, 4, 6)), OUTSIDE),
+        (example(RGB, box=(0, 0, float("nan"), 6)), OUTSIDE),
+        (example(RGB, box=(0, 0, 4)), r"has the box \(0, 0, 4\): expected \(left, top, right, bot"),
     ],
 )
 def test_other_values_are_named(given, message):
@@ -105,25 +95,14 @@ def test_other_values_are_named(given, message):
         load(OneImage(given), 0)
 
 
-def test_any_failure_names_the_image(tmp_path):
-    """A file that Pillow opens without decoding it, a mode without conversion, other methods."""
+def test_failures_of_pillow_and_of_the_source_name_the_image(tmp_path):
+    """Pillow opens a file without decoding it."""
     path = tmp_path / "half.png"
     Image.fromarray(RGB).resize((90, 90)).save(path)
     path.write_bytes(path.read_bytes()[:300])
-    for given in (Image.open(path), example(Image.open(path)), Image.new("La", (4, 4))):
-        with pytest.raises(UnusableImage, match=r"The image 'one.jpg' can't be decoded"):
-            load(OneImage(given), 0)
-
-    class Unnamed(OneImage):
-        def identify(self, index):
-            raise KeyError(index)
-
+    with pytest.raises(UnusableImage, match=r"The image 'one\.jpg' can't be decoded"):
+        load(OneImage(example(Image.open(path))), 0)
     with pytest.raises(UnusableImage, match=r"The image 'image 0 of one' can't be read .KeyErr"):
-        load(Unnamed(RGB), 0)
+        load(OneImage(RGB, name=""), 0)
     with pytest.raises(InputError, match=r"lacks being an instance"):
         open_source(OneImage)
-
-
-@pytest.mark.parametrize("label", [np.asarray(3), jnp.int32(3), np.uint8(3)])
-def test_whole_numbers_of_any_library_are_labels(label):
-    assert load(OneImage(example(RGB, label=label)), 0).label == 3
