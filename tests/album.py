@@ -3,6 +3,7 @@
 import hashlib
 from functools import cache
 
+import numpy as np
 from PIL import Image
 
 from jaxdesc.images.example import Example
@@ -12,8 +13,7 @@ from jaxdesc.scenes.world import render
 class Album:
     """`count` scenes, of which some stand upright and some are larger than the others."""
 
-    has_boxes = True
-    has_labels = True
+    has_boxes = has_labels = True
 
     def __init__(self, count, seed=0):
         self.spec = f"album of {count}, {seed}"
@@ -35,11 +35,12 @@ class Album:
 @cache
 def _picture(seed, index):
     scene = render("probe", seed, index)
-    image, (left, top, right, bottom) = Image.fromarray(scene.pixels), scene.box
+    image, box = Image.fromarray(scene.pixels), np.array(scene.box)
     if index % 3 == 1:
-        image = image.transpose(Image.Transpose.TRANSPOSE)
-        left, top, right, bottom = top, left, bottom, right
+        image, box = image.transpose(Image.Transpose.TRANSPOSE), box[[1, 0, 3, 2]]
     if index % 4 == 3:
-        image = image.resize((image.width * 2 - 1, image.height * 2 - 1))
-        left, top, right, bottom = 2 * left, 2 * top, 2 * right - 1, 2 * bottom - 1
-    return Example(image, scene.kind, (left, top, right, bottom))
+        image, box = (
+            image.resize((image.width * 2 - 1, image.height * 2 - 1)),
+            2 * box - [0, 0, 1, 1],
+        )
+    return Example(image, scene.kind, tuple(box.tolist()))

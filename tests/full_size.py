@@ -27,13 +27,12 @@ from PIL import Image
 
 import jaxdesc as jd
 from jaxdesc.config import VocabularyConfig
-from jaxdesc.images.preprocess import Preprocess
+from jaxdesc.images.preprocess import PRESETS
 from jaxdesc.runtime import memory
 from jaxdesc.vocabulary.vocabulary import base_template, load_vocabulary, prompts
-from tests.random_networks import write_clip, write_resnet50
+from tests.random_networks import write_all
 
 ROOT = Path(__file__).parents[1]
-CONFIG = jd.Config(vocabulary=VocabularyConfig(compat="www"))
 
 
 class Own(nnx.Module):
@@ -54,24 +53,15 @@ def own_target():
     return jd.Target(
         params=params,
         apply=lambda params, pixels, tap: nnx.merge(graph, params)(pixels, tap),
-        preprocess=Preprocess(224, 0.875, "bilinear", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        preprocess=PRESETS["inception"],
         name="own",
     )
-
-
-def write_networks(folder):
-    if not (folder / "done").exists():
-        write_resnet50(folder / "resnet50")
-        write_clip(folder / "clip-vit-b32", 32)
-        write_clip(folder / "clip-vit-b16", 16)
-        (folder / "done").touch()
 
 
 def paper_tables(workdir, photos, networks, vocabularies, sentence):
     """The launch scripts, as a user types them."""
     flags = {
         "config": "configs/paper.py",
-        "workdir": workdir / "fc",
         "config.images.source": f"folder:{photos}",
         "config.target.source": networks / "resnet50",
         "config.clip.source": networks / "clip-vit-b32",
@@ -80,39 +70,39 @@ def paper_tables(workdir, photos, networks, vocabularies, sentence):
         "config.ablation.vocabularies": vocabularies,
     }
     given = [f"--{key}={value}" for key, value in flags.items()]
-    subprocess.run([sys.executable, "-m", "launch.describe", *given], cwd=ROOT, check=True)
-    subprocess.run(
-        [sys.executable, "-m", "launch.tables", f"--workdir={workdir / 'fc'}"], cwd=ROOT, check=True
-    )
+    for command in (["launch.describe", *given], ["launch.tables"]):
+        command += [f"--workdir={workdir / 'fc'}"]
+        subprocess.run([sys.executable, "-m", *command], cwd=ROOT, check=True)
 
 
 def bare_activations(clip, photos):
     """Neurons that are no network's: mean colours of the photos."""
     images = [Image.open(path).convert("RGB") for path in sorted(photos.rglob("*.JPEG"))]
     views = np.stack([clip.preprocess.cut(image, (0.5, 0.5))[0] for image in images])
-    features = np.concatenate(
-        [np.asarray(clip.encode_views(views[i : i + 20])) for i in range(0, len(views), 20)]
-    )
+    parts = [clip.encode_views(views[start : start + 20]) for start in range(0, len(views), 20)]
     concepts = load_vocabulary("imagenet")
     return jd.describe_activations(
         views.mean(axis=(1, 2)),
-        features,
+        np.concatenate(parts),
         clip.encode_texts(prompts(concepts)),
         clip.encode_texts([base_template()])[0],
         concepts.concepts,
     )
 
 
-def report(name, began, result, workdir):
-    result.to_csv(workdir / name / "concepts.csv")
-    result.to_json(workdir / name / "concepts.jsonl")
+def timed(folder, describe):
+    """Describe, write the result into a folder and print what it took."""
+    began = time.perf_counter()
+    result = describe()
+    result.to_csv(folder / "concepts.csv")
+    result.to_json(folder / "concepts.jsonl")
     stages = ", ".join(
         f"{stage} {seconds:.1f} s {result.memory[stage] / 2**30:.2f} GiB"
         for stage, seconds in result.seconds.items()
     )
     named = sum(bool(neuron.concepts) for neuron in result)
-    print(f"{name}: {len(result)} neurons, {named} with concepts; ", end="")
-    print(f"{time.perf_counter() - began:.1f} s ({stages}), in {workdir / name}", flush=True)
+    took = f"{time.perf_counter() - began:.1f} s ({stages})"
+    print(f"{len(result)} neurons, {named} with concepts; {took}, in {folder}", flush=True)
 
 
 def main():
@@ -126,24 +116,22 @@ def main():
     given = parser.parse_args()
     photos, workdir = given.photos.resolve(), given.workdir.resolve()
     networks = workdir / "networks"
-    write_networks(networks)
+    if not (networks / "clip-vit-b16").exists():
+        write_all(networks)
     broden = [f"broden:{Path(given.broden).resolve()}"] if given.broden else []
     paper_tables(workdir, photos, networks, ("imagenet", *broden, "wordnet"), given.sentence)
 
     clip = jd.load_clip(str(networks / "clip-vit-b32"))
-    targets = {
-        "layer4": (jd.load_target(str(networks / "resnet50")), "layer4"),
-        "own": (own_target(), "second"),
+    options = {
+        "images": f"folder:{photos}",
+        "concepts": "wordnet",
+        "workdir": workdir / "fc",
+        "config": jd.Config(vocabulary=VocabularyConfig(compat="www")),
     }
-    for name, (target, layer) in targets.items():
-        began = time.perf_counter()
-        found = jd.describe(
-            target, clip, images=f"folder:{photos}", concepts="wordnet", layer=layer,
-            workdir=workdir / "fc", config=CONFIG,
-        )  # fmt: skip
-        report(name, began, found, workdir)
-    began = time.perf_counter()
-    report("bare", began, bare_activations(clip, photos), workdir)
+    resnet, small = jd.load_target(str(networks / "resnet50")), own_target()
+    timed(workdir / "layer4", lambda: jd.describe(resnet, clip, layer="layer4", **options))
+    timed(workdir / "own", lambda: jd.describe(small, clip, layer="second", **options))
+    timed(workdir / "bare", lambda: bare_activations(clip, photos))
     print(f"most memory of this process: {memory.peak() / 2**30:.2f} GiB")
 
 

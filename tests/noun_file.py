@@ -11,32 +11,24 @@ LICENCE = [
 
 
 def write(path, synsets, release="3.0"):
-    """Write a file in which each synset stands at the byte that its wnid names.
+    """Write a file in which each synset is at the byte that its wnid names.
 
-    Args:
-        path: of the file.
-        synsets: the words of each wnid, such as {"n00001740": ("entity",)}; wnids ascending.
-        release: what the licence says.
+    `synsets` holds the words of each wnid, such as {"n00001740": ("entity",)}; wnids ascending.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        for number, text in enumerate(LICENCE, 1):
-            file.write(f"  {number} {text.format(release=release)}  \n".encode())
-        for wnid, words in synsets.items():
-            # The line before, the licence's or a gloss, is filled up with spaces to this synset.
-            gap = int(wnid[1:]) - file.tell()
-            assert gap >= 0, f"{wnid} lies inside the line before"
-            file.seek(-1, 1)
-            file.write(b" " * gap + b"\n")
-            file.write(_line(wnid, words).encode())
+    lines = [
+        f"  {number} {text.format(release=release)}  " for number, text in enumerate(LICENCE, 1)
+    ]
+    data = bytearray("\n".join(lines).encode())
+    for wnid, words in synsets.items():
+        # The line before, the licence's or a gloss, is filled up with spaces to this synset.
+        gap = int(wnid[1:]) - len(data) - 1
+        assert gap >= 0, f"{wnid} is inside the line before"
+        listed = " ".join(f"{word.replace(' ', '_')} {i % 16:x}" for i, word in enumerate(words))
+        line = f"{wnid[1:]} 03 n {len(words):02x} {listed} 001 @ 00001740 n 0000 | gloss  "
+        data += b" " * gap + b"\n" + line.encode()
+    path.write_bytes(data + b"\n")
     return path
-
-
-def _line(wnid, words):
-    listed = " ".join(
-        f"{word.replace(' ', '_')} {place % 16:x}" for place, word in enumerate(words)
-    )
-    return f"{wnid[1:]} 03 n {len(words):02x} {listed} 001 @ 00001740 n 0000 | gloss  \n"
 
 
 def write_imagenet(path):
@@ -44,10 +36,5 @@ def write_imagenet(path):
 
     Class k is "class k % 900" and "kind k // 2", which odd classes write with a capital letter.
     """
-    return write(
-        path,
-        {
-            wnid: (f"class {k % 900}", f"{'Kind' if k % 2 else 'kind'} {k // 2}")
-            for k, wnid in enumerate(imagenet.wnids())
-        },
-    )
+    names = [(f"class {k % 900}", f"{'Kind' if k % 2 else 'kind'} {k // 2}") for k in range(1000)]
+    return write(path, dict(zip(imagenet.wnids(), names, strict=True)))

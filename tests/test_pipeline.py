@@ -195,8 +195,8 @@ def test_windows_lie_at_the_peaks_of_the_chosen_map(cam, tmp_path, plain, clip, 
     networks = one_by_one(plain, towers)
     for index in range(len(album)):
         example = album[index]
-        centre, found = reference._centre(config, networks, album, example, index)
-        _, box = reference._cut(config, plain.preprocess, example.image, centre)
+        centre, found = reference.centre(config, networks, album, example, index)
+        _, box = reference.cut(config, plain.preprocess, example.image, centre)
         np.testing.assert_allclose(boxes[index], box, rtol=1e-6, err_msg=f"{index}, {found}")
 
 

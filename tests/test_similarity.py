@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxdesc.similarity import SIMILARITIES, check_kappa, t_vmf, t_vmf_difference
-from tests.reference import similarity as reference
+from tests.reference import scoring as reference
 
 KAPPAS = [0.0, 1e-3, 0.5, 16.0, 1e5, 1e6]
 # XLA flushes subnormal numbers to zero, so tiny cosines and differences are left out.

@@ -3,7 +3,6 @@ import pytest
 
 from jaxdesc.evaluation.localisation import localisation
 from tests.reference import attention
-from tests.reference import saliency as reference
 
 
 def test_it_equals_the_definitions():
@@ -15,7 +14,7 @@ def test_it_equals_the_definitions():
         (y, x), there = attention.peak(cam)
         left, top, right, bottom = box
         assert pointing == (there and left <= x <= right and top <= y <= bottom)
-        assert energy == pytest.approx(reference.energy(cam, box), abs=1e-12)
+        assert energy == pytest.approx(attention.energy(cam, box), abs=1e-12)
         assert chance == pytest.approx((right - left) * (bottom - top))
     assert 5 < found.pointing.sum() < 55
 

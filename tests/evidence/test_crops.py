@@ -21,7 +21,6 @@ from jaxdesc.scenes.world import CLASSES
 from jaxdesc.vocabulary.vocabulary import load_vocabulary
 from tests import plain_target
 from tests.reference import attention
-from tests.reference import saliency as reference
 
 STUDY = Study(
     probes=tuple(f"scenes:split=probe,seed={seed},count=40" for seed in (7, 8)),
@@ -149,7 +148,7 @@ def looked(target, probe, cam, count):
         box = [edge / side for edge, side in zip(example.box, (width, height) * 2, strict=True)]
         (y, x), there = attention.peak(cam_map)
         inside = there and box[0] <= x <= box[2] and box[1] <= y <= box[3]
-        energy = reference.energy(cam_map, box) if there else np.nan
+        energy = attention.energy(cam_map, box) if there else np.nan
         found.append((float(inside), energy, (box[2] - box[0]) * (box[3] - box[1])))
     return np.array(found).T
 

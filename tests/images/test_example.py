@@ -25,19 +25,19 @@ class OneImage:
 
     spec, has_boxes, has_labels = "one", True, True
 
-    def __init__(self, given, name="one.jpg"):
-        self.given, self.name = given, name
+    def __init__(self, given, names=("one.jpg",)):
+        self.given, self.names = given, names
 
     def __len__(self):
         return 1
 
     def __getitem__(self, index):
-        if isinstance(self.given, type):
+        if isinstance(self.given, type | Exception):
             raise self.given
         return self.given
 
     def identify(self, index):
-        return self.name[index:] if self.name else {}[index]
+        return self.names[index]
 
     def fingerprint(self):
         return "one"
@@ -102,7 +102,10 @@ def test_failures_of_pillow_and_of_the_source_name_the_image(tmp_path):
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(UnusableImage, match=r"The image 'one\.jpg' can't be decoded"):
         load(OneImage(example(Image.open(path))), 0)
-    with pytest.raises(UnusableImage, match=r"The image 'image 0 of one' can't be read .KeyErr"):
-        load(OneImage(RGB, name=""), 0)
+    with pytest.raises(UnusableImage, match=r"The image 'image 0 of one' can't be read .IndexE"):
+        load(OneImage(RGB, names=()), 0)
     with pytest.raises(InputError, match=r"lacks being an instance"):
         open_source(OneImage)
+    with pytest.raises(InputError) as stopped:  # a source's own error, not an image's
+        load(OneImage(InputError("Stop.")), 0)
+    assert stopped.type is InputError

@@ -97,16 +97,6 @@ def test_exif_s_orientation_is_not_applied(tmp_path, suffix):
     assert found[10:].max() < 50
 
 
-def test_sixteen_bits_keep_their_greys(tmp_path):
-    """Pillow's conversion clips them: all but the darkest 256 greys would be white."""
-    greys = np.linspace(0, 65535, 24 * 18).astype(np.uint16).reshape(18, 24)
-    Image.fromarray(greys).save(tmp_path / "deep.png")
-    found = np.asarray(Folder(str(tmp_path))[0].image)
-    np.testing.assert_array_equal(found, np.repeat((greys // 256)[..., None], 3, axis=2))
-    # If Pillow improves, the exception can go.
-    assert (np.asarray(pil_loader(tmp_path / "deep.png"))[greys > 255] == 255).all()
-
-
 @pytest.mark.parametrize("kind", ["AVIF", "TIFF"])
 def test_another_format_is_named_regardless_of_its_suffix(tmp_path, kind):
     noise().save(tmp_path / "x.jpg", kind)

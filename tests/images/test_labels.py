@@ -35,7 +35,7 @@ CRANES = Classes(2, (("crane",), ("crane",)))
             ("a", "b"),
             Classes(3),
             (),
-            "of their 2 categories, 'a', 'b' match no class of the target",
+            "of their 2 categories, 'a', 'b' match no class of the t",
         ),
     ],
 )

@@ -92,10 +92,13 @@ def test_a_library_s_warning_names_the_image(folder, capsys):
             warnings.warn("Corrupt EXIF data.  Expecting 2 bytes", stacklevel=1)
         return index
 
-    with pytest.warns(UserWarning, match="from the caller") as others:
+    def read():
         for batch in batches(Folder(str(folder)), range(11), prepare, 4):
             if 7 in batch:
                 warnings.warn("from the caller", stacklevel=1)
+
+    with pytest.warns(UserWarning, match="from the caller") as others:
+        read()
     assert len(others) == 1
     said = "warning of '04.png' and 1 more: Corrupt EXIF data. Expecting 2 bytes"
     assert capsys.readouterr().err.splitlines() == [said]

@@ -1,6 +1,7 @@
 """Oracles of CLIP-Dissect's similarity functions and of INVERT's AUC: float64 loops.
 
-Each takes A [I, N], activations, and P [I, T], cosines of images and concepts, and returns [N, T].
+Each takes A [I, N], activations, and P [I, T], cosines of images and concepts, and returns [N, T];
+its rule is under its own name in the method.
 """
 
 import math
@@ -10,21 +11,16 @@ import numpy as np
 
 def _each(function, activations, cosines):
     a, p = np.asarray(activations, np.float64), np.asarray(cosines, np.float64)
-    return np.array([[function(a[:, i], p[:, j]) for j in range(p.shape[1])]
-                     for i in range(a.shape[1])])  # fmt: skip
+    return np.array([[function(unit, concept) for concept in p.T] for unit in a.T])
 
 
 def cos(activations, cosines):
-    """Cosine of two columns; method: `cos`."""
-
-    def one(a, p):
-        return sum(a * p) / math.sqrt(sum(a * a) * sum(p * p))
-
-    return _each(one, activations, cosines)
+    """Cosine of two columns."""
+    return _each(lambda a, p: sum(a * p) / math.sqrt(sum(a * a) * sum(p * p)), activations, cosines)
 
 
 def cos_cubed(activations, cosines):
-    """Centre, cube, cosine, norms at least 1e-3; method: `cos_cubed`."""
+    """Centre, cube, cosine, norms at least 1e-3."""
 
     def one(a, p):
         a, p = (a - sum(a) / len(a)) ** 3, (p - sum(p) / len(p)) ** 3
@@ -35,18 +31,18 @@ def cos_cubed(activations, cosines):
 
 def _top(activations, count):
     """Images of each neuron, largest activation first, of equal ones the lower index first."""
-    return [sorted(range(len(a)), key=lambda o: (-a[o], o))[:count] for a in activations.T]
+    columns = np.asarray(activations).T
+    return [sorted(range(len(a)), key=lambda o: (-a[o], o))[:count] for a in columns]
 
 
 def _less_the_mean(logs, weight):
     """Subtract λ · log of the mean over neurons of exp."""
     logs = np.array(logs)
-    result = np.empty(logs.shape)
     for j in range(logs.shape[1]):
         largest = max(logs[:, j])
         mean = sum(math.exp(value - largest) for value in logs[:, j]) / len(logs)
-        result[:, j] = logs[:, j] - weight * (largest + math.log(mean))
-    return result
+        logs[:, j] -= weight * (largest + math.log(mean))
+    return logs
 
 
 def _softmax(cosines, factor):
@@ -55,39 +51,33 @@ def _softmax(cosines, factor):
 
 
 def wpmi(activations, cosines, count=28):
-    """softmax_j(2P), top 28, λ = 0.6; method: `wpmi`."""
+    """softmax_j(2P), top 28, λ = 0.6."""
     q = _softmax(cosines, 2)
     logs = [
         [sum(math.log(q[o, j] + 1e-7) for o in top) for j in range(q.shape[1])]
-        for top in _top(np.asarray(activations), count)
+        for top in _top(activations, count)
     ]
     return _less_the_mean(logs, 0.6)
 
 
 def soft_wpmi(activations, cosines, count=100):
-    """softmax_j(10P), top 100, λ = 1, p_r = 0.998 − (r/100)·0.028; method: `soft_wpmi`."""
+    """softmax_j(10P), top 100, λ = 1, p_r = 0.998 − (r/100)·0.028."""
     q = _softmax(cosines, 10)
-    logs = []
-    for top in _top(np.asarray(activations), count):
-        row = []
-        for j in range(q.shape[1]):
-            total = 0.0
-            for r, o in enumerate(top):
-                p = 0.998 - r / count * 0.028
-                total += math.log(1 + p * (q[o, j] - 1) + 1e-7)
-            row.append(total)
-        logs.append(row)
+    chances = [0.998 - r / count * 0.028 for r in range(count)]
+    logs = [
+        [
+            sum(math.log(1 + p * (q[o, j] - 1) + 1e-7) for p, o in zip(chances, top, strict=False))
+            for j in range(q.shape[1])
+        ]
+        for top in _top(activations, count)
+    ]
     return _less_the_mean(logs, 1.0)
 
 
 def rank_reorder(activations, cosines, share, orders):
-    """Cubed rank error over that of random orders, over (mean P)^0.5; method: `rank_reorder`.
+    """Cubed rank error over that of random orders, over (mean P)^0.5, of a share of the images.
 
-    Args:
-        activations: [I, N].
-        cosines: [I, T].
-        share: of the images.
-        orders: of each neuron [N, orders, images], the random orders.
+    `orders` are the random orders of each neuron [N, orders, images].
     """
     a, p = np.asarray(activations, np.float64), np.asarray(cosines, np.float64)
     count = int(len(a) * share)
@@ -111,11 +101,7 @@ def auc(activations, present):
     """Share of pairs, one image with the concept and one without, in the right order; ties ½."""
 
     def one(a, shows):
-        pairs = [
-            1.0 if with_ > without else 0.5 if with_ == without else 0.0
-            for with_ in a[shows > 0]
-            for without in a[shows == 0]
-        ]
+        pairs = [(x > y) + 0.5 * (x == y) for x in a[shows > 0] for y in a[shows == 0]]
         return sum(pairs) / len(pairs) if pairs else math.nan
 
     return _each(one, activations, present)
@@ -124,5 +110,4 @@ def auc(activations, present):
 def nearest(cosines, share):
     """True for the share of images that are nearest to a concept."""
     count = int(len(cosines) * share)
-    least = np.sort(cosines, axis=0)[-count]
-    return cosines >= least[None]
+    return cosines >= np.sort(cosines, axis=0)[-count][None]

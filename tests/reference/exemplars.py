@@ -6,28 +6,18 @@ import numpy as np
 
 
 def exemplars(activations, n, names=None, key=str):
-    """Image indices of each unit's exemplars, best first.
+    """Image indices of each unit's at most n exemplars, best first, of A [I, N] without NaN.
 
     Method: Exemplars of sparse units. Equal activations by image index, the lower first; images
-    that are drawn among tied ones in ascending order.
-
-    Args:
-        activations: A [I, N], no NaN.
-        n: exemplars asked for.
-        names: of the images; their indices by default.
-        key: from a name to what tied images are drawn by.
-
-    Returns:
-        N lists of at most n indices.
+    that are drawn among tied ones by the `key` of their name (by default their index), ascending.
     """
-    return [_of_unit(_column(activations, unit), n, names, key)[0] for unit in _units(activations)]
+    return [_of_unit(column, n, names, key)[0] for column in _columns(activations)]
 
 
 def flags(activations, n, names=None, key=str, fewest=5):
     """Flags of each unit, as sets. A dead unit has no other."""
     result = []
-    for unit in _units(activations):
-        values = _column(activations, unit)
+    for values in _columns(activations):
         if min(values) == max(values):
             result.append({"dead"})
             continue
@@ -47,26 +37,16 @@ def flags(activations, n, names=None, key=str, fewest=5):
 
 def dead(activations):
     """Units whose activation is the same on every view. The constant need not be 0."""
-    columns = (_column(activations, unit) for unit in _units(activations))
-    return np.array([min(values) == max(values) for values in columns])
+    return np.array([min(values) == max(values) for values in _columns(activations)])
 
 
-def _units(activations):
-    return range(np.shape(activations)[1])
-
-
-def _column(activations, unit):
-    values = [float(row[unit]) for row in activations]
-    if any(value != value for value in values):
-        raise ValueError("NaN has no order")
-    return values
+def _columns(activations):
+    return np.asarray(activations, np.float64).T.tolist()
 
 
 def _of_unit(values, n, names, key):
     """Exemplars of one unit, and whether they were drawn."""
     images = range(len(values))
-    if n > len(values):
-        raise ValueError(f"{n} exemplars of {len(values)} images")
     order = sorted(images, key=lambda image: (-values[image], image))
     at_rest = [image for image in images if values[image] == min(values)]
     left_out = set(at_rest) if len(at_rest) >= 2 else set()

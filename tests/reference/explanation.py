@@ -2,29 +2,25 @@
 
 import math
 
+import numpy as np
+
+from tests.reference.attention import upsampled
+
 
 def contributions(activations, weights):
-    """φ_k = W[y, k] · a_k of one image, a_k being the mean of its channel.
-
-    Args:
-        activations: [row, column, neuron].
-        weights: W[y], [neuron].
-    """
+    """φ_k = W[y, k] · a_k of one image, a_k being the mean of its channel [row, column, k]."""
     rows, columns, neurons = activations.shape
     found = []
     for k in range(neurons):
-        total = 0.0
-        for y in range(rows):
-            for x in range(columns):
-                total += float(activations[y, x, k])
+        total = sum(float(activations[y, x, k]) for y in range(rows) for x in range(columns))
         found.append(float(weights[k]) * total / (rows * columns))
     return found
 
 
 def class_contributions(activations_of_images, weights):
     """Φ[y, k] = W[y, k] · mean(a_k | label y)."""
-    each = [contributions(own, weights) for own in activations_of_images]
-    return [sum(own[k] for own in each) / len(each) for k in range(len(weights))]
+    each = [contributions(activations, weights) for activations in activations_of_images]
+    return [sum(values[k] for values in each) / len(each) for k in range(len(weights))]
 
 
 def percentile(values, percent):
@@ -38,43 +34,25 @@ def percentile(values, percent):
 
 def neuron_map(channel, size):
     """Values ≤ the 70th percentile are 0; bilinear to the view; between 0 and 1."""
-    rows, columns = channel.shape
-    values = [[float(channel[y, x]) for x in range(columns)] for y in range(rows)]
-    limit = percentile([value for row in values for value in row], 70)
-    kept = [[value if value > limit else 0.0 for value in row] for row in values]
-    large = [[_between(kept, (y + 0.5) * rows / size - 0.5, (x + 0.5) * columns / size - 0.5)
-              for x in range(size)] for y in range(size)]  # fmt: skip
-    low = min(value for row in large for value in row)
-    high = max(value for row in large for value in row)
-    return [[(v - low) / (high - low) if high > low else 0.0 for v in row] for row in large]
-
-
-def _between(values, y, x):
-    """Bilinear, the border's values standing for what lies beyond."""
-    y, x = min(max(y, 0.0), len(values) - 1.0), min(max(x, 0.0), len(values[0]) - 1.0)
-    top, left = math.floor(y), math.floor(x)
-    bottom, right = min(top + 1, len(values) - 1), min(left + 1, len(values[0]) - 1)
-    above = values[top][left] * (left + 1 - x) + values[top][right] * (x - left)
-    below = values[bottom][left] * (left + 1 - x) + values[bottom][right] * (x - left)
-    return above * (top + 1 - y) + below * (y - top)
+    channel = np.asarray(channel, np.float64)
+    limit = percentile(channel.ravel().tolist(), 70)
+    large = upsampled(np.where(channel > limit, channel, 0.0), size, size)
+    low, high = large.min(), large.max()
+    return (large - low) / (high - low) if high > low else np.zeros_like(large)
 
 
 def image_map(contributed, activations, size):
     """Σ over the three neurons of largest φ of φ_k/Σφ × map; Σφ over those three."""
     best = sorted(range(len(contributed)), key=lambda k: (-contributed[k], k))[:3]
     best = [k for k in best if contributed[k] > 0]
-    total = sum(contributed[k] for k in best)
-    found = [[0.0] * size for _ in range(size)]
+    total, found = sum(contributed[k] for k in best), np.zeros((size, size))
     for k in best:
-        own = neuron_map(activations[:, :, k], size)
-        for y in range(size):
-            for x in range(size):
-                found[y][x] += contributed[k] / total * own[y][x]
+        found += contributed[k] / total * neuron_map(activations[:, :, k], size)
     return found
 
 
-def cosine(one, other):
+def cosine(first, second):
     """Between two maps, all positions in a row."""
-    a, b = ([value for row in own for value in row] for own in (one, other))
-    norms = math.sqrt(sum(v * v for v in a)) * math.sqrt(sum(v * v for v in b))
-    return sum(v * w for v, w in zip(a, b, strict=True)) / norms if norms > 0 else math.nan
+    pairs = list(zip(np.ravel(first).tolist(), np.ravel(second).tolist(), strict=True))
+    norms = math.sqrt(sum(a * a for a, _ in pairs)) * math.sqrt(sum(b * b for _, b in pairs))
+    return sum(a * b for a, b in pairs) / norms if norms > 0 else math.nan

@@ -5,114 +5,57 @@ batches, padding, stages or files. Windows are cut by the library's `Preprocess`
 """
 
 import zlib
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections import namedtuple
+from types import SimpleNamespace
 
 import numpy as np
 
-from jaxdesc.config import Config
-from tests.reference import attention, exemplars, metrics, saliency, scoring
+from tests.reference import attention, exemplars, metrics, scoring
+
+# `target` gives feature maps [h, w, C], taps by name and logits [K] of normalised pixels [S, S, 3];
+# its head is linear in the maps' mean: `weight` [K, C] and `bias` [K]. `image` and `text` give
+# CLIP's features [d], of any length, of normalised pixels and of a text.
+Networks = namedtuple("Networks", "target weight bias preprocess image clip_preprocess text")
 
 
-class Networks(NamedTuple):
-    """Functions that the oracle calls.
+def describe(config, networks, source, concepts, names=()):
+    """The five stages by a config, whose batches and blocks are not looked at; Views to Metrics.
 
-    Attributes:
-        target: pixels [S, S, 3], normalised -> feature maps [h, w, C], taps by name, logits [K].
-        weight, bias: [K, C] and [K] of its head, which is linear in the maps' mean.
-        preprocess: of the target.
-        image: CLIP's feature [d] of pixels, normalised; any length.
-        clip_preprocess: of CLIP.
-        text: CLIP's feature [d] of a text; any length.
+    `names` are those of the classes, if the neurons are the logits. Returns the `activations`
+    [I, N]; the views' `boxes` (left, top, right, bottom); `fallbacks`, how many attention maps were
+    empty; each neuron's `exemplars`; `scores` S [N, T]; `selected` (concept index, score) pairs of
+    each neuron; and its `metrics`, empty without names.
     """
-
-    target: Callable[[np.ndarray], tuple[np.ndarray, dict[str, np.ndarray], np.ndarray]]
-    weight: np.ndarray
-    bias: np.ndarray
-    preprocess: Any
-    image: Callable[[np.ndarray], np.ndarray]
-    clip_preprocess: Any
-    text: Callable[[str], np.ndarray]
-
-
-class Description(NamedTuple):
-    """Expected results of the pipeline.
-
-    Attributes:
-        activations: [I, N].
-        boxes: (left, top, right, bottom) of each view.
-        fallbacks: how many attention maps were empty.
-        exemplars: [N, n].
-        scores: S [N, T].
-        selected: for each neuron its (concept index, score) pairs.
-        metrics: [N] each; empty without names.
-    """
-
-    activations: np.ndarray
-    boxes: list[tuple[float, ...]]
-    fallbacks: int
-    exemplars: np.ndarray
-    scores: np.ndarray
-    selected: list[list[tuple[int, float]]]
-    metrics: dict[str, list[float]]
-
-
-def describe(
-    config: Config,
-    networks: Networks,
-    source: Any,
-    concepts: Sequence[str],
-    names: Sequence[Sequence[str]] = (),
-) -> Description:
-    """The five stages; method: Views to Metrics.
-
-    Args:
-        config: all choices; batches and blocks are not looked at.
-        networks: both.
-        source: the probe images.
-        concepts: the vocabulary.
-        names: of the classes, if the neurons are the logits.
-    """
-    centres, found = [], []
-    for index in range(len(source)):
-        centre, ok = _centre(config, networks, source, source[index], index)
-        centres.append(centre)
-        found.append(ok)
+    examples = [source[index] for index in range(len(source))]
+    found = [centre(config, networks, source, each, i) for i, each in enumerate(examples)]
     views = [
-        _cut(config, networks.preprocess, source[i].image, centres[i]) for i in range(len(source))
+        cut(config, networks.preprocess, example.image, middle)
+        for example, (middle, _) in zip(examples, found, strict=True)
     ]
-    activations = np.array(
-        [_activation(config, networks, pixels) for pixels, _ in views], dtype=np.float64
-    )
+    activations = np.array([_activation(config, networks, pixels) for pixels, _ in views])
     best = exemplars.exemplars(activations, config.score.exemplars)
-    seen = {i: _feature(config, networks, source[i].image, centres[i]) for i in set().union(*best)}
-    features = np.zeros((len(source), len(next(iter(seen.values())))))
-    for index, feature in seen.items():
-        features[index] = feature
-    texts = [config.vocabulary.template.replace("{concept}", concept) for concept in concepts]
-    scores = scoring.scores(
-        features,
-        best,
-        np.array([_unit(networks.text(text)) for text in texts]),
-        _unit(networks.text(" ".join(config.vocabulary.template.replace("{concept}", "").split()))),
-        config.score.kappa,
-    )
+    features = [  # of exemplars alone; no other image is seen
+        _feature(config, networks, example.image, middle) if i in set().union(*best) else None
+        for i, (example, (middle, _)) in enumerate(zip(examples, found, strict=True))
+    ]
+    template = config.vocabulary.template
+    texts = [_unit(networks.text(template.replace("{concept}", concept))) for concept in concepts]
+    base = _unit(networks.text(" ".join(template.replace("{concept}", "").split())))
+    scores = scoring.scores(features, best, texts, base, config.score.kappa)
     selected = scoring.select(scores, config.score.alpha)
     chosen = [[concepts[j] for j, _ in pairs] for pairs in selected]
-    return Description(
-        activations,
-        [box for _, box in views],
-        found.count(False),
-        best,
-        scores,
-        selected,
-        _metrics(networks, chosen, names) if names else {},
+    return SimpleNamespace(
+        activations=activations,
+        boxes=[box for _, box in views],
+        fallbacks=[peaked for _, peaked in found].count(False),
+        exemplars=best,
+        scores=scores,
+        selected=selected,
+        metrics=_metrics(networks, chosen, names) if names else {},
     )
 
 
-def _centre(
-    config: Config, networks: Networks, source: Any, example: Any, index: int
-) -> tuple[tuple[float, float], bool]:
+def centre(config, networks, source, example, index):
     """(y, x) of the window's middle in fractions of the image, and whether it was found."""
     crop, image = config.crop, example.image
     height, width = float(image.height), float(image.width)
@@ -129,12 +72,11 @@ def _centre(
         x = side / 2.0 + shares[1] * (width - side)
         return (y / height, x / width), True
     if crop.cam_input == "whole":
-        pixels, (left, top, right, bottom) = (
-            networks.preprocess.squash(image),
-            (0, 0, width, height),
-        )
+        pixels = networks.preprocess.squash(image)
+        left, top, right, bottom = 0, 0, width, height
     else:
-        pixels, (left, top, right, bottom) = networks.preprocess.cut(image, (0.5, 0.5), crop.field)
+        pixels, box = networks.preprocess.cut(image, (0.5, 0.5), crop.field)
+        left, top, right, bottom = box
     seen = _normalised(networks.preprocess, pixels)
     maps, _, logits = networks.target(seen)
     class_ = example.label if crop.cam_class == "label" else int(np.argmax(logits))
@@ -144,40 +86,33 @@ def _centre(
     return ((top + y * (bottom - top)) / height, (left + x * (right - left)) / width), True
 
 
-def _map(
-    cam: str, networks: Networks, pixels: np.ndarray, maps: np.ndarray, class_: int
-) -> np.ndarray:
-    """The map of attention whose peak the window lies around; method: Grad-CAM."""
+def _map(cam, networks, pixels, maps, class_):
+    """The attention map whose peak the window is around; method: Grad-CAM."""
 
-    def head(maps: np.ndarray) -> np.ndarray:
+    def head(maps):
         return networks.weight @ maps.mean(axis=(0, 1)) + networks.bias
 
-    if cam == "grad_cam":
-        return attention.grad_cam_linear(networks.weight, networks.bias, maps, class_)
-    if cam == "cam":
-        return np.maximum(attention.cam(networks.weight, maps, class_), 0)
+    if cam in ("cam", "grad_cam"):  # behind such a head they differ by the factor h·w alone
+        return attention.cam(networks.weight, maps, class_)
     if cam == "score_cam":
         whole = lambda pixels: networks.target(pixels.astype(np.float32))[2]  # noqa: E731
-        return saliency.score_cam(whole, pixels, maps, class_)
-    return {"grad_cam_pp": saliency.grad_cam_pp, "layer_cam": saliency.layer_cam}[cam](
-        head, maps, class_
-    )
+        return attention.score_cam(whole, pixels, maps, class_)
+    return getattr(attention, cam)(head, maps, class_)
 
 
-def _cut(
-    config: Config, preprocess: Any, image: Any, centre: tuple[float, float]
-) -> tuple[np.ndarray, tuple[float, ...]]:
+def cut(config, preprocess, image, middle):
+    """Pixels of a view and its box in the image."""
     if config.crop.view == "full":
         return preprocess.squash(image), (0.0, 0.0, image.width, image.height)
-    return preprocess.cut(image, centre, config.crop.field)
+    return preprocess.cut(image, middle, config.crop.field)
 
 
-def _normalised(preprocess: Any, pixels: np.ndarray) -> np.ndarray:
+def _normalised(preprocess, pixels):
     scaled = (np.asarray(pixels, np.float64) / 255.0 - preprocess.mean) / preprocess.std
     return scaled.astype(np.float32)
 
 
-def _activation(config: Config, networks: Networks, pixels: np.ndarray) -> np.ndarray:
+def _activation(config, networks, pixels):
     """Every neuron's activation on one view; method: Neurons."""
     _, taps, logits = networks.target(_normalised(networks.preprocess, pixels))
     if config.target.layer == "fc":
@@ -187,21 +122,17 @@ def _activation(config: Config, networks: Networks, pixels: np.ndarray) -> np.nd
     return cells.mean(axis=0) if config.target.pooling == "mean" else cells.max(axis=0)
 
 
-def _feature(
-    config: Config, networks: Networks, image: Any, centre: tuple[float, float]
-) -> np.ndarray:
+def _feature(config, networks, image, middle):
     """CLIP's unit feature of what it sees of one exemplar; method: Views, CLIP's input."""
     if config.clip.input == "image":
         pixels, _ = networks.clip_preprocess.cut(image, (0.5, 0.5))
     else:
-        pixels, _ = _cut(config, networks.clip_preprocess, image, centre)
+        pixels, _ = cut(config, networks.clip_preprocess, image, middle)
     return _unit(networks.image(_normalised(networks.clip_preprocess, pixels)))
 
 
-def _metrics(
-    networks: Networks, chosen: list[list[str]], names: Sequence[Sequence[str]]
-) -> dict[str, list[float]]:
-    def features(words: Sequence[str]) -> np.ndarray:
+def _metrics(networks, chosen, names):
+    def features(words):
         return np.array([_unit(networks.text(word.lower())) for word in words])
 
     pairs = list(zip(chosen, map(list, names), strict=True))
@@ -214,6 +145,6 @@ def _metrics(
     }
 
 
-def _unit(vector: np.ndarray) -> np.ndarray:
-    vector = np.asarray(vector, dtype=np.float64)
+def _unit(vector):
+    vector = np.asarray(vector, np.float64)
     return vector / np.sqrt(np.sum(vector**2))

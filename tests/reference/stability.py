@@ -6,26 +6,17 @@ from tests.reference import scoring
 
 
 def stability(images, exemplars, concepts, base, kappa, alpha, draws):
-    """For each neuron its selected concepts and their shares, and the share of its best one.
+    """For each neuron the share of its best concept (NaN without one), and {concept: share}.
 
-    Args:
-        images: unit rows [U, d].
-        exemplars: [N, n], rows of `images`.
-        concepts: unit rows [T, d].
-        base: unit [d].
-        kappa: concentration.
-        alpha: concept sensitivity.
-        draws: [N, resamples, n], how often each exemplar is drawn.
-
-    Returns:
-        For each neuron (top share or NaN, {concept: share of resamples that select it}).
+    A concept's share is of the resamples that select it, among the selected concepts. `draws`
+    [N, resamples, n] holds how often each exemplar is drawn; the rest is as in `scoring.scores`.
     """
     result = []
-    for own, counts in zip(exemplars, draws, strict=True):
-        (chosen,) = scoring.select(scoring.scores(images, [own], concepts, base, kappa), alpha)
+    for rows, counts in zip(exemplars, draws, strict=True):
+        (chosen,) = scoring.select(scoring.scores(images, [rows], concepts, base, kappa), alpha)
         kept, first = {concept: 0 for concept, _ in chosen}, 0
         for times in counts:
-            resampled = np.repeat(own, times)
+            resampled = np.repeat(rows, times)
             scores = scoring.scores(images, [resampled], concepts, base, kappa)
             (again,) = scoring.select(scores, alpha)
             for concept, _ in again:

@@ -33,6 +33,7 @@ def test_the_time_with_nothing_queued_is_counted(clock):
     assert clock.finished()
     clock.time += 10  # and idle until the end
     assert watch.share() == pytest.approx((2 + 4 + 10) / 20)
+    assert unwatched("outputs") == "outputs"
 
 
 def test_what_is_queued_before_the_last_one_is_done_is_not_idle(clock):
@@ -49,9 +50,4 @@ def test_what_is_queued_before_the_last_one_is_done_is_not_idle(clock):
     assert held.wait(5)
     watch(1)  # at time 0, when 3 seconds were still to come
     release.set()
-    assert watch.share() == 0
-    assert clock.time == 4
-
-
-def test_unwatched_hands_back():
-    assert unwatched("outputs") == "outputs"
+    assert (watch.share(), clock.time) == (0, 4)

@@ -11,23 +11,13 @@ from jaxdesc.runtime.progress import Bar, Lines, Progress
 TQDM = progress.tqdm
 
 
-@pytest.fixture
-def clock(monkeypatch):
-    """A clock that stands still until it is told to go on."""
-    now = [1000.0]
-    monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
-
-    def wait(seconds):
-        now[0] += seconds
-
-    return wait
-
-
-def run(clock, total, steps, delay=0.0, unit="img"):
+def run(monkeypatch, total, steps, delay=0.0):
     """A stage whose steps are (seconds, items done in them)."""
-    with Progress(total, "look", [lambda state: Lines(state, delay)], unit) as bar:
+    now = 1000.0
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: now)
+    with Progress(total, "look", [lambda state: Lines(state, delay)]) as bar:
         for seconds, count in steps:
-            clock(seconds)
+            now += seconds
             bar.update(count)
 
 
@@ -64,8 +54,8 @@ def run(clock, total, steps, delay=0.0, unit="img"):
     ],
     ids=["short", "long", "empty", "ended early"],
 )
-def test_lines(clock, capsys, total, steps, lines):
-    run(clock, total, steps)
+def test_lines(monkeypatch, capsys, total, steps, lines):
+    run(monkeypatch, total, steps)
     assert capsys.readouterr().err.splitlines() == lines
 
 
@@ -74,36 +64,33 @@ def test_lines(clock, capsys, total, steps, lines):
     [(100_000, [(1, 100)] * 25, ["1000", "2000"]), (40, [(0.25, 4)] * 10, ["16", "32"])],
     ids=["every ten seconds", "at tenths, a second apart"],
 )
-def test_lines_are_few(clock, capsys, total, steps, printed):
-    run(clock, total, steps)
+def test_lines_are_few(monkeypatch, capsys, total, steps, printed):
+    run(monkeypatch, total, steps)
     assert re.findall(rf": (\d+)/{total} img \(", capsys.readouterr().err) == printed
 
 
-def test_a_stage_shorter_than_the_delay_prints_nothing(clock, capsys):
-    run(clock, 9, [(0.5, 9)], delay=1.0)
+def test_a_stage_shorter_than_the_delay_prints_nothing(monkeypatch, capsys):
+    run(monkeypatch, 9, [(0.5, 9)], delay=1.0)
     assert capsys.readouterr().err == ""
 
 
-def test_a_bar_is_tqdms(monkeypatch):
-    stream = io.StringIO()
+def test_every_display_sees_every_state(monkeypatch):
+    stream, seen = io.StringIO(), []
     monkeypatch.setattr(progress, "tqdm", lambda **kwargs: TQDM(file=stream, ncols=80, **kwargs))
-    with Progress(8, "look", [Bar]) as bar:
-        bar.update(3)
-        bar.update(5)
-    assert re.search(r"\rlook: 100%\|#+\| 8/8 \[", stream.getvalue())
-
-
-def test_every_display_sees_every_state():
-    seen = []
 
     class Keeps:
+        def __init__(self, state):
+            pass
+
         def show(self, state):
             seen.append(state[:4])
 
         def close(self, state):
             seen.append(("over", *state[:4]))
 
-    with Progress(3, "look", [lambda state: Keeps()] * 2) as bar:
-        bar.update(2)
-    shown, closed = ("look", "img", 3, 2), ("over", "look", "img", 3, 2)
-    assert seen == [shown, shown, closed, closed]
+    with Progress(8, "look", [Keeps, Bar, Keeps]) as bar:
+        bar.update(3)
+        bar.update(5)
+    shown, whole = ("look", "img", 8, 3), ("look", "img", 8, 8)
+    assert seen == [shown, shown, whole, whole, ("over", *whole), ("over", *whole)]
+    assert re.search(r"\rlook: 100%\|#+\| 8/8 \[", stream.getvalue())

@@ -4,14 +4,12 @@ import fcntl
 import os
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
 import jaxdesc as jd
 from jaxdesc.models.encoder import Namer
-
-ROOT = Path(__file__).parents[2]
+from tests.conftest import ROOT
 
 
 @cache
@@ -33,24 +31,19 @@ def quick_networks(folder: Path) -> Path:
 
 
 def _train(workdir: Path) -> None:
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0".strip()
     command = [sys.executable, "-m", "launch.train_scenes", f"--workdir={workdir}", "--quick"]
-    environment = os.environ | {"XLA_FLAGS": flags.strip(), "JAX_PLATFORMS": "cpu"}
-    with ThreadPoolExecutor() as threads:
-        trainings = [
-            threads.submit(
-                subprocess.run,
-                [*command, f"--network={network}"],
-                cwd=ROOT,
-                env=environment,
-                timeout=600,
-                capture_output=True,
-                text=True,
-            )
-            for network in ("target", "clip")
-        ]
+    trainings = [
+        subprocess.Popen(
+            [*command, f"--network={network}"],
+            cwd=ROOT, env=os.environ | {"XLA_FLAGS": flags}, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )
+        for network in ("target", "clip")
+    ]  # fmt: skip
     for training in trainings:
-        assert training.result().returncode == 0, training.result().stderr
+        said, _ = training.communicate(timeout=600)
+        assert training.returncode == 0, said
 
 
 @cache

@@ -1,11 +1,12 @@
-"""WordNet's file of nouns."""
+"""WordNet's file of nouns, and ImageNet's classes in it."""
 
+import re
 import zipfile
 
 import pytest
 
 from jaxdesc.errors import InputError
-from jaxdesc.vocabulary import wordnet
+from jaxdesc.vocabulary import imagenet, wordnet
 from jaxdesc.vocabulary.wordnet import noun_synsets
 from tests import noun_file
 
@@ -24,67 +25,53 @@ def folder(tmp_path, monkeypatch):
     return tmp_path / "dict"
 
 
+@pytest.fixture
+def not_installed(tmp_path, monkeypatch):
+    monkeypatch.delenv("WNSEARCHDIR", raising=False)
+    monkeypatch.setattr(wordnet, "_DEBIAN", tmp_path / "debian/data.noun")
+
+
 def test_words_of_every_synset_in_order(folder):
     noun_file.write(folder / "data.noun", SYNSETS)
     assert list(noun_synsets().items()) == list(SYNSETS.items())
 
 
-def test_offsets_of_the_made_up_file_are_right(tmp_path):
-    data = noun_file.write(tmp_path / "data.noun", SYNSETS).read_bytes()
-    for wnid in SYNSETS:
-        assert data[int(wnid[1:]) - 1 :].startswith(b"\n" + wnid[1:].encode())
-
-
-def test_each_synset_of_the_installed_file_is_at_its_byte(tmp_path, monkeypatch):
-    """Debian's file if it is installed, else a made-up one."""
+def test_each_synset_is_at_its_byte(tmp_path, monkeypatch):
+    """In Debian's file if it is installed, and in a made-up one."""
     monkeypatch.delenv("WNSEARCHDIR", raising=False)
-    if not wordnet._DEBIAN.exists():
-        made_up = noun_file.write(tmp_path / "data.noun", SYNSETS)
-        monkeypatch.setattr(wordnet, "_DEBIAN", made_up)
-    data = wordnet._DEBIAN.read_bytes()
-    synsets = noun_synsets()
-    lines = [line for line in data.decode().split("\n") if line and not line.startswith(" ")]
-    for (wnid, words), line in zip(synsets.items(), lines, strict=True):
-        assert data.startswith(line.encode(), int(wnid[1:]))
-        fields = line.split(" ", 4 + 2 * len(words))
-        assert [field.replace("_", " ") for field in fields[4 : 4 + 2 * len(words) : 2]] == [*words]
-        assert int(fields[3], 16) == len(words)
+    made_up = noun_file.write(tmp_path / "data.noun", SYNSETS)
+    for file in {made_up, *filter(lambda file: file.exists(), [wordnet._DEBIAN])}:
+        monkeypatch.setattr(wordnet, "_DEBIAN", file)
+        data = file.read_bytes()
+        lines = [line for line in data.decode().split("\n") if line and not line.startswith(" ")]
+        for (wnid, words), line in zip(noun_synsets().items(), lines, strict=True):
+            assert data.startswith(b"\n" + line.encode(), int(wnid[1:]) - 1)
+            fields = line.split(" ", 4 + 2 * len(words))
+            assert int(fields[3], 16) == len(words)
+            assert tuple(f.replace("_", " ") for f in fields[4 : 4 + 2 * len(words) : 2]) == words
 
 
-def test_search_path(tmp_path, monkeypatch):
+def test_search_path(tmp_path, monkeypatch, not_installed):
     """WNSEARCHDIR, then Debian's folder, then NLTK's: its own variable, and the home folder."""
-    monkeypatch.delenv("WNSEARCHDIR", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NLTK_DATA", f"{tmp_path / 'none'}:{tmp_path / 'listed'}")
-    monkeypatch.setattr(wordnet, "_DEBIAN", tmp_path / "debian" / "data.noun")
 
-    def put(path, word):
-        return noun_file.write(tmp_path / path, {"n00001740": (word,)})
-
-    def first():
-        return noun_synsets()["n00001740"][0]
+    def put(path):
+        return noun_file.write(tmp_path / path, {"n00001740": (path,)})
 
     archive = tmp_path / "nltk_data/corpora/wordnet.zip"
     archive.parent.mkdir(parents=True)
     with zipfile.ZipFile(archive, "w") as packed:
-        packed.write(put("packed/data.noun", "NLTK, packed"), "wordnet/data.noun")
-    assert first() == "NLTK, packed"
-    put("nltk_data/corpora/wordnet/data.noun", "NLTK")
-    assert first() == "NLTK"
-    put("listed/corpora/wordnet/data.noun", "NLTK, listed")
-    assert first() == "NLTK, listed"
-    put("debian/data.noun", "Debian")
-    assert first() == "Debian"
-    put("mine/data.noun", "mine")
-    monkeypatch.setenv("WNSEARCHDIR", "~/mine")
-    assert first() == "mine"
+        packed.write(put("packed/data.noun"), "wordnet/data.noun")
+    assert noun_synsets()["n00001740"] == ("packed/data.noun",)
+    for path in ("nltk_data/corpora/wordnet", "listed/corpora/wordnet", "debian", "mine"):
+        put(f"{path}/data.noun")
+        if path == "mine":
+            monkeypatch.setenv("WNSEARCHDIR", "~/mine")
+        assert noun_synsets()["n00001740"] == (f"{path}/data.noun".replace("_", " "),)
 
 
-def test_no_wordnet(tmp_path, folder, monkeypatch):
-    with pytest.raises(InputError, match=rf"isn't in the folder '{folder}' of WNSEARCH.*{REMEDY}"):
-        noun_synsets()
-    monkeypatch.delenv("WNSEARCHDIR")
-    monkeypatch.setattr(wordnet, "_DEBIAN", tmp_path / "data.noun")
+def test_no_wordnet(monkeypatch, not_installed):
     monkeypatch.setattr(wordnet, "_nltk", lambda: [])
     with pytest.raises(InputError, match=rf"isn't in the folders of Debian and NLTK: {REMEDY}"):
         noun_synsets()
@@ -106,11 +93,28 @@ def test_damaged_files(damage, message, folder):
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x05\x06" + bytes(18)])
-def test_bad_archives(content, tmp_path, monkeypatch):
-    monkeypatch.delenv("WNSEARCHDIR", raising=False)
-    monkeypatch.setattr(wordnet, "_DEBIAN", tmp_path / "data.noun")
+def test_bad_archives(content, tmp_path, monkeypatch, not_installed):
     (tmp_path / "corpora").mkdir()
     (tmp_path / "corpora/wordnet.zip").write_bytes(content)
     monkeypatch.setenv("NLTK_DATA", str(tmp_path))
     with pytest.raises(InputError, match=rf"wordnet.zip can't be read as WordNet \(.*{REMEDY}"):
         noun_synsets()
+
+
+def test_imagenet_s_wnids_are_a_thousand_in_order():
+    wnids = imagenet.wnids()
+    assert list(wnids) == sorted(set(wnids))
+    assert len(wnids) == 1000
+    assert all(re.fullmatch(r"n\d{8}", wnid) for wnid in wnids)
+    # Tench, crane (bird), crane (machine) and toilet tissue, by torchvision's numbers.
+    known = {"n01440764": 0, "n02012849": 134, "n03126707": 517, "n15075141": 999}
+    assert {wnid: wnids.index(wnid) for wnid in known} == known
+
+
+def test_imagenet_s_names_are_the_words_of_each_synset_and_www_s_cranes(folder):
+    noun_file.write_imagenet(folder / "data.noun")
+    names = imagenet.names()
+    assert len(names) == 1000
+    expected = {0: ("class 0", "kind 0"), 133: ("class 133", "Kind 66"), 134: ("crane", "bird")}
+    expected |= {517: ("crane", "machine"), 999: ("class 99", "Kind 499")}
+    assert {k: names[k] for k in expected} == expected
