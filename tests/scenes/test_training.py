@@ -15,9 +15,14 @@ from jaxdesc.scenes import attributes, captions, clip, target
 from jaxdesc.scenes.training import Schedule, cut, fit, render_split
 from jaxdesc.scenes.world import CLASSES, HEIGHT, WIDTH, render
 from tests.parity import clip_errors, scene_views
-from tests.scenes.quick import quick_clip, quick_target
+from tests.scenes.quick import quick_clip, quick_networks, quick_target
 
 ODD_TEXTS = ["", "Zürich 日本 🙂 \x00\x7f", "ÅÉ ﬁ", "a photo of a white cat near a post", "x" * 9]
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory):
+    return quick_networks(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(scope="module")
@@ -108,9 +113,9 @@ def test_clip_s_loss_equals_its_definition(rng):
 
     images, texts, true = features(rng, 5), features(rng, 5), rng.random((5, 5)) < 0.4
     towers = SimpleNamespace(
-        pooled_image=lambda pixels: 3 * images,
+        pooled_image=lambda pixels: jnp.asarray(3 * images),
         visual_projection=jnp.asarray,
-        encode_texts=lambda tokens: texts,
+        encode_texts=lambda tokens: jnp.asarray(texts),
         logit_scale={...: jnp.float32(1.5)},
     )
     heads = [partial(lambda values, _: jnp.float32(values), values) for values in logits]
