@@ -37,7 +37,7 @@ def speed(function, sample):
 
 
 def main():
-    """Print the ratio, the difference and the shapes."""
+    """Print the ratio and the difference."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--texts", type=int, default=2000)
     parser.add_argument("--padded-batches", type=int, default=5)

@@ -204,20 +204,15 @@ def test_eight_devices_share_the_views_out():
     assert done.stdout == "same\n"
 
 
-def test_a_map_from_outside(monkeypatch):
+def test_what_a_map_from_outside_computes_names_the_artifacts(monkeypatch):
     def brightest(seen):
         return jax.nn.relu(seen.maps.max(axis=3) * power)
 
-    power = 1.0
     monkeypatch.setitem(CAMS, "brightest", jd.attention.Cam("Brightest channel", brightest))
-    target, pixels = target_of(), images()
-    maps, _ = plain_target.maps_and_logits(target, pixels)
-    found, _ = attention_maps(target, pixels, cam="brightest")
-    np.testing.assert_allclose(found, np.asarray(maps).max(axis=3), rtol=1e-6)
-    # What it computes names the artifacts.
-    first = cam_fingerprint(target, "brightest")
-    power = 2.0
-    assert cam_fingerprint(target, "brightest") != first
+    target, prints = target_of(), set()
+    for power in (1.0, 2.0, 1.0):  # noqa: B007
+        prints.add(cam_fingerprint(target, "brightest"))
+    assert len(prints) == 2
     assert cam_fingerprint(target, "grad_cam") == "grad_cam"
 
 

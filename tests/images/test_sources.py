@@ -1,19 +1,10 @@
-import numpy as np
 import pytest
 from PIL import Image
 
 from jaxdesc.errors import InputError
 from jaxdesc.images.folder import Folder
-from jaxdesc.images.sources import SOURCES, open_source
+from jaxdesc.images.sources import open_source
 from tests.album import Album
-
-
-def test_a_registered_source(monkeypatch):
-    monkeypatch.setitem(SOURCES, "album", lambda rest: Album(int(rest)))
-    source = open_source("album:3")
-    assert (len(source), source.spec) == (3, "album of 3, 0")
-    np.testing.assert_array_equal(source[2].image, Album(3)[2].image)
-    assert open_source(source) is source
 
 
 def test_a_folder_in_every_form(tmp_path):

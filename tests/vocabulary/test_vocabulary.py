@@ -5,7 +5,6 @@ import pytest
 
 from jaxdesc.errors import InputError
 from jaxdesc.vocabulary.vocabulary import (
-    VOCABULARIES,
     Vocabulary,
     base_template,
     load_classes,
@@ -145,11 +144,6 @@ def test_classes_of_a_file(tmp_path):
     classes = (("tench", "Tinca tinca"), ("crane,bird",), ("café",), ("fire truck",))
     assert load_classes(f"file:{file}") == classes
     assert load_classes("") == ()
-
-
-def test_a_registered_vocabulary(monkeypatch):
-    monkeypatch.setitem(VOCABULARIES, "mine", lambda rest: rest.split("+"))
-    assert load_vocabulary("mine:cat+dog") == Vocabulary(("cat", "dog"), "mine")
 
 
 @pytest.mark.parametrize(
