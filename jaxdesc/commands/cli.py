@@ -45,12 +45,8 @@ _stop_asked = threading.Event()
 def main(arguments: Sequence[str] | None = None, program: str = "jaxdesc ") -> None:
     """Run a command, or list all of them; bad input prints one sentence and exits with code 2.
 
-    Args:
-        arguments: the command and its flags; by default those of this process.
-        program: how the process was started, which help repeats.
-
-    Raises:
-        SystemExit: always, unless the commands or their help are shown.
+    `arguments` are the command and its flags, by default those of this process; `program` is how
+    it was started, for its help. Ends in SystemExit unless it lists commands or shows help.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # its encoding may lack a concept's letters, or κ
@@ -186,14 +182,7 @@ def _listing() -> str:
         source = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
         first_line = (ast.get_docstring(ast.parse(source)) or "").partition("\n")[0]
         lines.append(f"  {name:{max(map(len, COMMANDS))}}  {first_line}")
-    return "\n".join(
-        [
-            "jaxdesc COMMAND --flag=value ...",
-            "",
-            "Names the concept that each neuron of a vision network responds to.",
-            "",
-            *lines,
-            "",
-            "jaxdesc COMMAND --help shows the flags and options of a command.",
-        ]
-    )
+    usage = "jaxdesc COMMAND --flag=value ..."
+    about = "Names the concept that each neuron of a vision network responds to."
+    help_on_one = "jaxdesc COMMAND --help shows the flags and options of a command."
+    return "\n".join([usage, "", about, "", *lines, "", help_on_one])

@@ -35,9 +35,6 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
             file whose `get_config` returns a ConfigDict. After a colon comes an argument of
             `get_config`, as in "scenes:wide".
         overrides: flags such as "--config.score.kappa=4".
-
-    Raises:
-        InputError: the config is unknown, its Python fails, or an override does not fit.
     """
     name, colon, variant = spec.partition(":")
     known, path = shipped(), Path(os.path.expanduser(name))

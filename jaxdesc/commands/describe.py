@@ -5,12 +5,12 @@
 A second start with the same config and working directory reads what is done already.
 """
 
-import time
+from itertools import repeat
 
 from jaxdesc.commands import inputs
 from jaxdesc.evaluation.metrics import METRICS
 from jaxdesc.pipeline import describe
-from jaxdesc.report import figures, files, tables
+from jaxdesc.report import files, pictures, tables
 from jaxdesc.result import Neuron
 
 FLAGS = inputs.FLAGS
@@ -18,13 +18,10 @@ FLAGS = inputs.FLAGS
 
 def main() -> None:
     """Read the config, run the stages, write and print the results."""
-    began = time.perf_counter()
-    run, workdir = inputs.open_run()
-    ready = time.perf_counter()
-    with inputs.working(run, workdir):
+    with inputs.opened() as (run, workdir):
         result = describe(run)
         files.write(workdir, run.config, result)
-        figures.exemplar_sheet(result[:6], run.inputs.source, workdir / "exemplars.png")
+        pictures.exemplar_sheet(result[:6], run.inputs.source, workdir / "exemplars.png")
         cells = inputs.measure(run, workdir)
         if run.listener:
             run.listener.measured(result.metrics_dict())
@@ -37,14 +34,13 @@ def main() -> None:
         print(f"  {_line(neuron)}")
     print(tables.certainty(result.unnamed, result.hubs))
     print(f"views that fell back to the centre: {result.fallbacks}")
-    inputs.print_stages(run, ready - began, time.perf_counter() - ready)
     print(f"results in {workdir}: concepts.csv, concepts.jsonl, metrics.json, exemplars.png")
 
 
 def _line(neuron: Neuron) -> str:
     """A neuron's best concepts with their scores and stability, and its flags."""
-    kept = [f" ({share:.0%} stable)" for share in neuron.stability] or [""] * len(neuron.concepts)
-    best = zip(neuron.concepts[:4], kept, strict=False)
+    kept = [f" ({share:.0%} stable)" for share in neuron.stability]
+    best = zip(neuron.concepts[:4], kept or repeat(""), strict=False)
     texts = [f"{text} {score:.3f}{sure}" for (text, score), sure in best]
     found = "; ".join(filter(None, (", ".join(texts), ", ".join(neuron.flags))))
     return f"{neuron.layer}[{neuron.unit}] {'/'.join(neuron.names)}: {found}"

@@ -16,8 +16,7 @@ from jaxdesc.commands import flags, inputs
 from jaxdesc.errors import InputError
 from jaxdesc.images.sources import open_source
 from jaxdesc.report import files
-from jaxdesc.report.explain import explain_among
-from jaxdesc.report.explained import file_name
+from jaxdesc.report.explain import explain_among, file_name
 from jaxdesc.store import Place
 
 _IMAGE = flags.DEFINE_path("image", None, "The image, a file.")

@@ -27,14 +27,7 @@ FORMS = {
 
 
 class Flag:
-    """A flag that commands may take.
-
-    Args:
-        define: one of absl's `DEFINE_…`.
-        name: name of the flag.
-        default: its value if it is not given.
-        more, options: further arguments of `define`.
-    """
+    """A flag that commands may take: one of absl's `DEFINE_…`, and its arguments."""
 
     def __init__(
         self, define: Callable[..., Any], name: str, default: Any, *more: Any, **options: Any
@@ -79,12 +72,7 @@ _overrides: list[str] = []
 
 
 def parse(command: str, known: Iterable[Flag], arguments: Sequence[str]) -> None:
-    """Read a command's arguments; from here on `Flag.value` and `overrides` return them.
-
-    Raises:
-        InputError: a flag that the command does not take, or a value that is empty or can't be
-            read.
-    """
+    """Read a command's arguments; from here on `Flag.value` and `overrides` return them."""
     global _given, _overrides
     values = _registered(known)
     try:
@@ -112,11 +100,7 @@ def overrides() -> Sequence[str]:
 
 
 def only_with(needed: Flag, *flags: Flag) -> None:
-    """Refuse flags that have no meaning without another one.
-
-    Raises:
-        InputError: one of them is given without it.
-    """
+    """Refuse flags that have no meaning without another one."""
     for flag in flags:
         if flag.present and not needed.value:
             raise InputError(
@@ -154,9 +138,7 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
 def help_text(command: ModuleType, program: str) -> str:
     """A command's docstring, its flags, and every option of the config if it takes one.
 
-    Args:
-        command: its module, whose docstring names it `jaxdesc NAME` in examples.
-        program: how it was started: the examples say so.
+    Examples in the docstring say `program`, which it was started as, in place of `jaxdesc NAME`.
     """
     name = command.__name__.rpartition(".")[2]
     values = _registered(command.FLAGS)

@@ -3,6 +3,7 @@
 import math
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -52,22 +53,14 @@ FLAGS = (CONFIG, OVERWRITE, *RUN)
 
 
 def read_config() -> Config:
-    """Read the config that --config names.
-
-    Raises:
-        InputError: no config, one that can't be loaded, or a key or value that can't be used.
-    """
+    """Read the config that --config names."""
     if CONFIG.value is None:
         raise InputError(f"--config is missing: expected one of {configs.choices()}.")
     return Config.from_dict(configs.load(CONFIG.value, flags.overrides()).to_dict())
 
 
 def results() -> Path:
-    """The working directory of a finished run, --workdir.
-
-    Raises:
-        InputError: it is missing, or a bucket.
-    """
+    """The working directory of a finished run, --workdir, which must not be a bucket."""
     if not WORKDIR.value:
         raise InputError("--workdir is missing: say where results are.")
     if "://" in WORKDIR.value:
@@ -81,17 +74,8 @@ def results() -> Path:
 def open_run(config: Config | None = None) -> tuple[Run, Place]:
     """Open everything that a config names, cheapest first, and make --workdir this config's.
 
-    All of several processes (`launch.processes`) compute, but only the first prints and writes
-    results.
-
-    Args:
-        config: that of --config if not given.
-
-    Returns:
-        The run, checked, and the working directory.
-
-    Raises:
-        InputError: a flag is missing, or something named can't be opened or does not fit.
+    All of several processes (`commands.processes`) compute, but only the first prints and writes
+    results. The config is that of --config if not given.
     """
     config = config or read_config()
     if not WORKDIR.value:
@@ -103,7 +87,9 @@ def open_run(config: Config | None = None) -> tuple[Run, Place]:
         )
     check_names(config)
     workdir, together = Place(WORKDIR.value), processes.joined()
-    listener = _listener(workdir) if together.leads else None
+    listener = None
+    if TENSORBOARD.value and workdir.local and together.leads:
+        listener = Scalars(workdir.local / "tensorboard")
     keep_programs(workdir, together)
     source = open_source(config.images.source)
     vocabulary = open_vocabulary(config, config.vocabulary.source)
@@ -142,13 +128,6 @@ def open_target(config: Config) -> Target:
     )
     classes = load_classes(options.classes)
     return replace(target, classes=classes, wnids=()) if classes else target
-
-
-def _listener(workdir: Place) -> Scalars | None:
-    """Writer of TensorBoard's scalars, if the flag is set."""
-    if not TENSORBOARD.value or workdir.local is None:
-        return None
-    return Scalars(workdir.local / "tensorboard")
 
 
 def displays() -> list[Callable[[State], Display]]:
@@ -211,8 +190,8 @@ def measure(run: Run, workdir: Place) -> list[Cell]:
     cells: list[Cell] = []
     if not (run.config.ablation.views and run.config.ablation.kappas):
         return cells
-    grid = Grid.of_ablation(run.config)
-    for cell in sweep(run, grid, open_vocabulary=partial(open_vocabulary, run.config)):
+    opened = partial(open_vocabulary, run.config)
+    for cell in sweep(run, Grid.of_ablation(run.config), open_vocabulary=opened):
         cells.append(cell)
         tables.write_ablation(workdir / "ablation.csv", cells)
         tables.write_neurons(workdir / "ablation_neurons.csv", cells)
@@ -220,38 +199,29 @@ def measure(run: Run, workdir: Place) -> list[Cell]:
 
 
 @contextmanager
-def working(run: Run, workdir: Place) -> Iterator[None]:
-    """Hold the working directory, heed a request to stop, and leave `skipped.csv` at the end.
+def opened(*config: Config) -> Iterator[tuple[Run, Place]]:
+    """Open a run as `open_run` does, hold its working directory, and print what took time.
 
-    The list is also written if so many images can't be used that they stop the run.
+    A request to stop is heeded. `skipped.csv` is also written if so many images can't be used that
+    they stop the run.
     """
-    store = run.store
-    with cli.stoppable(), store.held(), store.processes.watched():
+    began = time.perf_counter()
+    run, workdir = open_run(*config)
+    ready = time.perf_counter()
+    with cli.stoppable(), run.store.held(), run.store.processes.watched():
         try:
-            yield
+            yield run, workdir
         finally:
             if run.listener:
                 run.listener.close()
             files.write_skipped(workdir, run.skipped)
     if run.skipped:
         print(files.left_out(run.skipped))
-
-
-def print_stages(run: Run, set_up: float, stages: float) -> None:
-    """Print times, and the peak of resident memory.
-
-    Args:
-        run: its notes are printed.
-        set_up: seconds until the run was open.
-        stages: seconds after that.
-    """
+    idle = {name: f" (device idle {share:.0%})" for name, share in run.idle.items()}
     times = ", ".join(
-        f"{name} {seconds:.1f} s {run.memory[name] / 2**30:.2f} GiB{_idle(run, name)}"
+        f"{name} {seconds:.1f} s {run.memory[name] / 2**30:.2f} GiB{idle.get(name, '')}"
         for name, seconds in run.seconds.items()
     )
     first = f", first batch after {run.first_batch:.1f} s" if run.first_batch else ""
-    print(f"set-up {set_up:.1f} s, stages {stages:.1f} s ({times or 'all done before'}){first}")
-
-
-def _idle(run: Run, stage: str) -> str:
-    return f" (device idle {run.idle[stage]:.0%})" if stage in run.idle else ""
+    stages = f"{time.perf_counter() - ready:.1f} s ({times or 'all done before'})"
+    print(f"set-up {ready - began:.1f} s, stages {stages}{first}")

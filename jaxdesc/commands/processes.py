@@ -2,6 +2,7 @@
 
 import os
 import sys
+from functools import partial
 
 import jax
 
@@ -28,9 +29,6 @@ def joined() -> Processes:
     """Join the other processes that the flags name; without flags, be the only one.
 
     From then on, only the first prints.
-
-    Raises:
-        InputError: flags that do not fit together, or processes that do not come.
     """
     coordinator, count, index = _COORDINATOR.value, _PROCESSES.value, _PROCESS.value
     if coordinator is None:
@@ -55,13 +53,8 @@ def joined() -> Processes:
             f"--coordinator can't be used ({error}): give the address of the first process, such "
             "as localhost:9000 or [::1]:9000, or auto."
         ) from error
-    together = join(
-        address,
-        index,
-        count,
-        _JOIN_TIMEOUT.value,
-        lambda line: print(line, file=sys.stderr, flush=True),
-    )
+    tell = partial(print, file=sys.stderr, flush=True)
+    together = join(address, index, count, _JOIN_TIMEOUT.value, tell)
     if not together.leads:
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the process ends
     return together

@@ -16,7 +16,7 @@ from pathlib import Path
 from jaxdesc.commands import flags, inputs
 from jaxdesc.errors import InputError
 from jaxdesc.images.sources import open_source
-from jaxdesc.report import drawn, files, report
+from jaxdesc.report import files, plots, report
 from jaxdesc.report.page import Method
 from jaxdesc.result import Result
 
@@ -58,7 +58,7 @@ def main() -> None:
     )
     print(f"{page / 'index.html'}: {size / 1e6:.1f} MB with its thumbnails")
     if _FIGURES.value and target:
-        written = drawn.draw(workdir / "figures", workdir, runs, source, target, units)
+        written = plots.draw(workdir / "figures", workdir, runs, source, target, units)
         print(f"figures in {written[0].parent}")
 
 

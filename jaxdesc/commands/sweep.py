@@ -9,7 +9,6 @@ only scores and metrics are computed; with another largest number of exemplars, 
 The first sweep's results are kept: those of the next are sweep-2.csv and so on.
 """
 
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -28,15 +27,11 @@ FLAGS = (*inputs.FLAGS, _KAPPA, _ALPHA, _EXEMPLARS, _VIEWS)
 
 def main() -> None:
     """Measure every cell, then write, draw and print them."""
-    began = time.perf_counter()
     grid = _grid()
-    run, workdir = inputs.open_run()
-    ready = time.perf_counter()
-    with inputs.working(run, workdir):
+    with inputs.opened() as (run, workdir):
         cells = list(sweep(run, grid))
     files = sweeps.write(workdir, cells)
     print(f"\n{sweeps.table(cells)}\n")
-    inputs.print_stages(run, ready - began, time.perf_counter() - ready)
     print(f"{len(cells)} cells in {workdir}: {', '.join(files)}")
 
 

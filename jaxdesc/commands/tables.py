@@ -9,8 +9,6 @@ holds so far. Writes to `tables/` in it: each table as Markdown, LaTeX and CSV, 
 the effects of attention windows, of t-vMF and of both, by the paired bootstrap over neurons.
 """
 
-import time
-
 from jaxdesc.commands import flags, inputs
 from jaxdesc.errors import InputError
 from jaxdesc.report import paper, tables
@@ -39,15 +37,11 @@ def main() -> None:
 
 
 def _measure() -> None:
-    began = time.perf_counter()
     asked = inputs.read_config().ablation
     if not (asked.views and asked.kappas):
         raise InputError(
             "config.ablation.views or config.ablation.kappas is empty: a table needs both; see "
             "paper."
         )
-    run, workdir = inputs.open_run()
-    ready = time.perf_counter()
-    with inputs.working(run, workdir):
+    with inputs.opened() as (run, workdir):
         inputs.measure(run, workdir)
-    inputs.print_stages(run, ready - began, time.perf_counter() - ready)

@@ -1,12 +1,18 @@
-"""Explanation of one image by concepts (what), maps (where) and contributions (why)."""
+"""One image explained by concepts (what), maps (where) and contributions (why)."""
 
+import base64
+import io
 import os
+import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from html import escape
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from jaxtyping import Float, Float32, UInt8
 from PIL import Image
 
 from jaxdesc.attention.contribution import (
@@ -17,18 +23,172 @@ from jaxdesc.attention.contribution import (
     top_neurons,
 )
 from jaxdesc.config import converted
-from jaxdesc.errors import InputError, UnusableImage, check_type, shown
+from jaxdesc.errors import InputError, UnusableImage, check_type, printable, shown
 from jaxdesc.images.example import Source, decode, in_rgb, load
 from jaxdesc.images.labels import matched
 from jaxdesc.models.target import LOGITS, Target
-from jaxdesc.report.explained import Explanation, Part
-from jaxdesc.result import Result
+from jaxdesc.report.pictures import warmed
+from jaxdesc.result import Neuron, Result
+from jaxdesc.store import write_file
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # An image, its bytes [height, width], [height, width, 3] or [height, width, 4], or a file's path.
 Picture = Image.Image | np.ndarray | str | os.PathLike[str]
 
 SHOWN = 3  # neurons
 PEERS = 50  # other images of the class
+
+
+@dataclass(frozen=True)
+class Part:
+    """One neuron's part in a prediction.
+
+    Attributes:
+        neuron: the neuron with its concepts.
+        contribution: φ, its contribution to the class's logit.
+        share: φ as a share of all neurons' positive contributions.
+        where: its map over the view, between 0 and 1.
+    """
+
+    neuron: Neuron
+    contribution: float
+    share: float
+    where: Float[np.ndarray, "size size"]
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Reasons why a network predicts a class for an image.
+
+    Attributes:
+        pixels: the view that the network saw.
+        label: the predicted class.
+        names: names of the class; empty if the target has none.
+        logit, probability: the class's, with softmax over the logits.
+        parts: parts of the neurons that contribute most, largest first.
+        where: the sample map, Σ φ_k/Σφ × map over the top three neurons.
+        class_where: the class map: the same with each neuron's mean contribution over other images
+            of the class; None if there were none.
+        agreement: cosine between the two maps; NaN if one is empty.
+    """
+
+    pixels: UInt8[np.ndarray, "size size 3"]
+    label: int
+    names: tuple[str, ...]
+    logit: float
+    probability: float
+    parts: tuple[Part, ...]
+    where: Float32[np.ndarray, "size size"]
+    class_where: Float32[np.ndarray, "size size"] | None = None
+    agreement: float = float("nan")
+
+    @property
+    def title(self) -> str:
+        """The class, and how sure the network is of it."""
+        return f"{self._name}: {self._sureness}"
+
+    @property
+    def _name(self) -> str:
+        return ", ".join(self.names) or f"class {self.label}"
+
+    @property
+    def _sureness(self) -> str:
+        return f"{100 * self.probability:.1f} %, logit {self.logit:.2f}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """All but the pictures, as JSON values."""
+        return {
+            "class": self.label,
+            "names": list(self.names),
+            "logit": self.logit,
+            "probability": self.probability,
+            "agreement": None if np.isnan(self.agreement) else self.agreement,
+            "neurons": [
+                {
+                    "layer": part.neuron.layer,
+                    "unit": part.neuron.unit,
+                    "concepts": [text for text, _ in part.neuron.concepts],
+                    "contribution": part.contribution,
+                    "share": part.share,
+                }
+                for part in self.parts
+            ],
+        }
+
+    def __repr__(self) -> str:
+        """Show the class, and each neuron with its share."""
+        parts = (f"{100 * part.share:.0f} % {part.neuron!r}" for part in self.parts)
+        return "\n  ".join((printable(self.title), *parts))
+
+    def to_html(self) -> str:
+        """A fragment of HTML that contains its pictures, for any page or a notebook."""
+        figures = "".join(_html_figure(*panel) for panel in self._panels())
+        return (
+            '<section style="font: 14px/1.4 system-ui, sans-serif">'
+            f"<h3>{escape(self.title)}</h3>"
+            f'<div style="display: flex; flex-wrap: wrap; gap: 16px">{figures}</div></section>'
+        )
+
+    _repr_html_ = to_html
+
+    def figure(self) -> "Figure":
+        """The view, its maps, and each neuron with its concepts, in one row."""
+        from matplotlib.figure import Figure  # takes a second: only for those who draw
+
+        from jaxdesc.report.plots import house_style, shortened, show
+
+        panels = list(self._panels())
+        with house_style():
+            drawn = Figure(figsize=(1.6 * len(panels), 2.1), layout="constrained")
+            grid = drawn.subplots(1, len(panels), squeeze=False)
+            for axes, (pixels, *lines) in zip(grid[0], panels, strict=True):
+                show(axes, pixels)
+                axes.set_title("\n".join(shortened(line, 26) for line in lines), fontsize=7)
+        return drawn
+
+    def save(self, folder: str | Path, name: str) -> list[Path]:
+        """Write it as PNG, SVG and a fragment of HTML, named by `file_name`."""
+        from jaxdesc.report.plots import save
+
+        name, folder = file_name(str(name)), Path(os.path.expanduser(folder))
+        page = folder / f"{name}.html"
+        write_file(page, f"{self.to_html()}\n".encode())
+        return [*save(self.figure(), folder, name), page]
+
+    def _panels(self) -> Iterator[tuple[Any, ...]]:
+        """Each picture with a heading and one or two lines below it."""
+        yield self.pixels, self._name, self._sureness
+        yield warmed(self.pixels, self.where), "sample map", "where, of this image"
+        if self.class_where is not None:
+            agreement = f"to sample map: cos {self.agreement:.2f}"
+            yield warmed(self.pixels, self.class_where), "class map", agreement
+        for part in self.parts:
+            texts = ", ".join(text for text, _ in part.neuron.concepts[:3])
+            yield (
+                warmed(self.pixels, part.where),
+                f"{part.neuron.layer}[{part.neuron.unit}]",
+                texts or ", ".join(part.neuron.flags),
+                f"{100 * part.share:.0f} % (φ = {part.contribution:.2f})",
+            )
+
+
+def file_name(name: str) -> str:
+    """Turn an image's name into one that any file system takes."""
+    return re.sub(r"[^\w.-]", "_", name)
+
+
+def _html_figure(pixels: np.ndarray, head: str, *lines: str) -> str:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    data = base64.b64encode(file.getvalue()).decode()
+    text = "<br>".join(map(escape, lines))
+    return (
+        '<figure style="margin: 0; width: 160px">'
+        f'<img alt="" width="160" src="data:image/png;base64,{data}">'
+        f"<figcaption><b>{escape(head)}</b><br>{text}</figcaption></figure>"
+    )
 
 
 def explain(
@@ -45,34 +205,16 @@ def explain(
 
     Args:
         target: the network.
-        image: the image to explain: a PIL image of 8 bits per channel, bytes (uint8) of shape
-            [height, width, 3], [height, width, 4] or [height, width], or the path of a file;
-            converted to RGB.
+        image: a PIL image of 8 bits per channel, bytes (uint8) of shape [height, width, 3],
+            [height, width, 4] or [height, width], or the path of a file; converted to RGB.
         found: a description of the neurons of one of its layers other than the logits.
         peers: other images of the predicted class, which give the class map.
         neurons: how many to show.
 
-    Returns:
-        Its class; for each neuron its concepts (what), its map (where) and its share (why); and
-        the agreement of the class map with the sample map.
-
     Raises:
         InputError: a result of the logits or of another network, or an image that can't be decoded.
     """
-    check_type(target, Target, "target", "load_target")
-    check_type(found, Result, "found", "describe")
-    layer, neurons = found[0].layer, converted(int, neurons, "neurons")
-    if layer == LOGITS:
-        raise InputError(
-            f"The result describes {LOGITS!r}, whose neurons are the classes themselves: describe "
-            "a layer before it, such as layer4, to explain a prediction."
-        )
-    target.check_layer(layer)
-    if neurons < 1:
-        raise InputError(f"{neurons} neurons are asked for: expected at least 1.")
-    single = isinstance(peers, str) or getattr(peers, "ndim", 4) < 4
-    if single or not isinstance(peers, Iterable):
-        raise InputError(f"peers is {shown(peers)}: expected images, such as a list of them.")
+    layer, neurons = _checked(target, found, peers, neurons)
     pixels = target.preprocess.squash(_rgb(image, "image"))
     contributed = contributions(target, layer, pixels[None])
     values, maps, logits = (np.asarray(array)[0] for array in contributed)
@@ -111,6 +253,25 @@ def explain(
     )
 
 
+def _checked(target: Target, found: Result, peers: Any, neurons: Any) -> tuple[str, int]:
+    """The layer and the number of neurons of an explanation."""
+    check_type(target, Target, "target", "load_target")
+    check_type(found, Result, "found", "describe")
+    layer, neurons = found[0].layer, converted(int, neurons, "neurons")
+    if layer == LOGITS:
+        raise InputError(
+            f"The result describes {LOGITS!r}, whose neurons are the classes themselves: describe "
+            "a layer before it, such as layer4, to explain a prediction."
+        )
+    target.check_layer(layer)
+    if neurons < 1:
+        raise InputError(f"{neurons} neurons are asked for: expected at least 1.")
+    single = isinstance(peers, str) or getattr(peers, "ndim", 4) < 4
+    if single or not isinstance(peers, Iterable):
+        raise InputError(f"peers is {shown(peers)}: expected images, such as a list of them.")
+    return layer, neurons
+
+
 def explain_among(
     target: Target,
     image: Picture,
@@ -120,15 +281,9 @@ def explain_among(
     peers: int = PEERS,
     neurons: int = SHOWN,
 ) -> Explanation:
-    """Explain a prediction as `explain` does, with peers from a source if it has labels.
+    """Explain a prediction as `explain` does; the class map comes from a source if it has labels.
 
-    Args:
-        target: the network.
-        image: to explain, as `explain` takes it.
-        found: a description of the neurons.
-        source: its first images of the predicted class give the class map.
-        peers: how many of them at most.
-        neurons: how many to show.
+    Its first images of the predicted class, at most `peers`, give the map.
 
     Raises:
         InputError: `peers` is negative, or as `explain`.

@@ -28,20 +28,9 @@ def claim(workdir: Place, config: Config, overwrite: bool = False) -> list[str]:
     """Make a working directory this config's, or refuse one that is another's.
 
     Its config.json is written here, before anything is computed, so that a run that was stopped
-    keeps its claim; the fingerprints are added at the end.
-
-    Args:
-        workdir: the directory.
-        config: the run's.
-        overwrite: drop the results of a run with another config. Its artifacts stay: those that
-            depend on nothing that has changed are used again, and no others ever are.
-
-    Returns:
-        The files that were dropped.
-
-    Raises:
-        InputError: naming every key that differs and what `overwrite` would drop; or a directory
-            that can't be written.
+    keeps its claim; the fingerprints are added at the end. `overwrite` drops the results of a run
+    with another config and returns their names. Its artifacts stay: those that depend on nothing
+    that has changed are used again, and no others ever are.
     """
     content = workdir.read("config.json")
     if content is None:
@@ -85,22 +74,17 @@ def write(workdir: Place, config: Config, result: Result) -> None:
 
 
 def write_skipped(workdir: Place, skipped: Iterable[Skipped]) -> None:
-    """Write skipped.csv: image, reason and source of each image that is left out.
-
-    It is also written if there are none, so that it can't be an earlier run's list.
-    """
+    """Write skipped.csv, even without images, so that it can't be an earlier run's list."""
     write_rows(workdir / "skipped.csv", Skipped._fields, sorted(skipped))
 
 
 def left_out(skipped: Collection[Skipped]) -> str:
     """A line that counts the images of skipped.csv by reason."""
     counts = Counter(image.reason for image in skipped).most_common()
-    reasons = "; ".join(f"{count} {reason}" for reason, count in counts[:REASONS])
-    more = sum(count for _, count in counts[REASONS:])
-    return (
-        f"images left out, listed in skipped.csv: {len(skipped)} ({reasons}"
-        f"{f'; {more} for other reasons' if more else ''})"
-    )
+    reasons = [f"{count} {reason}" for reason, count in counts[:REASONS]]
+    if more := sum(count for _, count in counts[REASONS:]):
+        reasons.append(f"{more} for other reasons")
+    return f"images left out, listed in skipped.csv: {len(skipped)} ({'; '.join(reasons)})"
 
 
 def _write_config(workdir: Place, config: Config, fingerprints: Mapping[str, str]) -> None:
@@ -118,13 +102,9 @@ def _write_json(path: str, content: Mapping[str, Any]) -> None:
 
 @dataclass(frozen=True)
 class Saved:
-    """A run's files.
+    """A run's files; `summary` has the mean, standard error, neurons and ceiling of each metric.
 
-    Attributes:
-        config: every choice.
-        versions: versions of the libraries that computed it.
-        result: its neurons, with their metrics, skipped images and fingerprints.
-        summary: mean, standard error, neurons and ceiling of each metric.
+    The result has neurons with their metrics, skipped images and fingerprints.
     """
 
     config: Config
@@ -134,11 +114,7 @@ class Saved:
 
 
 def read(workdir: Path) -> Saved:
-    """Read the files of `write` and `write_skipped`.
-
-    Raises:
-        InputError: a working directory without results, or with files of another version.
-    """
+    """Read the files of `write` and `write_skipped`."""
     if not (workdir / "concepts.jsonl").exists():
         raise InputError(
             f"{workdir} holds no results: run describe with this --workdir first, or give another."
@@ -186,10 +162,6 @@ def _read(workdir: Path) -> Saved:
 
 def _neuron(line: Mapping[str, Any]) -> Neuron:
     concepts = line["concepts"]
-    certainty = {
-        name: tuple(float(concept[name]) for concept in concepts if name in concept)
-        for name in CERTAINTY
-    }
     return Neuron(
         layer=str(line["layer"]),
         unit=int(line["unit"]),
@@ -202,5 +174,5 @@ def _neuron(line: Mapping[str, Any]) -> Neuron:
         ),
         flags=tuple(line["flags"]),
         names=tuple(line.get("names", ())),
-        **certainty,
+        **{name: tuple(float(c[name]) for c in concepts if name in c) for name in CERTAINTY},
     )

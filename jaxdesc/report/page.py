@@ -61,43 +61,31 @@ class Method:
     @classmethod
     def of(cls, saved: Saved) -> "Method":
         """The method of a run that was read from its working directory."""
-        config = saved.config
-        score = config.score
+        config, score = saved.config, saved.config.score
         name = f"{config.crop.view} view, {similarity_name(score.kappa, score.similarity)}"
         about = config.to_dict() | {"version": saved.versions}
         facts = _flat(about | {"fingerprint": saved.result.fingerprints})
-        return cls(name, saved.result, saved.summary, facts, config.score.exemplars)
+        return cls(name, saved.result, saved.summary, facts, score.exemplars)
 
 
 def files(
     title: str, methods: Sequence[Method], pictures: Mapping[int, Picture]
 ) -> Iterator[tuple[str, bytes]]:
-    """Make the report's files.
+    """Make the report's files: relative paths and contents.
 
-    Args:
-        title: title of the page.
-        methods: methods for the same neurons and images; the first is the one that is listed.
-        pictures: a picture of every exemplar of every method, by its index.
-
-    Yields:
-        Relative paths and contents: the sheets of thumbnails, and finally index.html, which says
-        how large they are.
-
-    Raises:
-        InputError: methods whose neurons are not the same.
+    The sheets of thumbnails come first, and finally index.html, which says how large they are.
+    `methods` are for the same neurons and images, and the first is listed; `pictures` has every
+    exemplar of every method, by its index.
     """
-    first, *others = methods
-    neurons = [(neuron.layer, neuron.unit, neuron.names) for neuron in first.result]
-    for other in others:
-        if [(neuron.layer, neuron.unit, neuron.names) for neuron in other.result] != neurons:
+    first, *others = [[(n.layer, n.unit, n.names) for n in method.result] for method in methods]
+    for method, neurons in zip(methods[1:], others, strict=True):
+        if neurons != first:
             raise InputError(
-                f"{other.name!r} describes other neurons than {first.name!r}: expected the same "
-                "layer of the same network on both sides."
+                f"{method.name!r} describes other neurons than {methods[0].name!r}: expected the "
+                "same layer of the same network on both sides."
             )
-    rankings = [_ranking(neuron) for method in methods for neuron in method.result]
-    sheets = {
-        ranking: number for number, ranking in enumerate(dict.fromkeys(filter(None, rankings)))
-    }
+    rankings = dict.fromkeys(_ranking(neuron) for method in methods for neuron in method.result)
+    sheets = {ranking: number for number, ranking in enumerate(filter(None, rankings))}
     size = 0
     for ranking, number in sheets.items():
         thumbnails = sheet([pictures[image].thumbnail for image in ranking])
@@ -114,19 +102,15 @@ def content(
     """Collect the data of the page's script, as compact as JSON allows.
 
     A concept is [text, score], or [text, score, stability, q] as far as these were measured; an
-    exemplar is [place among images, activation, box in thousandths].
-
-    Args:
-        methods: methods for the same neurons.
-        pictures: a picture of every exemplar, by its index.
-        sheets: number of the file that holds each ranking of exemplars.
+    exemplar is [place among images, activation, box in thousandths]. `sheets` has the number of
+    the file that holds each ranking of exemplars.
     """
     everyone = (neuron for method in methods for neuron in method.result)
     names = dict(sorted({e.index: e.image for n in everyone for e in n.exemplars}.items()))
     places = {image: place for place, image in enumerate(names)}
     shown = [pictures[image] for image in names]
-    classes = list(dict.fromkeys(picture.explained for picture in shown))
-    order = {name: place for place, name in enumerate(classes)}
+    explained = dict.fromkeys(picture.explained for picture in shown)
+    classes = {name: number for number, name in enumerate(explained)}
     return {
         "cell": CELL,
         "columns": COLUMNS,
@@ -139,9 +123,9 @@ def content(
             "sizes": [picture.size for picture in shown],
             "heats": [picture.heat for picture in shown],
             "areas": [in_thousandths(p.area, p.size) if p.heat else [] for p in shown],
-            "explained": [order[picture.explained] for picture in shown],
+            "explained": [classes[picture.explained] for picture in shown],
         },
-        "classes": classes,
+        "classes": list(classes),
         "meanings": MEANINGS,
         "methods": [_method(method, places, pictures, sheets) for method in methods],
     }
@@ -195,11 +179,8 @@ def _measures(result: Result) -> dict[str, list[float]]:
     if not all(neuron.names for neuron in result):
         return {}
     agreement = [f1([text for text, _ in neuron.concepts], neuron.names) for neuron in result]
-    metrics = result.metrics.values if result.metrics else {}
-    measured = {
-        METRICS[kind].title: [_short(value) for value in values] for kind, values in metrics.items()
-    }
-    return {METRICS["f1"].title: [_short(value) for value in agreement]} | measured
+    metrics = {"f1": agreement} | dict(result.metrics.values if result.metrics else {})
+    return {METRICS[kind].title: [*map(_short, values)] for kind, values in metrics.items()}
 
 
 def _ranking(neuron: Neuron) -> tuple[int, ...]:
@@ -226,6 +207,7 @@ def _html(title: str, methods: Sequence[Method], data: Mapping[str, Any], size: 
         f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
         for text in (script, style)
     ]
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     keys = dict.fromkeys(key for method in methods for key in method.facts)
     rows = [(key, [method.facts.get(key, "–") for method in methods]) for key in keys]
     return environment.get_template("page.html").render(
@@ -236,7 +218,7 @@ def _html(title: str, methods: Sequence[Method], data: Mapping[str, Any], size: 
         ),
         script=script,
         style=style,
-        data=as_data(data),
+        data=text.translate(_ESCAPES),
         layer=data["layer"],
         neurons=len(data["units"]),
         images=len(data["images"]["names"]),
@@ -263,12 +245,6 @@ def _remarks(methods: Sequence[Method]) -> list[str]:
     return [f"{name}: {line}" if several else line for line, name in remarks.items()]
 
 
-def as_data(value: Any) -> str:
-    """JSON that is safe within a script element, with any strings."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return text.translate(_ESCAPES)
-
-
 def _flat(values: Mapping[str, Any], where: str = "") -> dict[str, str]:
     """Nested settings as key.key: value, without empty values."""
     flat: dict[str, str] = {}
@@ -282,13 +258,9 @@ def _flat(values: Mapping[str, Any], where: str = "") -> dict[str, str]:
 
 
 def write(folder: Path, made: Iterable[tuple[str, bytes]]) -> int:
-    """Write the report's files, index.html last; sheets of an earlier report are deleted.
+    """Write the report's files, index.html last, and return their size in bytes.
 
-    Returns:
-        Their size in bytes.
-
-    Raises:
-        InputError: the folder holds another page.
+    Sheets of an earlier report are deleted; a folder with another page is refused.
     """
     if (folder / "index.html").exists() and not is_output(folder):
         raise InputError(

@@ -8,6 +8,7 @@ attention views and t-vMF, and table 2 has the two other combinations.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from tabulate import tabulate
 
@@ -37,14 +38,10 @@ PRINTED: dict[tuple[str, str, bool], tuple[float | None, ...]] = {
 
 @dataclass(frozen=True)
 class Line:
-    """One row of a table: a method on a vocabulary and a probe set.
+    """One row of a table: a method on a vocabulary and a probe set, as their config names them.
 
-    Attributes:
-        vocabulary, probe: as their config names them; a dash for the probe set if nothing was
-            measured.
-        view: "centre" or "attention".
-        kappa: 0 is the cosine; None a t-vMF that was not measured, since the paper has no κ.
-        measured: rows by metric.
+    The probe set is a dash if nothing was measured. κ = 0 is the cosine; None is a t-vMF that was
+    not measured, since the paper has no κ. `measured` has rows by metric.
     """
 
     vocabulary: str
@@ -72,13 +69,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """A table of the paper.
-
-    Attributes:
-        name: name of its files.
-        title: what it compares.
-        lines: its rows.
-    """
+    """A table of the paper: the name of its files, what it compares, and its rows."""
 
     name: str
     title: str
@@ -111,27 +102,22 @@ class Table:
             write_file(folder / f"{self.name}.{suffix}", f"{self.markdown(form)}\n".encode())
         where = ["method", "view", "kappa", "concepts", "probe", "metric"]
         names = [*where, "mean", "standard_error", "ceiling", "paper"]
-        rows = []
-        for line in self.lines:
+        rows: list[list[object]] = []
+        for line, metric in product(self.lines, COLUMNS):
             kappa = None if line.kappa is None else str(line.kappa)
-            for metric in COLUMNS:
-                what = [line.method, line.view, kappa, line.vocabulary, line.probe, metric]
-                row = line.measured.get(metric)
-                values = (row.mean, row.standard_error, row.ceiling) if row else (None,) * 3
-                scaled = [None if value is None else 100 * value for value in values]
-                rows.append([*what, *scaled, line.printed(metric)])
+            what = [line.method, line.view, kappa, line.vocabulary, line.probe, metric]
+            values: list[float | None] = [None] * 3
+            if row := line.measured.get(metric):
+                values = [100 * row.mean, 100 * row.standard_error, 100 * row.ceiling]
+            rows.append([*what, *values, line.printed(metric)])
         write_rows(folder / f"{self.name}.csv", names, rows, ".6g")
 
 
 def tables(rows: Sequence[Row]) -> list[Table]:
-    """Put measured rows next to the paper's numbers.
+    """Put rows of `tables.read_ablation` next to the paper's numbers; a dash is not measured.
 
-    Args:
-        rows: rows of `tables.read_ablation`; what was not measured is shown as a dash.
-
-    Returns:
-        Table 1, both methods on each vocabulary; and table 2, every combination of view and
-        similarity on those vocabularies that have them.
+    Table 1 has both methods on each vocabulary; table 2 every combination of view and similarity on
+    those vocabularies that have them.
     """
     measured: dict[tuple[str, str, str, float], dict[str, Row]] = {}
     for row in rows:
@@ -143,22 +129,19 @@ def tables(rows: Sequence[Row]) -> list[Table]:
     for vocabulary, view, t_vmf in PRINTED:
         if (vocabulary, view, t_vmf) not in found:
             lines.append(Line(vocabulary, ABSENT, view, None if t_vmf else 0.0, {}))
-    lines.sort(key=_order)
+    known = list(dict.fromkeys(vocabulary for vocabulary, _, _ in PRINTED))
+
+    def order(line: Line) -> tuple[int, str, int, float, str]:
+        """The paper's vocabularies first, in its order; in each the methods from WWW to ours."""
+        rank = known.index(line.kind) if line.kind in known else len(known)
+        kappa = math.inf if line.kappa is None else line.kappa
+        return rank, line.vocabulary, VIEWS.index(line.view), kappa, line.probe
+
+    lines.sort(key=order)
     whole = [line for line in lines if line.method in METHODS.values()]
     combined = {line.vocabulary for line in lines if line not in whole}
+    parts = [line for line in lines if line.vocabulary in combined]
     return [
         Table("table1", "Table 1: both methods on each vocabulary", whole),
-        Table(
-            "table2",
-            "Table 2: attention windows and t-vMF, alone and together",
-            [line for line in lines if line.vocabulary in combined],
-        ),
+        Table("table2", "Table 2: attention windows and t-vMF, alone and together", parts),
     ]
-
-
-def _order(line: Line) -> tuple[int, str, int, float, str]:
-    """The paper's vocabularies first, in its order; for each one the methods from WWW to ours."""
-    known = [vocabulary for vocabulary, _, _ in PRINTED]
-    rank = known.index(line.kind) if line.kind in known else len(known)
-    kappa = math.inf if line.kappa is None else line.kappa
-    return rank, line.vocabulary, VIEWS.index(line.view), kappa, line.probe

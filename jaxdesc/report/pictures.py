@@ -4,24 +4,31 @@ import io
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from jaxdesc.attention.cams import attend_as, check_cam
 from jaxdesc.config import CropConfig
-from jaxdesc.images.example import Box, Example, Source
+from jaxdesc.images.example import Box, Example, Source, load
 from jaxdesc.images.labels import matched
 from jaxdesc.images.loader import batches, padded
 from jaxdesc.images.views import map_input
 from jaxdesc.models.target import Target
+from jaxdesc.result import Exemplar, Neuron
+from jaxdesc.store import write_file
+from jaxdesc.store.workdir import DRAWN
 
 CELL = 160  # px, the longer side of a thumbnail
 COLUMNS = 8  # of a sheet
 KEPT, SHOWN = 92, 65  # JPEG quality while waiting, WebP quality of a sheet
+
+# A run's sheet of exemplars: its views, the space around them and captions, in px.
+VIEW, MARGIN, CAPTION = 132, 6, 34
+INK, PAPER, FRAME = (20, 20, 20), (255, 255, 255), (255, 40, 90)
 
 # A heatmap's levels, a character each: 0 is "A", 63 is "/".
 LEVELS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
@@ -46,14 +53,6 @@ class Picture(NamedTuple):
     explained: str = ""
 
 
-class _Prepared(NamedTuple):
-    thumbnail: bytes
-    size: tuple[int, int]
-    pixels: np.ndarray | None
-    area: Box
-    label: int | None
-
-
 def look(
     source: Source,
     indices: Sequence[int],
@@ -64,40 +63,34 @@ def look(
 ) -> dict[int, Picture]:
     """Read each image once: its thumbnail and, with a target, its attention map.
 
-    Args:
-        source: the images.
-        indices: indices of the images to read.
-        target: network whose attention map is shown.
-        crop: `cam`, `cam_input` and `cam_class`, as the run had them; the defaults if None.
-        batch: images per forward pass.
-        seen: called with the number of images of each finished batch.
-
-    Raises:
-        UnusableImage: an image that can't be decoded (any more).
+    `crop` has `cam`, `cam_input` and `cam_class` as the run had them. `seen` is called with the
+    number of images of each finished batch of at most `batch`.
     """
     crop = crop or CropConfig()
     if target:
         source = matched(source, target)
+
+    def prepare(_: int, example: Example) -> tuple[Picture, np.ndarray | None, int | None]:
+        image, pixels, file = example.image, None, io.BytesIO()
+        small = image.resize(scaled(image.size), Image.Resampling.LANCZOS)
+        small.save(file, "JPEG", quality=KEPT)
+        area = 0.0, 0.0, float(image.width), float(image.height)
+        if target:
+            pixels, area = map_input(target.preprocess, crop, image)
+        return Picture(file.getvalue(), image.size, area=area), pixels, example.label
+
     wanted = sorted(set(indices))
     found: dict[int, Picture] = {}
-    chunks = batches(source, wanted, partial(_prepare, target, crop), max(1, batch))
-    for chunk in chunks:
-        heats = _heats(target, crop, chunk, batch) if target else [("", "")] * len(chunk)
-        for read, (heat, explained) in zip(chunk, heats, strict=True):
-            picture = Picture(read.thumbnail, read.size, heat, read.area, explained)
-            found[wanted[len(found)]] = picture
+    for chunk in batches(source, wanted, prepare, max(1, batch)):
+        read, pixels, labels = zip(*chunk, strict=True)
+        heats = [("", "")] * len(chunk)
+        if target:
+            heats = _heats(target, crop, padded(np.stack(pixels), batch), labels)
+        for picture, (heat, explained) in zip(read, heats, strict=True):
+            found[wanted[len(found)]] = picture._replace(heat=heat, explained=explained)
         if seen:
             seen(len(chunk))
     return found
-
-
-def _prepare(target: Target | None, crop: CropConfig, index: int, example: Example) -> _Prepared:
-    del index
-    image = example.image
-    pixels, area = None, (0.0, 0.0, float(image.width), float(image.height))
-    if target:
-        pixels, area = map_input(target.preprocess, crop, image)
-    return _Prepared(_thumbnail(image), image.size, pixels, area, example.label)
 
 
 def explained_maps(
@@ -117,12 +110,6 @@ def explained_maps(
     return np.asarray(maps)[: len(labels)], np.asarray(explained)[: len(labels)]
 
 
-def _thumbnail(image: Image.Image) -> bytes:
-    file = io.BytesIO()
-    image.resize(scaled(image.size), Image.Resampling.LANCZOS).save(file, "JPEG", quality=KEPT)
-    return file.getvalue()
-
-
 def scaled(size: tuple[int, int]) -> tuple[int, int]:
     """The size of an image's thumbnail: its longer side fills a cell."""
     scale = CELL / max(size)
@@ -132,14 +119,11 @@ def scaled(size: tuple[int, int]) -> tuple[int, int]:
 
 
 def _heats(
-    target: Target, crop: CropConfig, chunk: Sequence[_Prepared], batch: int
+    target: Target, crop: CropConfig, pixels: np.ndarray, labels: Sequence[int | None]
 ) -> list[tuple[str, str]]:
     """Each image's map, and the name of the class that it explains."""
-    pixels = padded(np.stack([read.pixels for read in chunk if read.pixels is not None]), batch)
     heats = []
-    for cam, label in zip(
-        *explained_maps(target, crop, pixels, [read.label for read in chunk]), strict=True
-    ):
+    for cam, label in zip(*explained_maps(target, crop, pixels, labels), strict=True):
         names = target.classes[label] if label < len(target.classes) else ()
         heat, name = encode(cam), names[0] if names else f"class {label}"
         heats.append((heat, name if heat else ""))
@@ -189,3 +173,42 @@ def in_thousandths(box: Sequence[float], size: tuple[int, int]) -> list[int]:
     width, height = size
     scales = (width, height, width, height)
     return [round(1000 * edge / scale) for edge, scale in zip(box, scales, strict=True)]
+
+
+def exemplar_sheet(
+    neurons: Sequence[Neuron], source: Source, path: str | Path, columns: int = 6
+) -> None:
+    """Draw one row per neuron as a PNG: its best exemplars with their windows, and its concepts."""
+    width = MARGIN + columns * (VIEW + MARGIN)
+    height = len(neurons) * (CAPTION + VIEW + MARGIN)
+    sheet = Image.new("RGB", (width, height), PAPER)
+    draw = ImageDraw.Draw(sheet)
+    for row, neuron in enumerate(neurons):
+        top = row * (CAPTION + VIEW + MARGIN)
+        concepts = ", ".join(f"{text} {score:.2f}" for text, score in neuron.concepts[:3])
+        label = f" ({neuron.names[0]})" if neuron.names else ""
+        found = concepts or ", ".join(neuron.flags)
+        caption = f"{neuron.layer}[{neuron.unit}]{label}:  {found}"
+        draw.text((MARGIN, top + 6), caption, INK, ImageFont.load_default(17))
+        for column, exemplar in enumerate(neuron.exemplars[:columns]):
+            picture = _framed(exemplar, load(source, exemplar.index).image)
+            left = MARGIN + column * (VIEW + MARGIN)
+            offset = (VIEW - picture.height) // 2
+            sheet.paste(picture, (left, top + CAPTION + offset))
+    content, about = io.BytesIO(), PngImagePlugin.PngInfo()
+    for key, value in DRAWN.items():
+        about.add_text(key, value)
+    sheet.save(content, "PNG", pnginfo=about)
+    write_file(path, content.getvalue())
+
+
+def _framed(exemplar: Exemplar, image: Image.Image) -> Image.Image:
+    """The whole image, scaled into a cell, with its window framed."""
+    scale = VIEW / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    picture = image.resize(size, Image.Resampling.LANCZOS)
+    if exemplar.box:
+        left, top, right, bottom = (v * scale for v in exemplar.box)
+        frame = (left, top, max(left, right - 1), max(top, bottom - 1))
+        ImageDraw.Draw(picture).rectangle(frame, outline=FRAME, width=2)
+    return picture

@@ -15,10 +15,20 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import NullFormatter
 from PIL import Image
 
-from jaxdesc.report.pictures import warmed
+from jaxdesc.attention.cams import CAMS
+from jaxdesc.config import CropConfig, ScoreConfig
+from jaxdesc.images.example import Source, load
+from jaxdesc.images.views import map_input
+from jaxdesc.images.windows import MIDDLE, in_image, peaks
+from jaxdesc.models.target import Target
+from jaxdesc.report.files import Saved
+from jaxdesc.report.page import Method
+from jaxdesc.report.pictures import explained_maps, warmed
+from jaxdesc.report.report import located
 from jaxdesc.report.tables import similarity_name
 from jaxdesc.result import Neuron
 from jaxdesc.similarity import SIMILARITIES
+from jaxdesc.store import Artifact, Place
 from jaxdesc.store.workdir import DRAWN
 
 INK, MUTED, ACCENT, FRAME = "#1f1e1c", "#6d6a64", "#b8420f", "#ff6a2b"
@@ -26,6 +36,8 @@ SERIES = (ACCENT, "#2f6690", "#6a8d3a", "#8a5a9e")  # their order stays clear wi
 DPI = 200
 
 SIDE = 160  # px of a view
+VIEWS = 5  # exemplars per neuron
+LOOKS = 6  # images of the figure of both views
 BINS = 60
 CELL, PITCH, GUTTER, CAPTION, MARGIN = 0.62, 0.66, 0.3, 0.22, 0.06  # inches
 
@@ -134,9 +146,7 @@ def methods(
 ) -> Figure:
     """Draw neurons × methods, each with its best exemplars and its concepts (the paper's figure 3).
 
-    Args:
-        rows: for each neuron and method, what the method found and the exemplars' views.
-        names: names of the methods.
+    `rows` has, for each neuron and method, what the method found and the exemplars' views.
     """
     count = max(len(views) for row in rows for _, views in row)
     wide, high = count * PITCH + GUTTER, PITCH + CAPTION
@@ -156,7 +166,7 @@ def methods(
                 drawn.text(
                     left / width,
                     (top - 0.5 * CAPTION) / height,
-                    _shortened(head, 13 * count),
+                    shortened(head, 13 * count),
                     va="center",
                     fontsize=7,
                     color=INK if neuron.concepts else MUTED,
@@ -171,10 +181,6 @@ def views(looks: Sequence[Look], map_name: str = "Grad-CAM") -> Figure:
     """Draw one column per image: the image with its map and both windows, then each window.
 
     The paper's figure 4. The attention window has a solid frame, the centre window dashes.
-
-    Args:
-        looks: the images.
-        map_name: name of the attention map.
     """
     with house_style():
         # The height of the tallest whole image, relative to the square views.
@@ -211,14 +217,7 @@ def scores(
 ) -> Figure:
     """Draw the distribution of one neuron's scores over all concepts, next to that by the cosine.
 
-    Args:
-        title: title of the figure.
-        exemplars: unit image features of the neuron's exemplars.
-        concepts: unit text features.
-        base: unit text feature of the base template.
-        similarity: an entry of `SIMILARITIES`.
-        kappa: its parameter.
-        alpha: share of the largest score above which concepts are selected: the line.
+    Features have unit length. A line is at α × the largest score; concepts above it are selected.
     """
     with house_style():
         drawn = Figure(figsize=(5.2, 1.9), layout="constrained")
@@ -236,7 +235,7 @@ def scores(
             panel.set_xlabel("score")
         panels[0].set_ylabel("concepts")
         limit_name = f"dashes: {alpha:g} × the largest score"
-        drawn.suptitle(f"{_shortened(title, 60)}   ({limit_name})", fontsize=8, color=MUTED)
+        drawn.suptitle(f"{shortened(title, 60)}   ({limit_name})", fontsize=8, color=MUTED)
     return drawn
 
 
@@ -261,10 +260,7 @@ def activations(
 ) -> Figure:
     """Draw the distribution of each neuron's activations over all images, its exemplars below.
 
-    Args:
-        titles: titles of the neurons.
-        values: their activations; NaN for an image that could not be used.
-        exemplars: the activations of each neuron's exemplars.
+    An activation is NaN if its image could not be used.
     """
     columns = min(3, len(titles))
     lines = -(-len(titles) // columns)
@@ -280,7 +276,7 @@ def activations(
                 transform=panel.get_xaxis_transform(),
             )  # fmt: skip
             panel.tick_params(axis="x", pad=6)
-            panel.set_title(_shortened(title, 34), loc="left")
+            panel.set_title(shortened(title, 34), loc="left")
         for panel in panels[len(titles) :]:
             panel.set_axis_off()
         for panel in panels[: len(titles) : columns]:
@@ -296,5 +292,81 @@ def _count_logarithmically(panel: Axes) -> None:
     panel.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _shortened(text: str, longest: int) -> str:
+def shortened(text: str, longest: int) -> str:
+    """The text, cut to so many characters."""
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
+
+
+def draw(
+    folder: Path,
+    workdir: Path,
+    runs: Sequence[Saved],
+    source: Source,
+    target: Target,
+    units: Sequence[int],
+) -> list[Path]:
+    """Write every figure of some units, each with an exemplar, and return the files.
+
+    `folder` is numbered, as figures-2, if it holds other figures. `workdir` is that of the first
+    run, whose artifacts are read; `runs` are the methods side by side.
+    """
+    run, crop, options = runs[0], runs[0].config.crop, runs[0].config.score
+    results = [located(saved.result, source) for saved in runs]
+    neurons = [results[0][unit] for unit in units]
+
+    def with_views(neuron: Neuron) -> tuple[Neuron, list[np.ndarray]]:
+        best = neuron.exemplars[:VIEWS]
+        return neuron, [cut(load(source, e.index).image, e.box) for e in best]
+
+    rows = [[with_views(result[unit]) for result in results] for unit in units]
+    figure = methods(rows, [Method.of(saved).name for saved in runs])
+    same = rendered(figure)["svg"].__eq__
+    folder = folder.with_name(Place(folder.parent).unused(folder.name, "/methods.svg", same))
+    paths = save(figure, folder, "methods")
+
+    looks = [_look(neuron, source, target, crop) for neuron in neurons[:LOOKS]]
+    paths += save(views(looks, CAMS[crop.cam].title), folder, "views")
+
+    def array(stage: str, name: str) -> np.ndarray:
+        artifact = Place(workdir / "artifacts" / run.result.fingerprints[stage])
+        return Artifact(artifact, {}).read(name)
+
+    marks = [[exemplar.activation for exemplar in neuron.exemplars] for neuron in neurons]
+    values = array("activate", "activations")[:, list(units)]
+    figure = activations([title_of(neuron) for neuron in neurons], values, marks)
+    paths += save(figure, folder, "activations")
+
+    images, features = array("embed", "images"), array("embed", "features")
+    concepts, base = array("encode", "features"), array("encode", "base")
+    similarity = options.similarity, options.kappa
+    if similarity_name(options.kappa, options.similarity) == "cosine":
+        similarity = ScoreConfig.similarity, ScoreConfig.kappa  # the paper's, next to it
+    for neuron in neurons:
+        # The artifact has the indices that the images had when they were described.
+        exemplars = [exemplar.index for exemplar in run.result[neuron.unit].exemplars]
+        figure = scores(
+            title_of(neuron),
+            features[np.searchsorted(images, exemplars)],
+            concepts,
+            base,
+            *similarity,
+            options.alpha,
+        )
+        paths += save(figure, folder, f"scores_{neuron.layer}_{neuron.unit}")
+    return paths
+
+
+def _look(neuron: Neuron, source: Source, target: Target, crop: CropConfig) -> Look:
+    """A neuron's best exemplar, as the centre and as attention see it."""
+    example = load(source, neuron.exemplars[0].index)
+    image = example.image
+    pixels, area = map_input(target.preprocess, crop, image)
+    cams, _ = explained_maps(target, crop, pixels[None], [example.label])
+    (peak,), _ = peaks(cams)
+    _, centre = target.preprocess.cut(image, MIDDLE, crop.field)
+    _, attention = target.preprocess.cut(image, in_image(peak, area, image.size), crop.field)
+    heat = np.zeros(image.size[::-1], np.float32)  # 0 outside the map
+    left, top, right, bottom = (round(edge) for edge in area)
+    size = right - left, bottom - top
+    heat[top:bottom, left:right] = enlarged(np.nan_to_num(cams[0]), size)
+    return Look(np.asarray(image), heat, centre, attention)

@@ -5,6 +5,7 @@ matrix, and a folder may have changed since it was described.
 """
 
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
@@ -18,7 +19,7 @@ from jaxdesc.images.sources import open_source
 from jaxdesc.models.target import Target
 from jaxdesc.report import page, pictures
 from jaxdesc.report.page import Method
-from jaxdesc.result import Exemplar, Result
+from jaxdesc.result import Result
 from jaxdesc.runtime.progress import Display, Progress, State
 
 NAMED = 3  # missing images in an error
@@ -74,24 +75,9 @@ def write(
     batch: int = 64,
     displays: Sequence[Callable[[State], Display]] = (),
 ) -> int:
-    """Write the page of some methods.
+    """Write the page of some methods, the first of which is listed, and return its size in bytes.
 
-    Args:
-        folder: the folder to write.
-        title: title of the page.
-        methods: the first is the one that is listed.
-        source: their images.
-        target: network whose attention map is shown; no heatmaps if None.
-        crop: settings of that map.
-        batch: images per forward pass.
-        displays: progress displays.
-
-    Returns:
-        Its size in bytes, with its thumbnails.
-
-    Raises:
-        InputError: methods for other neurons, exemplars that aren't among the images (any more),
-            or an image that can't be decoded.
+    `crop` is as for `pictures.look`; there are no heatmaps without a target.
     """
     methods = [replace(method, result=located(method.result, source)) for method in methods]
     neurons = (neuron for method in methods for neuron in method.result)
@@ -106,9 +92,6 @@ def located(result: Result, source: Source) -> Result:
 
     An image is found by its name in the source, such as its path in a folder. Otherwise the end of
     one's path may be the other's name, if only one image of the source fits.
-
-    Raises:
-        InputError: exemplars that aren't in the source.
     """
     asked = {(e.image, e.index) for neuron in result for e in neuron.exemplars}
     moved = {
@@ -136,36 +119,29 @@ def located(result: Result, source: Source) -> Result:
             f"({', '.join(map(shown, missing[:NAMED]))}{more}): give the images that were "
             "described, whose paths are also the names that describe_activations takes as images=."
         )
-
-    def there(exemplar: Exemplar) -> Exemplar:
-        return replace(exemplar, index=found.get(exemplar.image, exemplar.index))
-
-    return replace(
-        result,
-        neurons=tuple(
-            replace(neuron, exemplars=tuple(map(there, neuron.exemplars))) for neuron in result
-        ),
-    )
+    neurons = []
+    for neuron in result:
+        moves = (replace(e, index=found.get(e.image, e.index)) for e in neuron.exemplars)
+        neurons.append(replace(neuron, exemplars=tuple(moves)))
+    return replace(result, neurons=tuple(neurons))
 
 
 def _matches(names: Collection[str], sources: Sequence[str]) -> dict[str, int]:
     """Index of the only source image that each name can mean."""
+
+    def ends_of(path: str) -> list[str]:  # without its first folder, its first two, and so on
+        return [path[slash.end() :] for slash in re.finditer("/", path)]
+
     whole, ends = defaultdict(set), defaultdict(set)
     for index, name in enumerate(sources):
         whole[name].add(index)
-        for end in _ends(name):
+        for end in ends_of(name):
             ends[end].add(index)
     matches = {}
     for name in names:
         same = whole.get(name) or ends.get(name, set()).union(
-            *(whole.get(end, ()) for end in _ends(name))
+            *(whole.get(end, ()) for end in ends_of(name))
         )
         if len(same) == 1:
             (matches[name],) = same
     return matches
-
-
-def _ends(path: str) -> list[str]:
-    """The path without its first folder, without its first two, and so on."""
-    parts = path.split("/")
-    return ["/".join(parts[start:]) for start in range(1, len(parts))]

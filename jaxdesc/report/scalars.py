@@ -19,14 +19,11 @@ FLUSHED = 10  # seconds until a value can be seen
 
 
 class Scalars:
-    """Keeps a record of a run: a `Listener`.
+    """Keeps a record of a run: a `Listener`. Each start makes a subfolder, a run in TensorBoard.
 
     throughput/STAGE (images or texts/s), memory_GiB/STAGE (largest resident size) and
     idle_share/STAGE (of the device) over the items that the stage has done in all passes;
     seconds/STAGE over the passes; metrics/NAME.
-
-    Args:
-        folder: the folder to write; each start makes a subfolder, a run in TensorBoard.
 
     Raises:
         InputError: tensorboardX is not installed.
@@ -43,40 +40,32 @@ class Scalars:
         self.folder = folder / time.strftime("%Y-%m-%d_%H-%M-%S")
         # Nothing is written before the first value: the run may still be refused.
         self._open = cache(partial(SummaryWriter, str(self.folder), flush_secs=FLUSHED))
-        self._done: Counter[str] = Counter()
+        self.done: Counter[str] = Counter()  # items of each stage, in all passes
         self._passes: Counter[str] = Counter()
 
     def display(self, run: Run, state: State) -> Display:
         """Follow the progress of a stage."""
         return _Follower(self, run, state)
 
-    def progressed(self, run: Run, name: str, before: State, state: State) -> None:
-        """Write a stage's values for the time between two states."""
-        self._done[name] += state.done - before.done
-        rate = (state.done - before.done) / max(state.seconds - before.seconds, 1e-9)
-        self._write(f"throughput/{name}", rate, self._done[name])
-        self._write(f"memory_GiB/{name}", memory.peak() / 2**30, self._done[name])
-        if name in run.idle:
-            self._write(f"idle_share/{name}", run.idle[name], self._done[name])
-
     def computed(self, run: Run, stage: str) -> None:
         """Write the time that a stage has taken so far."""
         self._passes[stage] += 1
-        self._write(f"seconds/{stage}", run.seconds[stage], self._passes[stage])
-        if stage not in self._done:
-            self._write(f"memory_GiB/{stage}", run.memory[stage] / 2**30, self._passes[stage])
+        self.write(f"seconds/{stage}", run.seconds[stage], self._passes[stage])
+        if stage not in self.done:
+            self.write(f"memory_GiB/{stage}", run.memory[stage] / 2**30, self._passes[stage])
 
     def measured(self, values: Mapping[str, Mapping[str, float]]) -> None:
         """Write the means of `Result.metrics_dict`."""
         for name, value in values.items():
-            self._write(f"metrics/{name}", value["mean"], 0)
+            self.write(f"metrics/{name}", value["mean"], 0)
 
     def close(self) -> None:
         """Write what is left."""
         if self._open.cache_info().currsize:
             self._open().close()
 
-    def _write(self, tag: str, value: float, step: int) -> None:
+    def write(self, tag: str, value: float, step: int) -> None:
+        """Write one value."""
         self._open().add_scalar(tag, float(value), step)
 
 
@@ -92,6 +81,14 @@ class _Follower:
             self.close(state)
 
     def close(self, state: State) -> None:
-        if state.done > self._last.done:
-            self._scalars.progressed(self._run, self._name, self._last, state)
-            self._last = state
+        """Write the stage's values for the time since the last state."""
+        scalars, name, done = self._scalars, self._name, state.done - self._last.done
+        if not done:
+            return
+        scalars.done[name] += done
+        rate = done / max(state.seconds - self._last.seconds, 1e-9)
+        scalars.write(f"throughput/{name}", rate, scalars.done[name])
+        scalars.write(f"memory_GiB/{name}", memory.peak() / 2**30, scalars.done[name])
+        if name in self._run.idle:
+            scalars.write(f"idle_share/{name}", self._run.idle[name], scalars.done[name])
+        self._last = state

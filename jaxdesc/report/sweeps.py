@@ -1,7 +1,7 @@
 """A sweep as a file, a table and a figure: each metric over κ, for every α and exemplar count."""
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -21,35 +21,21 @@ PANEL = 2.3, 1.6  # inches, if there are few columns
 WIDEST = 14.0  # inches of all columns, unless they would be narrower than
 NARROWEST = 1.3  # inches
 MARKERS = "osD^vP"
-
-
-class Row(NamedTuple):
-    """One metric of one cell, as `sweep.csv` holds it."""
-
-    probe: str
-    view: str
-    kappa: float
-    alpha: float
-    exemplars: int
-    metric: str
-    mean: float
-    standard_error: float
-    ceiling: float
-    neurons: int
+FIELDS = ("probe", "view", "kappa", "alpha", "exemplars", "metric", "mean", "standard_error",
+          "ceiling", "neurons")  # fmt: skip
 
 
 def write(workdir: Place, cells: Sequence[Cell]) -> list[str]:
     """Write sweep.csv, one row per cell and metric, and `figure` as sweep.png and sweep.svg.
 
-    Returns:
-        Names of the files; sweep-2.csv and so on, if those hold another sweep.
+    Returns the files' names; sweep-2.csv and so on, if those hold another sweep.
     """
     rows = (
-        Row(cell.probe, cell.view, cell.kappa, cell.alpha, cell.exemplars, *estimate)
+        (cell.probe, *_condition(cell), *estimate)
         for cell in cells
         for estimate in estimates(cell.metrics, cell.ceilings)
     )
-    table = csv_file(Row._fields, rows)
+    table = csv_file(FIELDS, rows)
     name = workdir.unused("sweep", ".csv", table.__eq__)
     files = {"csv": table, **rendered(figure(cells))}
     for kind, content in files.items():
@@ -58,14 +44,10 @@ def write(workdir: Place, cells: Sequence[Cell]) -> list[str]:
 
 
 def table(cells: Sequence[Cell]) -> str:
-    """Lay out a sweep as Markdown.
+    """Lay out a sweep as Markdown, one row per view, κ, α and number of exemplars.
 
-    Args:
-        cells: of all probe sets.
-
-    Returns:
-        One row per view, κ, α and number of exemplars, with each metric as `tables.percent` shows
-        it; of more than ten only the best by F1, and a line that says so.
+    Metrics are as `tables.percent` shows them over all probe sets. Of more than ten rows it has
+    only the best by F1, and a line that says so.
     """
     conditions = list(dict.fromkeys(_condition(cell) for cell in cells))
     best = sorted(conditions, key=lambda where: -summary(_measured(cells, *where), "f1")[0].mean)
@@ -83,13 +65,8 @@ def table(cells: Sequence[Cell]) -> str:
 def figure(cells: Sequence[Cell]) -> Figure:
     """Draw each metric over κ: one row per metric, one column per view and α.
 
-    Args:
-        cells: of all probe sets.
-
-    Returns:
-        A figure unknown to pyplot. Each panel has a line per number of exemplars; bands are 95 %
-        intervals of the mean, over probe sets if there are several, or else over neurons, as the
-        legend says.
+    Each panel has a line per number of exemplars. Bands are 95 % intervals of the mean, over probe
+    sets if there are several, or else over neurons, as the legend says. pyplot knows nothing of it.
     """
     kinds = list(cells[0].metrics.values)
     columns = list(dict.fromkeys((cell.view, cell.alpha) for cell in cells))
@@ -135,15 +112,8 @@ def _draw_panel(panel: Axes, cells: Sequence[Cell], view: str, alpha: float, kin
     for place, (count, colour) in enumerate(zip(counts, colours, strict=False)):
         points = [_point(_measured(cells, view, kappa, alpha, count), kind) for kappa in kappas]
         low, middle, high = np.transpose(points)
-        panel.plot(
-            kappas,
-            middle,
-            color=colour,
-            marker=MARKERS[place % len(MARKERS)],
-            markersize=3,
-            linewidth=1.1,
-            label=f"{count}",
-        )
+        shape: Any = {"marker": MARKERS[place % len(MARKERS)], "markersize": 3, "linewidth": 1.1}
+        panel.plot(kappas, middle, color=colour, label=f"{count}", **shape)
         panel.fill_between(kappas, low, high, color=colour, alpha=0.09, linewidth=0)
         for edge in (low, high):  # shows which of the overlapping bands is which
             panel.plot(kappas, edge, color=colour, linewidth=0.5, linestyle=(place, (4, 2)))

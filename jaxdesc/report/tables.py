@@ -1,4 +1,4 @@
-"""Tables of an ablation: every view × similarity, and the differences that answer its questions."""
+"""Tables and their files: an ablation, the differences that answer its questions, methods."""
 
 import csv
 import math
@@ -11,10 +11,12 @@ import numpy as np
 from tabulate import tabulate
 
 from jaxdesc.errors import InputError, printable
+from jaxdesc.evaluation.methods import AGAINST
 from jaxdesc.evaluation.metrics import METRICS, Estimate, Metrics, estimate
 from jaxdesc.evaluation.statistics import Bounds, interval, mcnemar, paired
-from jaxdesc.pipeline import Cell
-from jaxdesc.store import read_file, write_rows
+from jaxdesc.pipeline import Cell, Comparison
+from jaxdesc.result import CERTAINTY
+from jaxdesc.store import Place, read_file, write_file, write_rows
 
 HUBS = 10  # that are named
 _WHERE = ("vocabulary", "probe", "view", "kappa")  # what identifies a cell
@@ -22,12 +24,7 @@ _Condition = tuple[str, float]  # view and κ
 
 
 def certainty(unnamed: float | None, hubs: Mapping[str, float]) -> str:
-    """Sentences on the certainty of a run's concepts.
-
-    Args:
-        unnamed: as `Result.unnamed`.
-        hubs: as `Result.hubs`.
-    """
+    """Sentences on the certainty of a run's concepts, from `Result.unnamed` and `Result.hubs`."""
     if unnamed is None:
         return "no concept was compared with chance."
     texts = [f"{text} ({share:.0%})" for text, share in hubs.items()]
@@ -41,20 +38,16 @@ def certainty(unnamed: float | None, hubs: Mapping[str, float]) -> str:
 
 def similarity_name(kappa: float, entry: str = "t_vmf") -> str:
     """Name of the similarity at a κ: t-vMF at zero is the cosine."""
-    if entry not in ("t_vmf", "cosine"):
-        return f"{entry} ({kappa:g})"
-    return "cosine" if entry == "cosine" or kappa == 0 else f"t-vMF κ={kappa:g}"
+    if entry == "t_vmf" and kappa != 0:
+        return f"t-vMF κ={kappa:g}"
+    return "cosine" if entry in ("t_vmf", "cosine") else f"{entry} ({kappa:g})"
 
 
 def ablation(cells: Sequence[Cell]) -> str:
-    """Lay out an ablation as Markdown.
+    """Lay out the cells of one vocabulary as Markdown, one row per view and κ.
 
-    Args:
-        cells: of one vocabulary and all probe sets.
-
-    Returns:
-        One row per view and κ; each metric × 100 as mean ± standard error over neurons, with the
-        95 % interval over probe sets if there are several.
+    Each metric × 100 is the mean ± standard error over neurons, with the 95 % interval over probe
+    sets if there are several.
     """
     kinds = list(cells[0].metrics.values)
     rows = [["view", "similarity", *(METRICS[kind].title for kind in kinds)]]
@@ -65,14 +58,11 @@ def ablation(cells: Sequence[Cell]) -> str:
 
 
 class Gap(NamedTuple):
-    """A difference between two conditions.
+    """A difference between two conditions: which, what both have in common, and how large.
 
-    Attributes:
-        what: the two conditions.
-        at: what both have in common.
-        bounds: for each metric the mean difference, and its 95 % interval by the paired bootstrap
-            over neurons, each neuron's metric averaged over the probe sets first.
-        p: McNemar's exact p of the hits on the first probe set; None if hits aren't measured.
+    `bounds` has for each metric the mean difference, and its 95 % interval by the paired bootstrap
+    over neurons, each neuron's metric averaged over the probe sets first; `p` is McNemar's exact p
+    of the hits on the first probe set, None if hits aren't measured.
     """
 
     what: str
@@ -82,11 +72,7 @@ class Gap(NamedTuple):
 
 
 def gaps(cells: Sequence[Cell]) -> list[Gap]:
-    """Compare views pairwise, t-vMF with the cosine, and both together with neither.
-
-    Args:
-        cells: of one vocabulary and all probe sets.
-    """
+    """Compare views pairwise, t-vMF with the cosine, and both with neither, on one vocabulary."""
     probes = list(dict.fromkeys(cell.probe for cell in cells))
     # The conditions are paired by probe set, in the order in which these were measured.
     ordered = sorted(cells, key=lambda cell: probes.index(cell.probe))
@@ -106,8 +92,7 @@ def gaps(cells: Sequence[Cell]) -> list[Gap]:
             )
             for kind in first[0]
         }
-        hits = "hit" in bounds
-        p = mcnemar(first[0]["hit"] > 0, second[0]["hit"] > 0).p if hits else None
+        p = mcnemar(first[0]["hit"] > 0, second[0]["hit"] > 0).p if "hit" in bounds else None
         found.append(Gap(what, at, bounds, p))
     return found
 
@@ -116,17 +101,15 @@ def _comparisons(cells: Sequence[Cell]) -> Iterator[tuple[str, str, _Condition, 
     """The title of each comparison, what both sides have in common, and both conditions."""
     views = list(dict.fromkeys(cell.view for cell in cells))
     kappas = list(dict.fromkeys(cell.kappa for cell in cells))
-    pairs = [("attention", "centre"), ("attention", "random"), ("box", "centre"),
-             ("box", "random"), ("attention", "box")]  # fmt: skip
-    for ours, theirs in pairs:
+    pairs = "attention centre", "attention random", "box centre", "box random", "attention box"
+    for ours, theirs in map(str.split, pairs):
         for kappa in kappas:
             yield f"{ours} − {theirs}", similarity_name(kappa), (ours, kappa), (theirs, kappa)
     for kappa in filter(None, kappas):
         name = similarity_name(kappa)
         for view in views:
             yield f"{name} − cosine", view, (view, kappa), (view, 0.0)
-        both = f"attention, {name} − centre, cosine"
-        yield both, "", ("attention", kappa), ("centre", 0.0)
+        yield f"attention, {name} − centre, cosine", "", ("attention", kappa), ("centre", 0.0)
 
 
 def _conditions(cells: Sequence[Cell]) -> list[_Condition]:
@@ -134,19 +117,15 @@ def _conditions(cells: Sequence[Cell]) -> list[_Condition]:
 
 
 def differences(cells: Sequence[Cell]) -> str:
-    """Lay out `gaps` as Markdown, × 100, with a star if the interval excludes zero.
-
-    Args:
-        cells: as in `gaps`.
-    """
+    """Lay out `gaps` as Markdown, × 100, with a star if the interval excludes zero."""
     kinds = list(cells[0].metrics.values)
     rows = [["difference", "at", *(METRICS[kind].title for kind in kinds), "McNemar's p"]]
     for gap in gaps(cells):
         row = [gap.what, gap.at]
         for kind in kinds:
-            mean, low, high = (f"{100 * end:+.1f}" for end in gap.bounds[kind])
-            excludes_zero = gap.bounds[kind].low > 0 or gap.bounds[kind].high < 0
-            row.append(f"{mean} [{low}, {high}]{' *' if excludes_zero else ''}")
+            bounds = gap.bounds[kind]
+            star = " *" if bounds.low > 0 or bounds.high < 0 else ""
+            row.append(f"{_percent(bounds, '+')}{star}")
         rows.append([*row, "" if gap.p is None else f"{gap.p:.2g}"])
     return markdown(rows)
 
@@ -154,16 +133,13 @@ def differences(cells: Sequence[Cell]) -> str:
 def write_differences(path: str | Path, cells: Sequence[Cell]) -> None:
     """Write `gaps` of each vocabulary, one CSV row per metric."""
     names = ("vocabulary", "difference", "at", "metric", "mean", "low", "high", "mcnemar_p")
-    write_rows(
-        path,
-        names,
-        (
-            (words, gap.what, gap.at, kind, *map(_short, bounds), gap.p if kind == "hit" else None)
-            for words, group in by_vocabulary(cells).items()
-            for gap in gaps(group)
-            for kind, bounds in gap.bounds.items()
-        ),
+    rows = (
+        (words, gap.what, gap.at, kind, *map(_short, bounds), gap.p if kind == "hit" else None)
+        for words, group in by_vocabulary(cells).items()
+        for gap in gaps(group)
+        for kind, bounds in gap.bounds.items()
     )
+    write_rows(path, names, rows)
 
 
 def by_vocabulary(cells: Sequence[Cell]) -> dict[str, list[Cell]]:
@@ -188,9 +164,6 @@ def read_neurons(path: str | Path) -> list[Cell]:
     """Read the cells of `write_neurons`, without their ceilings.
 
     If a measurement was stopped, probe sets that some condition lacks are left out.
-
-    Raises:
-        InputError: the file is missing or holds something else.
     """
     content = read_file(path)
     if content is None:
@@ -245,11 +218,7 @@ def write_ablation(path: str | Path, cells: Sequence[Cell]) -> None:
 
 
 def read_ablation(path: str | Path) -> list[Row]:
-    """Read the rows of `write_ablation`.
-
-    Raises:
-        InputError: the file is missing or holds something else.
-    """
+    """Read the rows of `write_ablation`."""
     content = read_file(path)
     if content is None:
         raise InputError(
@@ -282,24 +251,14 @@ def _short(number: float) -> float:
 
 
 def percent(measured: Sequence[Metrics], kind: str) -> str:
-    """A metric × 100, mean ± standard error over neurons [95 % interval over probe sets].
-
-    Args:
-        measured: metrics on each probe set; a single one gives no interval.
-        kind: the metric.
-    """
+    """A metric × 100 as text: mean ± standard error [95 % interval], as `summary` gives them."""
     value, ends = summary(measured, kind)
     text = f"{100 * value.mean:.1f} ± {100 * value.error:.1f}"
     return text if ends is None else f"{text} [{100 * ends[0]:.1f}, {100 * ends[1]:.1f}]"
 
 
 def summary(measured: Sequence[Metrics], kind: str) -> tuple[Estimate, tuple[float, float] | None]:
-    """A metric's estimate over neurons, and its 95 % interval over probe sets if there are several.
-
-    Args:
-        measured: metrics on each probe set.
-        kind: the metric.
-    """
+    """A metric's estimate over neurons, and its 95 % interval if there are several probe sets."""
     values = [metrics.values[kind] for metrics in measured]
     return estimate(np.mean(values, axis=0)), interval([float(np.mean(each)) for each in values])
 
@@ -307,3 +266,53 @@ def summary(measured: Sequence[Metrics], kind: str) -> tuple[Estimate, tuple[flo
 def markdown(rows: list[list[str]]) -> str:
     """Lay out a head row and more rows as a Markdown table."""
     return tabulate(rows[1:], rows[0], tablefmt="github", disable_numparse=True)
+
+
+def write_comparison(workdir: Place, found: Comparison) -> str:
+    """Write compare.csv, a row per method, compare.md, and certainty.csv, a row per concept.
+
+    Returns "compare"; "compare-2" and so on, if compare.csv has other methods.
+    """
+    ends = [f"{of}{end}" for of in ("", "_difference") for end in ("", "_low", "_high")]
+    kinds = found.lines[AGAINST].bounds
+    rows = []
+    for method, line in found.lines.items():
+        values = [end for kind in kinds for end in (*line.bounds[kind], *line.differences[kind])]
+        rows.append([method, *values, line.test.p, round(line.seconds, 3)])
+
+    def same_methods(content: bytes) -> bool:
+        written = content.decode("utf-8", "replace").split("\n")[1:-1]
+        return [line.partition(",")[0] for line in written] == list(found.lines)
+
+    head = ["method", *(kind + end for kind in kinds for end in ends), "p", "seconds"]
+    name = workdir.unused("compare", ".csv", same_methods)
+    write_rows(workdir / f"{name}.csv", head, rows)
+    write_file(workdir / f"{name}.md", f"{comparison(found)}\n".encode())
+    concepts = (
+        (neuron.unit, text, *map(neuron.certainty(rank).get, CERTAINTY))
+        for neuron in found.result
+        for rank, (text, _) in enumerate(neuron.concepts)
+    )
+    write_rows(workdir / "certainty.csv", ("unit", "concept", *CERTAINTY), concepts)
+    return name
+
+
+def comparison(found: Comparison) -> str:
+    """The table, metrics × 100 with 95 % intervals, and the certainty of the run's own concepts."""
+    head = ["method"]
+    for kind in found.lines[AGAINST].bounds:
+        head += [METRICS[kind].title, f"− {AGAINST}"]
+    rows = [[*head, "McNemar's p", "seconds"]]
+    for name, line in found.lines.items():
+        itself, row = name == AGAINST, [name]
+        for kind, bounds in line.bounds.items():
+            row += [_percent(bounds), "" if itself else _percent(line.differences[kind], "+")]
+        rows.append([*row, "" if itself else f"{line.test.p:.2g}", f"{line.seconds:.2f}"])
+    sentences = certainty(found.result.unnamed, found.result.hubs)
+    similarity = similarity_name(found.kappa, found.similarity)
+    return f"{markdown(rows)}\n\nthe run's concepts ({similarity}): {sentences}"
+
+
+def _percent(bounds: Bounds, sign: str = "") -> str:
+    mean, low, high = (f"{100 * end:{sign}.1f}" for end in bounds)
+    return f"{mean} [{low}, {high}]"

@@ -10,7 +10,7 @@ from jaxdesc.errors import UnusableImage
 from jaxdesc.images.example import Source
 from jaxdesc.images.folder import Folder
 from jaxdesc.images.sources import open_source
-from jaxdesc.report import figures, plots
+from jaxdesc.report import pictures, plots
 from jaxdesc.vocabulary import imagenet
 from tests.report.made_up import layer
 
@@ -224,7 +224,7 @@ def test_output_of_a_run_is_never_a_photo(tmp_path, workdir):
     (out / "artifacts" / "activate-0123456789abcdef").mkdir(parents=True)
     for name in ("figures/views", "sweep-2", "explanations/x"):
         plots.save(Figure(), out / Path(name).parent, Path(name).name)
-    figures.exemplar_sheet(list(layer(2, 2, 2)), before, out / "exemplars.png")
+    pictures.exemplar_sheet(list(layer(2, 2, 2)), before, out / "exemplars.png")
     page = out.parent / "page" if workdir != "." else out / "page"
     for report in (out / "report", page):
         written(report, "sheets/0.webp")

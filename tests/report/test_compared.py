@@ -8,7 +8,7 @@ from jaxdesc.evaluation.methods import Line
 from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.evaluation.statistics import Bounds, McNemar
 from jaxdesc.pipeline import Comparison
-from jaxdesc.report import compared
+from jaxdesc.report import tables
 from jaxdesc.result import Neuron, Result
 from jaxdesc.store import Place
 
@@ -34,7 +34,7 @@ def comparison(hubs):
 
 
 def test_the_table_and_its_sentences():
-    text = compared.markdown(comparison({"grass": 0.042, "\x1b[31mred": 0.02}))
+    text = tables.comparison(comparison({"grass": 0.042, "\x1b[31mred": 0.02}))
     head, _, ours, other, *rest = text.split("\n")
     rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in (head, ours, other)]
     assert rows == [
@@ -47,8 +47,8 @@ def test_the_table_and_its_sentences():
         "the run's concepts (t-vMF κ=16): 66.7% of the neurons have no significant"
     )
     assert rest[2].endswith(r"grass (4%), \x1b[31mred (2%).")
-    assert compared.markdown(comparison({})).endswith("image sets: none.")
-    many = compared.markdown(comparison({f"hub {i}": 0.01 for i in range(13)}))
+    assert tables.comparison(comparison({})).endswith("image sets: none.")
+    many = tables.comparison(comparison({f"hub {i}": 0.01 for i in range(13)}))
     assert many.endswith("hub 9 (1%) and 3 more.")
 
 
@@ -59,11 +59,11 @@ def read(path):
 
 def test_the_files(tmp_path):
     found = comparison({"grass": 0.04})
-    compared.write(Place(tmp_path), found)
+    tables.write_comparison(Place(tmp_path), found)
     written = {path.name for path in tmp_path.iterdir()}
     assert written == {"compare.csv", "compare.md", "certainty.csv"}
     text = (tmp_path / "compare.md").read_text(encoding="utf-8")
-    assert text == f"{compared.markdown(found)}\n"
+    assert text == f"{tables.comparison(found)}\n"
     assert read(tmp_path / "certainty.csv") == [
         ["unit", "concept", "stability", "z", "q"],
         ["0", 'a "star"', "0.95", "12.5", "0.001"],
@@ -84,10 +84,10 @@ def test_the_files(tmp_path):
 def test_a_comparison_of_other_methods_replaces_nothing(tmp_path):
     found = comparison({})
     fewer = found._replace(lines={"t-vMF": LINES["t-vMF"]})
-    assert compared.write(Place(tmp_path), found) == "compare"
+    assert tables.write_comparison(Place(tmp_path), found) == "compare"
     before = (tmp_path / "compare.csv").read_bytes()
     for _ in range(2):
-        assert compared.write(Place(tmp_path), fewer) == "compare-2"
+        assert tables.write_comparison(Place(tmp_path), fewer) == "compare-2"
     assert (tmp_path / "compare.csv").read_bytes() == before
     assert (tmp_path / "compare-2.md").exists()
-    assert compared.write(Place(tmp_path), found) == "compare"
+    assert tables.write_comparison(Place(tmp_path), found) == "compare"

@@ -7,7 +7,7 @@ import pytest
 
 from jaxdesc.attention import attention_maps
 from jaxdesc.config import Config, CropConfig
-from jaxdesc.report import drawn, plots
+from jaxdesc.report import plots
 from jaxdesc.report.files import Saved
 from jaxdesc.result import Result
 from jaxdesc.store import Store
@@ -61,7 +61,7 @@ def test_the_map_that_the_run_used(run, tmp_path, monkeypatch):
     crop = CropConfig(field=0.5, cam="layer_cam", cam_input="centre")
     run, target = replace(run, config=Config(crop=crop)), plain_target()
     source = Pictures(IMAGES + FIRST)
-    drawn.draw(tmp_path / "f", tmp_path, [run], source, target, [2])
+    plots.draw(tmp_path / "f", tmp_path, [run], source, target, [2])
     (((look,), name),) = asked
     assert name == "LayerCAM"
     image = source[run.result[2].exemplars[0].index].image
@@ -90,7 +90,7 @@ def test_every_figure_of_its_own_neurons(run, arrays, tmp_path, monkeypatch):
 
         monkeypatch.setattr(plots, name, listening)
     source = Colours(IMAGES + FIRST)
-    paths = drawn.draw(tmp_path / "f", tmp_path, [run, run], source, plain_target(), [4, 1])
+    paths = plots.draw(tmp_path / "f", tmp_path, [run, run], source, plain_target(), [4, 1])
     names = {"methods", "views", "activations", "scores_fc_4", "scores_fc_1"}
     assert {path.stem for path in paths} == names
     assert {path.suffix for path in paths} == {".svg", ".png"}
@@ -131,6 +131,6 @@ def test_figures_of_other_neurons_replace_none(run, tmp_path):
     (tmp_path / "f").mkdir()
     (tmp_path / "f" / "methods.svg").write_bytes(b"of other neurons")
     source, target = Pictures(IMAGES + FIRST), plain_target()
-    written = drawn.draw(tmp_path / "f", tmp_path, [run], source, target, [2])
+    written = plots.draw(tmp_path / "f", tmp_path, [run], source, target, [2])
     assert {path.parent.name for path in written} == {"f-2"}
     assert [path.read_bytes() for path in (tmp_path / "f").iterdir()] == [b"of other neurons"]

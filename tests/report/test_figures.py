@@ -3,7 +3,8 @@ import pytest
 from PIL import Image
 
 from jaxdesc.images.folder import Folder
-from jaxdesc.report.figures import CAPTION, CELL, FRAME, MARGIN, exemplar_sheet
+from jaxdesc.report.pictures import CAPTION, FRAME, MARGIN, exemplar_sheet
+from jaxdesc.report.pictures import VIEW as CELL
 from jaxdesc.result import Exemplar, Neuron
 
 
