@@ -23,10 +23,7 @@ MANIFEST = "manifest.json"
 class Artifact:
     """A finished stage: arrays by name, and a few JSON values.
 
-    Attributes:
-        place: its folder.
-        values: the JSON values.
-        computed: whether this run computed a part of it, rather than finding it done.
+    `computed` says that this run computed a part of it, rather than finding it done.
     """
 
     place: Place
@@ -56,12 +53,7 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Shards:
-    """Rows, cut into shards of equal size; the last may be smaller.
-
-    Attributes:
-        total: number of rows.
-        each: rows per shard.
-    """
+    """`total` rows, cut into shards of `each` rows; the last may be smaller."""
 
     total: int
     each: int
@@ -74,55 +66,19 @@ class Shards:
         return range(shard * self.each, min((shard + 1) * self.each, self.total))
 
 
-@dataclass(frozen=True)
-class Shard:
-    """Files that were computed together (SHA-256 by name), and JSON values noted meanwhile."""
+def read_manifest(place: Place) -> dict[str, Any] | None:
+    """Read all that an artifact holds; None if the list is missing or damaged.
 
-    files: dict[str, str]
-    values: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Manifest:
-    """List of all that an artifact holds; its presence says that the artifact is whole.
-
-    Attributes:
-        inputs: everything its output depends on, except the code.
-        values: its JSON values.
-        shards: by number.
-        files: all other files, SHA-256 by name.
+    Its inputs; its values; its shards, as `write_record` takes them; the checksums of other files.
     """
+    manifest: dict[str, Any] | None = _unsealed(place.read(MANIFEST))
+    return manifest
 
-    inputs: Mapping[str, Any]
-    values: dict[str, Any]
-    shards: dict[int, Shard]
-    files: dict[str, str]
 
-    @property
-    def checksums(self) -> dict[str, str]:
-        """SHA-256 of all files by name."""
-        groups = [self.files, *(shard.files for shard in self.shards.values())]
-        return {name: checksum for files in groups for name, checksum in files.items()}
-
-    def damaged(self, place: Place) -> list[str]:
-        """Names of the files that are missing or have changed."""
-        expected = self.checksums
-        found = place.checksums(expected)
-        return [name for name, checksum in expected.items() if found[name] != checksum]
-
-    def write(self, place: Place) -> None:
-        """Write it: from here on, the folder is an artifact."""
-        shards = {str(number): vars(shard) for number, shard in self.shards.items()}
-        place.write(MANIFEST, _sealed({**vars(self), "shards": shards}))
-
-    @classmethod
-    def read(cls, place: Place) -> "Manifest | None":
-        """Read it; None if it is missing or damaged."""
-        content = _unsealed(place.read(MANIFEST))
-        if content is None:
-            return None
-        shards = {int(number): Shard(**shard) for number, shard in content["shards"].items()}
-        return cls(**content | {"shards": shards})
+def checksums(manifest: Mapping[str, Any]) -> dict[str, str]:
+    """SHA-256 of all files of an artifact by name."""
+    groups = [manifest["files"], *(shard["files"] for shard in manifest["shards"].values())]
+    return {name: checksum for files in groups for name, checksum in files.items()}
 
 
 def is_finished(place: Place) -> bool:
@@ -130,18 +86,18 @@ def is_finished(place: Place) -> bool:
     return place.read(MANIFEST) is not None
 
 
-def write_record(place: Place, number: int, shard: Shard) -> None:
-    """Commit one shard of a draft."""
-    place.write(f"shards/{number}.json", _sealed(vars(shard)))
+def write_record(place: Place, number: int | str, shard: Mapping[str, Any]) -> None:
+    """Commit one shard of a draft: `files`, SHA-256 by name, and `values` noted meanwhile."""
+    place.write(f"shards/{number}.json", _sealed(shard))
 
 
-def read_records(place: Place) -> dict[int, Shard]:
+def read_records(place: Place) -> dict[int, dict[str, Any]]:
     """Committed shards of a draft by number, without damaged records."""
     shards = {}
     for name in place.files("shards/"):
         content = _unsealed(place.read(name))
         if content is not None:
-            shards[int(name.removeprefix("shards/").removesuffix(".json"))] = Shard(**content)
+            shards[int(name.removeprefix("shards/").removesuffix(".json"))] = content
     return dict(sorted(shards.items()))
 
 
@@ -174,14 +130,9 @@ def _checksum(content: Mapping[str, Any]) -> str:
 
 @dataclass
 class Draft:
-    """An artifact being written.
+    """An artifact being written by process `process` of `processes`.
 
-    Attributes:
-        place: its folder.
-        process: index of this process among those that write it.
-        processes: their number.
-        values: JSON values of the whole artifact.
-        committed: called after each commit.
+    `values` are JSON values of the whole artifact; `committed` is called after each commit.
     """
 
     place: Place
@@ -195,7 +146,7 @@ class Draft:
 
     def write(self, array: str, values: np.ndarray) -> None:
         """Write a whole array."""
-        self._put(array, 0, values, len(values), len(values))
+        self._put(array, values, Shards(len(values), len(values)))
 
     def read(self, array: str) -> np.ndarray:
         """Read back a whole array."""
@@ -228,31 +179,25 @@ class Draft:
         """
         files: list[str] = []
         for name, rows in arrays.items():
-            start = shards.rows(shard).start if shards else 0
-            total, each = (shards.total, shards.each) if shards else (len(rows), len(rows))
-            self._put(name, start, rows, total, each)
+            number = shard if shards else 0
+            self._put(name, rows, shards or Shards(len(rows), len(rows)), number)
             files.append(f"{name}/zarr.json")
             if rows.size:
-                chunk = [str(start // max(1, each)), *["0"] * (rows.ndim - 1)]
-                files.append(f"{name}/c/{'/'.join(chunk)}")
-        checksums = {n: c for n, c in self.place.checksums(files).items() if c is not None}
-        write_record(self.place, shard, Shard(checksums, dict(values or {})))
+                files.append(f"{name}/c/{'/'.join([str(number), *['0'] * (rows.ndim - 1)])}")
+        written = {n: c for n, c in self.place.checksums(files).items() if c is not None}
+        write_record(self.place, shard, {"files": written, "values": dict(values or {})})
         self.committed()
 
     def shard_values(self) -> Iterator[dict[str, Any]]:
         """The values committed with each shard, ordered by shard number."""
-        return (shard.values for shard in read_records(self.place).values())
+        return (shard["values"] for shard in read_records(self.place).values())
 
     def drop(self, array: str) -> None:
         """Leave an array out of the finished artifact; finishing deletes it."""
         self._dropped.add(array)
 
     def check_complete(self) -> None:
-        """Check that every shard is there.
-
-        Raises:
-            InputError: a shard is missing, because its process writes elsewhere.
-        """
+        """Raise `InputError` if a shard is missing, because its process writes elsewhere."""
         absent = set(range(self._count)) - set(read_records(self.place))
         if absent:
             raise InputError(
@@ -266,16 +211,17 @@ class Draft:
         gone = {"shards", *self._dropped}
         files = {name for name in self.place.files() if name.partition("/")[0] not in gone}
         # A shard whose arrays are dropped can't be checked for damage any more.
-        shards = {n: shard for n, shard in records.items() if files.issuperset(shard.files)}
-        in_shards = {name for shard in shards.values() for name in shard.files}
+        shards = {str(n): each for n, each in records.items() if files.issuperset(each["files"])}
+        in_shards = {name for shard in shards.values() for name in shard["files"]}
         rest = self.place.checksums(sorted(files - in_shards))
-        checksums = {name: checksum for name, checksum in rest.items() if checksum}
-        Manifest(inputs, self.values, shards, checksums).write(self.place)
+        others = {name: checksum for name, checksum in rest.items() if checksum}
+        manifest = {"inputs": inputs, "values": self.values, "shards": shards, "files": others}
+        self.place.write(MANIFEST, _sealed(manifest))
         tidy(self.place, files)
 
-    def _put(self, array: str, start: int, rows: np.ndarray, total: int, each: int) -> None:
+    def _put(self, array: str, rows: np.ndarray, shards: Shards, shard: int = 0) -> None:
         if array not in self._arrays:
-            shape = (total, *rows.shape[1:])
-            chunk = tuple(max(1, length) for length in (each, *rows.shape[1:]))
+            shape = (shards.total, *rows.shape[1:])
+            chunk = tuple(max(1, length) for length in (shards.each, *rows.shape[1:]))
             self._arrays[array] = self.place.create(array, rows.dtype, shape, chunk)
-        self.place.put(self._arrays[array], start, rows)
+        self.place.put(self._arrays[array], shard * shards.each, rows)

@@ -17,14 +17,11 @@ DEAD = 60.0
 
 @contextmanager
 def locked(place: Place) -> Iterator[None]:
-    """Hold a folder; a run that is killed loses its hold.
+    """Hold a folder, unless another run does; a run that is killed loses its hold.
 
     On a disk the hold is a lock of the operating system on the file `lock`, which ends with the
     process. In a bucket it is a lease: an object that its owner rewrites every few seconds, and
     that another run takes over once that has stopped.
-
-    Raises:
-        InputError: another run holds it, or the folder can't be written.
     """
     now = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
     owner = f"process {os.getpid()} on {platform.node()}, {now}"

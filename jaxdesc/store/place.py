@@ -35,14 +35,13 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", 
 
 
 class Place:
-    """A folder whose files are whole or not there.
+    """A folder whose files are whole or not there, created when something is written.
 
-    Args:
-        url: a local path, whose `~` is expanded, or a bucket's `gs://BUCKET/PATH`; created when
-            something is written.
+    `url` is a local path, whose `~` is expanded, or a bucket's `gs://BUCKET/PATH`.
 
     Raises:
-        InputError: an address that TensorStore does not know, or a bucket that can't be reached.
+        InputError: an address that TensorStore does not know, a bucket that can't be reached; and
+            from every method, what can't be read (damaged, say) or written (full, read-only).
     """
 
     def __init__(self, url: str | Path):
@@ -71,21 +70,13 @@ class Place:
         return Place(f"{self.url}/{name}")
 
     def read(self, name: str) -> bytes | None:
-        """Read a whole file; None if there is none.
-
-        Raises:
-            InputError: it can't be read.
-        """
+        """Read a whole file; None if there is none."""
         with self._errors("read"):
             file = self._files.read(name).result()
             return bytes(file.value) if file.state == "value" else None
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file, unless it already has this content.
-
-        Raises:
-            InputError: it can't be written: the disk is full, the folder read-only.
-        """
+        """Write a file, unless it already has this content."""
         with self._errors("written"):
             if self.read(name) != content:
                 self._files.write(name, content).result()
@@ -96,15 +87,9 @@ class Place:
             return self._files.read(name).result().stamp.generation
 
     def write_if(self, name: str, content: bytes | None, generation: bytes) -> bytes:
-        """Write a file, or delete it if `content` is None, unless it has changed.
+        """Write a file, or delete it if `content` is None, unless its version tag has changed.
 
-        Args:
-            name: the file.
-            content: its new content.
-            generation: its version tag when it was last seen.
-
-        Returns:
-            Its new version tag; empty if it has changed.
+        Returns its new tag; empty if it had changed.
         """
         with self._errors("written"):
             return self._files.write(name, content, if_equal=generation).result().generation
@@ -131,15 +116,9 @@ class Place:
     def unused(
         self, stem: str, suffix: str, same: Callable[[bytes], bool] = lambda _: False
     ) -> str:
-        """Find a name under which no other content is replaced.
+        """Find the first of `stem`, `stem-2`, `stem-3` … under which no other content is replaced.
 
-        Args:
-            stem: beginning of the file's name.
-            suffix: end of the file's name.
-            same: True for the content of a file that may be replaced.
-
-        Returns:
-            The first of `stem`, `stem-2`, `stem-3` … that has no file or one that may be replaced.
+        With `suffix` it has no file, or one for whose content `same` is True.
         """
         for number in count(1):
             name = stem if number == 1 else f"{stem}-{number}"
@@ -162,11 +141,7 @@ class Place:
         return checksums
 
     def create(self, array: str, dtype: Any, shape: tuple[int, ...], chunk: tuple[int, ...]) -> Any:
-        """Create a Zarr array whose chunks carry checksums, or open an existing one of that shape.
-
-        Raises:
-            InputError: it can't be written.
-        """
+        """Create a Zarr array whose chunks carry checksums, or open one that has that shape."""
         metadata = {
             "shape": shape,
             "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunk}},
@@ -188,11 +163,7 @@ class Place:
             return ts.open(self._array(array), open=True).result()
 
     def get(self, array: Any, rows: slice = slice(None)) -> np.ndarray:
-        """Read rows of an array from `open`.
-
-        Raises:
-            InputError: it can't be read, or is damaged.
-        """
+        """Read rows of an array from `open`."""
         with self._errors("read"):
             return np.asarray(array[rows].read().result())
 
@@ -229,15 +200,10 @@ def write_file(path: str | Path, content: bytes) -> None:
 
 
 def csv_file(names: Sequence[str], rows: Iterable[Iterable[Any]], real: str = "") -> bytes:
-    """Lay rows out as a CSV file.
+    """Lay rows of texts, numbers and None out as a CSV file; `real` is the format of floats.
 
     A text that a spreadsheet would take for a formula gets an apostrophe in front, which marks it
     as text.
-
-    Args:
-        names: column names.
-        rows: texts, numbers and None.
-        real: format of floats; all digits by default.
     """
 
     def cell(value: Any) -> Any:
@@ -255,11 +221,7 @@ def csv_file(names: Sequence[str], rows: Iterable[Iterable[Any]], real: str = ""
 def write_rows(
     path: str | Path, names: Sequence[str], rows: Iterable[Iterable[Any]], real: str = ""
 ) -> None:
-    """Write `csv_file` on a disk or in a bucket.
-
-    Raises:
-        InputError: it can't be written.
-    """
+    """Write `csv_file` on a disk or in a bucket."""
     write_file(path, csv_file(names, rows, real))
 
 

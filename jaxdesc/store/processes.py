@@ -12,15 +12,17 @@ from jaxdesc.store.rendezvous import Address, Link
 # Exit code of a process that stops because another one has.
 ABANDONED = 3
 
+_DISAGREE = (
+    "The processes of this run disagree at {}: give all of them the same config, images, weights "
+    "and version of jaxdesc."
+)
+
 
 @dataclass(frozen=True)
 class Processes:
     """The processes of a run; each has the same code and config, and computes its own shards.
 
-    Attributes:
-        index: index of this process; the first one merges what all have done.
-        count: their number.
-        link: connection to the others; None for a single process.
+    The first, with index 0, merges what all have done. A single process has no link to others.
     """
 
     index: int = 0
@@ -33,22 +35,15 @@ class Processes:
         return self.index == 0
 
     def sync(self, where: str) -> None:
-        """Wait until all have come to the same point; a single process goes on.
-
-        Raises:
-            InputError: one of them works on something else.
-        """
+        """Wait until all have come to the same point; a single process goes on."""
         if self.link and not self.link.meet(where):
-            raise _disagreement(where)
+            raise InputError(_DISAGREE.format(where))
 
     @contextmanager
     def watched(self) -> Iterator[None]:
         """Stop this process as soon as another one is gone; at the end, wait for all of them.
 
         `sync` alone would not notice: a process may work on its shards for hours.
-
-        Raises:
-            InputError: another process works on.
         """
         if self.link is None:
             yield
@@ -57,7 +52,7 @@ class Processes:
         try:
             yield
             if not self.link.meet():
-                raise _disagreement("the end")
+                raise InputError(_DISAGREE.format("the end"))
         finally:
             self.link.close()
 
@@ -71,29 +66,12 @@ def join(
     """Wait until all processes of a run are there, as `Link.join` does.
 
     From then on this process ends with the exit code `ABANDONED` if another one is gone.
-
-    Args:
-        address: address at which the first process listens.
-        index: index of this process.
-        count: number of processes.
-        seconds: how long to wait.
-        notify: called every ten seconds with a line that says who is being waited for.
-
-    Raises:
-        InputError: one did not come, or their flags do not fit together.
     """
     if count == 1:
         return ALONE
     link = Link(address, index, count, _abandon)
     link.join(seconds, notify)
     return Processes(index, count, link)
-
-
-def _disagreement(where: str) -> InputError:
-    return InputError(
-        f"The processes of this run disagree at {where}: give all of them the same config, "
-        "images, weights and version of jaxdesc."
-    )
 
 
 def _abandon(index: int) -> None:

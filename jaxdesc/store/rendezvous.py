@@ -8,9 +8,8 @@ Messages are JSON, one per line. A process sends its index, then the points that
 first process sends its whole state to all after each change. As with `jax.distributed`, anyone who
 reaches the port can stop a run or keep it from starting, but can't change what it computes.
 
-`jax.distributed` is not used. Each process computes its shards on its devices: no array
-spans several processes, and JAX needs its service only for such arrays (on TPUs not even then). The
-service runs in the first process, and JAX aborts all others when that is killed.
+`jax.distributed` is not used: no array spans several processes, which is all that JAX needs its
+service for (on TPUs not even then), and JAX aborts all others when the first is killed.
 """
 
 import hashlib
@@ -52,11 +51,7 @@ class Address(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> "Address":
-        """Read HOST:PORT; an IPv6 address is in brackets.
-
-        Raises:
-            ValueError: it is something else.
-        """
+        """Read HOST:PORT, an IPv6 address in brackets; ValueError for anything else."""
         match = _ADDRESS.fullmatch(text)
         if not match or not 1 <= int(match[3]) <= 65535:
             raise ValueError(f"{text} is not HOST:PORT with a port from 1 to 65535")
@@ -79,15 +74,8 @@ class _State:
 class Link:
     """One process's connection to the first, from the start of a run to its end.
 
-    Args:
-        address: address at which the first process listens.
-        index: index of this process.
-        count: number of processes.
-        lost: called with the index of a process that is gone, from another thread; ends this
-            process.
-
-    Raises:
-        InputError: this is the first process, and it can't listen there.
+    `lost` is called with the index of a process that is gone, from another thread; it ends this
+    process.
     """
 
     def __init__(self, address: Address, index: int, count: int, lost: Callable[[int], None]):
@@ -99,14 +87,9 @@ class Link:
         self._watched, self._closed = threading.Event(), threading.Event()
 
     def join(self, seconds: float, notify: Callable[[str], None]) -> None:
-        """Wait until all processes are there.
+        """Wait until all processes are there, for so many seconds.
 
-        Args:
-            seconds: how long.
-            notify: called every ten seconds with a line that says who is being waited for.
-
-        Raises:
-            InputError: a process did not come, or their flags do not fit together.
+        `notify` is called every ten seconds with a line that says who is being waited for.
         """
         for work in (self._listen, self._beat):
             threading.Thread(target=work, daemon=True).start()
@@ -144,11 +127,7 @@ class Link:
         self._watched.set()
 
     def meet(self, where: str = _END) -> bool:
-        """Wait until all processes have come to a point, by default the end of the run.
-
-        Returns:
-            False if they have come to different points.
-        """
+        """Wait until all have come to a point, by default the end; False if to different points."""
         self.watch()
         with self._changed:
             before = self._state.met
@@ -338,7 +317,7 @@ class _Channel:
         """Wait for the next message.
 
         Raises:
-            OSError: there is none: the connection is closed, or silent for too long.
+            OSError: the connection is closed, or silent for too long.
             ValueError, RecursionError: it is not JSON.
         """
         line = self._lines.readline(_LONGEST)

@@ -12,8 +12,9 @@ from jaxdesc.store.artifact import (
     MANIFEST,
     Artifact,
     Draft,
-    Manifest,
+    checksums,
     is_finished,
+    read_manifest,
     read_records,
     tidy,
     write_record,
@@ -27,15 +28,11 @@ Drafts = Mapping[str, Draft]
 
 @dataclass
 class Store:
-    """The artifacts of one working directory.
+    """The artifacts of one working directory, a path or a `Place` that is created when written to.
 
     Reading finished artifacts changes nothing, so the directory may be read-only. Before something
-    is computed, the directory is locked for as long as `held` is open.
-
-    Attributes:
-        root: the directory, a path or a `Place`; created when something is written.
-        processes: the processes that work on it together.
-        committed: called after each shard that this process commits.
+    is computed, the directory is locked for as long as `held` is open. `committed` is called after
+    each shard that this process commits.
     """
 
     root: Any
@@ -61,11 +58,7 @@ class Store:
                 self._lock = None
 
     def lock(self) -> None:
-        """Lock the directory, until `held` ends.
-
-        Raises:
-            InputError: another run is at work in it, or it can't be written.
-        """
+        """Lock the directory, unless another run is at work in it, until `held` ends."""
         if self.processes.leads and not self._lock:
             lock = ExitStack()
             lock.enter_context(locked(self.root))
@@ -94,12 +87,6 @@ class Store:
                 is missing. Without `finish` one process does it; with it all do, and each computes
                 the shards that `Draft.missing` gives it.
             finish: adds to a draft what follows from all its shards; one process does it.
-
-        Returns:
-            The finished artifacts by key.
-
-        Raises:
-            InputError: another run is at work here, or the directory can't be read or written.
         """
         places = {key: self._place(name, each) for key, each in inputs.items()}
         with self.held():
@@ -113,9 +100,9 @@ class Store:
                 self._compute(name, inputs, missing, compute, finish)
         artifacts = {}
         for key, place in places.items():
-            manifest = Manifest.read(place)
+            manifest = read_manifest(place)
             assert manifest is not None  # it was written or checked a moment ago
-            artifacts[key] = Artifact(place, manifest.values, key in missing)
+            artifacts[key] = Artifact(place, manifest["values"], key in missing)
         return artifacts
 
     def _place(self, name: str, inputs: Mapping[str, Any]) -> Place:
@@ -160,19 +147,21 @@ class Store:
         """Turn a damaged artifact into a draft of its sound shards."""
         if not is_finished(place):
             return
-        manifest = Manifest.read(place)
-        damaged = manifest.damaged(place) if manifest else [MANIFEST]
-        if manifest and not damaged:
+        manifest = read_manifest(place)
+        expected = checksums(manifest) if manifest else {MANIFEST: ""}
+        found = place.checksums(expected)
+        damaged = [name for name, checksum in expected.items() if found[name] != checksum]
+        if not damaged:
             if place.files("shards/"):  # a kill came between the manifest and the tidying up
                 self.lock()
-                tidy(place, manifest.checksums)
+                tidy(place, expected)
             return
         self.lock()
         logging.getLogger(__name__).warning(
             "%s: %s is not as it was written; what is damaged is computed again.", place, damaged[0]
         )
-        for number, shard in (manifest.shards if manifest else {}).items():
-            if not set(damaged) & set(shard.files):
+        for number, shard in (manifest["shards"] if manifest else {}).items():
+            if not set(damaged) & set(shard["files"]):
                 write_record(place, number, shard)
         for name in {*damaged, MANIFEST}:
             place.delete(name)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from contextlib import suppress
 
 DRAWN = {"Software": "jaxdesc"}  # metadata of every PNG
 
@@ -30,20 +31,13 @@ def is_drawn(path: str | os.PathLike[str]) -> bool:
 
 def is_output(folder: str | os.PathLike[str]) -> bool:
     """True for a local folder that is the working directory of a run, or a report's page."""
-    try:
-        with os.scandir(os.path.join(folder, "artifacts")) as entries:
-            if any(_ARTIFACT.fullmatch(entry.name) for entry in entries):
-                return True
-    except OSError:  # most often: there is none
-        pass
-    return _is_run(_head(folder, "config.json")) or _PAGE in _head(folder, "index.html", 4096)
-
-
-def _is_run(config: bytes) -> bool:
-    try:
-        return bool(json.loads(config).keys() >= {"config", "fingerprints"})
-    except (ValueError, AttributeError, RecursionError):
-        return False
+    with suppress(OSError):  # most often: there is none
+        if any(map(_ARTIFACT.fullmatch, os.listdir(os.path.join(folder, "artifacts")))):
+            return True
+    with suppress(ValueError, AttributeError, RecursionError):  # some other config
+        if json.loads(_head(folder, "config.json")).keys() >= {"config", "fingerprints"}:
+            return True
+    return _PAGE in _head(folder, "index.html", 4096)
 
 
 def _head(folder: str | os.PathLike[str], name: str, length: int = 1 << 20) -> bytes:
