@@ -34,7 +34,8 @@ from jaxdesc.result import CERTAINTY, Exemplar, Result, build_neurons
 from jaxdesc.scoring.certainty import certainty
 from jaxdesc.similarity import SIMILARITIES
 from jaxdesc.stages.check import check_names
-from jaxdesc.stages.features import concept_features, image_features
+from jaxdesc.stages.embed import image_features
+from jaxdesc.stages.encode import concept_features
 from jaxdesc.stages.run import Inputs, Run
 from jaxdesc.store import Place, Store
 from jaxdesc.vocabulary.names import LINE_END, check_name, normalised
@@ -115,26 +116,18 @@ def describe(
                 write_skipped(place, run.skipped)
 
 
-def _settings(
-    base: Config,
-    inputs: Inputs,
-    target: Mapping[str, Any],
-    crop: Mapping[str, Any],
-    score: Mapping[str, Any],
-) -> Config:
+def _settings(base: Config, inputs: Inputs, *options: Mapping[str, Any]) -> Config:
     """The config with the names of the inputs, and the options that are not None."""
-
-    def given(options: Mapping[str, Any]) -> dict[str, Any]:
-        return {key: value for key, value in options.items() if value is not None}
-
+    given = ({k: v for k, v in section.items() if v is not None} for section in options)
+    target, crop, score = given
     sentence = getattr(inputs.sentence, "name", "")
     settings = Config(
-        target=replace(base.target, source=inputs.target.name, revision="", **given(target)),
+        target=replace(base.target, source=inputs.target.name, revision="", **target),
         clip=replace(base.clip, source=inputs.clip.name, revision=""),
         images=replace(base.images, source=inputs.source.spec),
         vocabulary=replace(base.vocabulary, source=inputs.vocabulary.name),
-        crop=replace(base.crop, **given(crop)),
-        score=replace(base.score, **given(score)),
+        crop=replace(base.crop, **crop),
+        score=replace(base.score, **score),
         evaluation=EvaluationConfig(scorer=inputs.scorer.name, sentence=sentence),
     )
     check_names(settings)
@@ -215,17 +208,16 @@ def _result(
     options: ScoreConfig,
 ) -> Result:
     """Score the exemplars of bare arrays, and assemble what was found."""
-    views, texts, base = features
+    views, *words = features
     asked, similarity = (options.kappa, options.alpha), SIMILARITIES[options.similarity]
     try:
-        found = scoring.discover(views, chosen.slots, texts, base, *asked, similarity=similarity)
+        found = scoring.discover(views, chosen.slots, *words, *asked, similarity=similarity)
     except ValueError as error:  # features of another width or length
         raise InputError(str(error)) from error
     found = found.without(chosen.dead)
     seen, slots = chosen.slots.distinct()
     pool = views[seen] if seen.size else views[:1]  # all units are dead
-    given = pool, slots, texts, base, *asked, found, options.fewest
-    certain = certainty(*given, similarity=similarity)
+    certain = certainty(pool, slots, *words, *asked, found, options.fewest, similarity=similarity)
     return Result(
         build_neurons(
             layer=layer,

@@ -21,16 +21,14 @@ from jaxdesc.images.sources import open_source
 from jaxdesc.result import CERTAINTY, Exemplar, Result, build_neurons
 from jaxdesc.stages.activate import activate, left_out, mislabelled, top1
 from jaxdesc.stages.certainty import certainty, hubs
-from jaxdesc.stages.check import check, check_names
+from jaxdesc.stages.check import check, check_names, look_before, near_chance
 from jaxdesc.stages.embed import embed, embed_all
 from jaxdesc.stages.encode import encode
-from jaxdesc.stages.evaluate import ceilings, evaluate, measured
+from jaxdesc.stages.evaluate import ceilings, evaluate, measured, score_words
+from jaxdesc.stages.evaluate import sweep as sweep_settings
 from jaxdesc.stages.run import Run
-from jaxdesc.stages.sanity import look_before, near_chance
 from jaxdesc.stages.score import Setting, score, selection, texts
 from jaxdesc.stages.select import chosen, select
-from jaxdesc.stages.sweep import sweep as sweep_settings
-from jaxdesc.stages.words import score_words
 from jaxdesc.store import Artifact
 from jaxdesc.vocabulary.vocabulary import Vocabulary, load_vocabulary
 
@@ -46,35 +44,61 @@ class Seen(NamedTuple):
 
 
 def run_networks(run: Run) -> Seen:
-    """Run the stages with a network in them, as far as they are not done yet.
-
-    Raises:
-        InputError: a config that does not fit its inputs, or an image that can't be decoded.
-    """
+    """Run the stages with a network in them, as far as they are not done yet."""
     check(run)
     look_before(run)
     # Texts first: one that can't be encoded is found before hours of images, not after.
     encoded = encode(run)
     words = score_words(run) if run.names else None
     activated = activate(run)
-    _tell_top1(run, activated)
+    if wrong := mislabelled(run, activated):
+        run.note(wrong)
+    found, spec = top1(run, activated), run.inputs.source.spec
+    if found and spec not in run.top1s:  # once per source
+        run.top1s[spec] = found
+        run.tell(f"{run.inputs.target.name}: {found}")
+        if found.near_chance:
+            run.note(near_chance(run.inputs.target, found))
     selected = select(run, activated)
     return Seen(activated, selected, embed(run, activated, selected), encoded, words)
 
 
 def describe(run: Run) -> Result:
-    """Run all stages that are not done yet and assemble what they found.
-
-    Raises:
-        InputError: as `run_networks`.
-    """
+    """Run all stages that are not done yet and assemble what they found."""
     seen = run_networks(run)
     arrays = seen.selected, seen.embedded, seen.encoded
     scored = score(run, *arrays)
     certain = certainty(run, scored, *arrays)
     evaluated = evaluate(run, scored, seen.words) if seen.words else None
+    found, exemplars, boxes = selection(scored), chosen(seen.selected), seen.activated.read("boxes")
+    images = seen.embedded.read("images").tolist()
+    names = dict(zip(images, seen.embedded.values["names"], strict=True))
     stages = filter(None, (*seen, scored, certain, evaluated))
-    return _result(run, {stage.stage: stage for stage in stages})
+    return Result(
+        neurons=build_neurons(
+            layer=run.config.target.layer,
+            concepts=texts(run, found),
+            maximum=found.maximum,
+            threshold=found.threshold,
+            exemplars=[
+                [Exemplar(names[i], value, tuple(boxes[i].tolist()), i) for i, value in ranked]
+                for ranked in exemplars.ranked()
+            ],
+            flags=exemplars.flags(run.config.score.fewest),
+            names=run.names,
+            certainty={name: certain.read(name) for name in CERTAINTY},
+        ),
+        metrics=measured(evaluated, seen.words) if evaluated and seen.words else None,
+        ceilings=ceilings(seen.words) if seen.words else None,
+        fallbacks=seen.activated.values["fallbacks"],
+        skipped=tuple(left_out(run, seen.activated)),
+        top1=top1(run, seen.activated),
+        notes=tuple(run.notes),
+        seconds=dict(run.seconds),
+        memory=dict(run.memory),
+        fingerprints={stage.stage: stage.name for stage in stages},
+        hubs=hubs(run, certain),
+    )
 
 
 # Grids.
@@ -84,18 +108,9 @@ def describe(run: Run) -> Result:
 class Grid:
     """Choices to measure, in every combination; a repeated value counts once.
 
-    Each may be any iterable of numbers or texts, such as an array of NumPy.
-
-    Attributes:
-        kappas: concentrations κ ≥ 0.
-        alphas: concept sensitivities α in (0, 1].
-        exemplars: exemplars per neuron; fewer are the best of more.
-        views: values of `config.crop.view`.
-        probes: image sources; the run's if empty.
-        vocabularies: values of `config.vocabulary.source`; the run's if empty.
-
-    Raises:
-        InputError: nothing to sweep over, or a value out of its range.
+    Each may be any iterable of numbers or texts, such as an array of NumPy. Exemplars are per
+    neuron, and fewer are the best of more. `views` are values of `config.crop.view`, and `probes`
+    and `vocabularies` of `config.images.source` and `config.vocabulary.source`: the run's if empty.
     """
 
     kappas: tuple[float, ...]
@@ -145,19 +160,12 @@ def sweep(
 ) -> Iterator[Cell]:
     """Describe the same neurons for a whole grid; each network runs once per image and text.
 
-    Args:
-        run: whose config, inputs and store are used, but for the grid's choices. Its times are
-            added up in `run.seconds`, and the images that can't be used in `run.skipped`.
-        grid: what is measured.
-        open_probe: opens an image source other than the run's.
-        open_vocabulary: opens a vocabulary other than the run's.
+    The run's config, inputs and store are used, but for the grid's choices: `open_probe` and
+    `open_vocabulary` open image sources and vocabularies other than the run's. All are checked
+    before the first is looked at. Times are added up in `run.seconds`, and the images that can't be
+    used in `run.skipped`.
 
-    Yields:
-        A cell for each probe set, vocabulary, view, κ, α and number of exemplars, in this order.
-
-    Raises:
-        InputError: neurons without names, which no metric can judge; or as `run_networks`. All
-            probe sets are checked before the first is looked at.
+    Yields a cell for each probe set, vocabulary, view, κ, α and number of exemplars, in this order.
     """
     config = run.config
     if not run.names:
@@ -186,40 +194,27 @@ def sweep(
         inputs = replace(run.inputs, source=source, vocabulary=concepts)
         runs.append(replace(run, config=changed, inputs=inputs))
         check(runs[-1])
-    for part in runs:
-        found, best = _measure(part, grid)
-        where = part.config.vocabulary.source, part.config.images.source, part.config.crop.view
-        for setting in product(grid.kappas, grid.alphas, grid.exemplars):
-            yield Cell(*where, *setting, metrics=found[Setting(*setting)], ceilings=best)
-
-
-def _measure(run: Run, grid: Grid) -> tuple[dict[Setting, Metrics], Metrics]:
-    """Metrics of one view for each κ, α and number of exemplars, and their ceilings."""
-    seen = run_networks(run)
-    assert seen.words is not None
+    scores = grid.kappas, grid.alphas, grid.exemplars
     ordered = sorted(grid.kappas), sorted(grid.alphas), sorted(grid.exemplars)
     settings = [Setting(*setting) for setting in product(*ordered)]
-    swept = sweep_settings(run, settings, seen.selected, seen.embedded, seen.encoded, seen.words)
-    values = {kind: swept.read(kind) for kind in seen.words.values["metrics"]}
-    found = {
-        setting: Metrics({kind: rows[index] for kind, rows in values.items()})
-        for index, setting in enumerate(settings)
-    }
-    return found, ceilings(seen.words)
+    for part in runs:
+        _, selected, embedded, encoded, judged = run_networks(part)
+        assert judged is not None
+        swept = sweep_settings(part, settings, selected, embedded, encoded, judged)
+        best = ceilings(judged)
+        values = {kind: swept.read(kind) for kind in judged.values["metrics"]}
+        where = part.config.vocabulary.source, part.config.images.source, part.config.crop.view
+        for setting in product(*scores):
+            row = settings.index(Setting(*setting))
+            metrics = Metrics({kind: rows[row] for kind, rows in values.items()})
+            yield Cell(*where, *setting, metrics=metrics, ceilings=best)
 
 
 # Methods.
 
 
 class Comparison(NamedTuple):
-    """Every method on one run's probe pass, and the run's result.
-
-    Attributes:
-        kappa: of the run.
-        similarity: of the run, an entry of `SIMILARITIES`.
-        lines: by the methods' names.
-        result: of the run.
-    """
+    """Every method, by its name, on one run's probe pass; the run's κ, similarity and result."""
 
     kappa: float
     similarity: str
@@ -230,14 +225,8 @@ class Comparison(NamedTuple):
 def compare(run: Run, names: Collection[str] = tuple(METHODS)) -> Comparison:
     """Compare methods by the classes' names, on the images and views of a run.
 
-    Args:
-        run: whose neurons have names. Its α holds for WWW too, and its κ for t-vMF, or the default
-            if it is 0. Artifacts that it has computed are read.
-        names: of `METHODS`; t-vMF, which the others are compared with, is always among them.
-
-    Raises:
-        InputError: neurons without names, an unknown method or one that needs more images, all
-            before anything is computed; or as `run_networks`.
+    The run's α holds for WWW too, and its κ for t-vMF, or the default if it is 0. Artifacts that it
+    has computed are read. t-vMF, which the others are compared with, is always among them.
     """
     if not run.names:
         raise InputError(
@@ -261,11 +250,7 @@ def compare(run: Run, names: Collection[str] = tuple(METHODS)) -> Comparison:
 
 
 def probe_pass(run: Run) -> Probe:
-    """The input of every method of naming neurons, from all images that can be used.
-
-    Raises:
-        InputError: as `run_networks`.
-    """
+    """The input of every method of naming neurons, from all images that can be used."""
     seen = run_networks(run)
     everything = embed_all(run, seen.activated)
     images = everything.read("images")
@@ -287,51 +272,3 @@ def _check_images(names: Collection[str], count: int, holder: str) -> None:
             f"{holder} {count} images, but {wanted}: give more images, or ask for other methods, "
             f"--methods={','.join(able)}."
         )
-
-
-# Results.
-
-
-def _tell_top1(run: Run, activated: Artifact) -> None:
-    """Print the target's top-1, once per source; near chance it is noted."""
-    found, spec = top1(run, activated), run.inputs.source.spec
-    if wrong := mislabelled(run, activated):
-        run.note(wrong)
-    if found and spec not in run.top1s:
-        run.top1s[spec] = found
-        run.tell(f"{run.inputs.target.name}: {found}")
-        if found.near_chance:
-            run.note(near_chance(run.inputs.target, found))
-
-
-def _result(run: Run, stages: Mapping[str, Artifact]) -> Result:
-    activated, selected, embedded = (stages[name] for name in ("activate", "select", "embed"))
-    names = dict(zip(embedded.read("images").tolist(), embedded.values["names"], strict=True))
-    found, exemplars = selection(stages["score"]), chosen(selected)
-    boxes = activated.read("boxes").tolist()
-    words = stages.get("words")
-    return Result(
-        neurons=build_neurons(
-            layer=run.config.target.layer,
-            concepts=texts(run, found),
-            maximum=found.maximum,
-            threshold=found.threshold,
-            exemplars=[
-                [Exemplar(names[i], value, tuple(boxes[i]), i) for i, value in ranked]
-                for ranked in exemplars.ranked()
-            ],
-            flags=exemplars.flags(run.config.score.fewest),
-            names=run.names,
-            certainty={name: stages["certainty"].read(name) for name in CERTAINTY},
-        ),
-        metrics=measured(stages["evaluate"], words) if words else None,
-        ceilings=ceilings(words) if words else None,
-        fallbacks=activated.values["fallbacks"],
-        skipped=tuple(left_out(run, activated)),
-        top1=top1(run, activated),
-        notes=tuple(run.notes),
-        seconds=dict(run.seconds),
-        memory=dict(run.memory),
-        fingerprints={name: stage.name for name, stage in stages.items()},
-        hubs=hubs(run, stages["certainty"]),
-    )

@@ -228,7 +228,7 @@ class Target:
             count: how many images at most.
 
         Returns:
-            A `stages.sanity.Check`: its layers with their shapes, top-1 and top-5 if labels are
+            A `stages.check.Check`: its layers with their shapes, top-1 and top-5 if labels are
             known, a sheet of what it sees, and every doubt.
 
         Raises:
@@ -238,7 +238,7 @@ class Target:
         from jaxdesc.images.sources import open_source
 
         # Stages are above this room, and this method is where users look for theirs.
-        look = import_module("jaxdesc.stages.sanity").look
+        look = import_module("jaxdesc.stages.check").look
         found = look(self, open_source(images), layer, count)
         print(as_printed(str(found), sys.stdout))
         return found

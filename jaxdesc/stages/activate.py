@@ -34,9 +34,6 @@ def activate(run: Run) -> Artifact:
     centre; skipped [I]: whether the image can't be used, so that its other rows are NaN; of a
     source with labels also label [I] and predicted [I]: each image's class, -1 if unknown, and the
     target's for the view.
-
-    Raises:
-        InputError: as `probe`.
     """
     return probe(run, run.views)[run.config.crop.view]
 
@@ -44,21 +41,18 @@ def activate(run: Run) -> Artifact:
 def probe(run: Run, views: Sequence[str]) -> dict[str, Artifact]:
     """Activate several views in one pass over the images, decoding each once.
 
-    A shard is a batch of one device.
-
-    Args:
-        run: its choices hold, except for `config.crop.view`.
-        views: names of the views.
-
-    Returns:
-        What `activate` gives for each view; what is there already is not computed again.
-
-    Raises:
-        InputError: activations that are NaN, or more images that can't be used than
-            `config.images.max_skipped` allows.
+    Gives for each view what `activate` gives, whatever `config.crop.view` is; what is there already
+    is not computed again. A shard is a batch of one device. Activations that are NaN, or more
+    skipped images than `config.images.max_skipped` allows, end the run.
     """
     shards, inputs = _shards(run), _inputs(run, views)
-    artifacts = run.stages("activate", inputs, partial(_pass, run, shards), _sum_up)
+
+    def sum_up(draft: Draft) -> None:
+        every = list(draft.shard_values())
+        draft.values["fallbacks"] = sum(values["fallbacks"] for values in every)
+        draft.values["skipped"] = [image for values in every for image in values["skipped"]]
+
+    artifacts = run.stages("activate", inputs, partial(_pass, run, shards), sum_up)
     for artifact in artifacts.values():
         _check_skipped(run, artifact)
     return artifacts
@@ -71,9 +65,9 @@ def is_done(run: Run) -> bool:
 
 def mislabelled(run: Run, activated: Artifact) -> str:
     """Name the images whose labels are not classes of the target; empty if there are none."""
-    if not run.inputs.source.has_labels:
-        return ""
     source, classes = run.inputs.source, run.inputs.target.logit_count
+    if not source.has_labels:
+        return ""
     labels = activated.read("label")
     wrong = np.flatnonzero((labels < -1) | (labels >= classes))
     if not wrong.size:
@@ -166,8 +160,7 @@ def begin(
 ) -> dict[str, tuple[Array, Array | None]]:
     """Start the forward passes of a batch's views, without waiting for them.
 
-    Returns:
-        By view, its activations [B, N], and its classes [B] if `classify` is set.
+    Gives by view its activations [B, N], and its classes [B] if `classify` is set.
     """
     started = {}
     for view, views in batch.views.items():
@@ -204,12 +197,6 @@ def check_finite(target: Target, layer: str, activations: np.ndarray) -> None:
             f"Layer {layer!r} of {target.name} gives NaN or infinity: its weights or its "
             "preprocessing are broken; check the checkpoint."
         )
-
-
-def _sum_up(draft: Draft) -> None:
-    every = list(draft.shard_values())
-    draft.values["fallbacks"] = sum(values["fallbacks"] for values in every)
-    draft.values["skipped"] = [image for values in every for image in values["skipped"]]
 
 
 def left_out(run: Run, activated: Artifact) -> list[Skipped]:

@@ -23,32 +23,33 @@ def certainty(
     Arrays, in the order of the selection: stability, z, q; `values["hubs"]` are the concepts that
     are selected for far more random sets than chance, and for which share, most often first.
     """
+    options, found = run.config.score, chosen(selected)
+
+    def measured() -> Certainty:
+        if not found.counts.any():
+            nothing = np.empty(0)
+            return Certainty(nothing, nothing, nothing, ())
+        return measure(
+            embedded.read("features"),
+            found.among(embedded.read("images")),
+            encoded.read("features"),
+            encoded.read("base"),
+            options.kappa,
+            options.alpha,
+            selection(scored),
+            options.fewest,
+            block=options.block,
+            similarity=SIMILARITIES[options.similarity],
+        )
 
     def compute(draft: Draft) -> None:
-        found = _measured(run, scored, selected, embedded, encoded)
+        values = measured()
         for name in ("stability", "z", "q"):
-            draft.write(name, getattr(found, name))
-        draft.values["hubs"] = [(int(hub), share) for hub, share in found.hubs]
+            draft.write(name, getattr(values, name))
+        draft.values["hubs"] = [(int(hub), share) for hub, share in values.hubs]
 
-    inputs = {"score": scored.name, "fewest": run.config.score.fewest}
+    inputs = {"score": scored.name, "fewest": options.fewest}
     return run.stage("certainty", inputs, compute)
-
-
-def _measured(
-    run: Run, scored: Artifact, selected: Artifact, embedded: Artifact, encoded: Artifact
-) -> Certainty:
-    options, found = run.config.score, chosen(selected)
-    if not found.counts.any():
-        nothing = np.empty(0)
-        return Certainty(nothing, nothing, nothing, ())
-    slots = found.among(embedded.read("images"))
-    arrays = embedded.read("features"), slots, encoded.read("features"), encoded.read("base")
-    asked = options.kappa, options.alpha, selection(scored), options.fewest
-    return measure(
-        *(*arrays, *asked),
-        block=options.block,
-        similarity=SIMILARITIES[options.similarity],
-    )
 
 
 def hubs(run: Run, certain: Artifact) -> Mapping[str, float]:

@@ -1,20 +1,34 @@
-"""Refuse what can't work before anything is computed."""
+"""Refuse what can't work, and look at what a target does on a few images before all others."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+from PIL import Image, ImageDraw, ImageFont
 
 from jaxdesc.attention.cams import CAMS, check_cam
-from jaxdesc.config import Config, ScoreConfig
+from jaxdesc.config import Config, CropConfig, ScoreConfig, converted
 from jaxdesc.errors import InputError, shown
+from jaxdesc.evaluation.top1 import Top1
+from jaxdesc.images.example import Source
+from jaxdesc.images.labels import Matched, matched
+from jaxdesc.images.loader import even
 from jaxdesc.images.preprocess import PRESETS
+from jaxdesc.images.views import ATTENTION, Attend, Batch, cut_views
 from jaxdesc.images.windows import VIEWS
+from jaxdesc.models.target import LOGITS, Target
 from jaxdesc.similarity import SIMILARITIES
+from jaxdesc.stages.activate import attention_of, begin, check_finite, is_done
 from jaxdesc.stages.run import Run
+
+SHOWN, COLUMNS = 24, 6  # windows of a sheet
+CELL, MARGIN, CAPTION = 132, 6, 34  # px
 
 
 def check_names(config: Config) -> None:
-    """Refuse a config for what it alone shows, before anything is loaded.
-
-    Raises:
-        InputError: a name that is not an entry of its registry, or a table of another similarity.
-    """
+    """Refuse a config for what it alone shows, such as unknown names, before anything is loaded."""
     preprocessings, crop = ("", *PRESETS), config.crop
     for key, name, entries in (
         ("target.preprocess", config.target.preprocess, preprocessings),
@@ -36,12 +50,7 @@ def check_names(config: Config) -> None:
 
 
 def check(run: Run) -> None:
-    """Refuse a config that does not fit its inputs.
-
-    Raises:
-        InputError: too few images, a layer, map or view that the inputs don't allow, or class names
-            that don't match the target's logits.
-    """
+    """Refuse a config that does not fit its inputs: layer, map, views, images or class names."""
     config, source, target, names = run.config, run.inputs.source, run.inputs.target, run.names
     target.check_layer(config.target.layer)
     if "attention" in run.views:
@@ -75,3 +84,192 @@ def check(run: Run) -> None:
             f"Class {names.index(())} of {target.name} has no name: give names for each class, or "
             "none at all."
         )
+
+
+@dataclass(frozen=True)
+class Check:
+    """Results of a target on a few images.
+
+    Attributes:
+        name: the target's.
+        layers: shape of each layer for one image: (classes,), or (rows, columns, channels).
+        images: how many were looked at.
+        top1, top5: share of images whose class had the largest logit, or one of the five largest;
+            None if no label is known.
+        doubts: what may be wrong, a sentence each.
+        sheet: some of the windows that the target saw, each with the class that it predicts and
+            the image's own.
+    """
+
+    name: str
+    layers: dict[str, tuple[int, ...]]
+    images: int
+    top1: float | None
+    top5: float | None
+    doubts: tuple[str, ...]
+    sheet: Image.Image
+
+    def __str__(self) -> str:
+        shapes = (f"{name} {'×'.join(map(str, shape))}" for name, shape in self.layers.items())
+        lines = [f"{self.name}: {', '.join(shapes)}"]
+        if self.top1 is not None:
+            lines.append(
+                f"top-1 {self.top1:.1%}, top-5 {self.top5:.1%} on {self.images} labelled images"
+            )
+        doubts = [f"doubt: {doubt}" for doubt in self.doubts]
+        return "\n".join(lines + (doubts or [f"no doubt, on {self.images} images"]))
+
+    def _repr_png_(self) -> Any:
+        """Show the sheet in a notebook."""
+        return self.sheet._repr_png_()
+
+
+def look(target: Target, source: Source, layer: str = LOGITS, count: int = 64) -> Check:
+    """Run a target on at most `count` images, spread evenly over the source, seen by their centres.
+
+    The activations of `layer` are looked at too, besides the logits.
+    """
+    target.check_layer(layer)
+    count = converted(int, count, "count")
+    if count < 1:
+        raise InputError(f"count is {count}: expected a number of images, at least 1.")
+    source = matched(source, target)
+    batch, usable = _batch(target, source, CropConfig(view="centre"), min(count, len(source)))
+    pixels, labels = batch.views["centre"].pixels[usable], batch.labels[usable]
+    doubts = [*target.notes, *_on_labels(source)]
+    layers = [name for name in dict.fromkeys((layer, LOGITS)) if name in target.layers]
+    found, _ = target.activate(batch.views["centre"].pixels, layers)
+    values = {name: np.asarray(found[name], np.float32)[usable] for name in layers}
+    for name in layers:
+        check_finite(target, name, values[name])
+        doubts += _on_activations(name, values[name])
+    known = (labels >= 0) & (labels < target.logit_count)
+    ranked = np.argsort(-values.get(LOGITS, np.zeros((len(labels), 0))), axis=1, kind="stable")
+    hits = (ranked[:, :5] == labels[:, None])[known]
+    doubts += _on_classes(target, ranked[:, :1], labels, "centre")
+    captions = [""] * len(labels[:SHOWN])
+    if ranked.size:
+        pairs = zip(ranked[:SHOWN, 0].tolist(), labels[:SHOWN].tolist(), strict=True)
+        captions = [_caption(target, *pair) for pair in pairs]
+    return Check(
+        name=target.name,
+        layers=target.shapes,
+        images=int(known.sum()) if known.any() else len(labels),
+        top1=float(hits[:, 0].mean()) if known.any() else None,
+        top5=float(hits.any(axis=1).mean()) if known.any() else None,
+        doubts=tuple(doubts),
+        sheet=_sheet([Image.fromarray(window) for window in pixels[:SHOWN]], captions),
+    )
+
+
+def _sheet(windows: Sequence[Image.Image], captions: Sequence[str]) -> Image.Image:
+    """Draw windows in rows, each above its caption, which is cut to the window's width."""
+    font, step = ImageFont.load_default(12), CELL + MARGIN
+    rows = -(-len(windows) // COLUMNS)
+    sheet = Image.new("RGB", (MARGIN + COLUMNS * step, MARGIN + rows * (step + CAPTION)), "white")
+    draw = ImageDraw.Draw(sheet)
+    for place, (window, caption) in enumerate(zip(windows, captions, strict=True)):
+        row, column = divmod(place, COLUMNS)
+        left, top = MARGIN + column * step, MARGIN + row * (step + CAPTION)
+        sheet.paste(window.resize((CELL, CELL), Image.Resampling.LANCZOS), (left, top))
+        while draw.textlength(caption, font) > CELL:
+            caption = caption[:-2].rstrip("…") + "…"
+        draw.text((left, top + CELL + MARGIN), caption, "black", font)
+    return sheet
+
+
+def look_before(run: Run) -> None:
+    """Run a run's target on one batch of its images, and print every doubt.
+
+    A target that has seen all images already is not run again. So what the batch shows is not part
+    of the result, which is the same if a run was stopped and went on. The programs that are
+    compiled are those of the run.
+    """
+    target, source, config = run.inputs.target, run.inputs.source, run.config
+    for sentence in (*target.notes, *run.inputs.clip.notes, *_on_labels(source)):
+        run.note(sentence)
+    if is_done(run):
+        return
+    size = even(len(source), config.images.batch)
+    crop = config.crop
+    if crop.view == ATTENTION and CAMS[crop.cam].passes:
+        crop = CropConfig(view="centre")
+    batch, usable = _batch(target, source, crop, size, attention_of(run, target))
+    classify = source.has_labels and target.logit_count > 0
+    found, predicted = begin(target, config.target, batch, classify)[crop.view]
+    activations = np.asarray(found)[: len(usable)][usable]
+    check_finite(target, config.target.layer, activations)
+    doubts = _on_activations(config.target.layer, activations)
+    if predicted is not None:
+        classes = np.asarray(predicted)[: len(usable), None][usable]
+        doubts += _on_classes(target, classes, batch.labels[usable], crop.view)
+    empty = int(batch.views[crop.view].fallback[usable].sum())
+    if crop.view == ATTENTION and 2 * empty > usable.sum():
+        doubts.append(
+            f"the attention map is empty for {empty} of {usable.sum()} images, whose view is the "
+            "centre"
+        )
+    for doubt in doubts:
+        run.tell(f"doubt: {doubt}")
+
+
+def _batch(
+    target: Target, source: Source, crop: CropConfig, size: int, attend: Attend | None = None
+) -> tuple[Batch, np.ndarray]:
+    """Cut one view of at most `size` images, spread evenly; return which of them can be used."""
+    spread = np.linspace(0, len(source) - 1, min(size, len(source)))
+    images = sorted(set(spread.astype(int).tolist()))
+    batch = next(cut_views(target.preprocess, source, crop, (crop.view,), images, size, attend))
+    if all(batch.skipped):
+        first = source.identify(batch.images[0])
+        raise InputError(
+            f"None of {len(images)} images of {source.spec} that were looked at can be used: "
+            f"{first!r} {batch.skipped[0]}."
+        )
+    return batch, np.array([not reason for reason in batch.skipped])
+
+
+def _on_labels(source: Source) -> list[str]:
+    if not isinstance(source, Matched):
+        return []
+    how = source.match.how
+    if not source.has_labels:
+        return [f"the images of {source.spec} have no labels: {how}"]
+    return [f"the images of {source.spec} are labelled {how}"] if "order" in how else []
+
+
+def _on_activations(layer: str, activations: Float[np.ndarray, "image neuron"]) -> list[str]:
+    if len(activations) < 2 or (np.ptp(activations, axis=0) > 0).any():
+        return []
+    return [f"every neuron of {layer} has the same activation on all {len(activations)} images"]
+
+
+def _on_classes(
+    target: Target,
+    predicted: Int[np.ndarray, "image _"],
+    labels: Int[np.ndarray, " image"],
+    view: str,
+) -> list[str]:
+    known = (labels >= 0) & (labels < target.logit_count)
+    if not known.any():
+        return []
+    right = int((predicted[:, 0] == labels)[known].sum())
+    found = Top1(right, int(known.sum()), target.logit_count, view)
+    return [near_chance(target, found)] if found.near_chance else []
+
+
+def near_chance(target: Target, found: Top1) -> str:
+    """Return the warning for a top-1 near chance."""
+    return (
+        f"{target.name} is near chance ({found}): check its preprocessing, the order of its "
+        "classes, the images' labels, and whether the views show what is labelled; if one of them "
+        "is wrong, the neurons' concepts mean little"
+    )
+
+
+def _caption(target: Target, predicted: int, label: int) -> str:
+    def name(index: int) -> str:
+        return target.classes[index][0] if target.classes else f"class {index}"
+
+    differs = 0 <= label < target.logit_count and label != predicted
+    return name(predicted) + (f" (is {name(label)})" if differs else "")

@@ -1,17 +1,30 @@
 """Embed: CLIP's features of the exemplars, and of all images where methods are compared."""
 
-from collections.abc import Callable, Mapping
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 import numpy as np
-from jaxtyping import Int32
+from jaxtyping import Float32, Int32
 
-from jaxdesc.images.example import Example
+from jaxdesc.config import ClipConfig, converted
+from jaxdesc.errors import InputError, UnusableImage, check_type
+from jaxdesc.images.example import Example, Source
+from jaxdesc.images.loader import batches, padded
+from jaxdesc.images.sources import open_source
 from jaxdesc.images.views import cut_view
-from jaxdesc.stages.features import encoded, whole_image
+from jaxdesc.images.windows import MIDDLE
+from jaxdesc.models.encoder import Namer
+from jaxdesc.runtime.mesh import device_count, local_mesh
+from jaxdesc.runtime.progress import Bar, Progress
 from jaxdesc.stages.run import Run
 from jaxdesc.stages.select import chosen
 from jaxdesc.store import Artifact, Draft, Shards
+
+NAMED = 3  # unusable images in a warning
+
+_log = logging.getLogger(__name__)
 
 
 def embed(run: Run, activated: Artifact, selected: Artifact) -> Artifact:
@@ -70,13 +83,97 @@ def _embed(
             y, x = centres[index]
             return cut_view(clip.preprocess, config.crop, example.image, (y, x))[0]
 
-        prepare = partial(whole_image, clip) if sees_image else cut
+        prepare = partial(_whole_image, clip) if sees_image else cut
         each = iter(missing)
         with run.bar(len(wanted), "embed") as bar:
-            for features in encoded(clip, run.inputs.source, wanted, prepare, shards.each):
+            for features in _encoded(clip, run.inputs.source, wanted, prepare, shards.each):
                 for start in range(0, len(features), shards.each):
                     part = features[start : start + shards.each]
                     draft.commit(next(each), {"features": part}, shards)
                     bar.update(len(part))
 
     return run.stages("embed", {"embed": inputs}, compute, finish)["embed"]
+
+
+def _whole_image(clip: Namer, index: int, example: Example) -> np.ndarray:
+    """Preprocess a whole image as CLIP does."""
+    del index
+    return clip.preprocess.cut(example.image, MIDDLE)[0]
+
+
+def _encoded(
+    clip: Namer,
+    source: Source,
+    images: Sequence[int],
+    prepare: Callable[[int, Example], np.ndarray],
+    batch: int,
+    skip: Callable[[int, UnusableImage], None] | None = None,
+) -> Iterator[Float32[np.ndarray, "image width"]]:
+    """Encode views of images batch by batch, on all devices of this process.
+
+    `prepare` cuts the view of an image, and `batch` counts images per forward pass and device. An
+    image that can't be used goes to `skip` and is left out; without `skip` its error is raised.
+    """
+    mesh = local_mesh()
+    encoder, size = clip.on(mesh), batch * device_count(mesh)
+    for chunk in batches(source, images, prepare, size, skip):
+        views = [view for view in chunk if view is not None]
+        if views:
+            pixels = padded(np.stack(views), size)
+            yield np.asarray(encoder.encode_views(pixels))[: len(views)]
+
+
+def image_features(
+    clip: Namer,
+    images: str | os.PathLike[str] | Source,
+    *,
+    batch: int = ClipConfig.batch,
+    quiet: bool = False,
+) -> tuple[list[str], Float32[np.ndarray, "image width"]]:
+    """Encode whole images, as CLIP's preprocessing cuts them, for `describe_activations`.
+
+    Images that can't be used are left out, and a warning counts them: activations must belong to
+    the images that are named.
+
+    Args:
+        clip: encodes them.
+        images: the path of a folder, `KIND:REST` with a kind of `images.sources.SOURCES`, or your
+            source.
+        batch: images per forward pass and device.
+        quiet: no progress bar.
+
+    Returns:
+        Names of the images, by which `write_report` finds them, and their unit features.
+
+    Raises:
+        InputError: a source that can't be opened, or without any image that can be used.
+    """
+    check_type(clip, Namer, "clip", "load_clip")
+    batch = ClipConfig(batch=batch).batch
+    displays = [] if converted(bool, quiet, "quiet") else [Bar]
+    source = open_source(images)
+    skipped: dict[int, str] = {}
+
+    def skip(index: int, error: UnusableImage) -> None:
+        skipped[index] = error.reason
+
+    prepare, everything = partial(_whole_image, clip), range(len(source))
+    with Progress(len(source), "image features", displays) as bar:
+        found = []
+        for features in _encoded(clip, source, everything, prepare, batch, skip):
+            found.append(features)
+            bar.update(len(features))
+    names = [source.identify(index) for index in everything if index not in skipped]
+    reasons = [f"{source.identify(index)} ({skipped[index]})" for index in sorted(skipped)]
+    listed = ", ".join(reasons[:NAMED]) + (", …" if len(reasons) > NAMED else "")
+    if not names:
+        raise InputError(
+            f"No image of {source.spec} can be used ({listed}): repair them, or give another "
+            "source."
+        )
+    if skipped:
+        _log.warning(
+            "%d of the %d images of %s can't be used and are left out: %s.",
+            len(skipped), len(source), source.spec, listed,
+        )  # fmt: skip
+    return names, np.concatenate(found)

@@ -1,13 +1,20 @@
 """Encode: CLIP's features of the concepts."""
 
-from collections.abc import Callable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
+import numpy as np
+from jaxtyping import Float32
+
+from jaxdesc.config import TEMPLATE, VocabularyConfig
+from jaxdesc.errors import check_type
+from jaxdesc.models.encoder import Namer
 from jaxdesc.models.texts import TextBatches
 from jaxdesc.stages.run import Run
 from jaxdesc.store import Artifact, Draft
-from jaxdesc.vocabulary.vocabulary import base_template, prompts
+from jaxdesc.vocabulary.vocabulary import base_template, load_vocabulary, prompts
 
 
 def encode(run: Run) -> Artifact:
@@ -33,13 +40,8 @@ def encode_texts(
 ) -> Artifact:
     """Encode texts batch by batch, a shard per batch, so that an interrupted run keeps them.
 
-    Args:
-        run: the run.
-        stage: name of the stage.
-        inputs: everything that the artifact depends on.
-        texts: to encode.
-        networks: encoders with `text_batches`, by the name of their array of features.
-        finish: adds the rest of the artifact.
+    `networks` are encoders with `text_batches`, by the name of their array of features; `finish`
+    adds the rest of the artifact.
     """
 
     @cache
@@ -66,3 +68,31 @@ def encode_texts(
         finish(draft)
 
     return run.stages(stage, {stage: inputs}, compute, join)[stage]
+
+
+def concept_features(
+    clip: Namer,
+    concepts: str | os.PathLike[str] | Iterable[str],
+    *,
+    template: str = TEMPLATE,
+) -> tuple[list[str], Float32[np.ndarray, "concept width"], Float32[np.ndarray, " width"]]:
+    """Encode the prompts of concepts and the base template, for `describe_activations`.
+
+    Args:
+        clip: encodes them.
+        concepts: any iterable of strings, or `KIND` or `KIND:PATH` with a kind of
+            `vocabulary.VOCABULARIES`.
+        template: prompt around a concept.
+
+    Returns:
+        The concepts, each once; unit features of their prompts; the unit feature of the base
+        template, the prompt without a concept.
+
+    Raises:
+        InputError: concepts or a template that can't be used.
+    """
+    check_type(clip, Namer, "clip", "load_clip")
+    vocabulary, template = load_vocabulary(concepts), VocabularyConfig(template=template).template
+    features = clip.encode_texts(prompts(vocabulary, template))
+    (base,) = clip.encode_texts([base_template(template)])
+    return list(vocabulary.concepts), features, base

@@ -24,12 +24,12 @@ from jaxdesc.vocabulary.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class Inputs:
-    """Inputs of a run, besides its config.
+    """Inputs of a run, besides its config; the source's labels become the target's classes.
 
     Attributes:
         target: the network whose neurons are described.
         clip: compares views with concepts.
-        source: the probe images; their labels become the target's classes.
+        source: the probe images.
         vocabulary: the concepts.
         scorer: the CLIP of the metric CLIP cos.
         sentence: encodes texts for the metric sentence cosine, which is left out if None.
@@ -68,11 +68,7 @@ class Run:
     """One pass of the pipeline: its config, inputs and store, and its notes.
 
     Attributes:
-        config: every choice.
-        inputs: networks, images, vocabulary.
-        store: of the artifacts.
-        quiet: hide progress.
-        lines: show progress as plain lines instead of bars.
+        quiet, lines: hide progress, or show it as plain lines instead of bars.
         listener: receives progress and computed stages.
         seconds: time that each stage took to compute.
         memory: peak of resident bytes while each stage was computed.
