@@ -30,19 +30,12 @@ def _count(default: int, most: float = float("inf")) -> Any:
     return _setting(default, lambda value: 1 <= value <= most, expected)
 
 
-def _kappa(value: float) -> bool:
-    return 0 <= value <= LARGEST_KAPPA
-
-
 @dataclass(frozen=True)
 class _Group:
     """Settings whose values have the types of their fields: Python's, not NumPy's or JAX's.
 
-    Their text names the artifacts, and config.json holds them.
-
-    Raises:
-        InputError: a value of a wrong type or out of its range. Names of registry entries are
-            checked with the run, in `stages.check`.
+    Their text names the artifacts, and config.json holds them. A wrong type or a value out of its
+    range is an `InputError`; names of registry entries are checked with the run, in `stages.check`.
     """
 
     def __post_init__(self) -> None:
@@ -179,7 +172,7 @@ class ScoreConfig(_Group):
     exemplars: int = _count(40)
     fewest: int = _count(5)
     similarity: str = "t_vmf"
-    kappa: float = _setting(16.0, _kappa, KAPPAS)
+    kappa: float = _setting(16.0, lambda kappa: 0 <= kappa <= LARGEST_KAPPA, KAPPAS)
     alpha: float = _setting(0.95, lambda share: 0 < share <= 1, "a share in (0, 1]")
     block: int = _count(512, 2**20)
 
@@ -212,7 +205,7 @@ class AblationConfig(_Group):
 
     views: tuple[str, ...] = ()
     kappas: tuple[float, ...] = _setting(
-        (), lambda kappas: all(map(_kappa, kappas)), f"each {KAPPAS}"
+        (), lambda kappas: all(0 <= kappa <= LARGEST_KAPPA for kappa in kappas), f"each {KAPPAS}"
     )
     probes: tuple[str, ...] = ()
     vocabularies: tuple[str, ...] = ()
@@ -243,11 +236,7 @@ class Config(_Group):
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Config":
-        """Build a config from nested mappings.
-
-        Raises:
-            InputError: an unknown key, a value of a wrong type or out of its range.
-        """
+        """Build a config from nested mappings."""
         config: Config = _build(cls, values, "config")
         return config
 
@@ -287,16 +276,11 @@ _ACCEPTED: dict[Any, Any] = {bool: bool, int: Integral, float: Real, str: str}
 
 
 def converted(kind: Any, value: Any, where: str) -> Any:
-    """Convert a value to the Python value of an option's type.
+    """Convert a value to the Python value of an option's type; True isn't a number, nor 1 True.
 
-    Args:
-        kind: bool, int, float, str, a tuple of one of them, or a group of settings.
-        value: also a number or a scalar array of NumPy, JAX or PyTorch; for a tuple, any iterable
-            (a set in ascending order); for a group, a mapping.
-        where: name of the option, for errors.
-
-    Raises:
-        InputError: a value of another type. True isn't a number, and 1 isn't True.
+    `kind` is bool, int, float, str, a tuple of one of them, or a group of settings. The value may
+    also be a number or a scalar array of NumPy, JAX or PyTorch; for a tuple, any iterable (a set in
+    ascending order); for a group, a mapping. `where` is the option's name.
     """
     if is_dataclass(kind):
         built: Any = kind

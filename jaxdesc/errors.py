@@ -7,7 +7,7 @@ SHOWN = 200  # characters of a value that a message repeats
 
 
 class InputError(ValueError):
-    """Input that can't be used.
+    """Input that can't be used; anything that reads input may raise it.
 
     The message is one sentence: what was found, where, what was expected and the remedy. A
     command prints it alone and exits with code 2; a notebook sees it as a `ValueError`. Characters
@@ -21,9 +21,7 @@ class InputError(ValueError):
 class UnusableImage(InputError):
     """A probe image that can't be decoded or resized: a run leaves it out, counts and lists it.
 
-    Args:
-        image: its name, for the sentence.
-        reason: the fault, for `skipped.csv`.
+    `image` is its name, for the sentence; `reason` is the fault, for `skipped.csv`.
     """
 
     def __init__(self, image: str, reason: str):
@@ -58,11 +56,7 @@ def shown(value: Any) -> str:
 def check_type(value: Any, kind: type, name: str, loader: str) -> None:
     """Refuse an argument of another type, before a missing attribute fails far from the call.
 
-    Args:
-        value: the argument.
-        kind: its type.
-        name: of the argument.
-        loader: public function that returns such a value.
+    `name` is the argument's, `loader` the public function that returns such a value.
 
     Raises:
         InputError: a value of another type.

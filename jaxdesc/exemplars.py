@@ -18,6 +18,7 @@ so batches may come in any order.
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import compress
 from typing import NamedTuple
 
 import jax
@@ -27,9 +28,6 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Float32, Int, Int32, Intege
 
 # Sorts after every image, so that an empty slot loses even to an activation of minus infinity.
 _LAST = np.iinfo(np.int32).max
-
-# Seed of the hash that draws among images tied at a unit's largest value.
-_SEED = 0
 
 # A unit is weak if its last exemplar lies below this share of the way from lowest to largest value.
 # A code with both signs rests at 0: it is weak if the last is below the tiny share of the largest,
@@ -43,9 +41,7 @@ Batch = tuple[np.ndarray, np.ndarray, np.ndarray]
 class Slots(NamedTuple):
     """Exemplars of each unit as rows of an array of features, best first.
 
-    Attributes:
-        rows: one per slot; 0 in empty slots, which come last.
-        counts: number of slots of each unit that hold an exemplar.
+    Row 0 fills empty slots, which come last; `counts` says how many of a unit's slots are filled.
     """
 
     rows: Integer[np.ndarray, "unit slot"]
@@ -81,8 +77,7 @@ class Exemplars(NamedTuple):
         images: their indices, best first; 0 in empty slots.
         values: their activations; 0 in empty slots.
         counts: number of slots of each unit that hold an exemplar.
-        lowest: smallest activation of each unit over all images.
-        highest: largest activation.
+        lowest, highest: smallest and largest activation of each unit over all images.
         tied: whether the exemplars were drawn from more images with the same largest activation.
     """
 
@@ -128,29 +123,17 @@ class Exemplars(NamedTuple):
             yield list(zip(images[:count], values[:count], strict=True))
 
     def flags(self, fewest: int) -> list[tuple[str, ...]]:
-        """Doubts about the exemplars of each unit.
-
-        Args:
-            fewest: units with fewer exemplars are flagged.
-        """
+        """Doubts about the exemplars of each unit; units with fewer than `fewest` are flagged."""
         doubts = {
             "dead": self.dead,
             "tied": self.tied,
             "few exemplars": (self.counts < fewest) & ~self.dead,
             "weak": self.weak,
         }
-        each = zip(*doubts.values(), strict=True)
-        return [
-            tuple(flag for flag, holds in zip(doubts, unit, strict=True) if holds) for unit in each
-        ]
+        return [tuple(compress(doubts, holds)) for holds in zip(*doubts.values(), strict=True)]
 
     def first(self, n: int, name: Callable[[int], str]) -> "Exemplars":
-        """Apply the rule at a smaller n.
-
-        Args:
-            n: exemplars per unit, at most as many as there are slots.
-            name: name of an image, by which ties at the largest value are drawn.
-        """
+        """Apply the rule at a smaller n; ties at the top are drawn by the images' names."""
         if n == self.images.shape[1]:
             return self
         images, values, counts = (part.copy() for part in (self.images, self.values, self.counts))
@@ -213,11 +196,8 @@ def update(
 ) -> Candidates:
     """Merge one batch of activations into the state.
 
-    Args:
-        state: state after the images so far.
-        activations: one row per image of the batch; NaN is ignored.
-        images: the images' indices, ≥ 0. Each image may be merged only once.
-        valid: False on padding rows, which are ignored.
+    NaN and rows that are not `valid` (padding) are ignored. `images` are indices ≥ 0, each merged
+    only once.
     """
     activations = jnp.asarray(activations, jnp.float32).T
     images = jnp.asarray(images, jnp.int32)[None]
@@ -243,13 +223,10 @@ def update(
 def find(
     batches: Callable[[], Iterable[Batch]], n: int, names: Callable[[], Sequence[str]]
 ) -> Exemplars:
-    """Find the exemplars of activations that come in batches.
+    """Find at most n exemplars per unit of activations that come in batches.
 
-    Args:
-        batches: yields all batches; called a second time if some unit's largest value is shared by
-            more than `n` images.
-        n: largest number of exemplars of a unit.
-        names: names of all images, called only in that case.
+    `batches` yields all batches. It is called a second time, and `names` of all images once, if
+    some unit's largest value is shared by more than n images.
     """
     state: Candidates | None = None
     for rows, images, valid in batches():
@@ -270,11 +247,11 @@ def exemplars(
     names: Sequence[str] | None = None,
     batch: int = 1024,
 ) -> Exemplars:
-    """Find the exemplars of a whole matrix of activations.
+    """Find at most n exemplars per unit of a whole matrix of activations, a row per image.
 
     Args:
         activations: one row per image.
-        n: largest number of exemplars of a unit, at most the number of images.
+        n: at most the number of images.
         names: names of the images; their indices by default.
         batch: rows merged at a time.
     """
@@ -330,4 +307,5 @@ def _drawn(
 
 
 def _key(name: str) -> bytes:
-    return hashlib.sha256(f"{_SEED} {name}".encode("utf-8", "backslashreplace")).digest()
+    """Hash by which images that are tied at a unit's largest value are drawn."""
+    return hashlib.sha256(f"0 {name}".encode("utf-8", "backslashreplace")).digest()

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from itertools import repeat
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,13 +27,7 @@ CONCEPTS, LETTERS = 3, 40  # concepts per neuron there, and letters of a name at
 
 
 class Skipped(NamedTuple):
-    """An image that could not be used.
-
-    Attributes:
-        image: its name in its source.
-        reason: why.
-        source: the source's specification.
-    """
+    """An image that could not be used: its name in its source, why, and the source's spec."""
 
     image: str
     reason: str
@@ -110,6 +105,7 @@ class Neuron:
 
     def to_dict(self) -> dict[str, Any]:
         """Build the neuron's line of `concepts.jsonl`."""
+        boxed = (vars(exemplar) | {"box": list(exemplar.box)} for exemplar in self.exemplars)
         line: dict[str, Any] = {
             "layer": self.layer,
             "unit": self.unit,
@@ -119,9 +115,7 @@ class Neuron:
             ],
             "max": self.maximum,
             "threshold": self.threshold,
-            "exemplars": [
-                vars(exemplar) | {"box": list(exemplar.box)} for exemplar in self.exemplars
-            ],
+            "exemplars": list(boxed),
             "flags": list(self.flags),
         }
         return line | ({"names": list(self.names)} if self.names else {})
@@ -138,8 +132,8 @@ class Result(Sequence[Neuron]):
         fallbacks: number of images whose view is the centre, because their attention map was empty,
             or they have no box for the view "box".
         skipped: images that could not be used, or were passed over, and are nobody's exemplar.
-        seconds: time per stage that this run computed; stages found done are absent.
-        memory: largest number of resident bytes while each of them ran.
+        seconds, memory: time and largest number of resident bytes of each stage that this run
+            computed; stages found done are absent.
         fingerprints: name of each stage's artifact.
         hubs: concepts selected for far more random sets of exemplar views than chance, each with
             its share of sets, largest first.
@@ -197,22 +191,19 @@ class Result(Sequence[Neuron]):
         Each row has the neuron's number of exemplars and its flags, separated by "; ". What was not
         measured is None.
         """
-        columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+        rows = list(self._rows())
+        return {name: [row[place] for row in rows] for place, name in enumerate(COLUMNS)}
+
+    def _rows(self) -> Iterator[tuple[Any, ...]]:
         for neuron in self:
             for rank, (text, score) in enumerate(neuron.concepts):
-                measured = neuron.certainty(rank)
-                row = (
-                    *(neuron.layer, neuron.unit, rank + 1, text, score),
-                    *(measured.get(name) for name in CERTAINTY),
-                    *(len(neuron.exemplars), "; ".join(neuron.flags)),
-                )
-                for name, value in zip(COLUMNS, row, strict=True):
-                    columns[name].append(value)
-        return columns
+                certainty = map(neuron.certainty(rank).get, CERTAINTY)
+                about = len(neuron.exemplars), "; ".join(neuron.flags)
+                yield neuron.layer, neuron.unit, rank + 1, text, score, *certainty, *about
 
     def to_csv(self, path: str | Path) -> None:
         """Write `columns` as CSV; what was not measured is left empty."""
-        write_rows(path, COLUMNS, zip(*self.columns().values(), strict=True), ".6g")
+        write_rows(path, COLUMNS, self._rows(), ".6g")
 
     def to_parquet(self, path: str | Path) -> None:
         """Write `columns` as Parquet: text, whole numbers and float64."""
@@ -277,12 +268,8 @@ class Result(Sequence[Neuron]):
         rows = ""
         for neuron in self.neurons[:SHOWN]:
             kept = [f", stability {share:.2f}" for share in neuron.stability]
-            concepts = ", ".join(
-                f"{text} ({score:.3f}{stability})"
-                for (text, score), stability in zip(
-                    neuron.concepts, kept or [""] * len(neuron.concepts), strict=True
-                )
-            )
+            pairs = zip(neuron.concepts, kept or repeat(""), strict=False)
+            concepts = ", ".join(f"{text} ({score:.3f}{sure})" for (text, score), sure in pairs)
             cells = (
                 f"{neuron.layer}[{neuron.unit}]",
                 ", ".join(neuron.names),
@@ -310,16 +297,11 @@ class Result(Sequence[Neuron]):
         """Build the content of `metrics.json`: each metric's mean, standard error and ceiling."""
         if self.metrics is None or self.ceilings is None:
             return {}
-        best = self.ceilings.estimates
-        return {
-            name: {
-                "mean": value.mean,
-                "standard_error": value.error,
-                "neurons": value.count,
-                "ceiling": best[name].mean,
-            }
-            for name, value in self.metrics.estimates.items()
-        }
+        metrics = {}
+        for name, value in self.metrics.estimates.items():
+            about = {"mean": value.mean, "standard_error": value.error, "neurons": value.count}
+            metrics[name] = about | {"ceiling": self.ceilings.estimates[name].mean}
+        return metrics
 
 
 def _short(text: str) -> str:

@@ -25,7 +25,7 @@ class Similarity:
         slope: bound of how much the mean of φ over some exemplars moves per unit by which their
             cosines move, as a function of (rise, exemplars, error, parameter): `rise` is the mean
             of φ(c) − φ(−1) over the exemplars, `exemplars` their number and `error` the largest
-            move. It only has to bound rounding, so that a generous bound costs little.
+            move. It only has to bound rounding, so a generous bound costs little.
         screened: whether φ′, φ″ and φ‴ are ≥ 0 on [−1, 1] for any parameter. Screening needs that;
             without it the full engine scores every concept.
     """
@@ -36,17 +36,11 @@ class Similarity:
 
 
 def t_vmf(cosine: Float[ArrayLike, "..."], kappa: ArrayLike) -> Float[Array, "..."]:
-    """t-vMF similarity φ(c; κ) = (1 + c) / (1 + κ(1 − c)) − 1 (Kobayashi 2021).
+    """t-vMF similarity φ(c; κ) = (1 + c) / (1 + κ(1 − c)) − 1 in [−1, 1] (Kobayashi 2021), κ ≥ 0.
 
-    Computed as (c − κ(1 − c)) / (1 + κ(1 − c)): the same number, and c bit for bit at κ = 0.
-
-    Args:
-        cosine: cosines in [−1, 1], of any shape. A cosine that rounding left just above 1 is
-            returned as it is: the pole of φ is at 1 + 1/κ, within rounding for a large κ.
-        kappa: concentration κ ≥ 0, a scalar.
-
-    Returns:
-        Similarities in [−1, 1], shaped like `cosine`.
+    Computed as (c − κ(1 − c)) / (1 + κ(1 − c)): the same number, and c bit for bit at κ = 0. A
+    cosine that rounding left just above 1 is returned as it is: the pole of φ is at 1 + 1/κ, within
+    rounding for a large κ.
     """
     cosine = jnp.asarray(cosine)
     distance = jnp.asarray(kappa, cosine.dtype) * (1 - cosine).clip(0)
@@ -54,19 +48,11 @@ def t_vmf(cosine: Float[ArrayLike, "..."], kappa: ArrayLike) -> Float[Array, "..
 
 
 def t_vmf_difference(cosine: Any, base: Any, kappa: Any) -> Any:
-    """φ(c; κ) − φ(b; κ) of the t-vMF similarity (paper, eq. 3), without cancellation.
+    """φ(c; κ) − φ(b; κ) of the t-vMF similarity (paper, eq. 3), without cancellation, for κ ≥ 0.
 
-    Computed as (c − b)(1 + 2κ) / [(1 + κ(1 − c))(1 + κ(1 − b))]. Both φ approach −1 as κ grows,
-    so subtracting them in float32 loses everything: at κ = 1e5 and c − b = 1e-4 it returns 0.
-    κ = 0 gives c − b bit for bit.
-
-    Args:
-        cosine: c, an array of NumPy or JAX.
-        base: b, an array that broadcasts against `cosine`.
-        kappa: concentration κ ≥ 0.
-
-    Returns:
-        Differences, of the broadcast shape.
+    Computed as (c − b)(1 + 2κ) / [(1 + κ(1 − c))(1 + κ(1 − b))]; arrays of NumPy or JAX broadcast.
+    Both φ approach −1 as κ grows, so subtracting them in float32 loses everything: at κ = 1e5 and
+    c − b = 1e-4 it returns 0. κ = 0 gives c − b bit for bit.
     """
     # Clipped, so that no rounding of a cosine above 1 brings the pole of φ near.
     widths = (1 + kappa * (1 - cosine).clip(0)) * (1 + kappa * (1 - base).clip(0))
@@ -93,10 +79,6 @@ SIMILARITIES: dict[str, Similarity] = {
 
 
 def check_kappa(kappa: ArrayLike) -> None:
-    """Refuse a parameter that is not a finite number ≥ 0.
-
-    Raises:
-        ValueError: κ is negative, infinite or NaN.
-    """
+    """Refuse a parameter that is not a finite number ≥ 0, with a ValueError."""
     if not 0 <= float(np.asarray(kappa, np.float64)) < np.inf:
         raise ValueError(f"kappa is {kappa}, but the concentration must be a finite number >= 0.")
