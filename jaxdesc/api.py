@@ -208,16 +208,18 @@ def _result(
     options: ScoreConfig,
 ) -> Result:
     """Score the exemplars of bare arrays, and assemble what was found."""
-    views, *words = features
+    views, texts, base = features
     asked, similarity = (options.kappa, options.alpha), SIMILARITIES[options.similarity]
     try:
-        found = scoring.discover(views, chosen.slots, *words, *asked, similarity=similarity)
+        found = scoring.discover(views, chosen.slots, texts, base, *asked, similarity=similarity)
     except ValueError as error:  # features of another width or length
         raise InputError(str(error)) from error
     found = found.without(chosen.dead)
     seen, slots = chosen.slots.distinct()
     pool = views[seen] if seen.size else views[:1]  # all units are dead
-    certain = certainty(pool, slots, *words, *asked, found, options.fewest, similarity=similarity)
+    certain = certainty(
+        pool, slots, texts, base, *asked, found, options.fewest, similarity=similarity
+    )
     return Result(
         build_neurons(
             layer=layer,
