@@ -78,26 +78,20 @@ def test_no_wordnet(monkeypatch, not_installed):
 
 
 @pytest.mark.parametrize(
-    ("damage", "message"),
+    ("file", "damage", "message"),
     [
-        (lambda whole: whole[:-20], "ends within a line, so it was cut short"),
-        (lambda whole: whole + b"00500000 04 n\n", "holds a line that is not a synset"),
-        (lambda whole: whole + b"caf\xe9\n", "can't be read as WordNet"),
+        ("wordnet/data.noun", lambda whole: whole[:-20], "ends within a line, so it was cut short"),
+        ("wordnet/data.noun", lambda whole: whole + b"0 04 n\n", "holds a line that is not a syn"),
+        ("wordnet/data.noun", lambda whole: whole + b"caf\xe9\n", "can't be read as WordNet"),
+        ("wordnet.zip", lambda whole: b"", "can't be read as WordNet"),
+        ("wordnet.zip", lambda whole: b"PK\x05\x06" + bytes(18), "can't be read as WordNet"),
     ],
 )
-def test_damaged_files(damage, message, folder):
-    file = noun_file.write(folder / "data.noun", SYNSETS)
-    file.write_bytes(damage(file.read_bytes()))
-    with pytest.raises(InputError, match=f"data.noun {message}.*{REMEDY}"):
-        noun_synsets()
-
-
-@pytest.mark.parametrize("content", [b"", b"PK\x05\x06" + bytes(18)])
-def test_bad_archives(content, tmp_path, monkeypatch, not_installed):
-    (tmp_path / "corpora").mkdir()
-    (tmp_path / "corpora/wordnet.zip").write_bytes(content)
+def test_damaged_files(file, damage, message, tmp_path, monkeypatch, not_installed):
+    whole = noun_file.write(tmp_path / "corpora/wordnet/whole", SYNSETS).read_bytes()
+    (tmp_path / "corpora" / file).write_bytes(damage(whole))
     monkeypatch.setenv("NLTK_DATA", str(tmp_path))
-    with pytest.raises(InputError, match=rf"wordnet.zip can't be read as WordNet \(.*{REMEDY}"):
+    with pytest.raises(InputError, match=rf"{file} {message}.*{REMEDY}"):
         noun_synsets()
 
 
