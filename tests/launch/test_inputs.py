@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import jax
 import pytest
@@ -19,22 +18,17 @@ from jaxdesc.models.namers import load_clip
 from jaxdesc.models.target import load_target
 from jaxdesc.store import Place as Workdir
 from jaxdesc.store import Processes
+from tests.conftest import ROOT
 from tests.faults.place import Place
 
-ROOT = Path(__file__).parents[2]
 
-
-@pytest.mark.parametrize("named", [True, False])
-def test_compiled_programs_are_kept_where_jax_says_or_in_the_workdir(named, tmp_path, monkeypatch):
+def test_compiled_programs_are_kept_where_jax_says_or_in_the_workdir(tmp_path, monkeypatch):
     settings = {}
     monkeypatch.setattr(jax.config, "update", settings.__setitem__)
-    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
-    if named:
-        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "mine"))
-    inputs.keep_programs(Workdir(tmp_path / "run"))
-    assert settings["jax_compilation_cache_dir"] == str(
-        tmp_path / ("mine" if named else "run/compilation_cache")
-    )
+    for named, folder in (("mine", "mine"), ("", "run/compilation_cache")):
+        monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", named and str(tmp_path / named))
+        inputs.keep_programs(Workdir(tmp_path / "run"))
+        assert settings["jax_compilation_cache_dir"] == str(tmp_path / folder)
     assert settings["jax_persistent_cache_min_compile_time_secs"] == 0
     inputs.keep_programs(Workdir(tmp_path / "run"), Processes(1, 2))  # it only reads
     assert settings["jax_persistent_cache_min_compile_time_secs"] == math.inf
@@ -67,22 +61,21 @@ def test_a_second_start_compiles_nothing_again(networks, tmp_path):
     assert kept[0] == kept[1]
 
 
-@pytest.mark.parametrize("named", ["", "itself"])
-def test_the_judge_is_float32_at_any_precision(named, networks):
+def test_the_judge_is_float32_at_any_precision(networks):
     for precision in ("float32", "bfloat16"):
         clip = load_clip(str(networks.clip), precision=precision)
-        judges = {"scorer": clip.name if named else "", "sentence": ""}
-        config = Config.from_dict({"precision": precision, "evaluation": judges})
-        scorer = inputs._judges(config, clip)["scorer"]
-        assert {leaf.dtype.name for leaf in jax.tree.leaves(scorer.params)} == {"float32"}
-        assert (scorer is clip) == (precision == "float32")
-        assert scorer.name == clip.name
+        for named in ("", clip.name):
+            judges = {"scorer": named, "sentence": ""}
+            config = Config.from_dict({"precision": precision, "evaluation": judges})
+            scorer = inputs._judges(config, clip)["scorer"]
+            assert {leaf.dtype.name for leaf in jax.tree.leaves(scorer.params)} == {"float32"}
+            assert (scorer is clip) == (precision == "float32")
+            assert scorer.name == clip.name
 
 
 def test_a_stated_preprocessing_reaches_the_networks(tmp_path, monkeypatch, capsys):
     """The run's networks, and the judge if it is the run's CLIP."""
     seen = []
-
     target, clip = load_target("scenes"), replace(load_clip("scenes"), name="a@1")
 
     def loading(network):

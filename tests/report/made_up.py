@@ -1,5 +1,7 @@
 """Made-up results and images for the page: any number of neurons, a hostile name."""
 
+import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -45,6 +47,17 @@ class Pictures(Colours):
     def __getitem__(self, index):
         example = super().__getitem__(index)
         return replace(example, image=Album(self.count)[index].image.resize(example.image.size))
+
+
+def data_of(html):
+    """The data of a page's script."""
+    return json.loads(re.search(r'<script id="data"[^>]*>(.*?)</script>', html)[1])
+
+
+def rows_of(markdown):
+    """Texts of the cells of a Markdown table, its heads first."""
+    head, _, *lines = (line for line in markdown.splitlines() if line.startswith("|"))
+    return [[text.strip() for text in line.strip("|").split("|")] for line in (head, *lines)]
 
 
 def colour(index):

@@ -11,7 +11,6 @@ import argparse
 import shutil
 import statistics
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,18 +20,9 @@ from jaxdesc.images.sources import open_source
 from jaxdesc.report import page
 from jaxdesc.report.page import Method
 from jaxdesc.report.pictures import encode, look
-from jaxdesc.result import Result
 from tests.report.made_up import layer
 
 NEURONS, EXEMPLARS, IMAGES = 1000, 40, 25_000
-
-# From a reader's act to the second frame after it: by then the first has been painted.
-ACT = """async (act) => {
-  const began = performance.now();
-  act();
-  await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
-  return performance.now() - began;
-}"""
 ACTS = {
     "search 1 letter": 'type("s")',
     "search a concept": 'type("stuff 31")',
@@ -41,21 +31,23 @@ ACTS = {
     "filter a flag": 'document.querySelector(".flag").click()',
     "open a card": "openCard(446)",
 }
-READER = """
-const type = (text) => {
-  byId("search").value = text;
-  byId("search").dispatchEvent(new Event("input"));
-};
-const choose = (text) => {
-  byId("sort").value = SORTS.findIndex(([name]) => name === text);
-  byId("sort").dispatchEvent(new Event("change"));
-};
-"""
-LOADED = """() => {
-  const [whole] = performance.getEntriesByType("navigation");
-  const [paint] = performance.getEntriesByName("first-contentful-paint");
-  return { painted: paint.startTime, loaded: whole.loadEventEnd };
+# Until the second frame after the act: by then the first has been painted.
+TIMED = """async () => {
+  const changed = (id, value, event) => {
+    byId(id).value = value;
+    byId(id).dispatchEvent(new Event(event));
+  };
+  const type = (text) => changed("search", text, "input");
+  const choose = (text) => changed("sort", SORTS.findIndex(([name]) => name === text), "change");
+  const began = performance.now();
+  ACT;
+  await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+  return performance.now() - began;
 }"""
+LOADED = """() => ({
+  painted: performance.getEntriesByName("first-contentful-paint")[0].startTime,
+  loaded: performance.getEntriesByType("navigation")[0].loadEventEnd,
+})"""
 
 
 def main():
@@ -64,41 +56,27 @@ def main():
     parser.add_argument("--output", type=Path, default=Path("out/page_speed"))
     parser.add_argument("--repeats", type=int, default=5)
     given = parser.parse_args()
-    if not (given.output / "index.html").exists():
+    path = given.output / "index.html"
+    if not path.exists():
         _write(given.images, given.output)
-    size = (given.output / "index.html").stat().st_size
-    sheets = [path.stat().st_size for path in (given.output / "sheets").iterdir()]
-    print(f"index.html {size / 1e6:.2f} MB, {len(sheets)} sheets {sum(sheets) / 1e6:.1f} MB")
-    times = [_measure(given.output / "index.html") for _ in range(given.repeats)]
+    sheets = [file.stat().st_size for file in (given.output / "sheets").iterdir()]
+    print(f"{path.stat().st_size / 1e6:.2f} MB, {len(sheets)} sheets {sum(sheets) / 1e6:.1f} MB")
+    times = [_measure(path) for _ in range(given.repeats)]
     for name in times[0]:
         values = [run[name] for run in times]
         print(f"{name}: {statistics.median(values):.0f} ms [{min(values):.0f}, {max(values):.0f}]")
 
 
 def _write(images, output):
-    began = time.perf_counter()
     source = open_source(images)
     photos = look(source, range(len(source)))
-    made_up = layer(NEURONS, IMAGES, EXEMPLARS)
-    result = Result(tuple(_windowed(neuron, photos) for neuron in made_up))
     rng = np.random.default_rng(0)
     pictures = {
         index: photos[index % len(source)]._replace(heat=encode(rng.uniform(0, 1, (7, 7))))
         for index in range(IMAGES)
     }
-    page.write(output, page.files("1,000 neurons", [Method("made up", result)], pictures))
-    print(f"written in {time.perf_counter() - began:.1f} s")
-
-
-def _windowed(neuron, photos):
-    """The neuron with the photos' own centre windows."""
-    exemplars = []
-    for exemplar in neuron.exemplars:
-        width, height = photos[exemplar.index % len(photos)].size
-        side = 0.875 * min(width, height)
-        left, top = (width - side) / 2, (height - side) / 2
-        exemplars.append(replace(exemplar, box=(left, top, left + side, top + side)))
-    return replace(neuron, exemplars=tuple(exemplars))
+    methods = [Method("made up", layer(NEURONS, IMAGES, EXEMPLARS))]
+    page.write(output, page.files("1,000 neurons", methods, pictures))
 
 
 def _measure(path):
@@ -116,7 +94,7 @@ def _measure(path):
         times |= opened.evaluate(LOADED)
         opened.wait_for_timeout(500)
         for name, act in ACTS.items():
-            times[name] = opened.evaluate(f"() => {{ {READER} return ({ACT})(() => {act}); }}")
+            times[name] = opened.evaluate(TIMED.replace("ACT", act))
             opened.wait_for_timeout(300)
         browser.close()
     return times

@@ -37,8 +37,7 @@ def _later(exemplar):
 
 @pytest.fixture
 def run(tmp_path, arrays):
-    found = {}
-    store = Store(tmp_path / "artifacts")
+    found, store = {}, Store(tmp_path / "artifacts")
     for stage, named in arrays.items():
 
         def compute(drafts, named=named):
@@ -50,25 +49,43 @@ def run(tmp_path, arrays):
         replace(neuron, exemplars=tuple(map(_later, neuron.exemplars)))
         for neuron in layer(NEURONS, IMAGES, EXEMPLARS)
     )
-    result = Result(neurons, fingerprints=found)
-    return Saved(Config(crop=CropConfig(field=0.9)), {}, result, {})
+    return Saved(Config(crop=CropConfig(field=0.9)), {}, Result(neurons, fingerprints=found), {})
 
 
-def test_the_map_that_the_run_used(run, tmp_path, monkeypatch):
-    """It covers the part of the image that it looked at, and the window is around its peak."""
-    asked, usual = [], plots.views
-    monkeypatch.setattr(plots, "views", lambda *given: asked.append(given) or usual(*given))
+@pytest.fixture
+def asked(monkeypatch):
+    """What each figure is asked to draw."""
+    found = {}
+    for name in ("methods", "views", "activations", "scores"):
+        usual = getattr(plots, name)
+
+        def listening(*given, name=name, usual=usual):
+            found.setdefault(name, []).append(given)
+            return usual(*given)
+
+        monkeypatch.setattr(plots, name, listening)
+    return found
+
+
+def test_the_map_that_the_run_used(run, asked, tmp_path):
+    """It covers the part of the image that it looked at, and the window is around its peak.
+
+    Figures of other neurons are not replaced.
+    """
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / "methods.svg").write_bytes(b"of other neurons")
     crop = CropConfig(field=0.5, cam="layer_cam", cam_input="centre")
     run, target = replace(run, config=Config(crop=crop)), plain_target()
     source = Pictures(IMAGES + FIRST)
-    plots.draw(tmp_path / "f", tmp_path, [run], source, target, [2])
-    (((look,), name),) = asked
+    written = plots.draw(tmp_path / "f", tmp_path, [run], source, target, [2])
+    assert {path.parent.name for path in written} == {"f-2"}
+    assert [path.read_bytes() for path in (tmp_path / "f").iterdir()] == [b"of other neurons"]
+    (((look,), name),) = asked["views"]
     assert name == "LayerCAM"
     image = source[run.result[2].exemplars[0].index].image
     pixels, area = target.preprocess.cut(image, (0.5, 0.5), 0.5)
-    area = [round(edge) for edge in area]
+    left, top, right, bottom = (round(edge) for edge in area)
     (cam,) = np.asarray(attention_maps(target, pixels[None], cam="layer_cam")[0])
-    left, top, right, bottom = area
     expected = np.zeros(image.size[::-1])
     expected[top:bottom, left:right] = plots.enlarged(cam, (right - left, bottom - top))
     np.testing.assert_allclose(look.heat, expected, atol=1e-5)
@@ -79,22 +96,12 @@ def test_the_map_that_the_run_used(run, tmp_path, monkeypatch):
     np.testing.assert_allclose(look.attention, window, atol=1)
 
 
-def test_every_figure_of_its_own_neurons(run, arrays, tmp_path, monkeypatch):
-    asked = {}
-    for name in ("methods", "views", "activations", "scores"):
-        usual = getattr(plots, name)
-
-        def listening(*given, name=name, usual=usual):
-            asked.setdefault(name, []).append(given)
-            return usual(*given)
-
-        monkeypatch.setattr(plots, name, listening)
+def test_every_figure_of_its_own_neurons(run, asked, arrays, tmp_path):
     source = Colours(IMAGES + FIRST)
     paths = plots.draw(tmp_path / "f", tmp_path, [run, run], source, plain_target(), [4, 1])
-    names = {"methods", "views", "activations", "scores_fc_4", "scores_fc_1"}
-    assert {path.stem for path in paths} == names
-    assert {path.suffix for path in paths} == {".svg", ".png"}
-    assert all(path.stat().st_size for path in paths)
+    names = ("methods", "views", "activations", "scores_fc_4", "scores_fc_1")
+    ends = ("svg", "png")
+    assert {path.name for path in paths} == {f"{name}.{end}" for name in names for end in ends}
 
     ((rows, methods),) = asked["methods"]
     assert methods == ["attention view, t-vMF κ=16"] * 2
@@ -121,16 +128,7 @@ def test_every_figure_of_its_own_neurons(run, arrays, tmp_path, monkeypatch):
     for unit, look in zip([4, 1], looks, strict=True):
         width, height = source[run.result[unit].exemplars[0].index].image.size
         left, top, right, bottom = look.centre
-        np.testing.assert_allclose((left + right) / 2, width / 2, atol=1.5)
-        np.testing.assert_allclose((top + bottom) / 2, height / 2, atol=1.5)
+        middle = (left + right) / 2, (top + bottom) / 2
+        np.testing.assert_allclose(middle, (width / 2, height / 2), atol=1.5)
         assert look.pixels.shape == (height, width, 3)
         assert look.heat.shape == (height, width)
-
-
-def test_figures_of_other_neurons_replace_none(run, tmp_path):
-    (tmp_path / "f").mkdir()
-    (tmp_path / "f" / "methods.svg").write_bytes(b"of other neurons")
-    source, target = Pictures(IMAGES + FIRST), plain_target()
-    written = plots.draw(tmp_path / "f", tmp_path, [run], source, target, [2])
-    assert {path.parent.name for path in written} == {"f-2"}
-    assert [path.read_bytes() for path in (tmp_path / "f").iterdir()] == [b"of other neurons"]

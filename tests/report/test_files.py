@@ -17,6 +17,7 @@ from jaxdesc.store import Place
 from tests.report.made_up import HOSTILE, layer, sure
 
 NASTY = 'crane, bird; "the \nbig one"\r\n= café 🐈'
+WRITTEN = ["concepts.csv", "concepts.jsonl", "config.json", "metrics.json"]
 
 
 @pytest.fixture
@@ -41,7 +42,6 @@ def result():
         neurons,
         metrics=Metrics({"hit": hit, "clip_cos": cosine}),
         ceilings=Metrics({"hit": np.ones(4), "clip_cos": np.full(4, 0.875)}),
-        fingerprints={"activate": "activate-0123"},
     )
 
 
@@ -51,21 +51,19 @@ def workdir(tmp_path, result):
     return tmp_path / "new" / "run"
 
 
-def test_concepts(workdir):
-    names = ["concepts.csv", "concepts.jsonl", "config.json", "metrics.json"]
-    assert sorted(path.name for path in workdir.iterdir()) == names
+def test_concepts_and_metrics(workdir, tmp_path, result):
+    assert sorted(path.name for path in workdir.iterdir()) == WRITTEN
     lines = (workdir / "concepts.jsonl").read_text(encoding="utf-8").splitlines()
     assert "é" in lines[0]
     first, second, third = map(json.loads, lines)
+    box = [0.0, 1.5, 224.0, 225.5]
     assert first == {
         "layer": "fc",
         "unit": 0,
         "concepts": [{"text": NASTY, "score": 0.125}, {"text": "b|c", "score": 0.1234567}],
         "max": 0.125,
         "threshold": float(np.float32(0.1)),
-        "exemplars": [
-            {"image": "a/é.jpg", "activation": 2.5, "box": [0.0, 1.5, 224.0, 225.5], "index": 7}
-        ],
+        "exemplars": [{"image": "a/é.jpg", "activation": 2.5, "box": box, "index": 7}],
         "flags": [],
         "names": ["star", "pentagram"],
         "metrics": {"hit": 1.0, "clip_cos": 0.5},
@@ -78,29 +76,20 @@ def test_concepts(workdir):
             ["fc", "0", "1", NASTY, "0.125", "", "", "", "1", ""],
             ["fc", "0", "2", "b|c", "0.123457", "", "", "", "1", ""],
         ]
-
-
-def test_metrics(workdir, tmp_path, result):
     # Standard errors by hand: √(1/4) / √4, and √((0 + 0 + 1/16 + 1/16) / 4) / √4.
+    error = pytest.approx(np.sqrt(1 / 32) / 2)
     assert json.loads((workdir / "metrics.json").read_text()) == {
         "hit": {"mean": 0.5, "standard_error": 0.25, "neurons": 4, "ceiling": 1.0},
-        "clip_cos": {
-            "mean": 0.5,
-            "standard_error": pytest.approx(np.sqrt(1 / 32) / 2),
-            "neurons": 4,
-            "ceiling": 0.875,
-        },
+        "clip_cos": {"mean": 0.5, "standard_error": error, "neurons": 4, "ceiling": 0.875},
     }
     files.write(Place(tmp_path), Config(), replace(result, metrics=None, ceilings=None))
     unmeasured = {"unmeasured": "the target's classes have no names to compare concepts with"}
     assert json.loads((tmp_path / "metrics.json").read_text()) == unmeasured
+    found = files.read(tmp_path)  # without a list of skipped images too
+    assert (found.result.metrics, found.summary, found.result.skipped) == (None, {}, ())
 
 
 def test_a_directory_belongs_to_a_config(workdir):
-    content = json.loads((workdir / "config.json").read_text())
-    assert content["config"] == json.loads(json.dumps(Config().to_dict()))
-    assert content["fingerprints"] == {"activate": "activate-0123"}
-    assert list(content["versions"]) == list(files.LIBRARIES)
     before = (workdir / "config.json").read_bytes()
     assert files.claim(Place(workdir), Config()) == []
     other = Config(score=ScoreConfig(kappa=4.0, exemplars=10))
@@ -108,17 +97,14 @@ def test_a_directory_belongs_to_a_config(workdir):
         files.claim(Place(workdir), other)
     assert str(error.value) == (
         f"{workdir} holds a run with another config (score.exemplars: 40 -> 10; score.kappa: 16.0 "
-        "-> 4.0): give another working directory, or the same config, or --overwrite, which drops "
-        "concepts.csv, concepts.jsonl, config.json, metrics.json and keeps the artifacts that "
-        "still fit."
+        f"-> 4.0): give another working directory, or the same config, or --overwrite, which drops "
+        f"{', '.join(WRITTEN)} and keeps the artifacts that still fit."
     )
     assert (workdir / "config.json").read_bytes() == before
     (workdir / "artifacts").mkdir()
-    (workdir / "artifacts" / "kept").write_text("")
-    dropped = files.claim(Place(workdir), other, overwrite=True)
-    assert dropped == ["concepts.csv", "concepts.jsonl", "config.json", "metrics.json"]
-    assert [p.name for p in sorted(workdir.iterdir())] == ["artifacts", "config.json"]
-    assert list((workdir / "artifacts").iterdir()) == [workdir / "artifacts" / "kept"]
+    (workdir / "artifacts" / "kept").touch()
+    assert files.claim(Place(workdir), other, overwrite=True) == WRITTEN
+    assert {p.name for p in workdir.rglob("*")} == {"artifacts", "kept", "config.json"}
     assert files.claim(Place(workdir), other) == []
 
 
@@ -136,9 +122,7 @@ def test_skipped_images_are_counted_by_reason():
     assert told.endswith("; 5 for other reasons)")
 
 
-@pytest.fixture
-def saved(tmp_path):
-    """A result with everything, and its directory."""
+def test_everything_is_read_back(tmp_path):
     found = sure(layer(12, images=9, exemplars=3), [0.5] * 12)
     named = replace(found.neurons[0], concepts=((HOSTILE, 0.5),), names=("a\u2028b", "c"))
     named = replace(named, **{name: getattr(named, name)[:1] for name in ("stability", "z", "q")})
@@ -154,38 +138,22 @@ def saved(tmp_path):
     )
     files.write(Place(tmp_path), Config(), result)
     files.write_skipped(Place(tmp_path), result.skipped)
-    return tmp_path, result
+    saved = files.read(tmp_path)
+    assert saved.config == Config()
+    for name in ("neurons", "skipped", "fingerprints", "top1", "notes"):
+        assert getattr(saved.result, name) == getattr(result, name)
+    assert [e.index for e in saved.result[3].exemplars] == [e.index for e in result[3].exemplars]
+    assert json.loads((tmp_path / "metrics.json").read_text())["target"]["top1"] == 630 / 640
+    for kind, measured in result.metrics.values.items():
+        np.testing.assert_array_equal(saved.result.metrics.values[kind], measured)
+    assert saved.summary == result.metrics_dict()
+    assert list(saved.versions) == list(files.LIBRARIES)
 
 
-def test_everything_is_read_back(saved):
-    workdir, result = saved
-    found = files.read(workdir)
-    assert found.config == Config()
-    assert found.result.neurons == result.neurons
-    assert [e.index for e in found.result[3].exemplars] == [e.index for e in result[3].exemplars]
-    assert found.result.skipped == result.skipped
-    assert found.result.fingerprints == result.fingerprints
-    assert (found.result.top1, found.result.notes) == (result.top1, result.notes)
-    assert json.loads((workdir / "metrics.json").read_text())["target"]["top1"] == 630 / 640
-    for kind, values in result.metrics.values.items():
-        np.testing.assert_array_equal(found.result.metrics.values[kind], values)
-    assert found.summary == result.metrics_dict()
-    assert set(found.versions) == set(files.LIBRARIES)
-
-
-def test_a_layer_without_names_and_a_run_without_a_list_of_skipped(tmp_path):
-    files.write(Place(tmp_path), Config(), layer(3, images=9, exemplars=3, names=False))
-    found = files.read(tmp_path)
-    assert (found.result.metrics, found.summary, found.result.skipped) == (None, {}, ())
-
-
-def test_files_of_something_else_are_a_sentence(saved, tmp_path):
-    workdir, _ = saved
+def test_files_of_something_else_are_a_sentence(workdir):
     for name, text in (("config.json", "{}"), ("concepts.jsonl", ""), ("metrics.json", "{bad")):
         before = (workdir / name).read_bytes()
         (workdir / name).write_text(text)
         with pytest.raises(InputError, match=r"are none of this version \(.*\): describe again in"):
             files.read(workdir)
         (workdir / name).write_bytes(before)
-    with pytest.raises(InputError, match=r"holds no results: run describe with this"):
-        files.read(tmp_path / "none")

@@ -11,14 +11,12 @@ from jaxdesc.config import CropConfig
 from jaxdesc.errors import UnusableImage
 from jaxdesc.report.pictures import (
     CELL,
-    COLUMNS,
     LEVELS,
     encode,
     explained_maps,
     in_thousandths,
     look,
     scaled,
-    sheet,
 )
 from tests.plain_target import plain_target
 from tests.report.made_up import SIZES, Colours, Pictures, colour
@@ -95,22 +93,8 @@ def test_maps_are_the_pipelines_bit_for_bit_and_name_their_class():
     }
 
 
-def test_maps_and_boxes_in_few_characters():
-    assert encode(np.array([[0.0, 2.0, 1.0], [0.5, 0.01, 0.04]])) == "A/g QAB"
+def test_a_map_of_nothing_is_none_and_a_box_is_in_thousandths():
     for empty in (np.zeros((2, 2)), np.array([[1.0, np.nan]]), np.array([[1.0, np.inf]])):
         assert encode(empty) == ""
     assert in_thousandths((16.0, 9.0, 80.0, 90.0), (160, 90)) == [100, 100, 500, 1000]
     assert in_thousandths((), (160, 90)) == []
-
-
-def test_a_sheet_holds_each_thumbnail_at_its_cell():
-    count = COLUMNS + 3
-    found = look(Colours(count), range(count))
-    laid = Image.open(io.BytesIO(sheet([found[index].thumbnail for index in range(count)])))
-    assert laid.size == (COLUMNS * CELL, 2 * CELL)
-    for index in range(count):
-        row, column = divmod(index, COLUMNS)
-        width, height = scaled(found[index].size)
-        centre = (column * CELL + width // 2, row * CELL + height // 2)
-        np.testing.assert_allclose(laid.getpixel(centre), colour(index), atol=8)
-    assert Image.open(io.BytesIO(sheet([found[0].thumbnail] * 3))).size == (3 * CELL, CELL)

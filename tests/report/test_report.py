@@ -1,18 +1,11 @@
 """The report of results that are at hand."""
 
-import json
-import re
-
 import numpy as np
 import pytest
 
 import jaxdesc as jd
 from tests.plain_target import plain_target
-from tests.report.made_up import Colours, layer
-
-
-def data_of(path):
-    return json.loads(re.search(r'<script id="data"[^>]*>(.*?)</script>', path.read_text())[1])
+from tests.report.made_up import Colours, data_of, layer
 
 
 def test_a_result_becomes_a_page(tmp_path):
@@ -21,10 +14,10 @@ def test_a_result_becomes_a_page(tmp_path):
         found, tmp_path / "a", images=Colours(9), target=plain_target(), beside={"WWW": other}
     )
     assert path == tmp_path / "a" / "index.html"
-    data = data_of(path)
+    data = data_at(path)
     assert [method["name"] for method in data["methods"]] == ["this result", "WWW"]
     assert any(data["images"]["heats"])
-    data = data_of(jd.write_report(found, str(tmp_path / "b"), images=Colours(9), title="<i>"))
+    data = data_at(jd.write_report(found, str(tmp_path / "b"), images=Colours(9), title="<i>"))
     assert len(data["methods"]) == 1
     assert not any(data["images"]["heats"])
     assert "<title>&lt;i&gt;</title>" in (tmp_path / "b" / "index.html").read_text()
@@ -32,6 +25,10 @@ def test_a_result_becomes_a_page(tmp_path):
     with pytest.raises(jd.InputError, match=r"index\.html is not a report of jaxdesc and would be"):
         jd.write_report(found, tmp_path / "b", images=Colours(9))
     assert (tmp_path / "b" / "index.html").read_text() == "my page"
+
+
+def data_at(path):
+    return data_of(path.read_text("utf-8"))
 
 
 class Renamed(Colours):
@@ -59,7 +56,7 @@ def bare(images):
 def test_bare_activations_are_shown_with_the_images_of_their_names(tmp_path, prefix):
     names = [f"{prefix}{folder}/x.jpg" for folder in "cba"]
     source = Renamed(["a/x.jpg", "other.jpg", "b/x.jpg", "c/x.jpg"])
-    data = data_of(jd.write_report(bare(names), tmp_path, images=source))
+    data = data_at(jd.write_report(bare(names), tmp_path, images=source))
     assert data["images"]["sizes"] == [list(source[i].image.size) for i in (0, 2, 3)]
     shown = [neuron["exemplars"][0][0] for neuron in data["methods"][0]["neurons"]]
     assert [data["images"]["names"][place] for place in shown] == names
@@ -80,7 +77,7 @@ def test_names_that_are_not_in_the_folder_are_refused(tmp_path):
 
 def test_images_that_have_moved_in_their_folder_are_found(tmp_path):
     found, names = layer(4, 9, 3), [Colours(9).identify(index) for index in range(9)]
-    data = data_of(jd.write_report(found, tmp_path, images=Renamed(["new.jpg", *names])))
+    data = data_at(jd.write_report(found, tmp_path, images=Renamed(["new.jpg", *names])))
     assert set(data["images"]["names"]) == {e.image for neuron in found for e in neuron.exemplars}
     sizes = dict(zip(data["images"]["names"], data["images"]["sizes"], strict=True))
     best = found[0].exemplars[0]

@@ -9,6 +9,7 @@ from jaxdesc.errors import InputError
 from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.pipeline import Cell
 from jaxdesc.report import tables
+from tests.report.made_up import rows_of
 
 
 def cell(view, kappa, probe, hit, cosine=(0.5, 0.5)):
@@ -30,24 +31,16 @@ CELLS = [
 ONE_PROBE = CELLS[:4]
 
 
-def parsed(markdown):
-    """The cells of a Markdown table, whose lines must have one width."""
-    lines = markdown.splitlines()
-    assert len({len(line) for line in lines}) == 1
-    assert set(lines[1]) == {"|", "-"}
-    return [[c.strip() for c in line.strip("|").split("|")] for line in (lines[0], *lines[2:])]
-
-
 def test_ablation():
     # Hit, centre, cosine: (0 + 0.5) / 2 = 0.25, population std 0.25, over √2: 0.1768.
-    assert parsed(tables.ablation(ONE_PROBE)) == [
+    assert rows_of(tables.ablation(ONE_PROBE)) == [
         ["view", "similarity", "Hit Rate", "CLIP cos"],
         ["centre", "cosine", "25.0 ± 17.7", "50.0 ± 17.7"],
         ["attention", "cosine", "75.0 ± 17.7", "50.0 ± 0.0"],
         ["centre", "t-vMF κ=16", "50.0 ± 35.4", "50.0 ± 0.0"],
         ["attention", "t-vMF κ=16", "100.0 ± 0.0", "50.0 ± 0.0"],
     ]
-    rows = parsed(tables.ablation(CELLS))
+    rows = rows_of(tables.ablation(CELLS))
     # Neurons' means over probe sets: 0 and 0.375. Probe sets' means: 0.25 and 0.125, so 0.1875
     # ± t(0.975; 1) · |0.125| / 2 = 12.706 · 0.0625 = 0.7941.
     assert rows[1][2:] == ["18.8 ± 13.3 [-60.7, 98.2]", "50.0 ± 17.7 [50.0, 50.0]"]
@@ -57,7 +50,7 @@ def test_ablation():
 def test_differences_are_paired_over_neurons_each_averaged_over_the_probe_sets():
     found = []
     for cells in (ONE_PROBE, CELLS):
-        head, *rows = parsed(tables.differences(cells))
+        head, *rows = rows_of(tables.differences(cells))
         assert head == ["difference", "at", "Hit Rate", "CLIP cos", "McNemar's p"]
         found.append({(what, at): texts for what, at, *texts in rows})
         assert list(found[-1]) == [
@@ -84,16 +77,14 @@ def test_mcnemars_p_is_that_of_the_first_measured_probe_set():
         for view, hit in (("centre", 0.0), ("attention", ours))
     ]
     (gap,) = tables.gaps(cells)
-    assert gap.p == 2 / 2**6
-    assert gap.bounds["hit"] == (0.5, 0.5, 0.5)
+    assert (gap.p, gap.bounds["hit"]) == (2 / 2**6, (0.5, 0.5, 0.5))
 
 
 def test_neurons_are_read_back_without_incomplete_probe_sets(tmp_path):
     path = tmp_path / "ablation_neurons.csv"
-    tables.write_neurons(path, CELLS)
-    assert tables.differences(tables.read_neurons(path)) == tables.differences(CELLS)
-    tables.write_neurons(path, CELLS[:-1])
-    assert tables.differences(tables.read_neurons(path)) == tables.differences(ONE_PROBE)
+    for cells, complete in ((CELLS, CELLS), (CELLS[:-1], ONE_PROBE)):
+        tables.write_neurons(path, cells)
+        assert tables.differences(tables.read_neurons(path)) == tables.differences(complete)
     tables.write_differences(tmp_path / "differences.csv", CELLS)
     lines = (tmp_path / "differences.csv").read_text().splitlines()
     assert len(lines) == 1 + 5 * 2
@@ -104,11 +95,10 @@ def test_neurons_are_read_back_without_incomplete_probe_sets(tmp_path):
 
 
 def test_probe_sets_are_paired_by_name_in_any_order():
-    ordered = sorted(CELLS, key=lambda c: (c.kappa, c.view != "centre"))
-    expected = set(tables.differences(ordered).splitlines())
-    shuffled = random.Random(0).sample(CELLS, len(CELLS))
-    shuffled.sort(key=lambda c: (c.kappa, c.view != "centre"))
-    assert set(tables.differences(shuffled).splitlines()) == expected
+    orders = CELLS, random.Random(0).sample(CELLS, len(CELLS))
+    first, second = (sorted(cells, key=lambda c: (c.kappa, c.view != "centre")) for cells in orders)
+    lines = set(tables.differences(first).splitlines())
+    assert set(tables.differences(second).splitlines()) == lines
     with pytest.raises(ValueError, match="zip"):  # one view lacks a probe set
         tables.differences(CELLS[:-1])
 
@@ -116,16 +106,12 @@ def test_probe_sets_are_paired_by_name_in_any_order():
 def test_comparisons_that_are_shown():
     views = ("centre", "attention", "random", "box")
     cells = [cell(view, kappa, "a", (0.0, 1.0)) for view in views for kappa in (0.0, 4.0)]
-    labels = [row[0] for row in parsed(tables.differences(cells))[1:]]
-    pairs = ("attention − centre", "attention − random", "box − centre", "box − random")
-    assert list(dict.fromkeys(labels)) == [
-        *pairs,
-        "attention − box",
-        "t-vMF κ=4 − cosine",
-        "attention, t-vMF κ=4 − centre, cosine",
-    ]
+    labels = [row[0] for row in rows_of(tables.differences(cells))[1:]]
+    pairs = "attention − centre", "attention − random", "box − centre", "box − random"
+    both = "t-vMF κ=4 − cosine", "attention, t-vMF κ=4 − centre, cosine"
+    assert list(dict.fromkeys(labels)) == [*pairs, "attention − box", *both]
     assert len(labels) == 5 * 2 + 4 + 1
-    assert len(parsed(tables.differences([cell("centre", 4.0, "a", (0.0, 1.0))]))) == 1
+    assert len(rows_of(tables.differences([cell("centre", 4.0, "a", (0.0, 1.0))]))) == 1
 
 
 def test_ablation_csv(tmp_path):

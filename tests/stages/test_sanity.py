@@ -58,76 +58,54 @@ def test_a_target_that_sees(colours, capsys):
     ("changes", "doubt"),
     [
         ({"notes": ("its preprocessing was assumed",)}, "^its preprocessing was assumed$"),
-        (
-            {"classes": (("blue",), ("red",), ("green",))},
-            r"^target is near chance \(top-1 0\.0% on 15 labelled images, centre views",
-        ),
+        ({"classes": (("blue",), ("red",), ("green",))},
+         r"^target is near chance \(top-1 0\.0% on 15 labelled images, centre views"),
         ({"classes": (("a",), ("b",), ("c",))}, "are labelled by the order of their categories, "),
-        (
-            {"classes": (("a",), ("b",), ("blue",))},
-            "^the images of folder:.* have no labels: of their 3 categories, 'green', 'red' match",
-        ),
-        (
-            {"params": {**SEES, "weight": np.zeros((10, 3), np.float32)}},
-            "^every neuron of fc has the same activation on all 15 images$",
-        ),
+        ({"classes": (("a",), ("b",), ("blue",))},
+         "^the images of folder:.* have no labels: of their 3 categories, 'green', 'red' match"),
+        ({"params": {**SEES, "weight": np.zeros((10, 3), np.float32)}},
+         "^every neuron of fc has the same activation on all 15 images$"),
     ],
-)
+)  # fmt: skip
 def test_doubts(colours, changes, doubt):
     found = replace(seer(), **changes).check(colours)
     assert any(re.search(doubt, own) for own in found.doubts)
 
 
-def behind(head):
-    return seer(name="seer", apply=plain_target.network(head=head))
-
-
-def offering(tap_with):
-    """The network of a tap that is offered what it should not be."""
+def tapping(offer):
+    """A network whose tap gets its maps as `offer` says."""
 
     def apply(params, pixels, tap):
-        return plain_target.head(params, tap_with(tap, plain_target.patches(params, pixels)))
+        return plain_target.head(params, offer(tap, plain_target.patches(params, pixels)))
 
     return seer(name="seer", apply=apply)
+
+
+def answering(head):
+    return seer(name="seer", apply=plain_target.network(head=head))
 
 
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        (
-            offering(lambda tap, maps: maps + tap("flat", maps[..., 0])[..., None]),
-            r"^seer gives flat the shape \(2, 4, 4\) for pixels of shape \(2, 32, ",
-        ),
-        (
-            offering(lambda tap, maps: tap("a", tap("a", maps))),
-            "^seer offers its tap a layer 'a' twice, or one with the name of the logits, 'fc'",
-        ),
-        (
-            offering(lambda tap, maps: jax.jit(lambda x: tap("inner", x))(maps)),
-            "^seer offers its tap the layer 'inner' within a scan, a vmap, a remat or a jit",
-        ),
-        (
-            offering(lambda tap, maps: jax.vmap(lambda x: tap("each", x))(maps)),
-            "^seer offers its tap the layer 'each' within",
-        ),
-        (
-            behind(lambda params, maps: maps),
-            r"^seer gives logits the shape \(2, 4, 4, 10\) for pixels .*: expected \(batch, cl",
-        ),
-        (
-            behind(lambda params, maps: maps @ params["gone"]),
-            r"^apply of seer fails for pixels of shape .*: KeyError\('gone'\); expected apply\(",
-        ),
-        (
-            behind(lambda params, maps: (maps, {})),
-            r"^apply of seer gives .*: expected apply\(params, pixels, tap\) -> logits",
-        ),
-        (
-            behind(lambda params, maps: maps.mean(axis=(1, 2)) * jnp.nan),
-            "^Layer 'fc' of seer gives NaN or infinity",
-        ),
+        (tapping(lambda tap, maps: maps + tap("flat", maps[..., 0])[..., None]),
+         r"^seer gives flat the shape \(2, 4, 4\) for pixels of shape \(2, 32, "),
+        (tapping(lambda tap, maps: tap("a", tap("a", maps))),
+         "^seer offers its tap a layer 'a' twice, or one with the name of the logits, 'fc'"),
+        (tapping(lambda tap, maps: jax.jit(lambda x: tap("inner", x))(maps)),
+         "^seer offers its tap the layer 'inner' within a scan, a vmap, a remat or a jit"),
+        (tapping(lambda tap, maps: jax.vmap(lambda x: tap("each", x))(maps)),
+         "^seer offers its tap the layer 'each' within"),
+        (answering(lambda params, maps: maps),
+         r"^seer gives logits the shape \(2, 4, 4, 10\) for pixels .*: expected \(batch, cl"),
+        (answering(lambda params, maps: maps @ params["gone"]),
+         r"^apply of seer fails for pixels of shape .*: KeyError\('gone'\); expected apply\("),
+        (answering(lambda params, maps: (maps, {})),
+         r"^apply of seer gives .*: expected apply\(params, pixels, tap\) -> logits"),
+        (answering(lambda params, maps: maps.mean(axis=(1, 2)) * jnp.nan),
+         "^Layer 'fc' of seer gives NaN or infinity"),
     ],
-)
+)  # fmt: skip
 def test_a_target_that_can_t_be_used(colours, target, message):
     with pytest.raises(InputError, match=message):
         target.check(colours)
