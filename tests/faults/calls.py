@@ -32,9 +32,7 @@ CONFIGS = {
     "config.score.kappa is of type int and too large to be ... of type float": config(
         "score.kappa", 10**5000
     ),
-    "config.vocabulary.template is 'a photo': expected words with '{concept}'": config(
-        "vocabulary.template", "a photo"
-    ),
+    "config.vocabulary.template is 'x': expected words with": config("vocabulary.template", "x"),
     "config.vocabulary.template is '\\ud83d {concept}': expected a text that UTF-8": config(
         "vocabulary.template", "\ud83d {concept}"
     ),
@@ -75,9 +73,7 @@ ARRAYS = {
     "There are 3 rows of activations, but 2 image": arrays(image_features=AXES[:2]),
     "There are 1 concepts, but 3 concept features: expected": arrays(concepts=["a"]),
     "There are 3 rows of activations, but 1 names of images: expected": arrays(images=["a"]),
-    "activations has shape (3,): expected (image, neuron), at least": arrays(
-        activations=AXES[0, 1:]
-    ),
+    "activations has shape (3,): expected (image, neuron)": arrays(activations=AXES[0, 1:]),
     "activations has shape (3, 0): expected (image, neuron)": arrays(activations=np.ones((3, 0))),
     "activations is a sparse array of type csr_array: give a dense one": arrays(
         activations=scipy.sparse.eye_array(3, format="csr")
@@ -122,9 +118,7 @@ DESCRIBE = {
         target=jd.load_clip("scenes"), clip=plain_target()
     )(p),
     "target is the text 'o/n': load it with jaxdesc.load_target('o/n').": asked(target="o/n"),
-    "clip is of type NoneType: expected a Namer, as jaxdesc.load_clip returns it.": asked(
-        clip=None
-    ),
+    "clip is of type NoneType: expected a Namer, as jaxdesc.load_clip": asked(clip=None),
     "scorer is the text 'scenes': load it with jaxdesc.load_clip": asked(scorer="scenes"),
     "sentence_encoder is of type int: expected a SentenceEncoder,": asked(sentence_encoder=3),
     "workdir is 3: give the path of a folder.": asked(workdir=3),

@@ -125,9 +125,7 @@ FOUND = {
     "The target folder 'xxx...… does not exist: give": load(jd.load_target, "x" * 5000),
     f"The clip is 5: give {LAYOUT}": load(jd.load_clip, 5),
     "'o/n@a' names another revision than 'b': give": load(jd.load_target, "o/n@a", revision="b"),
-    "The clip 'scenes' is a local path, which has no revision 'main': leave": load(
-        jd.load_clip, "scenes", revision="main"
-    ),
+    "The clip 'scenes' is a local path, which has": load(jd.load_clip, "scenes", revision="main"),
     "Unknown precision 'int8': expected": load(jd.load_clip, "scenes", precision="int8"),
     "Unknown precision 'half': expected": load(jd.load_target, "scenes", precision="half"),
     "Unknown preprocessing 'vgg': expected": load(jd.load_target, "scenes", preprocess="vgg"),
@@ -270,7 +268,11 @@ LABELS = rows(
         "are {'0': 3}: expected strings": {"0": 3},
         "are cat: expected strings": "cat",
     },
-)
+) | {
+    "label_descriptions in <here>/target/config.json is a list: expected an object": target_of(
+        label_descriptions=["cat"]
+    )
+}
 
 PREPROCESSING = {
     **rows(

@@ -16,6 +16,7 @@ from jaxdesc.models.clip import load_clip_model, save_clip_model
 from jaxdesc.models.formats import load_resnet, save_resnet
 from jaxdesc.models.resnet import ResNetConfig, fold_batch_norm
 from jaxdesc.models.tensors import read_tensors
+from tests.models.test_clip import encode
 from tests.models.torch_checkpoints import save_torch_resnet, small_torch_clip, torch_resnet
 
 TINY = ResNetConfig("bottleneck", (1, 1, 1, 1), (8, 8, 8, 8), 8, 4)
@@ -47,9 +48,9 @@ def test_a_saved_clip_is_hugging_face_s(clip_folder, tmp_path):
     pixels, ids = torch.randn(2, 24, 24, 3), torch.tensor([[98, 5, 99], [98, 99, 99]])
     with torch.inference_mode():
         theirs = reference(ids, pixels.permute(0, 3, 1, 2))
-    ours = model.encode_images(jnp.asarray(pixels)), model.encode_texts(jnp.asarray(ids))
-    np.testing.assert_allclose(ours[0], theirs.image_embeds.numpy(), atol=1e-5)
-    np.testing.assert_allclose(ours[1], theirs.text_embeds.numpy(), atol=1e-5)
+    images, texts = encode(model, jnp.asarray(pixels), jnp.asarray(ids))
+    np.testing.assert_allclose(images, theirs.image_embeds.numpy(), atol=1e-5)
+    np.testing.assert_allclose(texts, theirs.text_embeds.numpy(), atol=1e-5)
     assert reference.logit_scale.item() == 1.5
 
 
@@ -95,8 +96,12 @@ def test_a_folded_resnet_is_not_saved(resnet_folder, tmp_path):
     assert not (tmp_path / "folded").exists()
 
 
-def test_a_prefix_of_some_names_is_part_of_them(clip_folder):
+def test_a_prefix_is_left_out_if_all_names_have_it(clip_folder):
     tensors = load_file(clip_folder / "model.safetensors")
+    prefixed = {f"module.{name}": tensor for name, tensor in tensors.items()}
+    save_file(prefixed, clip_folder / "model.safetensors")
+    load_clip_model(clip_folder, notes := [])
+    assert "The prefix 'module.' of the tensors' names" in notes[0]
     tensors["module.logit_scale"] = tensors.pop("logit_scale")
     save_file(tensors, clip_folder / "model.safetensors")
     with pytest.raises(InputError, match=r"unknown tensors: module\.logit_scale;"):

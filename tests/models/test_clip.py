@@ -34,12 +34,18 @@ def ported(reference):
     return assign(abstract(CLIP, config), tensors, HUGGING_FACE_CLIP, "memory")
 
 
+@nnx.jit
 def states(tower, inputs):
     """The tokens before the first layer and after every layer."""
     found = [tower.embed(inputs)]
     for layer in tower.layers:
         found.append(layer(found[-1]))
     return found
+
+
+@nnx.jit
+def encode(model, pixels, ids):
+    return model.encode_images(pixels), model.encode_texts(ids)
 
 
 def layers_agree(model, pixels, ids, vision, text):
@@ -58,7 +64,7 @@ def agree(model, reference, pixels, ids, tolerance=1e-5):
     with torch.inference_mode():
         image = reference.get_image_features(channels_first(pixels)).pooler_output
         text = reference.get_text_features(torch.from_numpy(ids)).pooler_output
-    ours = model.encode_images(jnp.asarray(pixels)), model.encode_texts(jnp.asarray(ids))
+    ours = encode(model, jnp.asarray(pixels), jnp.asarray(ids))
     for features, theirs in zip(ours, (unit(image).numpy(), unit(text).numpy()), strict=True):
         np.testing.assert_allclose(features, theirs, rtol=0, atol=tolerance)
         assert np.abs(theirs[0] - theirs[1]).max() > 1e-2
@@ -110,10 +116,8 @@ def test_hugging_face_s_flax_checkpoint_gives_its_outputs():
     pixels, ids = recorded["pixels"], recorded["ids"]
     model = load_clip_model(FLAX)
     assert not (FLAX / "model.safetensors").exists()
-    for ours, name in (
-        (model.encode_images(jnp.asarray(pixels)), "images"),
-        (model.encode_texts(jnp.asarray(ids)), "texts"),
-    ):
+    features = encode(model, jnp.asarray(pixels), jnp.asarray(ids))
+    for ours, name in zip(features, ("images", "texts"), strict=True):
         np.testing.assert_allclose(ours, recorded[name], rtol=0, atol=1e-5)
         assert np.abs(recorded[name][0] - recorded[name][1]).max() > 1e-2
     vision = [recorded[f"vision.{i}"] for i in range(4)]
@@ -153,7 +157,7 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def small_model():
-    return CLIP(CLIPConfig.from_huggingface(SMALL), rngs=nnx.Rngs(0))
+    return nnx.jit(lambda: CLIP(CLIPConfig.from_huggingface(SMALL), rngs=nnx.Rngs(0)))()
 
 
 def test_initial_weights_have_hugging_face_s_deviations(small_model):
