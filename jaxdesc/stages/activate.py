@@ -41,7 +41,7 @@ def activate(run: Run) -> Artifact:
 def probe(run: Run, views: Sequence[str]) -> dict[str, Artifact]:
     """Activate several views in one pass over the images, decoding each once.
 
-    Gives for each view what `activate` gives, whatever `config.crop.view` is; what is there already
+    Gives each view's artifact of `activate`, independent of `config.crop.view`; one that is there
     is not computed again. A shard is a batch of one device. Activations that are NaN, or more
     skipped images than `config.images.max_skipped` allows, end the run.
     """
