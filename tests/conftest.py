@@ -122,8 +122,8 @@ def build_networks(folder):
 
     from jaxdesc.models.clip import CLIP, save_clip_model
     from jaxdesc.models.clip_config import CLIPConfig
-    from jaxdesc.models.formats import save_resnet
-    from jaxdesc.models.resnet import ResNet, ResNetConfig
+    from jaxdesc.models.resnet import ResNet, save_resnet
+    from jaxdesc.models.resnet_config import ResNetConfig
     from jaxdesc.scenes import clip, target
 
     found = Networks(folder / "target", folder / "clip")

@@ -100,9 +100,6 @@ def check_linear(target: Target, layer: str) -> None:
 
     Made-up maps take the layer's place: the logits of the whole must be the sum of those of the
     means of either half of the channels. All values are small integers, exact in bfloat16.
-
-    Raises:
-        InputError: they are not.
     """
     rows, columns, channels = target.shapes[layer]
     rng = np.random.default_rng(0)
@@ -126,31 +123,22 @@ def check_linear(target: Target, layer: str) -> None:
 
 
 @partial(jit, static=("apply", "layer"))
-def _logits_behind(apply: Apply, layer: str, params: Any, pixels: Any, maps: Any) -> Array:
+def _logits_behind(apply: Apply, layer: str, params: Any, pixels: Any, maps: Any) -> Any:
     """Logits if `maps` took a layer's place."""
-
-    def tap(name: str, x: Array) -> Array:
-        return maps.astype(x.dtype) if name == layer else x
-
-    logits: Array = apply(params, pixels, tap)
-    return logits
+    return apply(params, pixels, lambda name, x: maps.astype(x.dtype) if name == layer else x)
 
 
 class Cam(NamedTuple):
     """One kind of attention map.
 
-    Attributes:
-        title: its name in reports.
-        compute: from a layer and its gradient to maps ≥ 0; NaN if the network gave NaN.
-        check: raises `InputError` for a target and a layer that it does not suit; None if it suits
-            all.
-        passes: whether it takes a forward pass per channel, rather than one.
+    `compute` is from a layer and its gradient to maps ≥ 0, NaN if the network gave NaN. `check`
+    raises `InputError` for a target and a layer that it does not suit; None if it suits all.
     """
 
-    title: str
+    title: str  # its name in reports
     compute: Callable[[ClassGradient], Maps]
     check: Callable[[Target, str], None] | None = None
-    passes: bool = False
+    passes: bool = False  # if it takes a forward pass per channel, rather than one
 
 
 CAMS = {
@@ -189,21 +177,12 @@ def attention_maps(
     cam: str = DEFAULT,
     layer: str = "",
 ) -> tuple[Maps, Int[Array, " batch"]]:
-    """Compute attention maps of a batch of images, before upsampling.
+    """Compute attention maps of a batch of images, before upsampling, and their classes.
 
-    Args:
-        target: the network.
-        pixels: as `Target` takes them: bytes, or normalised numbers.
-        classes: the class whose logit each map is of; the predicted class by default.
-        cam: one of `CAMS`.
-        layer: the layer whose channels are weighted; the target's attention layer by default.
-
-    Returns:
-        Maps ≥ 0 of the layer's rows and columns, NaN if the network gave NaN; and the classes.
-
-    Raises:
-        InputError: the map does not exist or does not suit the network, or a class is not one of
-            its logits.
+    Maps are ≥ 0, of the rows and columns of the layer whose channels are weighted, by default the
+    target's attention layer; NaN if the network gave NaN. Each is of the logit of a class, by
+    default the predicted one. Raises `InputError` if the map does not exist or does not suit the
+    network, or a class is not one of its logits.
     """
     check_cam(target, cam, layer)
     count = target.logit_count
@@ -222,13 +201,26 @@ def attend(
 ) -> tuple[Maps, Int[Array, " batch"]]:
     """Return `attention_maps` of input that was checked, without waiting for them."""
     layer = layer or target.attention_layer
+    found: tuple[Array, Array] = look(
+        CAMS[cam].compute, target, pixels, classes, layer, target.mesh
+    )
+    return found
+
+
+def look(
+    compute: Callable[[ClassGradient], Any],
+    target: Target,
+    pixels: Any,
+    classes: Any,
+    layer: str,
+    mesh: Mesh | None = None,
+) -> Any:
+    """Return what a function computes of a layer's gradients, and the images' classes."""
     shapes, size = target.shapes, target.preprocess.size
     if pixels.shape[1:3] != (size, size):
         shapes = target.shapes_at(*pixels.shape[1:3])
-    network = target.apply, target.preprocess, target.mesh
-    kind = CAMS[cam].compute, layer, shapes[layer]
-    found: tuple[Array, Array] = _attend(*network, *kind, target.params, pixels, classes)
-    return found
+    network = target.apply, target.preprocess, mesh, compute, layer, shapes[layer]
+    return _attend(*network, target.params, pixels, classes)
 
 
 def attend_as(
@@ -239,14 +231,8 @@ def attend_as(
 ) -> tuple[Maps, Int[Array, " padded"]]:
     """Return the attention maps of a run, and their classes, without waiting for them.
 
-    Args:
-        crop: `cam` and `cam_class`, as the run has them.
-        target: the network.
-        pixels: what it looks at; rows without a label are padding.
-        labels: of the images.
-
-    Raises:
-        InputError: a label that is needed is not one of the target's classes.
+    Pixels without a label are padding. `InputError` if a label that is needed is not one of the
+    target's classes.
     """
     classes = None
     if crop.cam_class == "label":
@@ -265,23 +251,20 @@ def _attend(
     apply: Apply,
     preprocess: Preprocess,
     mesh: Mesh | None,
-    compute: Callable[[ClassGradient], Maps],
+    compute: Callable[[ClassGradient], Any],
     layer: str,
     shape: tuple[int, ...],
     params: Any,
     pixels: Any,
     classes: Any,
-) -> tuple[Array, Array]:
-    def attend(params: Any, rows: Any) -> tuple[Array, Array]:
+) -> Any:
+    def attend(params: Any, rows: Any) -> Any:
         pixels, classes = rows
         pixels = normalised(preprocess, pixels)
         seen = class_gradient(apply, params, pixels, classes, layer, shape)
         return compute(seen), seen.classes
 
-    found: tuple[Array, Array] = shared_out(
-        partial(in_pieces, attend), mesh, params, (pixels, classes)
-    )
-    return found
+    return shared_out(partial(in_pieces, attend), mesh, params, (pixels, classes))
 
 
 def cam_fingerprint(target: Target, cam: str) -> str:

@@ -5,34 +5,29 @@ The rules are those of WWW (Ahn et al. 2024): a neuron's contribution to class y
 an image's map is the sum of its top neurons' maps, weighted by their contributions.
 """
 
-from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxdesc.images.preprocess import Preprocess
-from jaxdesc.models.taps import Apply, class_gradient
-from jaxdesc.models.target import Pixels, Target, normalised
-from jaxdesc.runtime.compiler import in_pieces, jit
+from jaxdesc.attention.cams import look
+from jaxdesc.models.taps import ClassGradient
+from jaxdesc.models.target import Pixels, Target
 
 PERCENTILE = 70  # of a channel's values: those up to it are not part of its map
 TOP = 3  # neurons of an image's map
 
 
 class Contributions(NamedTuple):
-    """Each neuron's contribution to one logit of each image, and its map.
+    """Each neuron's contribution φ to one logit of each image, and its map.
 
-    Attributes:
-        values: φ, Σ over positions of A · ∂z/∂A. Behind a mean over positions and a linear layer
-            that is W[y, k] · a_k exactly; elsewhere it is Taylor's first order.
-        maps: A, each neuron's activation at each position.
-        logits: of every class.
+    φ is Σ over positions of A · ∂z/∂A. Behind a mean over positions and a linear layer that is
+    W[y, k] · a_k exactly; elsewhere it is Taylor's first order.
     """
 
-    values: Float[Array, "batch neuron"]
-    maps: Float[Array, "batch row column neuron"]
+    values: Float[Array, "batch neuron"]  # φ
+    maps: Float[Array, "batch row column neuron"]  # A, each neuron's activations
     logits: Float[Array, "batch class"]
 
 
@@ -42,38 +37,17 @@ def contributions(
     pixels: Pixels,
     classes: Int[Array | np.ndarray, " batch"] | None = None,
 ) -> Contributions:
-    """Compute every neuron's contribution to one logit of each image.
+    """Compute contributions of a layer's neurons to one logit of each image.
 
-    Args:
-        target: the network.
-        layer: whose neurons they are.
-        pixels: as `Target` takes them.
-        classes: y of each image; the predicted class if None.
+    It is that of each image's class y, the predicted one if `classes` is None.
     """
-    options = target.apply, target.preprocess, layer, target.shapes[layer]
-    found: Contributions = _contributions(*options, target.params, pixels, classes)
+    found: Contributions = look(_contributions, target, pixels, classes, layer)[0]
     return found
 
 
-@partial(jit, static=("apply", "preprocess", "layer", "shape"))
-def _contributions(
-    apply: Apply,
-    preprocess: Preprocess,
-    layer: str,
-    shape: tuple[int, ...],
-    params: Any,
-    pixels: Any,
-    classes: Any,
-) -> Contributions:
-    def contribute(params: Any, rows: Any) -> Contributions:
-        pixels, classes = rows
-        pixels = normalised(preprocess, pixels)
-        seen = class_gradient(apply, params, pixels, classes, layer, shape)
-        values = (seen.maps * seen.gradient).sum(axis=(1, 2))
-        return Contributions(values, seen.maps, seen.logits)
-
-    found: Contributions = in_pieces(contribute, params, (pixels, classes))
-    return found
+def _contributions(seen: ClassGradient) -> Contributions:
+    values = (seen.maps * seen.gradient).sum(axis=(1, 2))
+    return Contributions(values, seen.maps, seen.logits)
 
 
 def neuron_map(
@@ -86,8 +60,9 @@ def neuron_map(
     """
     channel = np.asarray(channel, np.float32)
     kept = np.where(channel > np.percentile(channel, PERCENTILE), channel, np.float32(0))
-    enlarged = np.asarray(jax.image.resize(kept, (size, size), "bilinear"))
-    return _scaled(enlarged)
+    values = np.asarray(jax.image.resize(kept, (size, size), "bilinear"))
+    low, high = values.min(), values.max()
+    return (values - low) / (high - low) if high > low else np.zeros_like(values)
 
 
 def image_map(
@@ -119,8 +94,3 @@ def cosine(first: Float[np.ndarray, "..."], second: Float[np.ndarray, "..."]) ->
     a, b = (np.asarray(values, np.float64).ravel() for values in (first, second))
     norms = np.linalg.norm(a) * np.linalg.norm(b)
     return float(a @ b / norms) if norms > 0 else float("nan")
-
-
-def _scaled(values: np.ndarray) -> np.ndarray:
-    low, high = values.min(), values.max()
-    return (values - low) / (high - low) if high > low else np.zeros_like(values)

@@ -40,35 +40,25 @@ MOST_PIXELS = 178_956_970
 
 @dataclass(frozen=True)
 class Example:
-    """One probe image.
+    """One probe image, with what its source knows of it.
 
-    Attributes:
-        image: decoded, RGB.
-        label: index of its class among the target's, if the source knows it.
-        box: the object's (left, top, right, bottom) in pixels, if the source knows it.
-        categories: names under which the source files it, one for each of its `namings`: a folder's
-            name, a TFDS set's label. `labels.matched` finds the class.
+    `categories` are names under which the source files it, one for each of its `namings`: a
+    folder's name, a TFDS set's label. `labels.matched` finds the class.
     """
 
-    image: Image.Image
-    label: int | None = None
-    box: Box | None = None
+    image: Image.Image  # decoded, RGB
+    label: int | None = None  # index of its class among the target's
+    box: Box | None = None  # the object's (left, top, right, bottom) in pixels
     categories: tuple[str | None, ...] = ()
 
 
 @runtime_checkable
 class Source(Protocol):
-    """A sequence of probe images; random access, safe to read from several threads.
+    """A sequence of probe images; random access, safe to read from several threads."""
 
-    Attributes:
-        spec: text by which a user opens it, and its name in messages.
-        has_boxes: whether `Example.box` is known.
-        has_labels: whether `Example.label` is known.
-    """
-
-    spec: str
-    has_boxes: bool
-    has_labels: bool
+    spec: str  # text by which a user opens it, and its name in messages
+    has_boxes: bool  # if `Example.box` is known
+    has_labels: bool  # if `Example.label` is known
 
     def __len__(self) -> int:
         """Count the images."""
@@ -91,18 +81,11 @@ class Source(Protocol):
 
 
 def load(source: Source, index: int) -> Example:
-    """Read an image of any source, also a user's, and check it.
+    """Read an image of any source, also a user's, convert it to RGB, and check what is known of it.
 
-    Args:
-        source: gives an `Example`, an image or an array of bytes, grey, RGB or RGBA.
-        index: of the image.
-
-    Returns:
-        The image, RGB, with all else that the source knows of it.
-
-    Raises:
-        UnusableImage: it can't be read, or is none of these, or its label or box is impossible.
-        InputError: as the source raises it, to stop the run.
+    The source gives an `Example`, an image or an array of bytes, grey, RGB or RGBA. Raises
+    `UnusableImage` if it can't be read, or is none of these, or its label or box is impossible;
+    `InputError` as the source raises it, to stop the run.
     """
     name = repr(f"image {index} of {source.spec}")
     try:
@@ -130,10 +113,8 @@ def in_rgb(image: Any, name: str) -> Image.Image:
     """Convert an image, or an array of bytes [H, W], [H, W, 3] or [H, W, 4], to RGB.
 
     16 bits of grey become their high byte: Pillow (13 too) clips them to their darkest 256 levels,
-    which gives a nearly white picture, although it keeps the high byte of 16 bits of colour.
-
-    Raises:
-        UnusableImage: it is none of these, or has no pixel.
+    which gives a nearly white picture, although it keeps the high byte of 16 bits of colour. Raises
+    `UnusableImage` if it is none of these, or has no pixel.
     """
     if not isinstance(image, Image.Image):
         image = _of_array(image, name)
@@ -183,14 +164,8 @@ def decode(file: Path | BytesIO, name: str) -> Image.Image:
     """Decode an image to RGB as torchvision's `pil_loader` does: `Image.convert("RGB")`.
 
     So EXIF's orientation is not applied, and transparency is dropped. The only exception is grey of
-    16 bits, see `in_rgb`.
-
-    Args:
-        file: what to decode.
-        name: of the image, for the error.
-
-    Raises:
-        UnusableImage: a file in none of `FORMATS`, with more than `MOST_PIXELS`, or damaged.
+    16 bits, see `in_rgb`. Raises `UnusableImage` for a file in none of `FORMATS`, with more than
+    `MOST_PIXELS`, or damaged.
     """
     try:
         with Image.open(file, formats=FORMATS) as image:

@@ -15,23 +15,19 @@ from jaxdesc.store.workdir import is_drawn, is_output
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp")
 # Suffixes of pictures and videos that are not read.
 UNREAD = {
-    **dict.fromkeys(
-        (".mov", ".mp4", ".m4v", ".avi", ".webm", ".mkv", ".3gp", ".mpg", ".mpeg", ".wmv", ".mts"),
-        "a video",
-    ),
-    **dict.fromkeys((".heic", ".heif", ".heics", ".hif"), "HEIC"),
-    **dict.fromkeys((".avif", ".avifs"), "AVIF"),
-    **dict.fromkeys((".svg", ".svgz"), "SVG"),
-    **dict.fromkeys((".ppm", ".pgm", ".pbm", ".pnm"), "Netpbm"),
-    **dict.fromkeys((".tif", ".tiff"), "TIFF"),
-    **dict.fromkeys((".jp2", ".j2k"), "JPEG 2000"),
-    **dict.fromkeys(
-        (".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2", ".raf", ".pef", ".srw"), "raw"
-    ),
-    **{
-        f".{name}": name.upper()
-        for name in ("jxl", "gif", "apng", "bmp", "ico", "psd", "psb", "tga", "exr", "eps", "pdf")
-    },
+    f".{suffix}": kind or suffix.upper()
+    for kind, suffixes in {
+        "a video": "mov mp4 m4v avi webm mkv 3gp mpg mpeg wmv mts",
+        "HEIC": "heic heif heics hif",
+        "AVIF": "avif avifs",
+        "SVG": "svg svgz",
+        "Netpbm": "ppm pgm pbm pnm",
+        "TIFF": "tif tiff",
+        "JPEG 2000": "jp2 j2k",
+        "raw": "dng cr2 cr3 nef arw orf rw2 raf pef srw",
+        "": "jxl gif apng bmp ico psd psb tga exr eps pdf",
+    }.items()
+    for suffix in suffixes.split()
 }
 # Folders that other programs keep among photos, besides hidden ones.
 KEPT_BY_OTHERS = (
@@ -51,14 +47,9 @@ class Folder:
     have wnids, these are the names. `labels.matched` finds out which categories are classes.
 
     Hidden files and folders, other programs' thumbnails and trash, links to photos of the same
-    folder, and what jaxdesc has written itself are not photos.
-
-    Attributes:
-        namings: names of the categories in natural order, one tuple per naming.
-        passed_over: pictures that are not read, and the reason of each.
-
-    Raises:
-        InputError: a folder that is missing, can't be read or holds no image.
+    folder, and what jaxdesc has written itself are not photos. `passed_over` lists such pictures
+    with the reason of each; `namings` has the names of the categories in natural order, one tuple
+    per naming. `InputError` if the folder is missing, can't be read or holds no image.
     """
 
     has_boxes = has_labels = False
@@ -78,11 +69,9 @@ class Folder:
         self.root = Path(os.path.expanduser(path))
         self.files, passed_over = _photos(self.root)
         if not self.files:
-            instead = ""
-            if passed_over:
-                (file, reason), *more = passed_over
-                instead = f", but found {file.name!r} ({reason})"
-                instead += f" and {len(more)} more" if more else ""
+            found = [f"{file.name!r} ({reason})" for file, reason in passed_over]
+            more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+            instead = f", but found {found[0]}{more}" if found else ""
             raise InputError(
                 f"The image folder {path!r} holds no image: expected at least one file ending in "
                 f"{', '.join(SUFFIXES)}{instead}."
@@ -126,7 +115,7 @@ class Folder:
 
 
 def _photos(root: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
-    """Photos below a folder, and pictures that are passed over with the reason of each."""
+    """Photos below a folder, and pictures that are passed over."""
     photos, passed_over = [], []
     for file, reason in _entries(root):
         suffix = file.suffix.lower()

@@ -22,14 +22,7 @@ IMAGENET = 1000  # logits of a network that is assumed to have ImageNet's classe
 
 
 class Classes(NamedTuple):
-    """A target's classes, as far as known.
-
-    Attributes:
-        logits: their number.
-        names: names of each class; empty if unknown.
-        wnids: WordNet id of each class; empty if unknown.
-        target: name of the target, for messages.
-    """
+    """A target's classes: how many logits it has, and names and WordNet ids if they are known."""
 
     logits: int
     names: Sequence[Sequence[str]] = ()
@@ -38,12 +31,7 @@ class Classes(NamedTuple):
 
 
 class Match(NamedTuple):
-    """Class of each category, or none at all.
-
-    Attributes:
-        classes: class index of each category; empty if they can't be matched.
-        how: how they were matched, or why they can't be.
-    """
+    """Class index of each category, or none at all; and how they were matched, or why not."""
 
     classes: Mapping[str, int]
     how: str
@@ -52,11 +40,7 @@ class Match(NamedTuple):
 class Matched:
     """A source whose images are labelled by the classes of a target.
 
-    Attributes:
-        source: the images, each with its categories.
-        match: class of each category.
-        naming: index into the source's `namings`, to which the categories belong.
-        passed_over: the source's.
+    `naming` is the index into the source's `namings` of the categories that are matched.
     """
 
     def __init__(self, source: Source, match: Match, naming: int = 0):
@@ -86,13 +70,10 @@ class Matched:
 
 
 def matched(source: Source, target: Any) -> Source:
-    """Label a source's images by a target's classes, if the source has categories.
+    """Label a source's images by a `Target`'s classes, if the source has categories.
 
-    Of several namings, the first that names classes counts, or else the first.
-
-    Args:
-        source: any; labels that are class indices already stay.
-        target: a `Target`; names or wnids of its classes may be known.
+    Of several namings, the first that names classes counts, or else the first. Labels that are
+    class indices already stay.
     """
     bare = source.source if isinstance(source, Matched) else source
     namings = tuple(getattr(bare, "namings", ()))
@@ -108,11 +89,8 @@ def matched(source: Source, target: Any) -> Source:
 def match(categories: Sequence[str], classes: Classes) -> Match:
     """Find the class of each category: by wnid, else by class name, else by their order.
 
-    Their order counts if there are as many as logits and no name contradicts it.
-
-    Args:
-        categories: names of the non-empty folders in natural order, or of a TFDS set's labels.
-        classes: the target's.
+    Their order, natural for folders, counts if there are as many as logits and no name contradicts
+    it.
     """
     wnids = classes.wnids
     if not wnids and classes.logits == IMAGENET:
@@ -121,11 +99,8 @@ def match(categories: Sequence[str], classes: Classes) -> Match:
     if by_wnid.keys() >= set(categories):
         return Match({category: by_wnid[category] for category in categories}, BY_WNID)
     by_name = _by_name(classes.names or _imagenet_names(classes.logits))
-    named = {
-        category: index
-        for category in categories
-        if (index := _named(category, by_name)) is not None
-    }
+    found = {category: _named(category, by_name) for category in categories}
+    named = {category: index for category, index in found.items() if index is not None}
     if len(named) == len(categories):
         return Match(named, BY_NAME)
     order = {category: index for index, category in enumerate(categories)}
@@ -167,12 +142,12 @@ def _by_name(names: Sequence[Sequence[str]]) -> dict[str, int | None]:
 
 def _named(category: str, by_name: dict[str, int | None]) -> int | None:
     """Class with a category's name, or with any of WordNet's words for its wnid."""
-    words = [category]
+    words: Sequence[str] = (category,)
     if WNID.fullmatch(category):
         try:
-            words = list(wordnet.noun_synsets().get(category, ()))
+            words = wordnet.noun_synsets().get(category, ())
         except InputError:  # WordNet isn't installed
-            words = []
+            words = ()
     indices = {by_name.get(_folded(word)) for word in words} - {None}
     return indices.pop() if len(indices) == 1 else None
 

@@ -25,21 +25,10 @@ def batches(
 ) -> Iterator[list[Prepared]]:
     """Decode and prepare images in threads, in order, up to two batches ahead.
 
-    Only what `prepare` returns waits: a photo that it does not keep is held by a single thread.
-
-    Args:
-        source: to read from.
-        indices: of the images, in the order wanted.
-        prepare: called in a thread with an index and its decoded image.
-        batch: images per list; the last may hold fewer.
-        instead: called in its place for an image that can't be used, with the error; without it
-            the error is raised.
-
-    Yields:
-        Lists of what `prepare` returned.
-
-    Raises:
-        UnusableImage: an image that can't be used.
+    Yielded are lists, of `batch` images except the last, of what `prepare` makes in a thread of an
+    index and its decoded image. Only that waits: a photo that it does not keep is held by a single
+    thread. For an image that can't be used, `instead` is called with the error; without it the
+    error is raised.
     """
     import grain  # not at the top: it takes two seconds and defines a dozen absl flags
 

@@ -16,10 +16,7 @@ from jaxdesc.errors import InputError, UnusableImage, shown
 from jaxdesc.images.example import Box
 from jaxdesc.images.windows import Centre, corner, resized_shape
 
-INTERPOLATIONS = {
-    "bilinear": Image.Resampling.BILINEAR,
-    "bicubic": Image.Resampling.BICUBIC,
-}
+INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 LARGEST_SIZE = 4096  # pixels; a batch of such inputs already is gigabytes
 # Mean and std of each channel.
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
@@ -88,10 +85,7 @@ class Preprocess:
         """Read timm's `pretrained_cfg`; absent entries take ImageNet's usual values.
 
         timm's `test_*` entries hold the size for evaluation if the network was trained on another,
-        as torchvision's V2 weights were (176 and 224 pixels).
-
-        Raises:
-            InputError: an impossible value.
+        as torchvision's V2 weights were (176 and 224 pixels). `InputError` for an impossible value.
         """
         try:
             entries = {"input_size": (3, 224, 224), "crop_pct": 0.875, **pretrained}
@@ -103,10 +97,8 @@ class Preprocess:
             field = size / math.floor(size / crop_pct)
             if entries.get("crop_mode", "center") != "center":
                 raise ValueError(f"crop_mode {entries['crop_mode']!r} is not implemented")
-            mean, std = (
-                tuple(map(float, pretrained.get(key, usual)))
-                for key, usual in zip(("mean", "std"), IMAGENET, strict=True)
-            )
+            mean = tuple(map(float, pretrained.get("mean", IMAGENET[0])))
+            std = tuple(map(float, pretrained.get("std", IMAGENET[1])))
             if not len(mean) == len(std) == 3:
                 raise ValueError("mean and std need three numbers each")
         except (TypeError, ValueError, AttributeError, LookupError, ArithmeticError) as error:
@@ -122,8 +114,7 @@ class Preprocess:
     ) -> Float[Array, "batch size size 3"]:
         """Turn bytes into what the network expects, as torchvision's ToTensor and Normalize do."""
         scaled = pixels.astype(jnp.float32) / 255
-        mean = jnp.asarray(self.mean, jnp.float32)[None, None, None]
-        std = jnp.asarray(self.std, jnp.float32)[None, None, None]
+        mean, std = (jnp.asarray(c, jnp.float32)[None, None, None] for c in (self.mean, self.std))
         return jax.lax.sub(scaled, jnp.broadcast_to(mean, scaled.shape)) / std
 
     def squash(self, image: Image.Image) -> UInt8[np.ndarray, "size size 3"]:
@@ -135,10 +126,7 @@ class Preprocess:
         """Resize an image as `cut` does first, if that makes it smaller.
 
         It takes far less memory than a photo, and `cut`, given the photo's size, cuts the same
-        pixels.
-
-        Raises:
-            UnusableImage: an image that is too long for its shorter side.
+        pixels and raises the same.
         """
         width, height = self._resized(image.size, field)
         if width * height >= image.width * image.height:
@@ -152,23 +140,13 @@ class Preprocess:
         field: float | None = None,
         size: tuple[int, int] | None = None,
     ) -> tuple[UInt8[np.ndarray, "size size 3"], Box]:
-        """Cut the square window around `centre`, clamped inside the image.
+        """Cut the square window around `centre`, (y, x) as fractions, clamped inside the image.
 
         Like torchvision's Resize and CenterCrop it resizes first, so that a centred window is the
-        centre view, pixel for pixel.
-
-        Args:
-            image: decoded, RGB.
-            centre: (y, x) as fractions of the height and the width.
-            field: side of the window as a share of the shorter side; by default `self.field`.
-            size: (width, height) of the image before `shrink`.
-
-        Returns:
-            The pixels, and the window's (left, top, right, bottom) in pixels of the image before
-            `shrink`.
-
-        Raises:
-            UnusableImage: an image that is too long for its shorter side.
+        centre view, pixel for pixel. The window's side is `field` of the shorter side, by default
+        `self.field`. Returned with the pixels is the window's (left, top, right, bottom) in pixels
+        of the image before `shrink`, whose (width, height) was `size`. Raises `UnusableImage` for
+        an image that is too long for its shorter side.
         """
         size = size or image.size
         width, height = self._resized(size, field)

@@ -24,17 +24,11 @@ class Tfds:
     set's `ClassLabel`, which `labels.matched` turns into a class; the box is the largest of its
     `BBoxFeature`, None if the image shows no object.
 
-    Args:
-        spec: rest after `tfds:`, such as `imagenet2012/validation[:1000]`. Without `data_dir` the
-            set is searched in TFDS_DATA_DIR, or else in TFDS's default. `image` chooses one of
-            several images.
-
-    Attributes:
-        namings: names of each `ClassLabel` in its order, the one called label first.
-
-    Raises:
-        InputError: a set that is not prepared, not stored as ArrayRecord or not complete, or has no
-            such split, or no image or several.
+    `spec` is the rest after `tfds:`, such as `imagenet2012/validation[:1000]`. Without `data_dir`
+    the set is searched in TFDS_DATA_DIR, or else in TFDS's default. `image` chooses one of several
+    images. `namings` has the names of each `ClassLabel` in its order, the one called label first.
+    Raises `InputError` for a set that is not prepared, not stored as ArrayRecord or not complete,
+    or has no such split, or no image or several.
     """
 
     has_labels = False
@@ -55,10 +49,10 @@ class Tfds:
         keys = [key for key, each in features.items() if type(each).__name__ == "ClassLabel"]
         self._labels = sorted(keys, key=lambda key: (key != "label", key))
         self.namings = tuple(tuple(features[key].names or ()) for key in self._labels)
-        self._box = _box_path(self._info.features)
-        self._name = next((key for key in _NAMES if key in self._info.features), None)
-        self._records = _records(builder, self._split)
+        self._box = _box_path(features)
         self.has_boxes = bool(self._box)
+        self._name = next((key for key in _NAMES if key in features), None)
+        self._records = _records(builder, self._split)
 
     def __len__(self) -> int:
         return len(self._records)
@@ -112,24 +106,20 @@ class Tfds:
 def _image(info: Any, wanted: str | None) -> str:
     """Key of the chosen image."""
     keys = sorted(k for k, feature in info.features.items() if type(feature).__name__ == "Image")
-    if wanted is None and len(keys) > 1 and "image" in keys:
-        wanted = "image"
+    if wanted is None and (len(keys) == 1 or "image" in keys):
+        wanted = "image" if "image" in keys else keys[0]
+    if wanted and wanted in keys:
+        return wanted
     if not keys:
-        raise InputError(
-            f"The TFDS set {info.full_name} has no image among its features "
-            f"{', '.join(sorted(info.features))}: give another."
+        fault = f"no image among its features {', '.join(sorted(info.features))}: give another"
+    elif wanted is not None:
+        fault = f"no image {shown(wanted)}: expected one of {', '.join(keys)}"
+    else:
+        fault = (
+            f"{len(keys)} images, {', '.join(keys)}: choose one with ',image={keys[0]}' after the "
+            "split"
         )
-    if wanted not in (None, *keys):
-        raise InputError(
-            f"The TFDS set {info.full_name} has no image {shown(wanted)}: expected one of "
-            f"{', '.join(keys)}."
-        )
-    if wanted is None and len(keys) > 1:
-        raise InputError(
-            f"The TFDS set {info.full_name} has {len(keys)} images, {', '.join(keys)}: choose "
-            f"one with ',image={keys[0]}' after the split."
-        )
-    return wanted or keys[0]
+    raise InputError(f"The TFDS set {info.full_name} has {fault}.")
 
 
 def _prepared(name: str, data_dir: str | None) -> Any:
@@ -215,23 +205,19 @@ def _check_counts(info: Any, split: str) -> None:
 
     parts = info.splits[split].file_instructions
     expected = {part.filename: part.examples_in_shard for part in parts}
-    name = f"The TFDS set {info.full_name} in {info.data_dir}"
-    for file in map(Path, expected):
-        if not file.exists():
-            raise InputError(
-                f"{name} lacks the file {file.name}, which its dataset_info.json lists: prepare it "
-                "again, or copy all of it."
-            )
+    missing = [file.name for file in map(Path, expected) if not file.exists()]
+    total = sum(expected.values())
     try:
-        count = len(ArrayRecordDataSource(list(expected)))
+        count = total if missing else len(ArrayRecordDataSource(list(expected)))
+        fault = f"holds {count} records of {split}, but its dataset_info.json lists {total}"
     except Exception as error:  # of any type: ArrayRecord's
+        count, fault = -1, f"has a damaged file ({shown(str(error))})"
+    if missing:
+        fault = f"lacks the file {missing[0]}, which its dataset_info.json lists"
+    if missing or count != total:
         raise InputError(
-            f"{name} has a damaged file ({shown(str(error))}): prepare it again, or copy all of it."
-        ) from error
-    if count != sum(expected.values()):
-        raise InputError(
-            f"{name} holds {count} records of {split}, but its dataset_info.json lists "
-            f"{sum(expected.values())}: prepare it again, or copy all of it."
+            f"The TFDS set {info.full_name} in {info.data_dir} {fault}: prepare it again, or copy "
+            "all of it."
         )
 
 
@@ -239,18 +225,12 @@ def _box_path(features: Any) -> tuple[str, ...]:
     """Path to the boxes in a record, such as objects/bbox; empty if there are none."""
     for key, feature in features.items():
         inner = getattr(feature, "feature", feature)  # of a Sequence
-        if _is_box(inner):
-            return (key,)
-        if hasattr(inner, "items"):
-            for name, part in inner.items():
-                if _is_box(part):
-                    return (key, name)
+        parts = inner.items() if hasattr(inner, "items") else ()
+        for path, part in (((key,), inner), *(((key, name), part) for name, part in parts)):
+            form = getattr(getattr(part, "bbox_format", None), "value", None)
+            if type(part).__name__ == "BBoxFeature" and form == "REL_YXYX":
+                return path
     return ()
-
-
-def _is_box(feature: Any) -> bool:
-    relative = getattr(getattr(feature, "bbox_format", None), "value", None)
-    return type(feature).__name__ == "BBoxFeature" and relative == "REL_YXYX"
 
 
 def _largest(boxes: Any, size: tuple[int, int]) -> Box | None:

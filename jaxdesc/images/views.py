@@ -17,18 +17,10 @@ from PIL import Image
 
 from jaxdesc.config import CropConfig
 from jaxdesc.errors import UnusableImage
+from jaxdesc.images import windows
 from jaxdesc.images.example import Box, Example, Source
 from jaxdesc.images.loader import batches, padded
 from jaxdesc.images.preprocess import Preprocess
-from jaxdesc.images.windows import (
-    MIDDLE,
-    Centre,
-    box_centre,
-    in_image,
-    peaks,
-    random_centre,
-    whole,
-)
 from jaxdesc.runtime.ahead import ahead
 from jaxdesc.runtime.device import unwatched
 
@@ -41,13 +33,10 @@ Attend = Callable[[np.ndarray, Sequence[int | None]], Array]
 class Views(NamedTuple):
     """One view of each image of a batch.
 
-    Attributes:
-        pixels: as the target's preprocessing cuts them, not yet normalised; padded to a full batch
-            by repeating the last.
-        boxes: each window's (left, top, right, bottom) in pixels of its image, without padding.
-        centres: each window's (y, x) before clamping, as fractions of the image.
-        fallback: whether the attention map was empty or the image has no box, so that the window
-            is the centre.
+    Pixels are as the target's preprocessing cuts them, not yet normalised, padded to a full batch
+    by repeating the last. Boxes are (left, top, right, bottom) in pixels of the image; centres are
+    (y, x) before clamping, as fractions of the image. `fallback` is true if the attention map was
+    empty or the image has no box, so that the window is the centre.
     """
 
     pixels: UInt8[np.ndarray, "padded size size 3"]
@@ -57,28 +46,20 @@ class Views(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """All views of a batch of images.
-
-    Attributes:
-        images: their indices.
-        views: views by name.
-        skipped: for each image the reason why it can't be used, else empty; a black picture takes
-            its place.
-        labels: class index of each image, -1 if unknown.
-    """
+    """All views of a batch of images, by the images' indices."""
 
     images: Sequence[int]
-    views: Mapping[str, Views]
-    skipped: tuple[str, ...]
-    labels: Int[np.ndarray, " view"]
+    views: Mapping[str, Views]  # by name
+    skipped: tuple[str, ...]  # why an image can't be used, else empty; a black one takes its place
+    labels: Int[np.ndarray, " view"]  # class index of each image, -1 if unknown
 
 
 class _Cut(NamedTuple):
-    """One view of one image, and whether its centre is the fallback."""
+    """One view of one image, as `Views` has them."""
 
     pixels: np.ndarray
     box: Box
-    centre: Centre
+    centre: windows.Centre
     fallback: bool
 
 
@@ -131,12 +112,11 @@ def cut_views(
         batch: images per batch; all batches have one shape.
         attend: starts the attention maps of a batch; needed for the view "attention".
         watch: called with all that is queued on the device.
-
     """
     prepare = partial(_prepare, preprocess, crop, views, _window_seed(crop, source))
 
     def stand_in(index: int, error: UnusableImage) -> _Prepared:
-        black = Example(Image.new("RGB", (1, 1)), label=0, box=whole((1, 1)))
+        black = Example(Image.new("RGB", (1, 1)), label=0, box=windows.whole((1, 1)))
         return prepare(index, black)._replace(reason=error.reason)
 
     def start(chunk: list[_Prepared]) -> tuple[list[_Prepared], Array | None]:
@@ -148,7 +128,9 @@ def cut_views(
 
     def cut_attended(prepared: _Prepared, peak: np.ndarray, peaked: np.bool_) -> _Cut:
         assert prepared.seen is not None
-        centre = in_image(peak, prepared.seen[1], prepared.size) if peaked else MIDDLE
+        centre = windows.MIDDLE
+        if peaked:
+            centre = windows.in_image(peak, prepared.seen[1], prepared.size)
         window = preprocess.cut(prepared.shrunk, centre, crop.field, prepared.size)
         return _Cut(*window, centre, not peaked)
 
@@ -158,19 +140,15 @@ def cut_views(
         for chunk, cams in ahead(started):
             cuts = {v: [p.cuts[v] for p in chunk] for v in views if v != ATTENTION}
             if cams is not None:
-                found = peaks(np.asarray(cams)[: len(chunk)])
+                found = windows.peaks(np.asarray(cams)[: len(chunk)])
                 cuts[ATTENTION] = list(threads.map(cut_attended, chunk, *found))
             yield Batch(
                 images[first : first + len(chunk)],
                 {view: _stacked(of_view, batch) for view, of_view in cuts.items()},
                 tuple(prepared.reason for prepared in chunk),
-                np.array([_known(prepared) for prepared in chunk], np.int32),
+                np.array([-1 if p.reason or p.label is None else p.label for p in chunk], np.int32),
             )
             first += len(chunk)
-
-
-def _known(prepared: _Prepared) -> int:
-    return -1 if prepared.reason or prepared.label is None else prepared.label
 
 
 def _prepare(
@@ -187,22 +165,17 @@ def _prepare(
     cuts: dict[str, _Cut] = {}
     for view in views:
         if view == "full":
-            cuts[view] = _Cut(preprocess.squash(image), whole(size), MIDDLE, False)
+            cuts[view] = _Cut(preprocess.squash(image), windows.whole(size), windows.MIDDLE, False)
         elif view != ATTENTION:
-            centre = _centre(view, crop.field, seed, index, example)
-            window = preprocess.cut(shrunk, centre or MIDDLE, crop.field, size)
-            cuts[view] = _Cut(*window, centre or MIDDLE, centre is None)
+            centre: windows.Centre | None = windows.MIDDLE
+            if view == "random":
+                centre = windows.random_centre(seed, index, size, crop.field)
+            elif view == "box":
+                centre = example.box and windows.box_centre(example.box, size)
+            window = preprocess.cut(shrunk, centre or windows.MIDDLE, crop.field, size)
+            cuts[view] = _Cut(*window, centre or windows.MIDDLE, centre is None)
     seen = map_input(preprocess, crop, image) if ATTENTION in views else None
     return _Prepared(cuts, seen, shrunk, size, example.label)
-
-
-def _centre(view: str, field: float, seed: int, index: int, example: Example) -> Centre | None:
-    """Centre of a window that needs no attention map; None if the image has no box."""
-    if view == "random":
-        return random_centre(seed, index, example.image.size, field)
-    if view == "box":
-        return example.box and box_centre(example.box, example.image.size)
-    return MIDDLE
 
 
 def _stacked(cuts: Sequence[_Cut], batch: int) -> Views:
@@ -220,14 +193,14 @@ def map_input(
 ) -> tuple[UInt8[np.ndarray, "size size 3"], Box]:
     """Pixels that a run's attention map is computed from, and their box in the image."""
     if crop.cam_input == "centre":
-        return preprocess.cut(image, MIDDLE, crop.field)
-    return preprocess.squash(image), whole(image.size)
+        return preprocess.cut(image, windows.MIDDLE, crop.field)
+    return preprocess.squash(image), windows.whole(image.size)
 
 
 def cut_view(
-    preprocess: Preprocess, crop: CropConfig, image: Image.Image, centre: Centre
+    preprocess: Preprocess, crop: CropConfig, image: Image.Image, centre: windows.Centre
 ) -> tuple[UInt8[np.ndarray, "size size 3"], Box]:
     """Cut one view: the window around `centre`, or the whole image for the view "full"."""
     if crop.view == "full":
-        return preprocess.squash(image), whole(image.size)
+        return preprocess.squash(image), windows.whole(image.size)
     return preprocess.cut(image, centre, crop.field)

@@ -23,16 +23,10 @@ def resized_shape(height: int, width: int, shorter: int) -> tuple[int, int]:
 
 
 def corner(height: int, width: int, side: int, centre: Centre) -> tuple[int, int]:
-    """(top, left) of the window around a centre, moved inside the image if it juts out.
+    """(top, left) of the window around a centre, moved inside the resized image if it juts out.
 
-    (0.5, 0.5) gives torchvision's `CenterCrop(side)`, whose rounding (halves to even) is used for
-    every centre.
-
-    Args:
-        height: height of the resized image in pixels.
-        width: width of the resized image in pixels.
-        side: side of the window in pixels, at most the shorter side.
-        centre: centre of the window.
+    All are in pixels, and the side is at most the shorter side. (0.5, 0.5) gives torchvision's
+    `CenterCrop(side)`, whose rounding (halves to even) is used for every centre.
     """
     top, left = (
         min(max(round(float(fraction) * length - side / 2), 0), length - side)
@@ -42,17 +36,12 @@ def corner(height: int, width: int, side: int, centre: Centre) -> tuple[int, int
 
 
 def random_centre(seed: int, image: int, size: tuple[int, int], field: float) -> Centre:
-    """Centre of a random window of image number `image`.
+    """Centre of a random window of image number `image`, of (width, height) in pixels.
 
-    It is uniform over the positions at which the whole window is inside: a centre uniform over the
-    image would be clamped to its edges most of the time. The generator is keyed by seed and image,
-    so a window depends neither on its batch nor on the number of images.
-
-    Args:
-        seed: seed of all images' windows.
-        image: index of the image.
-        size: (width, height) of the image in pixels.
-        field: side of the window as a share of the shorter side.
+    It is uniform over the positions at which the whole window, `field` of the shorter side, is
+    inside: a centre uniform over the image would be clamped to its edges most of the time. The
+    generator is keyed by seed and image, so a window depends neither on its batch nor on the number
+    of images.
     """
     generator = np.random.Generator(np.random.Philox(key=[seed, image]))
     side = field * min(size)
@@ -77,15 +66,11 @@ def box_centre(box: Box, size: tuple[int, int]) -> Centre:
 def peaks(
     cams: Float[np.ndarray | Array, "batch row column"],
 ) -> tuple[Float64[np.ndarray, "batch 2"], Bool[np.ndarray, "batch"]]:
-    """Centre of each attention map's highest cell, the first in row-major order if several tie.
+    """Centre of each attention map's highest cell, and whether the map has a peak.
 
-    Args:
-        cams: attention maps, before upsampling.
-
-    Returns:
-        Centres as fractions of the map, and whether the map has a peak. A map with no positive
-        value or with any NaN has none; its centre is (0.5, 0.5). (The argmax of zeros would
-        silently point at the top-left corner.)
+    Of several such cells the first in row-major order counts. Maps are not upsampled, and centres
+    are fractions of them. A map with no positive value or with any NaN has no peak; its centre is
+    (0.5, 0.5). (The argmax of zeros would silently point at the top-left corner.)
     """
     # On the host in float64: the middle cell of an odd grid must give exactly one half.
     maps = np.asarray(cams, np.float64)

@@ -16,19 +16,18 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxdesc.errors import InputError
-from jaxdesc.models.checkpoint import PYTORCH, Row, Table
-from jaxdesc.models.clip import Attention, layer_norm
-from jaxdesc.models.clip_config import ACTIVATIONS
+from jaxdesc.models import transformer
+from jaxdesc.models.checkpoint import Table, pytorch_table
 from jaxdesc.models.precision import float32_products
-from jaxdesc.models.settings import DEPTH, NUMBER, POSITIVE, misfits, only
-from jaxdesc.models.traces import traced_once
+from jaxdesc.models.settings import DEPTH, POSITIVE, misfits, only
+
+Ids = Int[Array, "batch length"]
+Real = Bool[Array, "batch length"]  # true for tokens that belong to their row's text
 
 # MPNet's constants, which no config changes.
 PADDING_ID = 1
 DISTANCE_BUCKETS = 32
 LARGEST_DISTANCE = 128
-
-STD = 0.02  # of initial weights, which a checkpoint's replace
 
 # Entries of Hugging Face's configs that are read, or that would make it another network.
 SIZES = {
@@ -36,28 +35,22 @@ SIZES = {
     **dict.fromkeys(("intermediate_size", "max_position_embeddings"), POSITIVE),
     "num_hidden_layers": DEPTH,
 }
-SETTINGS = SIZES | {
+SETTINGS = {
+    **SIZES,
+    **transformer.SETTINGS,
     "type_vocab_size": POSITIVE,
-    "layer_norm_eps": NUMBER,
     "hidden_act": only("gelu"),
     "position_embedding_type": only("absolute"),
     "relative_attention_num_buckets": only(DISTANCE_BUCKETS),
-    "is_decoder": only(False),
-    "add_cross_attention": only(False),
-    "pruned_heads": only({}),
-    "quantization_config": only(None),
+    **dict.fromkeys(("is_decoder", "add_cross_attention"), only(False)),
 }
 
 
-@dataclass(frozen=True)
-class BertConfig:
+@dataclass(frozen=True, kw_only=True)
+class BertConfig(transformer.TransformerConfig):
     """The sizes of a BERT or an MPNet, under Hugging Face's names."""
 
     vocab_size: int
-    hidden_size: int
-    num_hidden_layers: int
-    num_attention_heads: int
-    intermediate_size: int
     max_position_embeddings: int
     type_vocab_size: int = 2
     layer_norm_eps: float = 1e-12
@@ -66,15 +59,10 @@ class BertConfig:
     def from_huggingface(cls, entries: dict[str, Any]) -> "BertConfig":
         """Read the entries of a `config.json`; those without an effect here are ignored.
 
-        Raises:
-            InputError: an entry is missing or of the wrong type, or sets what is not implemented.
+        Raises `InputError` for missing entries, and for those that are not implemented.
         """
         problems = misfits(SETTINGS, dict.fromkeys(SIZES) | entries)
-        if not problems and entries["hidden_size"] % entries["num_attention_heads"]:
-            problems.append(
-                f"hidden_size = {entries['hidden_size']} (expected a multiple of "
-                f"num_attention_heads = {entries['num_attention_heads']})"
-            )
+        problems = problems or transformer.head_misfits(entries)
         if problems:
             raise InputError(
                 f"config.json sets {', '.join(problems)}; use a checkpoint without these, or "
@@ -84,85 +72,42 @@ class BertConfig:
         return cls(**{name: entries[name] for name in names if name in entries})
 
 
-class EncoderLayer(nnx.Module):
-    """A post-norm transformer layer: attention, then a two-layer perceptron."""
-
-    def __init__(self, config: BertConfig, *, rngs: nnx.Rngs):
-        width, inner = config.hidden_size, config.intermediate_size
-        self.attention = Attention(
-            width, config.num_attention_heads, causal=False, stds=(STD, STD), rngs=rngs
-        )
-        self.attention_norm = layer_norm(config, rngs)
-        self.intermediate = nnx.Linear(width, inner, rngs=rngs)
-        self.output = nnx.Linear(inner, width, rngs=rngs)
-        self.output_norm = layer_norm(config, rngs)
-
-    def __call__(
-        self,
-        x: Float[Array, "batch length width"],
-        mask: Bool[Array, "batch 1 1 length"],
-        bias: Float[Array, "1 heads length length"] | None,
-    ) -> Float[Array, "batch length width"]:
-        """Return the tokens after this layer."""
-        x = self.attention_norm(x + self.attention(x, mask, bias))
-        return self.output_norm(x + self.output(ACTIVATIONS["gelu"](self.intermediate(x))))
-
-
 class Encoder(nnx.Module):
-    """Base of BERT and MPNet, without their poolers, which a mean over tokens doesn't read.
-
-    Args:
-        config: the sizes.
-        rngs: the source of the initial weights, which a checkpoint's replace.
-    """
+    """Base of BERT and MPNet, without their poolers, which a mean over tokens doesn't read."""
 
     first_position: ClassVar[int] = 0  # row of the table of positions for the first token
 
     def __init__(self, config: BertConfig, *, rngs: nnx.Rngs):
-        width, depth = config.hidden_size, range(config.num_hidden_layers)
+        width = config.hidden_size
         self.config = config
         self.word_embeddings = nnx.Embed(config.vocab_size, width, rngs=rngs)
         self.position_embeddings = nnx.Embed(config.max_position_embeddings, width, rngs=rngs)
-        self.norm = layer_norm(config, rngs)
-        self.layers = nnx.List([EncoderLayer(config, rngs=rngs) for _ in depth])
+        self.norm = transformer.layer_norm(config, rngs)
+        self.layers = nnx.List(transformer.layers(config, post_norm=True, rngs=rngs))
 
-    def positions(self, ids: Int[Array, "batch length"]) -> Int[Array, "batch length"]:
+    def positions(self, ids: Ids) -> Ids:
         """Return each token's row of the table of positions."""
         return jnp.broadcast_to(jnp.arange(ids.shape[1], dtype=ids.dtype), ids.shape)
 
-    def embed(self, ids: Int[Array, "batch length"]) -> Float[Array, "batch length width"]:
+    def embed(self, ids: Ids) -> transformer.Tokens:
         """Return the sum of each token's embeddings."""
         return self.word_embeddings(ids) + self.position_embeddings(self.positions(ids))
 
-    def bias(self, _length: int) -> Float[Array, "1 heads length length"] | None:
+    def bias(self, _length: int) -> transformer.Bias | None:
         """Return the numbers that every layer's attention adds to its products, if any."""
         return None
 
-    def hidden_states(
-        self, ids: Int[Array, "batch length"], mask: Bool[Array, "batch length"]
-    ) -> list[Float[Array, "batch length width"]]:
-        """Return the tokens before the first layer and after each.
-
-        Args:
-            ids: token ids.
-            mask: true for tokens that belong to its text.
-        """
+    def hidden_states(self, ids: Ids, mask: Real) -> list[transformer.Tokens]:
+        """Return the tokens before the first layer and after each."""
         states = [self.norm(self.embed(ids))]
         bias = self.bias(ids.shape[1])
         for layer in self.layers:
-            states.append(traced_once(layer, states[-1], mask[:, None, None, :], bias))
+            states.append(transformer.traced_once(layer, states[-1], mask[:, None, None, :], bias))
         return states
 
     @float32_products
-    def encode(
-        self, ids: Int[Array, "batch length"], mask: Bool[Array, "batch length"]
-    ) -> Float[Array, "batch width"]:
-        """Return one unit vector per text: the mean of its tokens, normalised.
-
-        Args:
-            ids: token ids.
-            mask: true for tokens that belong to its text.
-        """
+    def encode(self, ids: Ids, mask: Real) -> Float[Array, "batch features"]:
+        """Return one unit vector per text: the mean of its tokens, normalised."""
         tokens = jnp.where(mask[..., None], self.hidden_states(ids, mask)[-1], 0).sum(axis=1)
         mean = tokens / mask.sum(axis=1, keepdims=True).astype(tokens.dtype)
         return mean / jnp.linalg.norm(mean, axis=-1, keepdims=True)
@@ -177,7 +122,7 @@ class Bert(Encoder):
             config.type_vocab_size, config.hidden_size, rngs=rngs
         )
 
-    def embed(self, ids: Int[Array, "batch length"]) -> Float[Array, "batch length width"]:
+    def embed(self, ids: Ids) -> transformer.Tokens:
         """Return the sum of each token's embeddings; all are of the first type."""
         return super().embed(ids) + self.token_type_embeddings(jnp.zeros((1, 1), ids.dtype))
 
@@ -194,12 +139,12 @@ class MPNet(Encoder):
             DISTANCE_BUCKETS, config.num_attention_heads, rngs=rngs
         )
 
-    def positions(self, ids: Int[Array, "batch length"]) -> Int[Array, "batch length"]:
+    def positions(self, ids: Ids) -> Ids:
         """Return each token's row of the table of positions, which skip padding."""
         real = (ids != PADDING_ID).astype(ids.dtype)
         return jnp.cumsum(real, axis=1) * real + PADDING_ID
 
-    def bias(self, length: int) -> Float[Array, "1 heads length length"]:
+    def bias(self, length: int) -> transformer.Bias:
         """Return a number for each distance and head, from one table for all layers."""
         positions = np.arange(length, dtype=np.int32)
         buckets = distance_bucket(positions[None, :] - positions[:, None])
@@ -222,31 +167,31 @@ def distance_bucket(distances: Int[np.ndarray, "*shape"]) -> Int[np.ndarray, "*s
     return np.where(size < exact, size, large) + half * (distances > 0)
 
 
-_SHARED_ROWS = (
-    Row(r"(word|position)_embeddings\.embedding", r"embeddings.\1_embeddings.weight"),
-    *PYTORCH.norm_rows("norm", "embeddings.LayerNorm"),
-    *PYTORCH.dense_rows(r"layers\.(\d+)\.intermediate", r"encoder.layer.\1.intermediate.dense"),
-    *PYTORCH.dense_rows(r"layers\.(\d+)\.output", r"encoder.layer.\1.output.dense"),
-    *PYTORCH.norm_rows(r"layers\.(\d+)\.output_norm", r"encoder.layer.\1.output.LayerNorm"),
-)
-_OURS, _THEIRS = r"layers\.(\d+)\.attention", r"encoder.layer.\1.attention"
+_OURS, _THEIRS = r"layers\.(\d+)", r"encoder.layer.\1"
+_SHARED_ROWS = {
+    r"(word|position)_embeddings": r"embeddings.\1_embeddings",
+    "norm": "embeddings.LayerNorm",
+    rf"{_OURS}\.fc1": f"{_THEIRS}.intermediate.dense",
+    rf"{_OURS}\.fc2": f"{_THEIRS}.output.dense",
+    rf"{_OURS}\.layer_norm2": f"{_THEIRS}.output.LayerNorm",
+}
 ROWS = {
-    "bert": (
-        *_SHARED_ROWS,
-        Row(r"token_type_embeddings\.embedding", "embeddings.token_type_embeddings.weight"),
-        *PYTORCH.dense_rows(rf"{_OURS}\.q_proj", f"{_THEIRS}.self.query"),
-        *PYTORCH.dense_rows(rf"{_OURS}\.k_proj", f"{_THEIRS}.self.key"),
-        *PYTORCH.dense_rows(rf"{_OURS}\.v_proj", f"{_THEIRS}.self.value"),
-        *PYTORCH.dense_rows(rf"{_OURS}\.out_proj", f"{_THEIRS}.output.dense"),
-        *PYTORCH.norm_rows(rf"{_OURS}_norm", f"{_THEIRS}.output.LayerNorm"),
-    ),
-    "mpnet": (
-        *_SHARED_ROWS,
-        Row(r"relative_attention_bias\.embedding", "encoder.relative_attention_bias.weight"),
-        *PYTORCH.dense_rows(rf"{_OURS}\.(q|k|v)_proj", rf"{_THEIRS}.attn.\2"),
-        *PYTORCH.dense_rows(rf"{_OURS}\.out_proj", f"{_THEIRS}.attn.o"),
-        *PYTORCH.norm_rows(rf"{_OURS}_norm", f"{_THEIRS}.LayerNorm"),
-    ),
+    "bert": _SHARED_ROWS
+    | {
+        "token_type_embeddings": "embeddings.token_type_embeddings",
+        rf"{_OURS}\.self_attn\.q_proj": f"{_THEIRS}.attention.self.query",
+        rf"{_OURS}\.self_attn\.k_proj": f"{_THEIRS}.attention.self.key",
+        rf"{_OURS}\.self_attn\.v_proj": f"{_THEIRS}.attention.self.value",
+        rf"{_OURS}\.self_attn\.out_proj": f"{_THEIRS}.attention.output.dense",
+        rf"{_OURS}\.layer_norm1": f"{_THEIRS}.attention.output.LayerNorm",
+    },
+    "mpnet": _SHARED_ROWS
+    | {
+        "relative_attention_bias": "encoder.relative_attention_bias",
+        rf"{_OURS}\.self_attn\.(q|k|v)_proj": rf"{_THEIRS}.attention.attn.\2",
+        rf"{_OURS}\.self_attn\.out_proj": f"{_THEIRS}.attention.attn.o",
+        rf"{_OURS}\.layer_norm1": f"{_THEIRS}.attention.LayerNorm",
+    },
 }
 # Tensors that a mean over tokens does not read: the pooler, positions counted from 0, tasks' heads.
 _IGNORED = r"({kind}\.)?(pooler\.dense\..*|embeddings\.position_ids)|(cls|lm_head)\..*"
@@ -260,5 +205,5 @@ def table_of(kind: str, tensors: Mapping[str, Any]) -> Table:
     A task's checkpoint names its encoder's tensors with the kind as a prefix, an encoder's without.
     """
     prefix = f"{kind}." if any(name.startswith(f"{kind}.") for name in tensors) else ""
-    rows = tuple(row._replace(tensor=prefix + row.tensor) for row in ROWS[kind])
-    return Table(rows, _IGNORED.format(kind=kind))
+    rows = {ours: prefix + theirs for ours, theirs in ROWS[kind].items()}
+    return pytorch_table(rows, _IGNORED.format(kind=kind))

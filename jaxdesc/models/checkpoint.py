@@ -1,9 +1,8 @@
 """Checkpoints: read into any of our models by a table of names, and written back.
 
-One table per format says which tensor of the file holds which parameter. It is read from parameter
-to tensor in both directions: loading looks up every parameter's tensor, saving names it. A tensor
-that no parameter claims, and a parameter without a tensor, are errors: a loader that only warns
-would run with a random head.
+One table per format says which tensor of the file holds which parameter, for loading and for
+saving. A tensor that no parameter claims, and a parameter without a tensor, are errors: a loader
+that only warns would run with a random head.
 """
 
 import json
@@ -32,70 +31,41 @@ Faults = dict[str, list[str]]  # names by kind of fault
 NAMED = 20  # names per kind of fault in a message
 
 
-class Row(NamedTuple):
-    r"""A family of parameters and the tensors that hold them.
-
-    Attributes:
-        parameter: pattern that a parameter's whole dotted path matches.
-        tensor: name of its tensor, with `\1`, `\2` … for the pattern's groups.
-        axes: the tensor's axes in the parameter's order; None if they agree.
-    """
-
-    parameter: str
-    tensor: str
-    axes: Axes | None = None
-
-
 class Table(NamedTuple):
-    """All rows of a model, and the pattern of tensors that hold nothing a model needs."""
-
-    rows: tuple[Row, ...]
-    ignored: str
-
-
-PARAMETERS = Table((Row("(.*)", r"\1"),), ignored="")  # names as a converted checkpoint has them
-
-
-class Framework(NamedTuple):
-    """A framework's names and layouts of a layer's tensors.
+    r"""Tensors of a checkpoint by the parameters that they hold.
 
     Attributes:
-        kernel, scale, embedding: the last part of a tensor's name.
-        dense: axes of a dense layer's tensor in our order, [inputs, outputs]; None if as ours.
-        convolution: of a convolution's, [height, width, inputs, outputs].
+        rows: names of tensors by patterns of whole dotted paths, with `\1`, `\2` … for a pattern's
+            groups. A pattern that matches a module's path names the tensors of all its parameters,
+            whose last parts are appended.
+        ignored: pattern of tensors that hold nothing a model needs.
+        last: last parts of tensors' names by those of ours; others agree.
+        axes: axes of a kernel's tensor in our order, by their number; others agree. Ours are
+            [inputs, outputs] and [height, width, inputs, outputs].
     """
 
-    kernel: str
-    scale: str
-    embedding: str
-    dense: Axes | None
-    convolution: Axes | None
-
-    def dense_rows(self, parameter: str, tensor: str) -> tuple[Row, ...]:
-        """A dense layer with its bias."""
-        kernel = Row(rf"{parameter}\.kernel", f"{tensor}.{self.kernel}", self.dense)
-        return kernel, Row(rf"{parameter}\.bias", f"{tensor}.bias")
-
-    def norm_rows(self, parameter: str, tensor: str) -> tuple[Row, ...]:
-        """A normalisation's scale and bias."""
-        scale = Row(rf"{parameter}\.scale", f"{tensor}.{self.scale}")
-        return scale, Row(rf"{parameter}\.bias", f"{tensor}.bias")
+    rows: Mapping[str, str]
+    ignored: str = ""
+    last: Mapping[str, str] = {}
+    axes: Mapping[int, Axes] = {}
 
 
-PYTORCH = Framework("weight", "weight", "weight", dense=(1, 0), convolution=(2, 3, 1, 0))
-FLAX = Framework("kernel", "scale", "embedding", dense=None, convolution=None)
+PARAMETERS = Table({"(.*)": r"\1"})  # names as a converted checkpoint has them
+
+
+def pytorch_table(rows: Mapping[str, str], ignored: str) -> Table:
+    """Return the table of a checkpoint with PyTorch's names and layouts of a layer's tensors."""
+    last = dict.fromkeys(("kernel", "scale", "embedding"), "weight")
+    last |= {"mean": "running_mean", "var": "running_var"}
+    return Table(rows, ignored, last, axes={2: (1, 0), 4: (2, 3, 1, 0)})
 
 
 class _Claim(NamedTuple):
-    """One parameter of a model (its dotted path and shape) and the tensor that its row names."""
+    """One parameter of a model (its dotted path) and the tensor that its row names."""
 
     parameter: str
-    shape: Axes
     tensor: str
     axes: Axes
-
-    def tensor_shape(self) -> Axes:
-        return tuple(self.shape[axis] for axis in np.argsort(self.axes))
 
 
 def abstract(module: Callable[..., Model], config: Any) -> Model:
@@ -116,16 +86,11 @@ def read_model(
     table: Callable[[Mapping[str, Any]], Table],
     notes: list[str] | None = None,
 ) -> Model:
-    """Return the model with the parameters that a folder holds.
+    """Return the `abstract` model with the parameters that a folder holds.
 
-    Args:
-        shapes: the model as `abstract` returns it.
-        folder: one that `launch.convert` wrote, or one with weights of any format.
-        table: from the tensors by name to the table of their format.
-        notes: gets a sentence about each thing around the tensors that was left out.
-
-    Raises:
-        InputError: missing or unreadable weights, or weights of another model.
+    They are in any format, whose table `table` finds from the tensors by name, or what
+    `launch.convert` wrote. Notes get a sentence about each thing that was left out. Raises
+    `InputError` for missing or unreadable weights, and as `assign`.
     """
     if is_converted(folder):
         return read_orbax(shapes, folder)
@@ -136,16 +101,9 @@ def read_model(
 def assign(
     shapes: Model, tensors: Mapping[str, np.ndarray], table: Table, folder: str | PathLike[str]
 ) -> Model:
-    """Return the model with every parameter read from its tensor.
+    """Return the `abstract` model with every parameter read from its tensor, of any float type.
 
-    Args:
-        shapes: the model as `abstract` returns it, so that nothing is allocated twice.
-        tensors: by name, of any float type; they take the parameters' types.
-        table: which tensor holds which parameter.
-        folder: the source of the tensors, for the error.
-
-    Raises:
-        InputError: one error for all of missing, unknown, misshapen and doubly claimed tensors.
+    One `InputError` names all missing, unknown, misshapen and doubly claimed tensors of `folder`.
     """
     parameters = _parameters(shapes)
     claims, faults = _claims(parameters, table)
@@ -156,13 +114,14 @@ def assign(
     present = [claim for claim in claims if claim.tensor in names]
 
     def read(claim: _Claim) -> Array | tuple[str, str]:
-        tensor, shape = tensors[claim.tensor], claim.tensor_shape()
-        if tensor.shape != shape:
-            has = f"{claim.tensor} (has {list(tensor.shape)}, expected {list(shape)})"
+        tensor, parameter = tensors[claim.tensor], parameters[claim.parameter]
+        shape = [parameter.shape[axis] for axis in np.argsort(claim.axes)]
+        if list(tensor.shape) != shape:
+            has = f"{claim.tensor} (has {list(tensor.shape)}, expected {shape})"
             return "misshapen tensors", has
         if not _is_finite(tensor):
             return "tensors with values that are not finite", claim.tensor
-        return jnp.asarray(tensor.transpose(claim.axes), parameters[claim.parameter].dtype)
+        return jnp.asarray(tensor.transpose(claim.axes), parameter.dtype)
 
     with ThreadPoolExecutor() as threads:  # copying hundreds of megabytes takes a second
         results = list(threads.map(read, present))
@@ -177,17 +136,12 @@ def assign(
         )
     arrays = dict(zip((claim.parameter for claim in present), results, strict=True))
     graph, state = nnx.split(shapes)
-    return nnx.merge(
-        graph, nnx.map_state(lambda path, leaf: leaf.replace(arrays[_dotted(path)]), state)
-    )
+    filled = nnx.map_state(lambda p, leaf: leaf.replace(arrays[".".join(map(str, p))]), state)
+    return nnx.merge(graph, filled)
 
 
 def tensors_of(model: nnx.Module, table: Table) -> dict[str, np.ndarray]:
-    """Return a model's parameters under their tensors' names and axes: the inverse of `assign`.
-
-    Raises:
-        InputError: the model has parameters that the table lacks.
-    """
+    """Return a model's parameters under their tensors' names and axes: the inverse of `assign`."""
     parameters = _parameters(model)
     claims, faults = _claims(parameters, table)
     if any(faults.values()):
@@ -197,10 +151,8 @@ def tensors_of(model: nnx.Module, table: Table) -> dict[str, np.ndarray]:
         )
     return {
         # safetensors writes an array's memory: a transposed view has to be copied.
-        claim.tensor: np.array(
-            np.asarray(parameters[claim.parameter]).transpose(np.argsort(claim.axes)), order="C"
-        )
-        for claim in claims
+        tensor: np.array(np.asarray(parameters[name]).transpose(np.argsort(axes)), order="C")
+        for name, tensor, axes in claims
     }
 
 
@@ -215,26 +167,19 @@ def write_folder(
     save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
 
 
-def write_orbax(state: Any, folder: str | PathLike[str]) -> None:
-    """Write an NNX state with Orbax, each array under its dotted path."""
+def write_orbax(model: nnx.Module, folder: str | PathLike[str]) -> None:
+    """Write a model's parameters with Orbax, each under its dotted path."""
     import orbax.checkpoint as ocp
 
-    arrays = {_dotted(path): leaf.get_value() for path, leaf in nnx.to_flat_state(state)}
     # Weights are as good as random bits: compressed, they would only load slower.
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_compression=False)) as checkpointer:
-        checkpointer.save(Path(folder).absolute() / ORBAX, args=ocp.args.PyTreeSave(arrays))
+        checkpointer.save(
+            Path(folder).absolute() / ORBAX, args=ocp.args.PyTreeSave(_parameters(model))
+        )
 
 
 def read_orbax(shapes: Model, folder: str | PathLike[str]) -> Model:
-    """Return the model with the parameters that `write_orbax` wrote.
-
-    Args:
-        shapes: the model as `abstract` returns it.
-        folder: the one that holds the Orbax folder.
-
-    Raises:
-        InputError: unreadable files, or as `assign`.
-    """
+    """Return the `abstract` model with the parameters that `write_orbax` wrote."""
     import orbax.checkpoint as ocp
 
     path = Path(folder).absolute() / ORBAX
@@ -252,23 +197,24 @@ def read_orbax(shapes: Model, folder: str | PathLike[str]) -> Model:
     return assign(shapes, arrays, PARAMETERS, folder)
 
 
-def _dotted(path: tuple[Any, ...]) -> str:
-    return ".".join(map(str, path))
-
-
 def _parameters(model: nnx.Module) -> dict[str, Any]:
     """Return the arrays of a model (of an abstract one: their shapes) by dotted path."""
-    return {_dotted(path): leaf.get_value() for path, leaf in nnx.to_flat_state(nnx.state(model))}
+    leaves = nnx.to_flat_state(nnx.state(model))
+    return {".".join(map(str, path)): leaf.get_value() for path, leaf in leaves}
 
 
 def _claims(parameters: Mapping[str, Any], table: Table) -> tuple[list[_Claim], Faults]:
     """Match parameters with the rows of a table; the faults are between these two alone."""
-    claims = [
-        _Claim(name, value.shape, match.expand(row.tensor), row.axes or tuple(range(value.ndim)))
-        for name, value in parameters.items()
-        for row in table.rows
-        if (match := re.fullmatch(row.parameter, name))
-    ]
+    claims = []
+    for name, value in parameters.items():
+        module, _, leaf = name.rpartition(".")
+        axes = table.axes.get(value.ndim) if leaf == "kernel" else None
+        for pattern, row in table.rows.items():
+            if match := re.fullmatch(pattern, name) or re.fullmatch(pattern, module):
+                tensor = match.expand(row) + ("" if match.string == name else f".{leaf}")
+                start, dot, last = tensor.rpartition(".")
+                tensor = start + dot + table.last.get(last, last)
+                claims.append(_Claim(name, tensor, axes or tuple(range(value.ndim))))
     rows = Counter(claim.parameter for claim in claims)
     owners = Counter(claim.tensor for claim in claims)
     return claims, {

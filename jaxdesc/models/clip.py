@@ -11,123 +11,28 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from jaxdesc.errors import InputError
 from jaxdesc.images.preprocess import Preprocess
-from jaxdesc.models.checkpoint import (
-    FLAX,
-    PYTORCH,
-    Framework,
-    Row,
-    Table,
-    abstract,
-    read_model,
-    tensors_of,
-    write_folder,
-)
-from jaxdesc.models.clip_config import (
-    ACTIVATIONS,
-    CLIPConfig,
-    TextConfig,
-    TowerConfig,
-    VisionConfig,
-)
+from jaxdesc.models import checkpoint
+from jaxdesc.models.clip_config import CLIPConfig, TextConfig, VisionConfig
 from jaxdesc.models.encoder import Namer, Tower
 from jaxdesc.models.packaging import clip_preprocess
 from jaxdesc.models.precision import float32_products
 from jaxdesc.models.settings import parsed, read_config
 from jaxdesc.models.texts import load_tokenizer
-from jaxdesc.models.traces import traced_once
+from jaxdesc.models.transformer import Tokens, layer_norm, layers, linear, normal, traced_once
 
-normal = nnx.initializers.normal
+Pixels = Float[Array, "batch height width 3"]  # normalised as the checkpoint's preprocessing says
+Ids = Int[Array, "batch length"]
+Features = Float[Array, "batch dimension"]
 
 # Configs written before transformers 4.31 carry this wrong id; their texts are read at the largest
 # id instead, which in OpenAI's vocabulary is the end-of-text token.
 LEGACY_EOS_TOKEN_ID = 2
-
-
-def _linear(inputs: int, outputs: int, std: float, rngs: nnx.Rngs, bias: bool = True) -> nnx.Linear:
-    return nnx.Linear(inputs, outputs, use_bias=bias, kernel_init=normal(std), rngs=rngs)
-
-
-def layer_norm(config: Any, rngs: nnx.Rngs) -> nnx.LayerNorm:
-    """Return a LayerNorm of a config's width and epsilon."""
-    # E[x²] − E[x]² loses digits if a token's mean is far from zero, as CLIP's outlier channels
-    # make it; the two-pass variance is what the reference computes.
-    return nnx.LayerNorm(
-        config.hidden_size, epsilon=config.layer_norm_eps, use_fast_variance=False, rngs=rngs
-    )
-
-
-class Attention(nnx.Module):
-    """Multi-head self-attention.
-
-    Args:
-        width: of the tokens.
-        heads: how many heads share the width.
-        causal: if a token sees only itself and those before it.
-        stds: standard deviations of the initial weights, of the three inputs' and of the output's.
-        rngs: the source of the initial weights.
-    """
-
-    def __init__(
-        self, width: int, heads: int, *, causal: bool, stds: tuple[float, float], rngs: nnx.Rngs
-    ):
-        self.causal = causal
-        self.heads = heads
-        self.q_proj = _linear(width, width, stds[0], rngs)
-        self.k_proj = _linear(width, width, stds[0], rngs)
-        self.v_proj = _linear(width, width, stds[0], rngs)
-        self.out_proj = _linear(width, width, stds[1], rngs)
-
-    def __call__(
-        self,
-        x: Float[Array, "batch length width"],
-        mask: Bool[Array, "batch 1 1 length"] | None = None,
-        bias: Float[Array, "1 heads length length"] | None = None,
-    ) -> Float[Array, "batch length width"]:
-        """Return the mixed tokens.
-
-        Args:
-            x: tokens.
-            mask: true for tokens that may be attended to.
-            bias: added to the scaled products of queries and keys.
-        """
-        split = (*x.shape[:-1], self.heads, x.shape[-1] // self.heads)
-        query, key, value = (f(x).reshape(split) for f in (self.q_proj, self.k_proj, self.v_proj))
-        mixed = jax.nn.dot_product_attention(
-            query, key, value, bias=bias, mask=mask, is_causal=self.causal
-        )
-        return self.out_proj(mixed.reshape(x.shape))
-
-
-class EncoderLayer(nnx.Module):
-    """A pre-norm transformer layer: attention, then a two-layer perceptron."""
-
-    def __init__(self, config: TowerConfig, *, causal: bool, rngs: nnx.Rngs):
-        width, inner = config.hidden_size, config.intermediate_size
-        residual = width**-0.5 * (2 * config.num_hidden_layers) ** -0.5
-        self.activation = ACTIVATIONS[config.hidden_act]
-        self.layer_norm1 = layer_norm(config, rngs)
-        self.self_attn = Attention(
-            width,
-            config.num_attention_heads,
-            causal=causal,
-            stds=(residual, width**-0.5),
-            rngs=rngs,
-        )
-        self.layer_norm2 = layer_norm(config, rngs)
-        self.fc1 = _linear(width, inner, (2 * width) ** -0.5, rngs)
-        self.fc2 = _linear(inner, width, residual, rngs)
-
-    def __call__(self, x: Float[Array, "batch length width"]) -> Float[Array, "batch length width"]:
-        """Return the tokens after this layer."""
-        x = x + self.self_attn(self.layer_norm1(x))
-        return x + self.fc2(self.activation(self.fc1(self.layer_norm2(x))))
 
 
 class VisionTower(nnx.Module):
@@ -150,23 +55,18 @@ class VisionTower(nnx.Module):
         )
         self.position_embedding = nnx.Param(normal(0.02)(rngs.params(), (positions, width)))
         self.pre_layernorm = layer_norm(config, rngs)
-        depth = range(config.num_hidden_layers)
-        self.layers = nnx.List([EncoderLayer(config, causal=False, rngs=rngs) for _ in depth])
+        self.layers = nnx.List(layers(config, rngs=rngs))
         self.post_layernorm = layer_norm(config, rngs)
 
     @float32_products
-    def __call__(
-        self, pixels: Float[Array, "batch height width 3"]
-    ) -> Float[Array, "batch tokens features"]:
+    def __call__(self, pixels: Pixels) -> Tokens:
         """Return every token after the last layer, the class token first."""
         x = self.embed(pixels)
         for layer in self.layers:
             x = traced_once(layer, x)
         return x
 
-    def embed(
-        self, pixels: Float[Array, "batch height width 3"]
-    ) -> Float[Array, "batch tokens features"]:
+    def embed(self, pixels: Pixels) -> Tokens:
         """Return every token before the first layer, the class token first."""
         side = self.config.image_size
         if pixels.shape[1:3] != (side, side):
@@ -191,19 +91,18 @@ class TextTower(nnx.Module):
             config.vocab_size, width, embedding_init=normal(0.02), rngs=rngs
         )
         self.position_embedding = nnx.Param(normal(0.02)(rngs.params(), (positions, width)))
-        depth = range(config.num_hidden_layers)
-        self.layers = nnx.List([EncoderLayer(config, causal=True, rngs=rngs) for _ in depth])
+        self.layers = nnx.List(layers(config, causal=True, rngs=rngs))
         self.final_layer_norm = layer_norm(config, rngs)
 
     @float32_products
-    def __call__(self, ids: Int[Array, "batch length"]) -> Float[Array, "batch length features"]:
+    def __call__(self, ids: Ids) -> Tokens:
         """Return every token after the last layer and its normalisation."""
         x = self.embed(ids)
         for layer in self.layers:
             x = traced_once(layer, x)
         return self.final_layer_norm(x)
 
-    def embed(self, ids: Int[Array, "batch length"]) -> Float[Array, "batch length features"]:
+    def embed(self, ids: Ids) -> Tokens:
         """Return every token before the first layer."""
         length, most = ids.shape[1], self.config.max_position_embeddings
         if length > most:
@@ -215,140 +114,92 @@ class TextTower(nnx.Module):
         # nnx.Embed returns float32 for weights of any type.
         return self.token_embedding(ids).astype(positions.dtype) + positions
 
-    def end_positions(self, ids: Int[Array, "batch length"]) -> Int[Array, " batch"]:
-        """Return the position at which each text is read: its first end-of-text token."""
-        end = self.config.eos_token_id
-        return jnp.argmax(ids if end == LEGACY_EOS_TOKEN_ID else ids == end, axis=-1)
-
 
 class CLIP(nnx.Module):
     """Both towers and their projections into the common space.
 
-    Args:
-        config: the sizes.
-        rngs: the source of the initial weights, with Hugging Face's standard deviations.
+    The initial weights have Hugging Face's standard deviations.
     """
 
     def __init__(self, config: CLIPConfig, *, rngs: nnx.Rngs):
-        vision, text, common = config.vision, config.text, config.projection_dim
+        image, text = config.vision.hidden_size, config.text.hidden_size
+        common = config.projection_dim
         self.config = config
-        self.vision = VisionTower(vision, rngs=rngs)
-        self.text = TextTower(text, rngs=rngs)
-        self.visual_projection = _linear(
-            vision.hidden_size, common, vision.hidden_size**-0.5, rngs, bias=False
-        )
-        self.text_projection = _linear(
-            text.hidden_size, common, text.hidden_size**-0.5, rngs, bias=False
-        )
+        self.vision = VisionTower(config.vision, rngs=rngs)
+        self.text = TextTower(config.text, rngs=rngs)
+        self.visual_projection = linear(image, common, image**-0.5, rngs, bias=False)
+        self.text_projection = linear(text, common, text**-0.5, rngs, bias=False)
         self.logit_scale = nnx.Param(jnp.asarray(config.logit_scale_init_value, jnp.float32))
 
-    def pooled_image(
-        self, pixels: Float[Array, "batch height width 3"]
-    ) -> Float[Array, "batch features"]:
+    def pooled_image(self, pixels: Pixels) -> Float[Array, "batch features"]:
         """Return the normalised class token: the image tower's output before its projection."""
         return self.vision.post_layernorm(self.vision(pixels)[:, 0])
 
     @float32_products
-    def encode_images(
-        self, pixels: Float[Array, "batch height width 3"]
-    ) -> Float[Array, "batch dimension"]:
+    def encode_images(self, pixels: Pixels) -> Features:
         """Return one unit vector per image, of float32 for weights of any type.
 
-        Args:
-            pixels: images of the config's size, normalised as the checkpoint's preprocessing says.
-
-        Raises:
-            InputError: the images have another size than the config's.
+        Raises `InputError` if they have another size than the config's.
         """
         return _unit(self.visual_projection, self.pooled_image(pixels))
 
     @float32_products
-    def encode_texts(self, ids: Int[Array, "batch length"]) -> Float[Array, "batch dimension"]:
+    def encode_texts(self, ids: Ids) -> Features:
         """Return one unit vector per text, of float32 for weights of any type.
 
-        Args:
-            ids: token ids, each row with its end-of-text token; what follows that is never read,
-                so padding may be cut to the batch's longest text.
-
-        Raises:
-            InputError: more tokens than the config has positions.
+        A text is read at its first end-of-text token. What follows is never read, so padding may be
+        cut to the batch's longest text. Raises `InputError` for more tokens than the config has
+        positions.
         """
-        ends = self.text.end_positions(ids)
+        end = self.config.text.eos_token_id
+        ends = jnp.argmax(ids if end == LEGACY_EOS_TOKEN_ID else ids == end, axis=-1)
         tokens = jnp.take_along_axis(self.text(ids), ends[:, None, None], axis=1)[:, 0]
         return _unit(self.text_projection, tokens)
 
 
-def _unit(
-    projection: nnx.Linear, pooled: Float[Array, "batch features"]
-) -> Float[Array, "batch dimension"]:
+def _unit(projection: nnx.Linear, pooled: Float[Array, "batch features"]) -> Features:
     # Concepts are closer to each other than bfloat16's 8 bits resolve.
     features = projection(pooled.astype(jnp.float32))
     return features / jnp.linalg.norm(features, axis=-1, keepdims=True)
 
 
-def _clip_table(framework: Framework) -> Table:
-    """The names are the same in PyTorch and Flax but for their last part."""
-    dense, norm = framework.dense_rows, framework.norm_rows
-    kernel, embedding = framework.kernel, framework.embedding
-    return Table(
-        rows=(
-            Row(r"vision\.class_embedding", "vision_model.embeddings.class_embedding"),
-            Row(
-                r"vision\.patch_embedding\.kernel",
-                f"vision_model.embeddings.patch_embedding.{kernel}",
-                framework.convolution,
-            ),
-            Row(
-                r"text\.token_embedding\.embedding",
-                f"text_model.embeddings.token_embedding.{embedding}",
-            ),
-            Row(
-                r"(vision|text)\.position_embedding",
-                rf"\1_model.embeddings.position_embedding.{embedding}",
-            ),
-            # Hugging Face's own spelling, which every published checkpoint has.
-            *norm(r"vision\.pre_layernorm", "vision_model.pre_layrnorm"),
-            *norm(r"vision\.post_layernorm", "vision_model.post_layernorm"),
-            *norm(r"text\.final_layer_norm", "text_model.final_layer_norm"),
-            *norm(r"(vision|text)\.(layers\.\d+\.layer_norm[12])", r"\1_model.encoder.\2"),
-            *dense(
-                r"(vision|text)\.(layers\.\d+\.self_attn\.(?:q|k|v|out)_proj)",
-                r"\1_model.encoder.\2",
-            ),
-            *dense(r"(vision|text)\.(layers\.\d+)\.(fc[12])", r"\1_model.encoder.\2.mlp.\3"),
-            Row(r"(visual|text)_projection\.kernel", rf"\1_projection.{kernel}", framework.dense),
-            Row("logit_scale", "logit_scale"),
-        ),
-        ignored=r"(vision|text)_model\.embeddings\.position_ids",
-    )
-
-
-HUGGING_FACE_CLIP = _clip_table(PYTORCH)
-FLAX_CLIP = _clip_table(FLAX)
+ROWS = {
+    r"vision\.(class|patch)_embedding": r"vision_model.embeddings.\1_embedding",
+    r"text\.token_embedding": "text_model.embeddings.token_embedding",
+    r"(vision|text)\.position_embedding": r"\1_model.embeddings.position_embedding.embedding",
+    # Hugging Face's own spelling, which every published checkpoint has.
+    r"vision\.pre_layernorm": "vision_model.pre_layrnorm",
+    r"vision\.post_layernorm": "vision_model.post_layernorm",
+    r"text\.final_layer_norm": "text_model.final_layer_norm",
+    r"(vision|text)\.(layers\.\d+\.(?:layer_norm|self_attn).*)": r"\1_model.encoder.\2",
+    r"(vision|text)\.(layers\.\d+)\.(fc[12])": r"\1_model.encoder.\2.mlp.\3",
+    r"(visual|text)_projection": r"\1_projection",
+    "logit_scale": "logit_scale",
+}
+_IGNORED = r"(vision|text)_model\.embeddings\.position_ids"
+HUGGING_FACE_CLIP = checkpoint.pytorch_table(ROWS, _IGNORED)
+FLAX_CLIP = checkpoint.Table(ROWS, _IGNORED)
 
 
 def load_clip_model(folder: str | PathLike[str], notes: list[str] | None = None) -> CLIP:
     """Read a CLIP from a Hugging Face folder, or from one that `launch.convert` wrote.
 
-    Args:
-        folder: its folder.
-        notes: gets a sentence about each thing around the tensors that was left out.
-
-    Raises:
-        InputError: a missing, unreadable or unsuitable file, or tensors that do not fit.
+    Notes get a sentence about each thing around the tensors that was left out. Raises `InputError`
+    for a missing, unreadable or unsuitable file, or tensors that do not fit.
     """
     config = parsed(CLIPConfig.from_huggingface, read_config(folder), folder)
 
-    def table(tensors: Mapping[str, Any]) -> Table:
+    def table(tensors: Mapping[str, Any]) -> checkpoint.Table:
         flax = any(name.endswith(".kernel") for name in tensors)
         return FLAX_CLIP if flax else HUGGING_FACE_CLIP
 
-    return read_model(abstract(CLIP, config), folder, table, notes)
+    return checkpoint.read_model(checkpoint.abstract(CLIP, config), folder, table, notes)
 
 
 def save_clip_model(model: CLIP, folder: str | PathLike[str]) -> None:
     """Write a CLIP as `load_clip_model` and Hugging Face's `CLIPModel.from_pretrained` read it."""
-    write_folder(folder, model.config.to_huggingface(), tensors_of(model, HUGGING_FACE_CLIP))
+    tensors = checkpoint.tensors_of(model, HUGGING_FACE_CLIP)
+    checkpoint.write_folder(folder, model.config.to_huggingface(), tensors)
 
 
 def load(folder: Path, preprocess: str | Preprocess, notes: list[str]) -> Namer:

@@ -6,12 +6,13 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 from flax import nnx
 
 from jaxdesc.errors import InputError
 from jaxdesc.models.checkpoint import write_orbax
 from jaxdesc.models.clip import load_clip_model
-from jaxdesc.models.formats import read_folded_resnet
+from jaxdesc.models.resnet import read_folded_resnet
 from jaxdesc.models.source import CLIP, FILES, TARGET, kind_of, open_network
 
 
@@ -32,14 +33,9 @@ def convert(
     in), bit for bit; the source's own configs, tokenizer and preprocessing; and in `converted.json`
     the source, with the commit of a Hugging Face id. It appears whole or not at all.
 
-    Args:
-        source: as `load_target` or `load_clip` take it, except "scenes", which is several networks;
-            its config says which kind it is.
-        output: a folder that does not exist yet.
-        revision: branch, tag or commit of a Hugging Face id; its main branch by default.
-
-    Raises:
-        InputError: a source that can't be read, or an output that exists or can't be written.
+    The source is as `load_target` or `load_clip` take it, except "scenes", which is several
+    networks; its config says which kind it is. Raises `InputError` for a source that can't be read,
+    or an output that exists or can't be written.
     """
     path, name, _ = open_network(source, "network", revision)
     folder = Path(output).expanduser()
@@ -52,7 +48,6 @@ def convert(
             "architecture, or model_type 'resnet' or 'clip'."
         )
     model: Any = load_clip_model(path) if kind == CLIP else read_folded_resnet(path)
-    state = nnx.state(model)
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     try:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -64,13 +59,13 @@ def convert(
                 (unfinished / file).parent.mkdir(exist_ok=True)
                 shutil.copyfile(path / file, unfinished / file)
         _write_json(unfinished / "converted.json", {"source": name})
-        write_orbax(state, unfinished)
+        write_orbax(model, unfinished)
         unfinished.rename(folder)
     except OSError as error:
         raise InputError(
             f"The output {str(folder)!r} can't be written ({error.strerror}): give one that can."
         ) from error
-    parameters = sum(leaf.get_value().size for _, leaf in nnx.to_flat_state(state))
+    parameters = sum(array.size for array in jax.tree.leaves(nnx.state(model)))
     return Converted("CLIP" if kind == CLIP else kind, name, parameters)
 
 

@@ -25,13 +25,10 @@ Encode = Callable[[Any, Any], Array]
 
 @dataclass(frozen=True)
 class Tower:
-    """A method of an NNX module as a function of its weights and a batch.
+    """A method of an NNX module, by its structure (`nnx.split`) and the method's name.
 
-    Towers of equal structure are equal, so that networks of one architecture share programs.
-
-    Attributes:
-        graph: the module's structure (`nnx.split`).
-        method: its name.
+    It is a function of the weights and a batch. Towers of equal structure are equal, so that
+    networks of one architecture share programs.
     """
 
     graph: Any
@@ -48,7 +45,7 @@ class Namer:
     """An encoder of images and texts, such as CLIP.
 
     Attributes:
-        params: pytree of its weights.
+        params: pytree of all its weights.
         images: (params, normalised pixels [B, size, size, 3]) -> unit features [B, d], float32.
         texts: (params, token ids [B, L]) -> unit features [B, d], float32. L is at most `length`;
             what follows a text's own tokens is padding and must not change its features.
@@ -84,15 +81,10 @@ class Namer:
         size = self.preprocess.size
         pixels = np.zeros((1, size, size, 3), np.float32)
         tokens = np.zeros((1, self.length), np.int32)
-        return " ".join(
-            (
-                fingerprint.of_weights(self.params),
-                fingerprint.of_function(self.images, self.params, pixels),
-                fingerprint.of_function(self.texts, self.params, tokens),
-                fingerprint_of(self.tokenizer),
-                str(self.preprocess),
-            )
-        )
+        images = fingerprint.of_function(self.images, self.params, pixels)
+        texts = fingerprint.of_function(self.texts, self.params, tokens)
+        hashes = fingerprint.of_weights(self.params), images, texts, fingerprint_of(self.tokenizer)
+        return " ".join((*hashes, str(self.preprocess)))
 
     def encode_images(
         self, pixels: Float[Array | np.ndarray, "batch size size 3"]
@@ -109,23 +101,15 @@ class Namer:
     def encode_texts(
         self, texts: Sequence[str], progress: Progress = unseen
     ) -> Float32[np.ndarray, "text dimension"]:
-        """Return unit features of texts, in their order; equal texts have the same, bit for bit.
+        """Return unit features of texts, in their order.
 
-        Args:
-            texts: at least one; those that the tokenizer reads alike are encoded once.
-            progress: called after each batch with its count of texts.
-
-        Raises:
-            InputError: no text, or texts that are blank or have more tokens than `length`.
+        Texts that the tokenizer reads alike are encoded once; `progress` gets each batch's count of
+        texts. `InputError` for no text, or texts that are blank or have more tokens than `length`.
         """
         return self.text_batches(texts).encode(progress)
 
     def text_batches(self, texts: Sequence[str]) -> TextBatches:
-        """Lay texts out for `encode_texts`, so that finished batches can be kept.
-
-        Raises:
-            InputError: as `encode_texts`.
-        """
+        """Lay texts out for `encode_texts`, so that finished batches can be kept."""
         tokens = tokenize(self.tokenizer, texts)
         counts = zip(texts, map(len, tokens), strict=True)
         long = [(text, count) for text, count in counts if count > self.length]

@@ -1,7 +1,4 @@
-"""NAMERS: the kinds of name encoders by `model_type`, and how one is loaded.
-
-A loader reads a folder into a `Namer`. A further kind is one entry and one file.
-"""
+"""NAMERS: the kinds of name encoders, and how one is loaded."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,12 +13,10 @@ from jaxdesc.models.precision import cast, check_precision
 from jaxdesc.models.settings import read_config
 from jaxdesc.models.source import CLIP, open_network
 
-# Arguments: the folder, the preprocessing stated in place of the checkpoint's ("" for none), and a
-# list for a sentence about each thing that was assumed or left out.
-Loader = Callable[[Path, str | Preprocess, list[str]], Namer]
-
-# Loaders by the model_type of config.json.
-NAMERS: dict[str, Loader] = {"clip": clip.load}
+# Loaders by the model_type of config.json. Arguments: the folder, the preprocessing stated in place
+# of the checkpoint's ("" for none), and a list for a sentence about each thing that was assumed or
+# left out.
+NAMERS: dict[str, Callable[[Path, str | Preprocess, list[str]], Namer]] = {"clip": clip.load}
 
 
 def load_clip(
@@ -31,7 +26,7 @@ def load_clip(
     precision: str = "float32",
     preprocess: str | Preprocess = "",
 ) -> Namer:
-    """Read a CLIP, or another name encoder of `NAMERS`.
+    """Read a CLIP, or another name encoder of `NAMERS`; its notes say what was assumed.
 
     Args:
         source: a local Hugging Face CLIP folder (`config.json`, weights, tokenizer,
@@ -45,9 +40,6 @@ def load_clip(
             softmax, projections and unit features are computed in float32 all the same.
         preprocess: a name in `jaxdesc.images.preprocess.PRESETS` or a `Preprocess`, in place of
             the checkpoint's own; by default that one, or OpenAI's if there is none.
-
-    Returns:
-        The encoder; its notes say what was assumed or left out.
 
     Raises:
         InputError: a missing folder or tokenizer, a config that is not understood, tensors that

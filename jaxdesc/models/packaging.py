@@ -27,20 +27,16 @@ WNID = re.compile(r"(n\d{8})(?:[\s_:,-]+(.+))?")
 
 
 def target_preprocess(path: Path, stated: str | Preprocess, notes: list[str]) -> Preprocess:
-    """Return a target's preprocessing.
+    """Return the preprocessing of a target's folder, or of a file of weights, which says nothing.
 
-    Args:
-        path: its folder, or the file of its weights, which says nothing of it.
-        stated: a name in `PRESETS` or a preprocessing; "" for what the checkpoint says.
-        notes: gets a sentence about what is assumed.
-
-    Raises:
-        InputError: an unknown name, or a file of another preprocessing or with a step off.
+    `stated`, a name in `PRESETS` or a preprocessing, takes its place; "" if there is none. Notes
+    get a sentence about what is assumed. `InputError` for an unknown name, or a file of another
+    preprocessing or with a step off.
     """
     if stated:
         return _stated(stated)
-    entries = {} if path.is_file() else read_config(path)
-    if not path.is_file() and "architecture" not in entries:
+    entries = {"architecture": ""} if path.is_file() else read_config(path)
+    if "architecture" not in entries:
         file = path / "preprocessor_config.json"
         expected = f"size with shortest_edge below {WARPED}, crop_pct"
         preprocess, given = _read(file, _convnext, "a ResNet's preprocessing", expected)
@@ -60,15 +56,8 @@ def clip_preprocess(
 ) -> Preprocess:
     """Return a CLIP's preprocessing: the shorter side to `size`, then the centre `crop_size`.
 
-    Args:
-        folder: it holds `preprocessor_config.json`, or the newer `processor_config.json`.
-        image_size: of the image tower, in pixels; a preset is read at this size.
-        stated: a name in `PRESETS` or a preprocessing; "" for what the checkpoint says.
-        notes: gets a sentence about what is assumed.
-
-    Raises:
-        InputError: an unknown name, another size than the tower's, or a file of another
-            preprocessing or with a step off.
+    It is in `preprocessor_config.json`, or the newer `processor_config.json`, and makes images of
+    the tower's `image_size`; so does a stated preset. Otherwise as `target_preprocess`.
     """
     if stated:
         preprocess = _stated(stated)
@@ -124,9 +113,9 @@ def _hugging_face(
         raise ValueError("a step is switched off")
     if abs(entries.get("rescale_factor", 1 / 255) * 255 - 1) > 1e-6:
         raise ValueError("rescale_factor is not 1/255")
-    statistics = zip(("image_mean", "image_std"), usual, strict=True)
-    mean, std = (tuple(entries.get(key, channels)) for key, channels in statistics)
-    return Preprocess(size, field, RESAMPLINGS[entries.get("resample", 3)], mean, std)
+    mean, std = entries.get("image_mean", usual[0]), entries.get("image_std", usual[1])
+    resampling = RESAMPLINGS[entries.get("resample", 3)]
+    return Preprocess(size, field, resampling, tuple(mean), tuple(std))
 
 
 def _read(
@@ -171,11 +160,9 @@ def _assumed(
 
 
 class Labels(NamedTuple):
-    """Names and ids of a network's classes, in the order of its logits; empty if unknown.
+    """Names and WordNet ids of a network's classes, in the order of its logits; empty if unknown.
 
-    Attributes:
-        names: of each class, the usual one first.
-        wnids: WordNet's ids.
+    The usual name of a class comes first.
     """
 
     names: tuple[tuple[str, ...], ...] = ()
@@ -183,19 +170,13 @@ class Labels(NamedTuple):
 
 
 def read_labels(path: Path, logits: int, notes: list[str]) -> Labels:
-    """Read the classes of a target.
+    """Read the classes of a target's folder, or of a file of weights, which names none.
 
     They are timm's `label_names`, whose names may be ids that `label_descriptions` explains, or
     Hugging Face's `id2label`: a list, or an object by class number. `names.class_names` splits a
-    label into names. A WordNet id without a description gets the words of its synset.
-
-    Args:
-        path: the target's folder, or the file of its weights, which names no classes.
-        logits: how many the network has.
-        notes: gets a sentence if the classes stay without names.
-
-    Raises:
-        InputError: labels that are not texts, or not one per logit.
+    label into names. A WordNet id without a description gets the words of its synset; notes get a
+    sentence if there are none. Raises `InputError` for labels that are not texts, or not one per
+    logit.
     """
     if path.is_file():
         return Labels()

@@ -18,9 +18,9 @@ PRECISIONS = ("float32", "bfloat16")
 def float32_products(network: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     """Make every product and convolution of a network, and of its gradient, a float32 one.
 
-    By default a TPU multiplies float32 numbers as bfloat16 and a GPU as TF32, with 8 and 11
-    significant bits: far from what the reference implementations were compared on. Numbers that
-    are bfloat16 already are multiplied as such. On a CPU this changes nothing.
+    By default a TPU multiplies float32 numbers as bfloat16 and a GPU as TF32, far from what the
+    reference implementations were compared on. Numbers that are bfloat16 already are multiplied as
+    such. On a CPU this changes nothing.
     """
 
     @wraps(network)

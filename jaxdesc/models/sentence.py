@@ -41,13 +41,9 @@ MODULES = ("Transformer", "Pooling", "Normalize")
 class SentenceEncoder:
     """A sentence encoder as a function of texts.
 
-    Attributes:
-        params: pytree of its weights.
-        graph: the module's structure (`nnx.split`).
-        tokenizer: a Hugging Face tokenizer.
-        length: most tokens of a text that are read.
-        name: for reports.
-        notes: what was left out when it was read, a sentence each.
+    It is an NNX module, split into its weights and its structure, and a Hugging Face tokenizer;
+    `length` is the most tokens of a text that are read. `notes` says what was left out when it was
+    read, a sentence each.
     """
 
     params: Any
@@ -70,21 +66,13 @@ class SentenceEncoder:
     ) -> Float32[np.ndarray, "text dimension"]:
         """Return unit features of texts, in their order; more tokens than `length` are cut off.
 
-        Args:
-            texts: at least one; those that the tokenizer reads alike are encoded once.
-            progress: called after each batch with its count of texts.
-
-        Raises:
-            InputError: no text, or blank ones.
+        Texts that the tokenizer reads alike are encoded once; `progress` gets each batch's count of
+        texts. `InputError` for no text, or blank ones.
         """
         return self.text_batches(texts).encode(progress)
 
     def text_batches(self, texts: Sequence[str]) -> TextBatches:
-        """Lay texts out to be encoded, so that finished batches can be kept.
-
-        Raises:
-            InputError: no text, or blank ones.
-        """
+        """Lay texts out to be encoded, so that finished batches can be kept."""
         return TextBatches(
             tokenize(self.tokenizer, texts, truncation=True, max_length=self.length),
             partial(_texts, self.graph, self.params),
@@ -110,9 +98,6 @@ def load_sentence_encoder(
             BERT or an MPNet, whose tokens are then averaged; or a Hugging Face id of either.
         revision: branch, tag or commit of a Hugging Face id; its main branch by default.
 
-    Returns:
-        The encoder.
-
     Raises:
         InputError: a missing folder or tokenizer, a config that is not understood, steps that are
             not implemented, or tensors that do not fit.
@@ -130,7 +115,14 @@ def load_sentence_encoder(
     network = NETWORKS[kind]
     config = parsed(BertConfig.from_huggingface, entries, folder)
     model = read_model(abstract(network, config), folder, partial(table_of, kind), notes)
-    tokenizer = _tokenizer(folder, config.vocab_size)
+    files, options = "tokenizer.json, or vocab.txt", {"trust_remote_code": False}
+    tokenizer = load_tokenizer(
+        "AutoTokenizer", folder, "sentence encoder", files, config.vocab_size, **options
+    )
+    if tokenizer.pad_token_id is None:
+        raise InputError(
+            f"The tokenizer of {str(folder)!r} has no pad_token: set it in tokenizer_config.json."
+        )
     graph, params = nnx.split(model)
     return SentenceEncoder(
         params=params,
@@ -153,15 +145,16 @@ def _transformer_folder(path: Path) -> Path:
         )
     if (path / "modules.json").exists():
         modules = read_modules(path)
-        names = tuple(module.kind for module in modules)
+        names = tuple(name for name, _ in modules)
         if names not in (MODULES, MODULES[:2]):
             raise InputError(
                 f"{path / 'modules.json'} lists the modules {', '.join(names)}, but only "
                 f"{', '.join(MODULES)} are implemented, in this order; use an encoder made of "
                 "these."
             )
-        _check_pooling(modules[1].folder / "config.json")
-        return modules[0].folder
+        (_, network), (_, pooling), *_ = modules
+        _check_pooling(pooling / "config.json")
+        return network
     if (path.parent / "modules.json").exists() and re.match("[0-9]_", path.name):
         _transformer_folder(path.parent)  # what it does with this folder's output
     # Modules of a folder whose modules.json was lost, such as 1_Pooling.
@@ -207,18 +200,6 @@ def _length(folder: Path, tokenizer: Any, positions: int) -> int:
             "tokenizer_config.json and max_position_embeddings in its config.json."
         )
     return int(min(lengths))
-
-
-def _tokenizer(folder: Path, vocabulary: int) -> Any:
-    files = "tokenizer.json, or vocab.txt"
-    tokenizer = load_tokenizer(
-        "AutoTokenizer", folder, "sentence encoder", files, vocabulary, trust_remote_code=False
-    )
-    if tokenizer.pad_token_id is None:
-        raise InputError(
-            f"The tokenizer of {str(folder)!r} has no pad_token: set it in tokenizer_config.json."
-        )
-    return tokenizer
 
 
 def _settings(file: Path) -> dict[str, Any]:

@@ -17,12 +17,7 @@ MOST_LAYERS = 128  # of a tower or a stage; CLIP's largest has 48
 
 
 def read_json(file: Path) -> Any:
-    """Parse a JSON file of at most `LARGEST_JSON` bytes.
-
-    Raises:
-        OSError: it can't be read.
-        ValueError: it is not JSON, or not any that Python can hold.
-    """
+    """Parse a JSON file; `OSError` or `ValueError` if it is unreadable, not JSON or too large."""
     with file.open("rb") as opened:
         content = opened.read(LARGEST_JSON + 1)
     if len(content) > LARGEST_JSON:
@@ -34,26 +29,14 @@ def read_json(file: Path) -> Any:
 
 
 def read_object(file: Path, what: str) -> dict[str, Any]:
-    """Read a JSON object.
-
-    Args:
-        file: its path.
-        what: the file in words, for the error.
-
-    Raises:
-        InputError: the file is missing, or does not hold a JSON object.
-    """
+    """Read a JSON object; `InputError`, which calls the file `what`, if it does not hold one."""
     try:
         entries = read_json(file)
-    except FileNotFoundError as error:
-        raise InputError(
-            f"{file} does not exist; expected {what}; download the checkpoint again, or correct "
-            "its path."
-        ) from error
     except (OSError, ValueError) as error:
+        missing = isinstance(error, FileNotFoundError)
+        fault = "does not exist" if missing else f"can't be read as JSON ({error})"
         raise InputError(
-            f"{file} can't be read as JSON ({error}); expected {what}; download the checkpoint "
-            "again, or correct its path."
+            f"{file} {fault}; expected {what}; download the checkpoint again, or correct its path."
         ) from error
     if not isinstance(entries, dict):
         raise InputError(
@@ -121,11 +104,7 @@ def misfits(
 
 
 def pretrained_cfg(entries: dict[str, Any]) -> dict[str, Any]:
-    """Return timm's entries about images and labels; its older configs hold them at the top.
-
-    Raises:
-        InputError: `pretrained_cfg` is not an object.
-    """
+    """Return timm's entries about images and labels; its older configs hold them at the top."""
     settings = entries.get("pretrained_cfg", entries) or {}
     if not isinstance(settings, dict):
         raise InputError(

@@ -57,40 +57,21 @@ REVISION = re.compile(r"(?!.*\.\.)\w[\w./-]*", re.A)
 # Files to download: configs, tokenizers, weights of one format. Other tools' packagings are known
 # by their configs, and sentence-transformers keeps a network in an inner folder.
 CONFIGS = (
-    "config.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
+    *("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer.json"),
+    *("tokenizer_config.json", "special_tokens_map.json", "vocab.json", "vocab.txt", "merges.txt"),
     "sentence_bert_config.json",
 )
-FILES = (
-    *CONFIGS,
-    "modules.json",
-    "config_sentence_transformers.json",
-    "1_Pooling/config.json",
-)
+FILES = (*CONFIGS, "modules.json", "config_sentence_transformers.json", "1_Pooling/config.json")
 MARKERS = ("adapter_config.json", "open_clip_config.json", "model_index.json")
 INNER = "0_*/"
-# Files of a folder that may hold its weights; the first that exists is read.
-WEIGHTS = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "flax_model.msgpack",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
-ORBAX = "orbax"  # folder of a converted checkpoint, in place of such a file
-# Weights to download, by format; the first format that exists is downloaded.
+# Weights by format; the first format that exists is downloaded, the first file that exists is read.
 FORMATS = (
     ("model.safetensors", "model.safetensors.index.json", "model-*.safetensors"),
     ("flax_model.msgpack",),
     ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*.bin"),
 )
+WEIGHTS = tuple(name for names in FORMATS for name in names if "*" not in name)
+ORBAX = "orbax"  # folder of a converted checkpoint, in place of such a file
 
 _CLIPS = "such as laion/CLIP-ViT-B-32-laion2B-s34B-b79K or openai/clip-vit-base-patch32"
 _FILE = "give the file itself, in place of its folder"
@@ -103,29 +84,21 @@ PACKAGINGS = {
     "*.h5": ("Keras or TensorFlow (HDF5)", _SAVE),
     "*.keras": ("Keras", _SAVE),
     "*.ckpt.index": ("TensorFlow (checkpoint)", _SAVE),
-    "*.onnx": ("ONNX", _SAVE),
-    "onnx/*.onnx": ("ONNX", _SAVE),
+    **dict.fromkeys(("*.onnx", "onnx/*.onnx"), ("ONNX", _SAVE)),
     "openvino_model.xml": ("OpenVINO", _SAVE),
     "*.distcp": ("PyTorch (distributed checkpoint)", _SAVE),
     "model.*.safetensors": ("transformers' variants", "rename it to model.safetensors"),
-    "*.pt": ("PyTorch", _FILE),
-    "*.pth": ("PyTorch", _FILE),
-    "*.pth.tar": ("PyTorch", _FILE),
-    "*.ckpt": ("PyTorch", _FILE),
+    **dict.fromkeys(("*.pt", "*.pth", "*.pth.tar", "*.ckpt"), ("PyTorch", _FILE)),
     "*.gguf": ("llama.cpp (GGUF)", _SAVE),
 }
 
 
 class Located(NamedTuple):
-    """A network's files on this machine, and the source under which they are found again.
+    """A network's folder on this machine, or the file of its weights.
 
-    The name of a Hugging Face id ends in the commit that was read, `owner/name@commit`, so that a
-    reader of the result can load the same network even after a branch has moved on.
-
-    Attributes:
-        path: the folder that holds them, or the file of its weights.
-        name: the source.
-        notes: a sentence about each thing that was assumed or left out; loaders append theirs.
+    `name` is the source under which it is found again; of a Hugging Face id it ends in the commit
+    that was read, `owner/name@commit`, so that a result names the same network even after a branch
+    has moved on. `notes` says what was assumed or left out, a sentence each; loaders append theirs.
     """
 
     path: Path
@@ -133,23 +106,10 @@ class Located(NamedTuple):
     notes: list[str]
 
 
-class Module(NamedTuple):
-    """A step of sentence-transformers: its class, without the package, and its folder."""
-
-    kind: str
-    folder: Path
-
-
 def open_network(source: str | PathLike[str], kind: str, revision: str | None = None) -> Located:
-    """Find a network, and make sure that it is of a kind and a packaging that is read.
+    """Find a network as `locate` does, of one of `KINDS`, or "network" for any.
 
-    Args:
-        source: as `locate` takes it.
-        kind: one of `KINDS`, or "network" for any.
-        revision: of a Hugging Face id, as `locate` takes it.
-
-    Raises:
-        InputError: as `locate`; another packaging or another kind of network, by its name.
+    Raises `InputError` as `locate`, and for another packaging or kind of network, by its name.
     """
     path, name, notes = locate(source, kind, revision)
     if path.is_file():
@@ -269,9 +229,7 @@ def _downloaded(identifier: str, kind: str, revision: str | None) -> Path:
 def weights_file(source: str | PathLike[str]) -> Path:
     """Return the file with a folder's weights, or the one that is missing; a file is its own."""
     path = Path(source)
-    if path.is_file():
-        return path
-    files = [path / name for name in WEIGHTS]
+    files = [path] if path.is_file() else [path / name for name in WEIGHTS]
     return next((file for file in files if file.exists()), files[0])
 
 
@@ -281,25 +239,18 @@ def is_converted(folder: str | PathLike[str]) -> bool:
 
 
 def kind_of(path: Path) -> str | None:
-    """Return which of `KINDS` a folder's config describes; None for any other network.
-
-    Raises:
-        InputError: its `config.json` is missing or not a JSON object.
-    """
-    if path.is_file():
-        return TARGET
-    entries = read_config(path)
+    """Return which of `KINDS` a folder's config describes, or None; a file is a target's."""
+    entries = {"architecture": ""} if path.is_file() else read_config(path)
     if "architecture" in entries:
         return TARGET
     model_type = entries.get("model_type")
     return MODEL_TYPES.get(model_type) if isinstance(model_type, str) else None
 
 
-def read_modules(path: Path) -> list[Module]:
-    """Read the `modules.json` of a folder of sentence-transformers.
+def read_modules(path: Path) -> list[tuple[str, Path]]:
+    """Read a `modules.json` of sentence-transformers: each step's bare class name and folder.
 
-    Raises:
-        InputError: it is not a list of modules, or names a folder outside.
+    Raises `InputError` if it is not a list of modules, or names a folder outside.
     """
     file = path / "modules.json"
 
@@ -309,7 +260,7 @@ def read_modules(path: Path) -> list[Module]:
         return path / name
 
     try:
-        return [Module(m["type"].split(".")[-1], inside(m["path"])) for m in read_json(file)]
+        return [(m["type"].split(".")[-1], inside(m["path"])) for m in read_json(file)]
     except (OSError, ValueError) as error:
         raise InputError(
             f"{file} can't be read as JSON ({error}); download the checkpoint again."
@@ -323,13 +274,12 @@ def read_modules(path: Path) -> list[Module]:
 
 def _first_module(path: Path, notes: list[str], kind: str) -> Path:
     """Return the folder of the network that sentence-transformers starts with."""
-    modules = read_modules(path)
-    folder = modules[0].folder if modules else path
+    (_, folder), *others = read_modules(path) or [("", path)]
     if kind == SENTENCE or kind_of(folder) != CLIP:
         return folder
     if folder != path:
         notes.append(f"{path} was packaged by sentence-transformers: its {folder.name} was read.")
-    further = [module.kind for module in modules[1:] if module.kind != "Normalize"]
+    further = [name for name, _ in others if name != "Normalize"]
     if further:
         raise InputError(
             f"{path / 'modules.json'} lists {', '.join(further)} after its CLIP, which is not "

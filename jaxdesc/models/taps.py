@@ -43,22 +43,16 @@ def recorded(
 
 
 class ClassGradient(NamedTuple):
-    """A layer of a network, and how a class's logit depends on it.
+    """A layer A of a network, and how the logit y_c of each image's class c depends on it.
 
-    Attributes:
-        maps: A, the layer's values.
-        gradient: ∂y_c/∂A, the gradient of each image's logit of its class.
-        classes: c, the class of each image.
-        logits: y, of all classes.
-        pixels: the images, normalised.
-        forward: from normalised images to logits, for maps that need more than one look.
+    `forward` is from normalised images to logits, for maps that need more than one look.
     """
 
-    maps: Float32[Array, "batch row column channel"]
-    gradient: Float32[Array, "batch row column channel"]
-    classes: Int[Array, " batch"]
-    logits: Float[Array, "batch class"]
-    pixels: Float[Array, "batch height width 3"]
+    maps: Float32[Array, "batch row column channel"]  # A
+    gradient: Float32[Array, "batch row column channel"]  # ∂y_c/∂A
+    classes: Int[Array, " batch"]  # c
+    logits: Float[Array, "batch class"]  # y
+    pixels: Float[Array, "batch height width 3"]  # normalised
     forward: Callable[[Array], Array]
 
 
@@ -73,15 +67,8 @@ def class_gradient(
     """Differentiate the logit of each image's class with respect to a layer.
 
     The tap adds zeros to the layer, and the gradient is taken with respect to those: the backward
-    pass ends at the layer. Images must not depend on each other.
-
-    Args:
-        apply: the network.
-        params: its parameters.
-        pixels: normalised images.
-        classes: c; the predicted class if None.
-        layer: its name.
-        shape: of the layer's value for one image.
+    pass ends at the layer. Images are normalised and must not depend on each other; the class is
+    the predicted one if `classes` is None, and `shape` is that of the layer's value for one image.
     """
 
     def logit(zeros: Array) -> tuple[Array, tuple[Array, Array, Array]]:

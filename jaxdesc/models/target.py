@@ -19,10 +19,10 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from jaxdesc.errors import InputError, as_printed, shown
 from jaxdesc.images.preprocess import Preprocess
-from jaxdesc.models.formats import read_folded_resnet
 from jaxdesc.models.packaging import read_labels, target_preprocess
 from jaxdesc.models.precision import cast, check_precision
-from jaxdesc.models.resnet import STAGES, TIMM_SIZES, with_winograd
+from jaxdesc.models.resnet import read_folded_resnet, with_winograd
+from jaxdesc.models.resnet_config import STAGES, TIMM_SIZES
 from jaxdesc.models.settings import read_config
 from jaxdesc.models.source import TARGET, open_network
 from jaxdesc.models.taps import Apply, class_gradient, recorded
@@ -99,8 +99,7 @@ class Target:
     def shapes_at(self, height: int, width: int) -> dict[str, tuple[int, ...]]:
         """Return the shape of each layer for one image of another size.
 
-        Raises:
-            InputError: `apply` is not as `Target` says.
+        `InputError` if `apply` is not as `Target` says.
         """
         pixels = jax.ShapeDtypeStruct((2, height, width, 3), jnp.float32)
         expected = "expected apply(params, pixels, tap) -> logits (batch, classes) or None"
@@ -117,14 +116,13 @@ class Target:
             raise InputError(f"apply of {self.name} gives {shown(logits)}: {expected}.")
         layers = ({} if logits is None else {LOGITS: logits}) | values
         for name, value in layers.items():
-            title = name
-            axes: tuple[str, ...] = ("batch", "rows", "columns", "channels")
+            title, axes = name, "batch, rows, columns, channels"
             if name == LOGITS:
-                title, axes = "logits", ("batch", "classes")
-            if len(value.shape) != len(axes) or value.shape[0] != 2 or 0 in value.shape:
+                title, axes = "logits", "batch, classes"
+            if len(value.shape) != axes.count(",") + 1 or value.shape[0] != 2 or 0 in value.shape:
                 raise InputError(
                     f"{self.name} gives {title} the shape {value.shape} for pixels of shape "
-                    f"{pixels.shape}: expected ({', '.join(axes)})."
+                    f"{pixels.shape}: expected ({axes})."
                 )
         return {name: tuple(value.shape[1:]) for name, value in layers.items()}
 
@@ -177,15 +175,10 @@ class Target:
     def activations(
         self, pixels: Pixels, layer: str = LOGITS, pooling: str = "mean"
     ) -> Float[Array, "batch neuron"]:
-        """Return every neuron's activation in a layer.
+        """Return every neuron's activation in a layer: "fc", the logits, or one of channels.
 
-        Args:
-            pixels: as `Target` says.
-            layer: "fc" for the logits, or a layer (layer1 … layer4) whose channels are the neurons.
-            pooling: "mean" or "max" over the layer's positions.
-
-        Raises:
-            InputError: the layer or the pooling does not exist.
+        Channels are pooled by "mean" or "max" over the layer's positions. `InputError` if the layer
+        or the pooling does not exist.
         """
         return self.activate(pixels, (layer,), pooling)[0][layer]
 
@@ -196,44 +189,25 @@ class Target:
         pooling: str = "mean",
         classify: bool = False,
     ) -> tuple[dict[str, Float[Array, "batch _"]], Int[Array, " batch"] | None]:
-        """Return the activations in several layers, in one pass.
+        """Return the `activations` in several layers, by name, in one pass.
 
-        Args:
-            pixels: as `Target` says.
-            layers: their names.
-            pooling: "mean" or "max" over positions.
-            classify: whether to return the class with the largest logit too.
-
-        Returns:
-            Activations by layer, and the classes if asked for.
-
-        Raises:
-            InputError: a layer or the pooling does not exist.
+        If asked to classify, return each image's class with the largest logit too.
         """
         for layer in (*layers, *([LOGITS] if classify else ())):
             self.check_layer(layer)
         if pooling not in POOLINGS:
             raise InputError(f"Unknown pooling {pooling!r}: expected one of {', '.join(POOLINGS)}.")
-        network = self.apply, self.preprocess, self.mesh
-        options = tuple(layers), pooling, classify
-        found: Any = _activate(*network, *options, self.params, pixels)
+        options = self.apply, self.preprocess, self.mesh, tuple(layers), pooling, classify
+        found: Any = _activate(*options, self.params, pixels)
         return found
 
     def check(self, images: Any, *, layer: str = LOGITS, count: int = 64) -> Any:
-        """Try it on a few images, print what was found, and return it.
+        """Try it on at most `count` images, spread evenly over those given; print what was found.
 
-        Args:
-            images: as `jaxdesc.describe` takes them; those looked at are spread evenly over them.
-            layer: whose activations are looked at.
-            count: how many images at most.
-
-        Returns:
-            A `stages.check.Check`: its layers with their shapes, top-1 and top-5 if labels are
-            known, a sheet of what it sees, and every doubt.
-
-        Raises:
-            InputError: it can't be used: shapes that do not fit, a layer that is missing, NaN; or
-                no image can be used.
+        Images are as `jaxdesc.describe` takes them. Return a `stages.check.Check`: the layers with
+        their shapes, top-1 and top-5 if labels are known, a sheet of what it sees, and every doubt
+        about the activations in `layer`. Raises `InputError` if it can't be used: shapes that do
+        not fit, a layer that is missing, NaN; or no image can be used.
         """
         from jaxdesc.images.sources import open_source
 
@@ -261,15 +235,13 @@ def _activate(
     params: Any,
     pixels: Any,
 ) -> tuple[dict[str, Array], Array | None]:
-    pool = jnp.mean if pooling == "mean" else jnp.max
+    pool = partial(jnp.mean if pooling == "mean" else jnp.max, axis=(1, 2))
 
     def activate(params: Any, pixels: Array) -> tuple[dict[str, Array], Array | None]:
         logits, values = recorded(apply, params, normalised(preprocess, pixels), layers)
         pooled = {
-            layer: logits
-            if layer == LOGITS
-            else pool(values[layer].astype(jnp.float32), axis=(1, 2))
-            for layer in layers
+            name: logits if name == LOGITS else pool(values[name].astype(jnp.float32))
+            for name in layers
         }
         return pooled, logits.argmax(axis=1) if classify else None
 
@@ -285,8 +257,7 @@ class Architecture(NamedTuple):
     Attributes:
         names: the `architecture` (timm's) or `model_type` (Hugging Face's) in its config.json.
         read: (folder or file, notes) -> an NNX module in evaluation mode, called as
-            `module(pixels, tap)`, whose `config.num_classes` counts its logits; notes get a
-            sentence about each thing that was assumed or left out.
+            `module(pixels, tap)`, whose `config.num_classes` counts its logits.
         attention: default layer of attention maps; the last one if empty.
         on_cpu: returns a module that computes the same faster on a CPU, in float32.
     """
@@ -316,6 +287,8 @@ def load_target(
 ) -> Target:
     """Read a target network of any architecture in `ARCHITECTURES`, its BatchNorm folded.
 
+    Its notes say what was assumed or left out. `packaging.read_labels` reads its classes.
+
     Args:
         source: one of
             a local folder with timm's `config.json` and torchvision's tensors, with a Hugging Face
@@ -328,16 +301,12 @@ def load_target(
             "scenes", the embedded world's classifier, or "scenes:attributes", its network of
             attributes.
         revision: branch, tag or commit of a Hugging Face id; its main branch by default. The
-            target's name includes the commit.
+            target's name gives the commit.
         precision: "float32", or "bfloat16" for weights and feature maps; logits, pooled activations
             and Grad-CAM's weights are float32 in both.
         preprocess: a name in `jaxdesc.images.preprocess.PRESETS` or a `Preprocess`, which replaces
             the checkpoint's own; by default that one, the one for evaluation, or ImageNet's usual
             one if there is none.
-
-    Returns:
-        The target, its classes as `packaging.read_labels` reads them. Its notes say what was
-        assumed or left out.
 
     Raises:
         InputError: a missing source, a config that is not understood, tensors that do not fit, or

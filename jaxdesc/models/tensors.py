@@ -58,27 +58,21 @@ class Tensors(Mapping[str, np.ndarray]):
 
 
 def read_tensors(source: str | PathLike[str], notes: list[str] | None = None) -> Tensors:
-    """Read the tensors of a folder's weights, or of one file.
+    """Read the tensors of a folder with one of `WEIGHTS`, or of one file of any name.
 
     Formats are safetensors and PyTorch's, whole or in shards with an index, and Flax's msgpack,
-    whose names are joined by dots. A prefix of `PREFIXES` that all names share is stripped.
-
-    Args:
-        source: a folder with one of `WEIGHTS`, or a file of any name.
-        notes: gets a sentence about each thing around the tensors that was left out.
-
-    Raises:
-        InputError: the file is missing, damaged, or of another format.
+    whose names are joined by dots. A prefix of `PREFIXES` that all names share is stripped, and
+    notes say what was left out. Raises `InputError` if the file is missing, damaged, or of another
+    format.
     """
-    file = weights_file(source)
-    notes = [] if notes is None else notes
+    file, notes = weights_file(source), [] if notes is None else notes
     if not file.exists():
         raise InputError(
             f"{file.parent} holds no weights: expected {', '.join(WEIGHTS)} or {ORBAX}/; download "
             "the checkpoint again."
         )
     reads = _reader(file)(file, notes)
-    while prefix := _common_prefix(reads):
+    while prefix := next((p for p in PREFIXES if _is_wrapped(reads, p)), ""):
         # A training module holds more than the network: its loss, its metrics.
         left = sorted(name for name in reads if not name.startswith((prefix, *HEADS)))
         if left:
@@ -89,10 +83,9 @@ def read_tensors(source: str | PathLike[str], notes: list[str] | None = None) ->
     return Tensors(reads)
 
 
-def _common_prefix(names: Mapping[str, Any]) -> str:
-    """Return a wrapper's prefix that nearly all names have."""
-    counts = {p: sum(name.startswith(p) for name in names) for p in PREFIXES}
-    return next((p for p, count in counts.items() if count and count >= 0.9 * len(names)), "")
+def _is_wrapped(names: Mapping[str, Any], prefix: str) -> bool:
+    """Return if nearly all names have a prefix."""
+    return bool(names) and sum(name.startswith(prefix) for name in names) >= 0.9 * len(names)
 
 
 def _read_safetensors(file: Path, _: list[str]) -> Reads:
@@ -117,7 +110,7 @@ def _read_safetensors(file: Path, _: list[str]) -> Reads:
 def _read_shards(index: Path, notes: list[str]) -> Reads:
     """Read every file that an index names, each tensor from one of them."""
     entries = read_object(index, "the index of a checkpoint in shards").get("weight_map")
-    files = list(entries.values()) if isinstance(entries, dict) else []
+    files = entries.values() if isinstance(entries, dict) else ()
     if not files or not all(isinstance(name, str) and Path(name).name == name for name in files):
         raise InputError(
             f"{index} names no files next to it in its weight_map; expected a file per tensor; "
@@ -215,12 +208,10 @@ def _state_dict(content: Any, file: Path, notes: list[str]) -> Mapping[str, Any]
         items = value.items() if isinstance(value, dict) else ()
         return {k: v for k, v in items if isinstance(k, str) and isinstance(v, torch.Tensor)}
 
-    def is_state_dict(value: Any) -> bool:
-        tensors = tensors_of(value)
-        return any(t.ndim for t in tensors.values()) and len(tensors) == len(value)
-
     entries = content if isinstance(content, dict) else {}
-    networks = {key: value for key, value in entries.items() if is_state_dict(value)}
+    inner = {key: tensors_of(value) for key, value in entries.items()}
+    whole = {key: t for key, t in inner.items() if t and len(t) == len(entries[key])}
+    networks = {key: t for key, t in whole.items() if any(tensor.ndim for tensor in t.values())}
     nested = [key for key in STATE_DICTS if isinstance(entries.get(key), dict)]
     if nested and not networks:
         return _state_dict(entries[nested[0]], file, notes)

@@ -40,18 +40,11 @@ def unseen(count: int) -> None:
 def load_tokenizer(
     loader: str, folder: Path, network: str, files: str, vocabulary: int, **options: Any
 ) -> Any:
-    """Load a tokenizer from a folder.
+    """Load a folder's tokenizer by transformers' class `loader`.
 
-    Args:
-        loader: name of a class of transformers.
-        folder: the folder with its files.
-        network: what the folder holds, for errors.
-        files: names of the tokenizer's files, for errors.
-        vocabulary: how many tokens the network knows.
-        options: of `from_pretrained`.
-
-    Raises:
-        InputError: no tokenizer, a damaged one, or one of more tokens than the network knows.
+    `network` and `files` say in errors what the folder holds, and which files a tokenizer has;
+    `vocabulary` is how many tokens the network knows. `InputError` for no tokenizer, a damaged one,
+    or one of more tokens.
     """
     import transformers  # seconds to import, and needed only here
 
@@ -84,13 +77,8 @@ def fingerprint_of(tokenizer: Any) -> str:
 def tokenize(tokenizer: Any, texts: Sequence[str], **options: Any) -> list[Tokens]:
     """Return each text's token ids, with the tokens that the tokenizer puts around a text.
 
-    Args:
-        tokenizer: Hugging Face's.
-        texts: at least one, none of them blank.
-        options: of the tokenizer's call, such as truncation.
-
-    Raises:
-        InputError: not a list of strings, no text, or blank ones.
+    `options` are of the tokenizer's call. `InputError` for no list of strings, no text, or blank
+    ones.
     """
     if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
         raise InputError(f"The texts to encode are {str(texts)[:60]!r}: give a list of strings.")
@@ -113,13 +101,9 @@ def tokenize(tokenizer: Any, texts: Sequence[str], **options: Any) -> list[Token
 class TextBatches:
     """Texts in batches that are computed one by one, in any order, and then put together.
 
-    Texts of equal tokens are computed once, so they have the same features, bit for bit.
-
-    Args:
-        tokens: of each text, at least one and at most `longest`.
-        compute: the network, which must not look beyond a row's tokens.
-        longest: most tokens that the network reads.
-        padding: token id behind a row's tokens.
+    Texts of equal tokens are computed once, so they have the same features, bit for bit. Each has
+    at least one token and at most `longest`, and is padded behind them with the id `padding`, which
+    the network `compute` must not look at.
     """
 
     def __init__(self, tokens: Sequence[Tokens], compute: Compute, *, longest: int, padding: int):

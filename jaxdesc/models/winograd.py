@@ -24,12 +24,7 @@ AT = ((1, 1, 1, 0), (0, 1, -1, -1))
 
 
 class WinogradConvolution(nnx.Module):
-    """A 3 × 3 convolution of stride 1 with zeros around and a bias.
-
-    Args:
-        kernel: of the convolution that it equals.
-        bias: one number per channel.
-    """
+    """A 3 × 3 convolution of stride 1 with zeros around and a bias, from its kernel."""
 
     def __init__(
         self, kernel: Float[Array, "3 3 inputs outputs"], bias: Float[Array, " outputs"]

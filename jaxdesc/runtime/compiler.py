@@ -17,9 +17,7 @@ Result = TypeVar("Result")
 product = partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
 contraction = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
-# Measured with JAX 0.10.2 on two cores: a float32 product of 25,000 × 512 by 512 × 512 takes 0.7 of
-# its time, and φ and the exemplars' sum behind it 0.07 of it instead of 0.5. A ResNet-50 takes 0.6
-# of its time, as convolutions then use both cores, and a ViT-B/32 0.78 of its processor time.
+# With these, large float32 products take 0.7 of their time on two cores, and a ResNet-50 0.6.
 _CPU_OPTIONS = {
     "xla_cpu_experimental_ynn_fusion_type": "",
     # Removed before fusion by default, and then `materialised` has no effect.
@@ -93,17 +91,14 @@ def in_pieces(
 ) -> Any:
     """Return `function(params, rows)`, on a CPU a few rows at a time: its caches hold the layers.
 
-    Args:
-        function: of weights and independent rows, to one result for each row; within a compiled
-            function.
-        params: the weights.
-        rows: a pytree of arrays with as many rows each.
-        size: rows at a time, or about as many if that needs less padding.
+    For use within a compiled function. `rows` is a pytree of arrays with as many independent rows
+    each, with one result for each row; `size` of them at a time, or about as many if that needs
+    less padding.
     """
     count = len(jax.tree.leaves(rows)[0])
     if jax.default_backend() != "cpu" or count <= size:
         return function(params, rows)
-    size = _piece(count, size)
+    size = min(range(1, count + 1), key=partial(_cost, count, size))
 
     def cut(array: Array) -> Array:
         padding = jnp.repeat(array[-1:], -count % size, axis=0)
@@ -113,10 +108,6 @@ def in_pieces(
     return jax.tree.map(lambda piece: piece.reshape(-1, *piece.shape[2:])[:count], pieces)
 
 
-def _piece(count: int, best: int) -> int:
-    """Number of rows at a time that costs least for `count` rows, padding included."""
-
-    def cost(size: int) -> float:
-        return -(-count // size) * size * (1 + _TWICE * abs(math.log2(size / best)))
-
-    return min(range(1, count + 1), key=cost)
+def _cost(count: int, best: int, size: int) -> float:
+    """Relative time of `count` rows in pieces of a size, padding included."""
+    return -(-count // size) * size * (1 + _TWICE * abs(math.log2(size / best)))

@@ -1,7 +1,6 @@
 """Hashes of everything a result depends on: code, versions, weights, programs, inputs."""
 
 import hashlib
-import inspect
 import json
 import re
 import uuid
@@ -17,17 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-ADDRESS = r"0x[0-9a-f]+"  # in memory; differs from run to run
-
 
 def of_inputs(inputs: Mapping[str, Any]) -> str:
-    """Hash a stage's inputs, with this package's own code and the versions it computes with.
+    """Hash a stage's inputs, with this package's own code and versions, to 16 hexadecimal digits.
 
-    Args:
-        inputs: JSON values; larger things by their own hash.
-
-    Returns:
-        16 hexadecimal digits.
+    Inputs are JSON values; larger things are given by their own hash.
     """
     text = json.dumps([_code(), inputs], sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:16]
@@ -67,30 +60,13 @@ def of_weights(params: Any) -> str:
         return of_text(" ".join(threads.map(of_leaf, jax.tree_util.tree_leaves_with_path(params))))
 
 
-def of_entry(entry: Any) -> str:
-    """Hash the source of a registered function or class, or of another object's class.
-
-    It shows that an entry from outside the package has changed. Functions that the entry calls and
-    values that it captures don't count.
-    """
-    code = inspect.unwrap(entry) if callable(entry) else entry
-    if not (inspect.isroutine(code) or inspect.isclass(code)):
-        code = type(code)
-    try:
-        return of_text(inspect.getsource(code))
-    except (OSError, TypeError):  # typed into a prompt, or built in
-        compiled = getattr(code, "__code__", None)
-        text = repr((compiled.co_code, compiled.co_consts, compiled.co_names) if compiled else code)
-        return of_text(re.sub(ADDRESS, "", text))
-
-
 def of_function(function: Callable[..., Any], *arguments: Any) -> str:
     """Hash a function's jaxpr on these arguments, and the arrays it closes over.
 
     So a network's code needs no version number: a change that matters changes the jaxpr.
     """
     traced = jax.make_jaxpr(function)(*arguments)
-    program = re.sub(ADDRESS, "", str(traced))
+    program = re.sub(r"0x[0-9a-f]+", "", str(traced))  # addresses differ from run to run
     if "callback" in program:  # it runs code that a jaxpr doesn't show: never the same twice
         program += uuid.uuid4().hex
     digest = hashlib.sha256(program.encode())

@@ -31,15 +31,10 @@ def shared_out(
 ) -> Any:
     """Return `function(params, rows)`, each device computing some of the rows.
 
-    A device has as many rows as a single device would have alone, so that its results do not depend
-    on the number of devices except for rounding.
-
-    Args:
-        function: from weights and independent rows to one result per row; within a compiled
-            function.
-        mesh: the devices; the default device if None.
-        params: a pytree that each device has.
-        rows: a pytree of arrays, whose length is a multiple of the number of devices.
+    For use within a compiled function. A device has as many rows as a single device would have
+    alone, so that its results do not depend on the number of devices except for rounding. `rows` is
+    a pytree of arrays of independent rows, as many as a multiple of the number of devices; each
+    device has all of `params`. Without a mesh, the default device computes.
     """
     if mesh is None:
         return function(params, rows)

@@ -13,15 +13,7 @@ APART = 1.0  # but this many seconds after the last one at the earliest
 
 
 class State(NamedTuple):
-    """Progress of a stage.
-
-    Attributes:
-        stage: its name.
-        unit: of the items counted.
-        total: how many items there are.
-        done: how many of them are done.
-        seconds: since it began.
-    """
+    """Progress of a stage: how many of its items, counted in `unit`, are done since it began."""
 
     stage: str
     unit: str
@@ -42,12 +34,7 @@ class Display(Protocol):
 
 
 class Bar:
-    """tqdm's bar.
-
-    Args:
-        state: with nothing done.
-        delay: seconds before it appears; a shorter stage shows none.
-    """
+    """tqdm's bar, after a delay in seconds; a shorter stage shows none."""
 
     def __init__(self, state: State, delay: float = 0.0):
         self._bar = tqdm(
@@ -72,9 +59,7 @@ class Lines:
         activate attention: 320/640 img (50 %), 52.1 img/s, 00:06 left
         activate attention: 640/640 img in 12.3 s, 52.1 img/s
 
-    Args:
-        state: with nothing done.
-        delay: a stage that takes fewer seconds gets no line.
+    A stage that takes fewer seconds than `delay` gets no line.
     """
 
     def __init__(self, state: State, delay: float = 0.0):
@@ -109,11 +94,7 @@ class Lines:
 class Progress:
     """Count of a stage's items that are done, for every display of it.
 
-    Args:
-        total: how many items there are.
-        stage: its name.
-        displays: makes each display from the state in which nothing is done.
-        unit: of the items counted.
+    A display is made from the state in which nothing is done.
     """
 
     def __init__(

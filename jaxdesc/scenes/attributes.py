@@ -17,8 +17,8 @@ from jaxtyping import Bool
 from PIL import Image
 
 from jaxdesc.evaluation.faithfulness import auc
-from jaxdesc.models.formats import load_resnet, save_resnet
-from jaxdesc.models.resnet import ResNet, ResNetConfig
+from jaxdesc.models.resnet import ResNet, load_resnet, save_resnet
+from jaxdesc.models.resnet_config import ResNetConfig
 from jaxdesc.scenes import NETWORKS, target
 from jaxdesc.scenes.target import PREPROCESS, SIZE, WHOLE
 from jaxdesc.scenes.training import Batch, Schedule, batches, cut, fit, render_split

@@ -13,8 +13,8 @@ from jaxtyping import Float32
 from PIL import Image
 
 from jaxdesc.images.preprocess import Preprocess
-from jaxdesc.models.formats import save_resnet
-from jaxdesc.models.resnet import ResNet, ResNetConfig
+from jaxdesc.models.resnet import ResNet, save_resnet
+from jaxdesc.models.resnet_config import ResNetConfig
 from jaxdesc.scenes.training import Batch, Schedule, batches, cut, fit, render_split
 from jaxdesc.scenes.world import CLASSES, HEIGHT, WIDTH, Box, Scene
 

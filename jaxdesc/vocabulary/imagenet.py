@@ -35,10 +35,8 @@ def synsets() -> Mapping[str, tuple[str, ...]]:
 def names() -> tuple[tuple[str, ...], ...]:
     """Each class's names, 1,862 in all: the words of its WordNet synset, as WWW lists them.
 
-    WWW's metrics compare with them; together they are its vocabulary "ImageNet".
-
-    Raises:
-        InputError: WordNet 3.0 isn't installed, or lacks a class.
+    WWW's metrics compare with them; together they are its vocabulary "ImageNet". Raises
+    `InputError` if WordNet 3.0 isn't installed, or lacks a class.
     """
     words = synsets()
     missing = [wnid for wnid in wnids() if wnid not in words]

@@ -25,31 +25,28 @@ _JOINERS = "\u200c\u200d"
 _NUMBER = r"['\"]?[-+]?\d[\d.,]*['\"]?"
 _ONE_COLUMN = "keep the column of names alone, one name per line"
 # Lines that can't be names: what they are, their pattern, and the remedy.
-_REFUSED = [
-    (what, re.compile(pattern), remedy)
-    for what, pattern, remedy in (
-        (
-            "part of a Python or JSON literal",
-            r"^[\]\[(){},]+$|^[\[({]+\s*['\"]|['\"]\s*[\]},]+$|^(['\"])[^'\"]{2,}\1$|"
-            r"^\{?\s*('[^']*'|\"[^\"]*\"|\d+)\s*:\s*['\"\[{]|^[\[{].*[,:].*[\]}],?$|"
-            r"^\w+\s*=\s*[\[({]",
-            "write the names alone, one per line, or pass them from Python as a list",
-        ),
-        (
-            "a name and a number",
-            rf"(^|[\t;|])\s*{_NUMBER}\s*[\t;|]|[\t;|]\s*{_NUMBER}$|"
-            rf"[^\W\d_]['\")]?(,|\s*:\s*){_NUMBER}$",
-            _ONE_COLUMN,
-        ),
-        (
-            "a WordNet id",
-            r"(?<![^\W_])n\d{8}(?![^\W_])|^\w[\w'-]*\.[nvars]\.\d\d$",
-            'give names, or "imagenet" for those of its classes',
-        ),
-        ("HTML", r"<[a-zA-Z/!?][^>]*>|&(#\d+|[a-z]+);", "save the names as plain text"),
-        ("a comment, a bullet or an address", r"^([#*•-]|//)\s|://", "give names alone"),
-    )
-]
+_REFUSED = (
+    (
+        "part of a Python or JSON literal",
+        r"^[\]\[(){},]+$|^[\[({]+\s*['\"]|['\"]\s*[\]},]+$|^(['\"])[^'\"]{2,}\1$|"
+        r"^\{?\s*('[^']*'|\"[^\"]*\"|\d+)\s*:\s*['\"\[{]|^[\[{].*[,:].*[\]}],?$|"
+        r"^\w+\s*=\s*[\[({]",
+        "write the names alone, one per line, or pass them from Python as a list",
+    ),
+    (
+        "a name and a number",
+        rf"(^|[\t;|])\s*{_NUMBER}\s*[\t;|]|[\t;|]\s*{_NUMBER}$|"
+        rf"[^\W\d_]['\")]?(,|\s*:\s*){_NUMBER}$",
+        _ONE_COLUMN,
+    ),
+    (
+        "a WordNet id",
+        r"(?<![^\W_])n\d{8}(?![^\W_])|^\w[\w'-]*\.[nvars]\.\d\d$",
+        'give names, or "imagenet" for those of its classes',
+    ),
+    ("HTML", r"<[a-zA-Z/!?][^>]*>|&(#\d+|[a-z]+);", "save the names as plain text"),
+    ("a comment, a bullet or an address", r"^([#*•-]|//)\s|://", "give names alone"),
+)
 # Most lines are words, which none of these patterns matches.
 _WORDS = re.compile(r"[^\W\d_](?:[^\W\d_]|[ .'-])*")
 # Names of columns; the first line of a table has only these.
@@ -92,43 +89,34 @@ def check_name(text: str, where: str) -> None:
 
 
 def read_names(path: str, what: str, form: str, table: str | None = None) -> list[str]:
-    """Read the lines of a UTF-8 text file of names, with any line ends.
+    """Read the lines of a UTF-8 text file of names, with any line ends; `~` is the home directory.
 
-    Args:
-        path: path of the file; `~` is the home directory.
-        what: content of the file, for errors.
-        form: expected form, for errors.
-        table: beginning of a file whose lines are not names, and so are not checked.
-
-    Raises:
-        InputError: a file that is missing, too large or not UTF-8; or not a list of names but a
-            table, a literal of a programming language, ids or HTML, with the line that shows it.
+    `what` and `form` say in errors what it contains, and how. A file that begins with `table` has
+    lines that are not names, and so are not checked. Raises `InputError` for a file that is
+    missing, too large or not UTF-8; or not a list of names but a table, a literal of a programming
+    language, ids or HTML, with the line that shows it.
     """
-    remedy = f"UTF-8 text file, {form}"
+
+    def fault(found: str, remedy: str = f"a UTF-8 text file, {form}") -> InputError:
+        return InputError(f"{what} file {path[:SHOWN]} {found}: give {remedy}.")
+
     try:
         with open(os.path.expanduser(path), "rb") as file:
             content = file.read(LARGEST_FILE + 1)  # a device such as /dev/zero never ends
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the path
         reason = getattr(error, "strerror", "Invalid argument")
-        raise InputError(
-            f"{what} file {path[:SHOWN]} can't be read ({reason}): give the path of a {remedy}."
-        ) from error
+        remedy = f"the path of a UTF-8 text file, {form}"
+        raise fault(f"can't be read ({reason})", remedy) from error
     if len(content) > LARGEST_FILE:
-        raise InputError(
-            f"{what} file {path} has more than {LARGEST_FILE:,} bytes: give a UTF-8 text file, of "
-            "fewer or shorter lines."
-        )
+        remedy = "a UTF-8 text file, of fewer or shorter lines"
+        raise fault(f"has more than {LARGEST_FILE:,} bytes", remedy)
     try:
         # utf-8-sig: an editor's byte order mark isn't part of the first line.
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InputError(
-            f"{what} file {path} isn't UTF-8 at byte {error.start}: give a {remedy}."
-        ) from error
+        raise fault(f"isn't UTF-8 at byte {error.start}") from error
     if "\0" in text:
-        raise InputError(
-            f"{what} file {path} has a zero byte, as UTF-16 and binary files have: give a {remedy}."
-        )
+        raise fault("has a zero byte, as UTF-16 and binary files have")
     # Not splitlines, which also breaks at characters that no editor shows as a new line.
     lines = LINE_END.split(text)
     if len(lines) > 1 and not lines[-1]:
@@ -142,7 +130,7 @@ def _check_lines(lines: list[str], path: str) -> None:
     filled = [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
     for number, line in filled:
         for what, pattern, remedy in () if _WORDS.fullmatch(line) else _REFUSED:
-            if pattern.search(line):
+            if re.search(pattern, line):
                 raise InputError(f"line {number} of {path} is {shown(line)}, {what}: {remedy}.")
     if filled and _is_table([line for _, line in filled]):
         number, line = filled[0]

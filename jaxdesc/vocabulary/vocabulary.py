@@ -131,18 +131,12 @@ def _listed(entries: Any, kinds: str) -> list[Any]:
 
 
 def load_classes(spec: str) -> tuple[tuple[str, ...], ...]:
-    """Load the names of a network's classes, with which its neurons' concepts are compared.
+    """Load the names of each of a network's classes, with which its neurons' concepts are compared.
 
-    Args:
-        spec: "imagenet", for the 1,000 classes by their WordNet synonyms; "file:PATH" (UTF-8 text,
-            one class per line, its names separated by ", "); or "" for none.
-
-    Returns:
-        Each class's names.
-
-    Raises:
-        InputError: the form of `spec` is unknown, WordNet isn't installed, the file is missing or
-            isn't UTF-8, or a name is blank.
+    `spec` is "imagenet", for the 1,000 classes by their WordNet synonyms; "file:PATH" (UTF-8 text,
+    one class per line, its names separated by ", "); or "" for none. Raises `InputError` if the
+    form of `spec` is unknown, WordNet isn't installed, the file is missing or isn't UTF-8, or a
+    name is blank.
     """
     form, _, path = spec.partition(":")
     if not spec:

@@ -30,9 +30,7 @@ def noun_synsets() -> Mapping[str, tuple[str, ...]]:
 
     Ids and words are in the file's order, which is also NLTK's. The file is searched in the folder
     that WordNet's variable WNSEARCHDIR names, or else where Debian's package and NLTK put it.
-
-    Raises:
-        InputError: no file is found, or it isn't the whole `data.noun` of WordNet 3.0.
+    Raises `InputError` if no file is found, or it isn't the whole `data.noun` of WordNet 3.0.
     """
     folder = os.environ.get("WNSEARCHDIR")
     files = [Path(os.path.expanduser(folder)) / "data.noun"] if folder else [_DEBIAN, *_nltk()]

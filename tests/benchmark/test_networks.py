@@ -4,7 +4,8 @@ import numpy as np
 from flax import nnx
 
 from jaxdesc.benchmark.networks import Repeated, operations
-from jaxdesc.models.resnet import TIMM_SIZES, ResNet, fold_batch_norm
+from jaxdesc.models.resnet import ResNet, fold_batch_norm
+from jaxdesc.models.resnet_config import TIMM_SIZES
 from jaxdesc.scenes.source import Scenes
 
 

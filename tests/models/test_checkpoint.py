@@ -11,10 +11,10 @@ from safetensors.torch import load_file as torch_tensors
 from safetensors.torch import save_file as save_torch_file
 
 from jaxdesc.errors import InputError
-from jaxdesc.models.checkpoint import Row, Table, assign
+from jaxdesc.models.checkpoint import Table, assign
 from jaxdesc.models.clip import load_clip_model, save_clip_model
-from jaxdesc.models.formats import load_resnet, save_resnet
-from jaxdesc.models.resnet import ResNetConfig, fold_batch_norm
+from jaxdesc.models.resnet import fold_batch_norm, load_resnet, save_resnet
+from jaxdesc.models.resnet_config import ResNetConfig
 from jaxdesc.models.tensors import read_tensors
 from tests.models.test_clip import encode
 from tests.models.torch_checkpoints import save_torch_resnet, small_torch_clip, torch_resnet
@@ -69,11 +69,11 @@ def test_a_resnet_saved_again_is_bit_identical(resnet_folder, tmp_path):
 
 def test_names_that_a_table_matches_twice_or_not_at_all():
     model = nnx.eval_shape(lambda: nnx.Linear(2, 3, rngs=nnx.Rngs(0)))
-    table = Table((Row("kernel", "w"), Row("bias", "w"), Row("k.*", "v")), ignored="")
+    table = Table({"kernel": "w", "bias": "w", "k.*": "v"})
     with pytest.raises(InputError, match="doubly matched: kernel, w; missing tensors: v, w"):
         assign(model, {}, table, "folder")
     # Patterns match whole names only.
-    table = Table((Row("kern", "w"), Row("bias", "b")), ignored="b")
+    table = Table({"kern": "w", "bias": "b"}, ignored="b")
     with pytest.raises(InputError, match="without a tensor: kernel; unknown tensors: bb"):
         assign(model, {"b": np.zeros(3), "bb": np.zeros(3)}, table, "folder")
 

@@ -11,7 +11,7 @@ from flax import nnx
 
 import jaxdesc as jd
 from jaxdesc.models.convert import convert
-from jaxdesc.models.formats import read_folded_resnet
+from jaxdesc.models.resnet import read_folded_resnet
 from jaxdesc.scenes import NETWORKS
 from tests.models.test_target import (  # noqa: F401 - fixtures
     hugging_face_folder,

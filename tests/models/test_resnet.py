@@ -10,15 +10,8 @@ from flax import nnx
 
 from jaxdesc.errors import InputError
 from jaxdesc.models.checkpoint import abstract, assign
-from jaxdesc.models.formats import HUGGING_FACE_RESNET
-from jaxdesc.models.resnet import (
-    STAGES,
-    TIMM_SIZES,
-    ConvNorm,
-    ResNet,
-    ResNetConfig,
-    fold_batch_norm,
-)
+from jaxdesc.models.resnet import HUGGING_FACE_RESNET, ConvNorm, ResNet, fold_batch_norm
+from jaxdesc.models.resnet_config import STAGES, TIMM_SIZES, ResNetConfig
 from jaxdesc.models.taps import recorded
 from tests.models.torch_checkpoints import (
     channels_first,

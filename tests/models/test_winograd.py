@@ -5,7 +5,8 @@ import pytest
 from flax import nnx
 
 import jaxdesc as jd
-from jaxdesc.models.resnet import ConvNorm, ResNet, ResNetConfig, fold_batch_norm, with_winograd
+from jaxdesc.models.resnet import ConvNorm, ResNet, fold_batch_norm, with_winograd
+from jaxdesc.models.resnet_config import ResNetConfig
 from jaxdesc.models.winograd import WinogradConvolution, convolve, transformed
 from tests.models.torch_checkpoints import save_torch_resnet, torch_resnet, torch_resnet_stages
 

@@ -4,7 +4,7 @@ import pytest
 
 import jaxdesc as jd
 from jaxdesc.models.clip import load_clip_model
-from jaxdesc.models.formats import load_resnet
+from jaxdesc.models.resnet import load_resnet
 from jaxdesc.scenes import NETWORKS, attributes, clip, target
 from jaxdesc.scenes.training import render_split
 from tests.parity import clip_errors, resnet_error, scene_views, trained_torch_target

@@ -21,7 +21,7 @@ from torch.nn import functional
 from transformers import ResNetConfig as TorchConfig
 from transformers import ResNetForImageClassification
 
-from jaxdesc.models.resnet import EXPANSION, ResNetConfig
+from jaxdesc.models.resnet_config import EXPANSION, ResNetConfig
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from jaxdesc.models.traces import traced_once
+from jaxdesc.models.transformer import traced_once
 
 
 def test_modules_of_one_structure_share_a_trace():

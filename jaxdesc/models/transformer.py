@@ -1,0 +1,140 @@
+"""Transformer layers in Flax NNX, which CLIP's towers, BERT and MPNet share.
+
+The names are those of Hugging Face's CLIP.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Bool, Float
+
+from jaxdesc.models.settings import DEPTH, NUMBER, POSITIVE, one_of, only
+
+Tokens = Float[Array, "batch length features"]
+Mask = Bool[Array, "batch 1 1 length"]  # true for tokens that may be attended to
+Bias = Float[Array, "1 heads length length"]  # added to the scaled products of queries and keys
+
+normal = nnx.initializers.normal
+
+# OpenAI's weights were trained with the approximation x σ(1.702 x); Hugging Face's "gelu" is x Φ(x)
+# with the exact normal distribution function.
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
+    "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+}
+# Entries of Hugging Face's configs that every transformer reads, or that would make it another.
+SETTINGS = {
+    **dict.fromkeys(("hidden_size", "intermediate_size", "num_attention_heads"), POSITIVE),
+    "num_hidden_layers": DEPTH,
+    "hidden_act": one_of(ACTIVATIONS),
+    "layer_norm_eps": NUMBER,
+    "pruned_heads": only({}),
+    "quantization_config": only(None),
+}
+
+
+@dataclass(frozen=True)
+class TransformerConfig:
+    """The sizes of a transformer, under Hugging Face's names."""
+
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    hidden_act: str = "gelu"
+    layer_norm_eps: float = 1e-5
+
+
+def head_misfits(entries: Mapping[str, Any], where: str = "") -> list[str]:
+    """List a width that the heads can't share; all entries fit `SETTINGS`."""
+    width, heads = entries["hidden_size"], entries["num_attention_heads"]
+    expected = f"(expected a multiple of num_attention_heads = {heads})"
+    return [f"{where}hidden_size = {width} {expected}"] if width % heads else []
+
+
+def linear(inputs: int, outputs: int, std: float, rngs: nnx.Rngs, bias: bool = True) -> nnx.Linear:
+    """Return a linear layer with normal initial weights."""
+    return nnx.Linear(inputs, outputs, use_bias=bias, kernel_init=normal(std), rngs=rngs)
+
+
+def layer_norm(config: TransformerConfig, rngs: nnx.Rngs) -> nnx.LayerNorm:
+    """Return a LayerNorm of a config's width and epsilon."""
+    # E[x²] − E[x]² loses digits if a token's mean is far from zero, as CLIP's outlier channels
+    # make it; the two-pass variance is what the reference computes.
+    return nnx.LayerNorm(
+        config.hidden_size, epsilon=config.layer_norm_eps, use_fast_variance=False, rngs=rngs
+    )
+
+
+class Attention(nnx.Module):
+    """Multi-head self-attention; if causal, a token sees only itself and those before it."""
+
+    def __init__(self, config: TransformerConfig, residual: float, causal: bool, rngs: nnx.Rngs):
+        width = config.hidden_size
+        self.causal, self.heads = causal, config.num_attention_heads
+        self.q_proj = linear(width, width, residual, rngs)
+        self.k_proj = linear(width, width, residual, rngs)
+        self.v_proj = linear(width, width, residual, rngs)
+        self.out_proj = linear(width, width, width**-0.5, rngs)
+
+    def __call__(self, x: Tokens, mask: Mask | None, bias: Bias | None) -> Tokens:
+        """Mix the tokens."""
+        split = (*x.shape[:-1], self.heads, x.shape[-1] // self.heads)
+        query, key, value = (f(x).reshape(split) for f in (self.q_proj, self.k_proj, self.v_proj))
+        mixed = jax.nn.dot_product_attention(
+            query, key, value, bias=bias, mask=mask, is_causal=self.causal
+        )
+        return self.out_proj(mixed.reshape(x.shape))
+
+
+class Layer(nnx.Module):
+    """Attention, then a two-layer perceptron, each around a shortcut.
+
+    LayerNorm is in front of both (pre-norm, as in CLIP) or behind both sums (post-norm, as in
+    BERT). The initial weights have the standard deviations of Hugging Face's CLIP.
+    """
+
+    def __init__(self, config: TransformerConfig, *, causal: bool, post_norm: bool, rngs: nnx.Rngs):
+        width, inner = config.hidden_size, config.intermediate_size
+        residual = width**-0.5 * (2 * config.num_hidden_layers) ** -0.5
+        self.post_norm = post_norm
+        self.activation = ACTIVATIONS[config.hidden_act]
+        self.layer_norm1 = layer_norm(config, rngs)
+        self.self_attn = Attention(config, residual, causal, rngs)
+        self.layer_norm2 = layer_norm(config, rngs)
+        self.fc1 = linear(width, inner, (2 * width) ** -0.5, rngs)
+        self.fc2 = linear(inner, width, residual, rngs)
+
+    def __call__(self, x: Tokens, mask: Mask | None = None, bias: Bias | None = None) -> Tokens:
+        """Return the tokens after this layer."""
+        if self.post_norm:
+            x = self.layer_norm1(x + self.self_attn(x, mask, bias))
+            return self.layer_norm2(x + self.fc2(self.activation(self.fc1(x))))
+        x = x + self.self_attn(self.layer_norm1(x), mask, bias)
+        return x + self.fc2(self.activation(self.fc1(self.layer_norm2(x))))
+
+
+def layers(
+    config: TransformerConfig, *, causal: bool = False, post_norm: bool = False, rngs: nnx.Rngs
+) -> list[Layer]:
+    """Return all layers of a transformer."""
+    depth = range(config.num_hidden_layers)
+    return [Layer(config, causal=causal, post_norm=post_norm, rngs=rngs) for _ in depth]
+
+
+def traced_once(module: nnx.Module, *arguments: Any) -> Any:
+    """Return `module(*arguments)`; modules of one structure and shape share their trace.
+
+    A program with a dozen equal layers is traced and lowered in half the time, and XLA, which
+    inlines them, compiles the same. For modules that do not change themselves.
+    """
+    return _applied(*nnx.split(module), *arguments)
+
+
+@partial(jax.jit, static_argnums=0)
+def _applied(graph: Any, params: Any, *arguments: Any) -> Any:
+    return nnx.merge(graph, params)(*arguments)
