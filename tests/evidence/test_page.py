@@ -16,6 +16,7 @@ from jaxdesc.evidence.table import Table
 
 DOCS = Path(__file__).parents[2] / "docs"
 TABLES, FACTS = evidence.load((DOCS / "evidence.json").read_text(encoding="utf-8"))
+UNCLEAR = "no clear difference"
 BY_NAME = {table.name: table for table in TABLES}
 
 
@@ -35,7 +36,8 @@ def test_another_number_is_another_page():
     assert re.search(rf"Hit Rate against t-vMF: .*worse for {first[0]}", page)
 
 
-def test_planted_numbers_are_measured_again():
+def test_planted_numbers_are_measured_again(monkeypatch):
+    monkeypatch.setattr(similarity, "METHODS", {})  # the rivals take long
     study = similarity.Study(planted=(20,), impurities=(0.4,), kappas=(0.0, 16.0))
     found, _ = similarity.planted_tables(study, similarity._plant(study))
     for row in found.rows:
@@ -46,30 +48,27 @@ def test_planted_numbers_are_measured_again():
             np.testing.assert_allclose(found.at(name, **where), told, atol=0.006)
 
 
-def test_what_an_interval_says():
-    assert evidence.verdict(Bounds(0.1, 0.01, 0.2)) == "better"
-    assert evidence.verdict(Bounds(-0.1, -0.2, -0.01)) == "worse"
-    assert evidence.verdict(Bounds(0.1, 0.0, 0.2)) == "no clear difference"
-    assert evidence.verdict(Bounds(-0.1, -0.2, 0.0)) == "no clear difference"
-    # An end that is zero but for the order in which it was summed.
-    assert evidence.verdict(Bounds(0.1, 2e-18, 0.2)) == "no clear difference"
-    assert evidence.verdict(Bounds(-0.1, -0.2, -2e-18)) == "no clear difference"
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [(0.01, 0.2, "better"), (-0.2, -0.01, "worse"), (0.0, 0.2, UNCLEAR), (-0.2, 0.0, UNCLEAR),
+     # An end that is zero but for the order in which it was summed.
+     (2e-18, 0.2, UNCLEAR), (-0.2, -2e-18, UNCLEAR)],
+)  # fmt: skip
+def test_verdict_of_an_interval(low, high, verdict):
+    assert evidence.verdict(Bounds((low + high) / 2, low, high)) == verdict
 
 
-def test_verdicts_stand_together():
-    up, down = Bounds(1, 1, 1), Bounds(-1, -1, -1)
-    rows = ("a", 0.5, up), ("a", 1.0, down), ("b", 2.0, up), ("a", 4.0, up), ("a", 8.0, None)
-    table = Table("t", ("view", "kappa", "gap"), rows)
-    assert evidence.summary(table, "gap", "kappa", view="a") == "better for 0.5, 4; worse for 1"
-
-
-def test_cells():
+def test_cells_and_a_summary_of_verdicts():
     row = ("x", 640, 0.25, 0.25, Bounds(0.5, -0.25, 0.75), Bounds(0.5, 0.25, 0.75), None)
     names = ("kind", "neurons", "share", "p", "Hit Rate − cosine", "AUC, named", "SMD")
     line = evidence.markdown(Table("t", names, (row,))).splitlines()[-1]
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells[:4] == ["x", "640", "25.0", "0.25"]
     assert cells[4:] == ["+50.0 [−25.0, +75.0]", "0.50 [0.25, 0.75]", ""]
+    up, down = Bounds(1, 1, 1), Bounds(-1, -1, -1)
+    rows = ("a", 0.5, up), ("a", 1.0, down), ("b", 2.0, up), ("a", 4.0, up), ("a", 8.0, None)
+    table = Table("t", ("view", "kappa", "gap"), rows)
+    assert evidence.summary(table, "gap", "kappa", view="a") == "better for 0.5, 4; worse for 1"
 
 
 def test_a_table_that_is_missing():

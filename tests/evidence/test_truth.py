@@ -11,9 +11,16 @@ from jaxdesc.evidence.truth import LOGITS, NAMED, NONE, RANDOM, _Scenes, _Tried
 from jaxdesc.evidence.world import SETTING
 from jaxdesc.scenes import captions
 from jaxdesc.scenes.attributes import KINDS, NAMES
+from tests.evidence.conftest import PHRASES
 
-PROBES = tuple(f"scenes:split=probe,seed={seed},count=64" for seed in (8, 9))
+PROBES = tuple(f"scenes:split=probe,seed={seed},count=40" for seed in (8, 9))
 LAYERS = ("layer1", LOGITS)
+CONFIG = replace(
+    SETTING,
+    images=replace(SETTING.images, batch=20),
+    clip=replace(SETTING.clip, batch=20),
+    score=replace(SETTING.score, exemplars=2),
+)
 
 
 @pytest.fixture(scope="module")
@@ -23,38 +30,28 @@ def workdir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tables(workdir):
-    config = replace(SETTING, score=replace(SETTING.score, exemplars=2))
-    found = truth.tables(
-        workdir, probes=PROBES, layers=LAYERS, count=8, random_concepts=3, config=config
-    )
-    return {table.name: table for table in found}
+    sizes = {"probes": PROBES, "layers": LAYERS, "count": 8, "random_concepts": 3}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(truth, "VIEWS", ("centre", "attention", "full"))  # those that are compared
+        return {table.name: table for table in truth.tables(workdir, config=CONFIG, **sizes)}
 
 
 def test_attributes_are_named_as_the_method_names_them(tables, workdir):
     """One cell again, by the notebook's function and a count of names."""
     target, clip = jd.load_target("scenes:attributes"), jd.load_clip("scenes")
     assert target.classes == NAMES
-    config = replace(SETTING, score=replace(SETTING.score, exemplars=2))
+    options = {"concepts": PHRASES, "view": "full", "kappa": 16.0, "config": CONFIG, "quiet": True}
     right = np.zeros(len(NAMES))
     for probe in PROBES:
-        options = {
-            "images": probe,
-            "concepts": "scenes",
-            "view": "full",
-            "quiet": True,
-            "workdir": workdir,
-        }
-        found = jd.describe(target, clip, kappa=16.0, config=config, **options)
+        found = jd.describe(target, clip, images=probe, workdir=workdir, **options)
         for place, (neuron, names) in enumerate(zip(found, NAMES, strict=True)):
             right[place] += bool({text for text, _ in neuron.concepts} & set(names)) / len(PROBES)
     for kind in ("class", "colour", "pattern", "background", "context"):
         cell = tables["attributes"].at(kind, view="full", kappa=16.0)
         assert cell.mean == pytest.approx(right[kind == KINDS].mean())
         assert cell.low <= cell.mean <= cell.high
-    best = {
-        kind: tables["attributes"].at(kind, view="any", kappa=None) for kind in ("pattern", "class")
-    }
-    assert (best["pattern"].mean, best["class"].mean) == (0.75, 1)
+    for kind, share in {"pattern": 0.75, "class": 1}.items():
+        assert tables["attributes"].at(kind, view="any", kappa=None).mean == share
 
 
 def test_differences_are_those_of_the_shares(tables):
@@ -75,23 +72,19 @@ def test_the_test_tells_class_logits_from_chance(tables):
         assert named.mean > random.mean
         areas = [hidden.at("AUC", **where, concept=how) for how in (NAMED, RANDOM)]
         assert areas[0] > areas[1]
-    assert [hidden.at("neurons", view="full", layer=layer, concept=NAMED) for layer in LAYERS] == [
-        16,
-        32,
-    ]
+    for layer, count in zip(LAYERS, (16, 32), strict=True):
+        assert hidden.at("neurons", view="full", layer=layer, concept=NAMED) == count
 
 
 def test_a_label_is_tried_on_images_that_did_not_choose_it():
     """Each neuron against loops over its pairs, and over the images that it did not choose."""
     target, trial = jd.load_target("scenes"), _Scenes(PROBES[0], 6)
-    label = np.array([3, NONE, 40])
-    exemplars = np.array([[0, 5], [1, 2], [40, 8]])
-    label = np.concatenate([label, np.full(29, NONE)])
-    exemplars = np.concatenate([exemplars, np.zeros((29, 2), int)]).tolist()
+    label, exemplars = np.full(32, NONE), np.zeros((32, 2), int)
+    label[[0, 2]], exemplars[:3] = (3, 40), [[0, 5], [1, 2], [39, 8]]
     fresh = trial.activations(target, {("full", LOGITS, NAMED): label})
     assert set(fresh) == {(LOGITS, 3), (LOGITS, 40)}
     values = truth._activations(target, truth._squashed(target, trial.scenes), LOGITS)
-    found = trial.tried(LOGITS, label, exemplars, fresh, values)
+    found = trial.tried(LOGITS, label, exemplars.tolist(), fresh, values)
     assert np.isnan(found.auc[1])
     assert not found.right[1]
     scenes = trial.scenes
