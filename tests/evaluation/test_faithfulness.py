@@ -1,4 +1,4 @@
-"""AUPRC, correlation and AUC against loops; right concepts are more faithful than wrong ones."""
+"""AUPRC, correlation and AUC against loops."""
 
 import numpy as np
 import pytest
@@ -58,22 +58,3 @@ def test_each_neuron_is_measured_with_its_first_concept():
             assert found.auprc[neuron] == pytest.approx(expected)
             expected = reference.pearson(values, degree[:, concept].astype(float).tolist())
             assert found.pearson[neuron] == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("measure", ["auprc", "pearson"])
-def test_right_concepts_are_more_faithful_than_any_other(measure):
-    """Wrong labels, and labels with half of the images left out or others added, score less."""
-    planted, rng = plant(RECIPE), np.random.default_rng(0)
-    probe, present = planted.probe, planted.present
-    right = [np.array([row.argmax()]) for row in planted.truth]
-    wrong = right[1:] + right[:1]
-
-    def by(function, *given):
-        return getattr(function(probe, *given), measure).mean()
-
-    best = by(by_truth, right, present)
-    assert best > by(by_truth, wrong, present) + 0.15
-    for changed in (present & (rng.random(present.shape) < 0.5),
-                    present | (rng.random(present.shape) < 0.1)):  # fmt: skip
-        assert best > by(by_truth, right, changed) + 0.02
-    assert by(by_similarity, right) > by(by_similarity, wrong) + 0.05

@@ -30,7 +30,7 @@ IMAGES, BROKEN, DEAD = 110, 7, 2
 CONFIG = Config.from_dict(
     {
         "images": {"batch": 40, "max_skipped": 0.05},
-        "clip": {"batch": 40},
+        "clip": {"batch": 20},
         "score": {"kappa": 4.0, "alpha": 0.6, "exemplars": 5, "block": 16},
     }
 )
@@ -138,8 +138,8 @@ def test_after_a_run_with_the_cosine_the_papers_method_has_the_usual_kappa(done)
 
 def test_a_second_start_runs_no_network(done, monkeypatch):
     run, *_, found = done
-    for network in ("encode_views", "encode_texts"):
-        monkeypatch.setattr(Namer, network, None)
+    monkeypatch.setattr(Namer, "encode_views", None)
+    monkeypatch.setattr(Namer, "encode_texts", None)
     monkeypatch.setattr(Target, "activations", None)
     again = replace(run, seconds={})
     second = compare(again)

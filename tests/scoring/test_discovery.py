@@ -6,8 +6,6 @@ import jaxtyping
 import numpy as np
 import pytest
 import tensorstore
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from jaxdesc.exemplars import Slots
 from jaxdesc.scoring import Selection, discover, discovery
@@ -16,7 +14,7 @@ from jaxdesc.similarity import T_VMF, Similarity
 from tests.reference import scoring as reference
 from tests.scoring.features import classes, listed, partly, problem, same, unit
 
-KAPPAS = [0.0, 1e-3, 16.0, 1e5]
+KAPPAS = [0.0, 16.0, 1e5]
 ENGINES = ["full", "screened"]
 
 
@@ -26,10 +24,6 @@ def power(cosine, base, exponent):
 
 
 POWER = Similarity(power, slope=lambda rise, exemplars, error, exponent: exponent)
-
-
-# Where selections are compared, hypothesis is derandomised: rounding may swap two scores that
-# chance puts within 1e-7 of each other.
 
 
 def check(selection, expected_scores, alpha):
@@ -89,21 +83,11 @@ def test_a_few_neurons_or_pairs_at_a_time_change_nothing(limit, value, monkeypat
     same(discover(views, slots, texts, base, 16, 0.5, engine="screened"), whole)
 
 
-def test_blocks_change_nothing():
-    arrays = problem(0, neurons=35)
-    whole = discover(*arrays, 16, 0.5)
-    for block in (1, 10, 36, 37):
-        same(discover(*arrays, 16, 0.5, block=block, engine="full"), whole)
-
-
 @pytest.mark.parametrize("block", [2, 3, 8])
 def test_ties_are_all_selected_by_concept_index(block):
     # Features of one coordinate each, so that equal concepts score equally in every block.
-    views, texts = (
-        np.eye(4, dtype=np.float32),
-        np.eye(4, dtype=np.float32)[[1, 0, 2, 1, 0, 1, 2, 0]],
-    )
-    base = np.eye(4, dtype=np.float32)[3]
+    views = np.eye(4, dtype=np.float32)
+    texts, base = views[[1, 0, 2, 1, 0, 1, 2, 0]], views[3]
     selection = discover(views, np.array([[0, 0], [1, 0], [3, 3]]), texts, base, 0, 0.5, block)
     assert selection.of(0) == [(1, 1.0), (4, 1.0), (7, 1.0)]
     assert selection.of(1) == [(j, 0.5) for j in (0, 1, 3, 4, 5, 7)]
@@ -131,20 +115,14 @@ def test_equal_concepts_tie_however_the_product_is_rounded():
     assert selection.counts.sum() > len(exemplars)
 
 
-def test_the_threshold_itself_stays_out():
+def test_the_threshold_itself_stays_out_and_a_zero_maximum_selects_nothing():
     # Orthogonal base: the score at kappa 0 is the cosine, exactly 1 and exactly a half.
-    views = np.eye(5, dtype=np.float32)
+    views, chosen = np.eye(5, dtype=np.float32), np.array([[0]])
     texts = np.array([[1, 0, 0, 0, 0], [0.5, 0.5, 0.5, 0.5, 0]], np.float32)
-    chosen = np.array([[0]])
     assert discover(views, chosen, texts, views[4], 0, 0.5).of(0) == [(0, 1.0)]
     assert len(discover(views, chosen, texts, views[4], 0, 0.4999).of(0)) == 2
-
-
-def test_a_zero_maximum_selects_nothing():
-    views = np.eye(3, dtype=np.float32)
-    selection = discover(views, np.array([[0]]), views[1:2], views[2], 16, 0.95)
-    assert selection.maximum[0] == 0
-    assert selection.of(0) == []
+    selection = discover(views, chosen, views[1:2], views[2], 16, 0.95)
+    assert (selection.maximum[0], selection.of(0)) == (0, [])
 
 
 def test_a_view_that_is_the_base_template_is_no_nearer_than_one():
@@ -153,16 +131,6 @@ def test_a_view_that_is_the_base_template_is_no_nearer_than_one():
     slots = {1: Slots.full(np.zeros((1, 1), int))}
     given = problem_of(views, slots, views[1:], views[0], [16.0], [0.9])
     assert np.asarray(given.with_base).max() == 1
-
-
-def test_late_maximum_drops_what_was_kept():
-    # Scores rise with the concept index, so every block makes the ones before it fall below τ.
-    angles = np.linspace(1.5, 0.1, 50)
-    texts = np.stack([np.cos(angles), np.sin(angles), 0 * angles], axis=1).astype(np.float32)
-    views = np.eye(3, dtype=np.float32)
-    selection = discover(views, np.array([[0]]), texts, views[2], 0, 0.9, block=7)
-    expected = [j for j in range(49, -1, -1) if texts[j, 0] > 0.9 * texts[49, 0].astype(float)]
-    assert [concept for concept, _ in selection.of(0)] == expected
 
 
 def test_one_trace_for_all_blocks_and_kappas():
@@ -213,22 +181,6 @@ def test_concepts_are_read_from_disk(engine, tmp_path):
         same(discover(views, rows, source, base, 16, 0.9, block=64, engine=engine), expected)
 
 
-@given(seed=st.integers(0, 2**32 - 1), kappa=st.sampled_from([0.0, 16.0]))
-@settings(max_examples=6, deadline=None, derandomize=True)
-def test_permuting_neurons_concepts_and_images_permutes_the_selection(seed, kappa):
-    views, exemplars, texts, base = problem(seed)
-    rng = np.random.default_rng(seed)
-    image, neuron, concept = (rng.permutation(k) for k in (30, 5, 37))
-    plain = discover(views, exemplars, texts, base, kappa, 0.8, block=10)
-    rows = np.argsort(image)[exemplars[neuron]]
-    permuted = discover(views[image], rows, texts[concept], base, kappa, 0.8, block=10)
-    for place, origin in enumerate(neuron):
-        found = [(concept[j], value) for j, value in permuted.of(place)]
-        wanted = plain.of(origin)
-        assert [j for j, _ in found] == [j for j, _ in wanted]
-        np.testing.assert_allclose([v for _, v in found], [v for _, v in wanted], rtol=1e-4)
-
-
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -239,8 +191,6 @@ def test_permuting_neurons_concepts_and_images_permutes_the_selection(seed, kapp
         ({"exemplars": np.zeros((2, 0), int)}, r"exemplars has shape \(2, 0\) of int64, but"),
         ({"exemplars": np.zeros((2, 3))}, r"exemplars has shape \(2, 3\) of float64, but integ"),
         ({"exemplars": np.array([[0, 30]])}, "exemplars holds rows 0 to 30, but .* rows 0 to 29"),
-        ({"image_features": np.full((30, 12), np.nan)}, "row 0 of image_features has length nan"),
-        ({"concept_features": np.eye(7)}, "features are 12 wide for images, 7 for concepts and 12"),
         ({"concept_features": np.zeros((0, 12))}, r"concept_features has shape \(0, 12\), but"),
     ],
 )
@@ -256,14 +206,7 @@ def test_errors(change, message, monkeypatch):
         discover(**(arguments | change))
 
 
-def test_no_such_neuron():
-    selection = discover(*problem(0), 16, 0.95)
-    for neuron in (-1, 5):
-        with pytest.raises(IndexError, match=f"neuron {neuron} of a selection of 5 neurons"):
-            selection.of(neuron)
-
-
-def test_without_drops_the_concepts_of_some_neurons():
+def test_a_selection_by_hand():
     selection = Selection(
         np.array([2, 0, 1]),
         np.array([5, 3, 7], np.int32),
@@ -274,3 +217,6 @@ def test_without_drops_the_concepts_of_some_neurons():
     left = selection.without(np.array([True, False, False]))
     assert [left.of(i) for i in range(3)] == [[], [], selection.of(2)]
     np.testing.assert_array_equal(left.maximum, selection.maximum)
+    for neuron in (-1, 3):
+        with pytest.raises(IndexError, match=f"neuron {neuron} of a selection of 3 neurons"):
+            selection.of(neuron)

@@ -1,16 +1,23 @@
 """Both engines select the same, bit for bit; their bounds hold for every pair."""
 
-import itertools
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxdesc.scoring import block, discover, screening
 from jaxdesc.scoring.problem import problem_of
-from jaxdesc.similarity import T_VMF
 from tests.reference import scoring as reference
-from tests.scoring.features import EVERY_KAPPA, MAKERS, classes, cone, listed, partly, problem, same
+from tests.scoring.features import (
+    EVERY_KAPPA,
+    MAKERS,
+    classes,
+    cone,
+    listed,
+    partly,
+    problem,
+    same,
+    unit,
+)
 
 BLOCK = 128
 
@@ -47,25 +54,6 @@ def test_the_full_engine_allows_for_rounding(kappa, monkeypatch):
 
     monkeypatch.setattr(block, "_look", rounded)
     same(discover(*arrays, kappa, alpha, engine="full"), expected)
-
-
-def test_memory_is_bounded_by_images_and_neurons_times_block():
-    images, neurons, n, concepts, width, size = 64, 256, 40, 4096, 8, 128
-    views, exemplars, texts, base = problem(0, images, neurons, n, concepts, width)
-    compiled = block._look.compiled.lower(
-        jnp.asarray(views),
-        jnp.asarray(views @ base),
-        (jnp.asarray(exemplars, "int32"),),
-        np.full((1, neurons), n, np.int32),
-        jnp.asarray(texts[:size]),
-        np.ones(1, np.float32),
-        np.zeros((1, neurons, 1), np.float32),
-        np.int32(size),
-        difference=T_VMF.difference,
-    ).compile()
-    bound = 4 * size * (3 * images + 4 * neurons)
-    used = compiled.memory_analysis().temp_size_in_bytes
-    assert used < bound < 4 * neurons * concepts
 
 
 def engine_for(arrays, kappa, counts=()):
@@ -110,31 +98,17 @@ def test_bounds_hold_for_every_pair(kind, kappa):
             assert (upper(engine, cosine)[place, :, groups[concept]] >= expected - 1e-15).all()
 
 
-def test_bounds_rise_with_the_mean_cosine():
-    for kind, kappa in itertools.product(MAKERS, EVERY_KAPPA):
-        _, engine = engine_for(MAKERS[kind](0), kappa)
-        shape = engine.floor.shape
-        cosines = np.linspace(-1, 1, 201)
-        lower = np.stack([engine.lower(np.full((*shape[:2], 1), c), 0) for c in cosines])
-        for values in (lower, np.stack([upper(engine, np.full(shape, c)) for c in cosines])):
-            assert (np.diff(values, axis=0) >= -1e-12).all()
-
-
-def test_any_direction_gives_the_same_selection(monkeypatch):
-    rng = np.random.default_rng(0)
-    arrays = classes(0)
-    expected = discover(*arrays, 16, 0.9, block=BLOCK, engine="full")
-    for direction in (rng.normal(size=48), -arrays[2].mean(axis=0)):
-        unit = (direction / np.linalg.norm(direction)).astype(np.float32)
-        monkeypatch.setattr(screening, "_direction", lambda texts, unit=unit: unit)
-        same(discover(*arrays, 16, 0.9, block=BLOCK, engine="screened"), expected)
-
-
-def test_concepts_without_a_mean_have_a_direction_too():
+@pytest.mark.parametrize("direction", ["random", "against the mean", "its own, without a mean"])
+def test_any_direction_gives_the_same_selection(direction, monkeypatch):
     views, rows, texts, base = classes(0)
-    arrays = views, rows, np.concatenate([texts, -texts]), base
-    expected = discover(*arrays, 16, 0.9, block=BLOCK, engine="full")
-    same(discover(*arrays, 16, 0.9, block=BLOCK, engine="screened"), expected)
+    if direction == "its own, without a mean":
+        texts = np.concatenate([texts, -texts])
+    else:
+        along = np.random.default_rng(0).normal(size=48)
+        along = unit(along if direction == "random" else -texts.mean(axis=0))
+        monkeypatch.setattr(screening, "_direction", lambda texts: along)
+    given = views, rows, texts, base, 16, 0.9, BLOCK
+    same(discover(*given, engine="screened"), discover(*given, engine="full"))
 
 
 def left(arrays, kappa):

@@ -1,10 +1,9 @@
-"""The bootstrap over exemplars against loops, and what it says of sure and of unsure neurons."""
+"""The bootstrap over exemplars against loops."""
 
 import numpy as np
 import pytest
 
 from jaxdesc.benchmark.features import concepts, made_up
-from jaxdesc.evaluation.planted import Recipe, plant
 from jaxdesc.exemplars import Slots
 from jaxdesc.scoring import discover
 from jaxdesc.scoring import stability as module
@@ -70,28 +69,6 @@ def test_a_few_neurons_at_a_time_change_nothing(monkeypatch):
     np.testing.assert_array_equal(found.selected, whole.selected)
 
 
-def test_equal_exemplars_and_equal_concepts_are_sure():
-    views, rows, texts, base = problem(0, concepts=30)
-    texts = np.concatenate([texts, texts])
-    rows[:] = rows[:, :1]
-    selection = discover(views, rows, texts, base, 16.0, 0.9)
-    found = stability(views, rows, texts, base, 16.0, 0.9, selection, block=7)
-    assert set(found.top[selection.counts > 0]) == {1.0}
-    assert set(found.selected) == {1.0}
-
-
-def test_right_concepts_stay_in_more_resamples_than_wrong_ones():
-    planted = plant(Recipe(images=2000, impurity=0.5))
-    probe = planted.probe
-    arrays = probe.images, probe.exemplars, probe.concepts, probe.base
-    selection = discover(*arrays, 16.0, 0.95)
-    shares = stability(*arrays, 16.0, 0.95, selection).top
-    first = np.array([selection.of(neuron)[0][0] for neuron in range(64)])
-    right = planted.truth[np.arange(64), first]
-    assert 10 < right.sum() < 54
-    assert shares[right].mean() > shares[~right].mean() + 0.1
-
-
 def test_a_neuron_without_a_concept_has_no_share():
     views = unit(np.eye(4)[[0, 1, 2]] + 0.1)
     texts = unit(np.eye(4)[[0, 3]] + 0.1)
@@ -143,9 +120,8 @@ def test_the_nearest_and_the_selected_concepts_alone_are_resampled(part, monkeyp
                 assert share == pytest.approx(shares[kept.index(concept)])
 
 
-@pytest.mark.parametrize("kind", ["narrow", "mixed", "wide"])
-def test_on_realistic_features_the_nearest_concepts_are_enough(kind):
-    arrays = made_up(kind, *concepts(1500, 128), neurons=24, exemplars=20, images=300)
+def test_on_realistic_features_the_nearest_concepts_are_enough():
+    arrays = made_up("mixed", *concepts(1500, 128), neurons=24, exemplars=20, images=300)
     selection = discover(*arrays, 16.0, 0.95)
     found = stability(*arrays, 16.0, 0.95, selection, nearest=64)
     exact = stability(*arrays, 16.0, 0.95, selection, nearest=1500)

@@ -9,7 +9,7 @@ from tests.scoring.features import MAKERS, classes, firsts, partly, problem, sam
 ENGINES = ["full", "screened"]
 
 
-@pytest.mark.parametrize("kind", ["classes", "mixed", "adversarial", "cone"])
+@pytest.mark.parametrize("kind", ["mixed", "adversarial", "cone"])
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_sweep_selects_what_separate_runs_select(kind, engine):
     views, rows, *texts = MAKERS[kind](3)
@@ -31,7 +31,7 @@ def test_each_number_asked_for_has_slots_of_its_own(engine):
 
 def test_more_exemplars_than_are_taken_at_a_time():
     views, rows, *texts = classes(1, n=21)
-    counts = (7, 8, 9, 16, 21)
+    counts = (8, 9, 21)
     swept = sweep(views, firsts(rows, counts), *texts, [16.0], [0.9], engine="screened")
     for count in counts:
         same(swept[16.0, 0.9, count], discover(views, rows[:, :count], *texts, 16.0, 0.9))
