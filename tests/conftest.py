@@ -50,15 +50,9 @@ SLOWEST = [
 ]
 PHOTOS = ROOT.parent / "shared" / "data" / "imagenet_sample"
 SIZES = [
-    (500, 375),
-    (333, 500),
-    (256, 256),
-    (1023, 301),
-    (97, 640),
-    (120, 90),
-    (31, 47),
-    (224, 225),
-]
+    (500, 375), (333, 500), (256, 256), (1023, 301),
+    (97, 640), (120, 90), (31, 47), (224, 225),
+]  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):

@@ -13,48 +13,21 @@ from jaxdesc.pipeline import Grid
 
 # A value other than the default for every key.
 OTHER = {
-    "target": {
-        "source": "resnet50",
-        "revision": "v1",
-        "preprocess": "imagenet_v2",
-        "classes": "imagenet",
-        "layer": "layer4",
-        "pooling": "max",
-    },
-    "clip": {
-        "source": "clip",
-        "revision": "v2",
-        "preprocess": "openai",
-        "input": "image",
-        "batch": 3,
-    },
+    "target": {"source": "resnet50", "revision": "v1", "preprocess": "imagenet_v2",
+               "classes": "imagenet", "layer": "layer4", "pooling": "max"},
+    "clip": {"source": "clip", "revision": "v2", "preprocess": "openai", "input": "image",
+             "batch": 3},
     "images": {"source": "folder:photos", "batch": 5, "max_skipped": 0.25},
     "vocabulary": {"source": "scenes", "template": "a {concept}", "compat": "www"},
-    "crop": {
-        "view": "random",
-        "field": 0.5,
-        "cam": "layer_cam",
-        "cam_input": "centre",
-        "cam_class": "label",
-        "seed": 7,
-    },
-    "score": {
-        "exemplars": 10,
-        "fewest": 3,
-        "similarity": "cosine",
-        "kappa": 0.5,
-        "alpha": 0.9,
-        "block": 64,
-    },
+    "crop": {"view": "random", "field": 0.5, "cam": "layer_cam", "cam_input": "centre",
+             "cam_class": "label", "seed": 7},
+    "score": {"exemplars": 10, "fewest": 3, "similarity": "cosine", "kappa": 0.5, "alpha": 0.9,
+              "block": 64},
     "evaluation": {"scorer": "larger", "sentence": "mpnet"},
-    "ablation": {
-        "views": ["full", "box"],
-        "kappas": [0.0, 4.0],
-        "probes": ["scenes:"],
-        "vocabularies": ["broden", "wordnet"],
-    },
+    "ablation": {"views": ["full", "box"], "kappas": [0.0, 4.0], "probes": ["scenes:"],
+                 "vocabularies": ["broden", "wordnet"]},
     "precision": "bfloat16",
-}
+}  # fmt: skip
 
 
 def flat(values, where=""):

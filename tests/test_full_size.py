@@ -11,6 +11,7 @@ from jaxdesc.config import ClipConfig, ImagesConfig
 from tests.random_networks import write_clip, write_resnet50
 
 SMALL_BATCHES = jd.Config(images=ImagesConfig(batch=3), clip=ClipConfig(batch=6))
+pytestmark = pytest.mark.full  # `test_www` has a small one
 CONCEPTS = ["dog", "striped", "grass", "a very long concept of many words indeed", "sky", "sea"]
 
 

@@ -61,34 +61,6 @@ def test_selection_on_random_features(seed):
         assert max(map(len, selected)) > 1  # a word and its copies
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_equal_strings_tie_exactly(seed):
-    images, rows, words, of_word, base = problem(seed)
-    features = np.stack([of_word[word.lower()] for word in words])
-    found = discover(images, rows, features, base, 0.0, 0.5, block=7)
-    copies = 0
-    for neuron in range(len(rows)):
-        scores = dict(found.of(neuron))
-        for concept, score in scores.items():
-            same = [k for k, word in enumerate(words) if word.lower() == words[concept].lower()]
-            assert {scores[k] for k in same} == {score}
-            copies += len(same) > 1
-    assert copies
-
-
-def test_without_duplicates_the_same_concepts_are_selected():
-    for seed in range(4):
-        images, rows, words, of_word, base = problem(seed)
-        concepts = load_vocabulary(words).concepts
-        features = np.stack([of_word[concept.lower()] for concept in concepts])
-        found = discover(images, rows, features, base, 0.0, 0.8)
-        with_copies = np.stack([of_word[word.lower()] for word in words])
-        expected = www.discover(images[rows], with_copies, base, 0.8)
-        for neuron, selected in enumerate(expected):
-            lowered = [concepts[concept].lower() for concept, _ in found.of(neuron)]
-            assert lowered == list(dict.fromkeys(words[k].lower() for k in selected))
-
-
 # From photos to concepts, against parts of other libraries.
 
 NAMES = (("Cat", "feline"), ("moth",), ("star",), ("hut", "cabin"), ("none",), ("leaf", "Leaf"))
