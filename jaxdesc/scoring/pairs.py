@@ -21,7 +21,7 @@ from jaxdesc.scoring.problem import Problem
 
 # Concepts per tile, tiles at a time on each device, and exemplars at a time.
 WIDTH = 128
-_TILES = 8
+_TILES = 16
 _EXEMPLARS = 8
 
 # Unit or concept of each pair.

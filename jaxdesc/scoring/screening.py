@@ -109,20 +109,23 @@ class Screened:
         low = np.maximum(self.floor, _LEAST).astype(np.float64)
         least, high = np.maximum(most, low), np.maximum(most, low)
         for place in np.argsort(-self.problem.kappas).tolist():
-            args = self.variance, self.furthest, self.base[place][:, :, None]
             wanted = least_selected(self.lower(most, place), self.problem.alpha)
             missing = partial(self.missing, kappa=float(self.problem.kappas[place]))
-            if (missing(least, *args, wanted) < 0).all():
+            args = self.variance, self.furthest, self.base[place][:, :, None], wanted
+            too_high = ~(missing(least, *args) < 0)
+            if not too_high.any():
                 continue
-            at_high = missing(high, *args, wanted)
+            ends = low[too_high], high[too_high]
+            *parts, wanted = (np.broadcast_to(part, low.shape)[too_high] for part in args)
+            at_high = missing(ends[1], *parts, wanted)
             slack = 1e-4 * np.maximum(at_high, 0)  # so that a root that is found is too low
-            sought = (*args, wanted - slack)
-            found = elementwise.find_root(missing, (low, high), args=sought, maxiter=_STEPS)
+            sought = (*parts, wanted - slack)
+            found = elementwise.find_root(missing, ends, args=sought, maxiter=_STEPS)
             # Only what was found to be too low is taken: an end of the bracket, or of the search.
-            root = np.where(at_high < 0, high, low)
+            root = np.where(at_high < 0, ends[1], ends[0])
             for end, value in zip(found.bracket, found.f_bracket, strict=True):
                 root = np.where(value < slack, np.maximum(root, end), root)
-            least = np.minimum(least, root)
+            least[too_high] = np.minimum(least[too_high], root)
         self.floor = np.maximum(self.floor, rounded_down(least))
 
     def lower(self, cosine: np.ndarray, place: int) -> np.ndarray:
