@@ -47,43 +47,24 @@ def accuracy(selected: Selected, truth: Bool[np.ndarray, "neuron concept"]) -> A
 
 @dataclass(frozen=True)
 class Recipe:
-    """Sizes and difficulty of a made-up pass. Lengths are relative to a concept's direction.
-
-    Attributes:
-        images, neurons, width: numbers of probe images and neurons, and width of a feature.
-        exemplars: per neuron.
-        shown: concepts that images show, and that neurons respond to.
-        scene: shown concepts per image.
-        synonyms: further entries, each too near a shown concept to be told apart easily; no neuron
-            was made for them.
-        synonym_cosine: cosine of a synonym's direction with its concept's.
-        hubs: entries that are nearer to all images than others are.
-        hub_pull: length of a hub's part in the direction of all images.
-        distractors: entries that no image shows.
-        cone: length of the part that all features of a kind share; features with a large one are
-            in a narrow cone.
-        noise: length of an image feature's part besides its concepts.
-        activation_noise: standard deviation of an activation besides its concepts.
-        impurity: share of images without the neuron's concept among those that excite it most.
-        polysemantic: share of neurons that respond to two concepts.
-    """
+    """Sizes and difficulty of a made-up pass. Lengths are relative to a concept's direction."""
 
     images: int = 4000
     neurons: int = 64
-    width: int = 64
-    exemplars: int = 20
-    shown: int = 150
-    scene: int = 3
-    synonyms: int = 50
-    synonym_cosine: float = 0.9
-    hubs: int = 5
-    hub_pull: float = 0.7
-    distractors: int = 195
-    cone: float = 1.2
-    noise: float = 1.5
-    activation_noise: float = 0.3
-    impurity: float = 0.4
-    polysemantic: float = 0.25
+    width: int = 64  # of a feature
+    exemplars: int = 20  # per neuron
+    shown: int = 150  # concepts that images show, and that neurons respond to
+    scene: int = 3  # shown concepts per image
+    synonyms: int = 50  # entries near a shown concept, for which no neuron was made
+    synonym_cosine: float = 0.9  # of a synonym's direction and its concept's
+    hubs: int = 5  # entries that are nearer to all images than others are
+    hub_pull: float = 0.7  # length of a hub's part in the direction of all images
+    distractors: int = 195  # entries that no image shows
+    cone: float = 1.2  # length of the part that all features of a kind share
+    noise: float = 1.5  # length of an image feature's part besides its concepts
+    activation_noise: float = 0.3  # standard deviation of an activation besides its concepts
+    impurity: float = 0.4  # share of the most active images that lack the neuron's concept
+    polysemantic: float = 0.25  # share of neurons that respond to two concepts
 
 
 class Planted(NamedTuple):

@@ -16,11 +16,9 @@ from jaxdesc.similarity import T_VMF, Similarity
 class Certainty(NamedTuple):
     """Certainty of each selected concept, in the order of the selection, and the hubs.
 
-    Attributes:
-        stability: share of resamples of the neuron's exemplars that select the concept again; NaN
-            if there are too few exemplars.
-        z, q: as in `Significance`; NaN without a null.
-        hubs: those of `Null`, each with its share of the sets.
+    `stability` is the share of resamples of the neuron's exemplars that select the concept again,
+    NaN if there are too few. `z` and `q` are as in `Significance`; NaN without a null. `hubs` are
+    those of `Null`, each with its share of the sets.
     """
 
     stability: Float64[np.ndarray, "selected"]

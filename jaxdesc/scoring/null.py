@@ -41,21 +41,13 @@ _POOL = 4096
 
 
 class Null(NamedTuple):
-    """Scores of random image sets.
+    """Scores of random image sets of n images each, for one n or several."""
 
-    Attributes:
-        mean: mean of each concept's score over all sets of n images, for any n.
-        deviation: its standard deviation by n; 0 for a concept that is equally near to all images.
-        largest: largest z over all concepts of each random set, ascending, by n.
-        share: share of random sets of the largest n that each concept is selected for.
-        hubs: concepts that are selected for far more random sets than chance, most often first.
-    """
-
-    mean: Float64[np.ndarray, "concept"]
-    deviation: Mapping[int, Float64[np.ndarray, "concept"]]
-    largest: Mapping[int, Float64[np.ndarray, "set"]]
-    share: Float64[np.ndarray, "concept"]
-    hubs: Int[np.ndarray, "hub"]
+    mean: Float64[np.ndarray, "concept"]  # of each concept's score over all sets, for any n
+    deviation: Mapping[int, Float64[np.ndarray, "concept"]]  # by n; 0 if equally near to all images
+    largest: Mapping[int, Float64[np.ndarray, "set"]]  # z over all concepts, ascending, by n
+    share: Float64[np.ndarray, "concept"]  # of the sets of the largest n that each is selected for
+    hubs: Int[np.ndarray, "hub"]  # selected for far more sets than chance, most often first
 
 
 class Significance(NamedTuple):

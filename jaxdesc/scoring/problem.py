@@ -51,30 +51,20 @@ def mean_error(exemplars: int) -> float:
 class Problem:
     """Features of one discovery, on the device except for the concepts, and what is asked.
 
-    Attributes:
-        images: unit features of the distinct exemplar views, padded with zero rows.
-        with_base: their cosines with the base template.
-        exemplars: slots of each neuron by the number of exemplars asked for, ascending; empty slots
-            hold a zero row of `images`, whose cosines are 0 and whose differences of φ too.
-        texts: unit features of the concepts, [concept, feature]; anything that NumPy can slice.
-        similarity: φ.
-        kappas: its parameters.
-        alpha: smallest concept sensitivity, which selects most.
-        mesh: devices that compute; JAX's default device if None.
-        first: first component of each concept's features, once they have been read.
-        kept: the last part of the concepts that was put on the device.
+    Exemplars are by the number asked for, ascending. Empty slots hold a zero row of `images`, whose
+    cosines are 0 and whose differences of φ too.
     """
 
-    images: Float32[Array, "image feature"]
-    with_base: Float32[Array, "image"]
+    images: Float32[Array, "image feature"]  # unit features of distinct views, then zero rows
+    with_base: Float32[Array, "image"]  # their cosines with the base template
     exemplars: Mapping[int, Slots]
-    texts: Any
+    texts: Any  # unit features, [concept, feature]; anything that NumPy can slice
     similarity: Similarity
     kappas: Float32[np.ndarray, "kappa"]
-    alpha: float
-    mesh: Mesh | None
-    first: Float32[np.ndarray, "concept"]
-    kept: dict[str, Any] = field(default_factory=dict)
+    alpha: float  # the smallest, which selects most
+    mesh: Mesh | None  # devices that compute; JAX's default device if None
+    first: Float32[np.ndarray, "concept"]  # component of each concept that has been read
+    kept: dict[str, Any] = field(default_factory=dict)  # the last part put on the device
 
     @property
     def devices(self) -> int:
