@@ -25,6 +25,7 @@ maximum, hence of its τ, and solving the upper bound for τ gives the least c̄
 of the group can have: a product and a comparison for each pair, for any κ.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -110,7 +111,8 @@ class Screened:
         least, high = np.maximum(most, low), np.maximum(most, low)
         for place in np.argsort(-self.problem.kappas).tolist():
             wanted = least_selected(self.lower(most, place), self.problem.alpha)
-            missing = partial(self.missing, kappa=float(self.problem.kappas[place]))
+            kappa = float(self.problem.kappas[place])
+            missing: Callable[..., Any] = partial(self.missing, kappa=kappa)
             args = self.variance, self.furthest, self.base[place][:, :, None], wanted
             too_high = ~(missing(least, *args) < 0)
             if not too_high.any():
