@@ -17,14 +17,10 @@ SOURCES: dict[str, Callable[[str], Source]] = {"folder": Folder, "tfds": Tfds}
 
 
 def open_source(images: str | os.PathLike[str] | Source) -> Source:
-    """Open an image source.
+    """Open an image source, or return it as it is.
 
-    Args:
-        images: `kind:rest` with a kind of `SOURCES`, such as `folder:PATH`; the path of a folder;
-            or a source, which is returned as it is.
-
-    Raises:
-        InputError: anything else, and what the source itself refuses.
+    It is `kind:rest` with a kind of `SOURCES`, such as `folder:PATH`, or the path of a folder.
+    Raises `InputError` for anything else, and for what the source itself refuses.
     """
     kinds = f"KIND:REST, KIND one of {', '.join(SOURCES)}, or the path of a folder"
     if isinstance(images, str):

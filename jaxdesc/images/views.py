@@ -101,17 +101,10 @@ def cut_views(
 ) -> Iterator[Batch]:
     """Cut some views of some images, in order; each image is decoded once.
 
-    While the windows of a batch are cut, the device computes the maps of the next.
-
-    Args:
-        preprocess: the target's.
-        source: the images, with boxes for the view "box".
-        crop: options of the windows, except the view.
-        views: names of the views.
-        images: indices of the images.
-        batch: images per batch; all batches have one shape.
-        attend: starts the attention maps of a batch; needed for the view "attention".
-        watch: called with all that is queued on the device.
+    While the windows of a batch are cut, the device computes the maps of the next. The source has
+    boxes if a view is "box"; `crop` holds the options of the windows, except the view; `images` are
+    indices. All batches have one shape, of `batch` images. `attend` starts the attention maps of a
+    batch, for the view "attention"; `watch` is called with all that is queued on the device.
     """
     prepare = partial(_prepare, preprocess, crop, views, _window_seed(crop, source))
 

@@ -223,13 +223,10 @@ def read_folded_resnet(source: str | PathLike[str], notes: list[str] | None = No
 def load_resnet(source: str | PathLike[str], notes: list[str] | None = None) -> ResNet:
     """Read a ResNet in evaluation mode, with its BatchNorm; `fold_batch_norm` makes it faster.
 
-    Args:
-        source: a folder with timm's or Hugging Face's `config.json` and their tensors, or a file
-            of tensors under torchvision's names.
-        notes: gets a sentence about each thing around the tensors that was left out.
-
-    Raises:
-        InputError: a missing, unreadable or unsuitable file, or tensors that do not fit.
+    The source is a folder with timm's or Hugging Face's `config.json` and their tensors, or a file
+    of tensors under torchvision's names. Notes get a sentence about each thing around the tensors
+    that was left out. Raises `InputError` for a missing, unreadable or unsuitable file, or tensors
+    that do not fit.
     """
     table = TORCHVISION
     if Path(source).is_file():

@@ -26,20 +26,13 @@ MODEL_ARGUMENTS = ("block", "layers", "channels", "stem_width")
 
 @dataclass(frozen=True)
 class ResNetConfig:
-    """The sizes of a ResNet; `InputError` for one that no network can have.
+    """The sizes of a ResNet; `InputError` for one that no network can have."""
 
-    Attributes:
-        block: `"basic"` (two 3 × 3 convolutions) or `"bottleneck"` (1 × 1, 3 × 3, 1 × 1).
-        layers: blocks in each of the four stages.
-        channels: width of each stage; a bottleneck's output has four times as many channels.
-        stem_width: channels after the first 7 × 7 convolution.
-        num_classes: rows of the last linear layer.
-    """
-
-    block: str
-    layers: tuple[int, ...]
+    block: str  # "basic" (two 3 × 3 convolutions) or "bottleneck" (1 × 1, 3 × 3, 1 × 1)
+    layers: tuple[int, ...]  # blocks in each of the four stages
+    # Width of each stage; a bottleneck's output has four times as many channels.
     channels: tuple[int, ...] = (64, 128, 256, 512)
-    stem_width: int = 64
+    stem_width: int = 64  # channels after the first 7 × 7 convolution
     num_classes: int = 1000
 
     def __post_init__(self) -> None:

@@ -254,18 +254,15 @@ def _activate(
 class Architecture(NamedTuple):
     """One kind of network that `load_target` reads.
 
-    Attributes:
-        names: the `architecture` (timm's) or `model_type` (Hugging Face's) in its config.json.
-        read: (folder or file, notes) -> an NNX module in evaluation mode, called as
-            `module(pixels, tap)`, whose `config.num_classes` counts its logits.
-        attention: default layer of attention maps; the last one if empty.
-        on_cpu: returns a module that computes the same faster on a CPU, in float32.
+    `read` makes of a folder or file, and a list for notes, an NNX module in evaluation mode. It is
+    called as `module(pixels, tap)`, and its `config.num_classes` counts its logits.
     """
 
+    # The `architecture` (timm's) or `model_type` (Hugging Face's) in its config.json.
     names: Collection[str]
     read: Callable[[Path, list[str]], Any]
-    attention: str = ""
-    on_cpu: Callable[[Any], Any] = lambda module: module
+    attention: str = ""  # default layer of attention maps; the last one if empty
+    on_cpu: Callable[[Any], Any] = lambda module: module  # the same, faster on a CPU in float32
 
 
 ARCHITECTURES = {
