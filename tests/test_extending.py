@@ -103,3 +103,9 @@ def test_a_name_encoder(example):
     names, images = (example("source"), jd.image_features(namer, "stripes:3"))[1]
     assert names == ["stripes 0", "stripes 1", "stripes 2"]
     np.testing.assert_allclose(np.linalg.norm(images, axis=1), 1, atol=1e-6)
+
+
+def test_the_page_names_files_that_exist():
+    package = Path(jd.__file__).parent
+    for name in re.findall(r"`(?:jaxdesc/)?([a-z_/]+\.py)`", PAGE):
+        assert (package / name).is_file(), name
