@@ -79,7 +79,7 @@ def describe(
 
     Args:
         target: network whose neurons are described.
-        clip: compares its views with the concepts.
+        clip: encoder that compares the target's views with the concepts.
         images: a folder, `folder:PATH`, `tfds:NAME/SPLIT`, `scenes:…`, or a `Source`.
         concepts: strings, "imagenet", "wordnet", `broden:PATH`, `file:PATH`, or "scenes".
         layer: "fc" (default) or another layer of the target.
@@ -165,7 +165,7 @@ def describe_activations(
     """Describe the columns of any activation matrix: a sparse autoencoder, another framework.
 
     Args:
-        activations: of each neuron on each image; any dense array of real numbers.
+        activations: activation of each neuron on each image; any dense array of real numbers.
         image_features: unit CLIP features, as `jaxdesc.image_features` returns them.
         concept_features: unit CLIP features of the concepts' prompts, as
             `jaxdesc.concept_features` returns them.
@@ -249,7 +249,7 @@ def _numbers(values: Any, name: str, *axes: str) -> np.ndarray:
         )
     try:
         array = np.asarray(values)
-    except Exception as error:  # any library's: of another device, of a type that NumPy lacks
+    except Exception as error:  # of any library: an array on a device, a type that NumPy lacks
         reason = " ".join(str(error).split())
         raise InputError(
             f"{name} can't be read as an array ({shown(reason)}): give one that numpy.asarray "
@@ -268,7 +268,7 @@ def _numbers(values: Any, name: str, *axes: str) -> np.ndarray:
 
 
 def _concepts(values: Any) -> list[str]:
-    """List concepts as a vocabulary has them: each once, and none of several lines."""
+    """Normalise concepts as a vocabulary does; refuse repeated ones and ones of several lines."""
     concepts, rows = _texts(values, "concepts"), dict[str, int]()
     for row, concept in enumerate(concepts):
         check_name(concept, f"row {row} of concepts")

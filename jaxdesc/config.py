@@ -32,9 +32,9 @@ def _count(default: int, most: float = float("inf")) -> Any:
 
 @dataclass(frozen=True)
 class _Group:
-    """Settings whose values have the types of their fields: Python's, not NumPy's or JAX's.
+    """Settings, converted to the Python types of their fields.
 
-    Their text names the artifacts, and config.json holds them. A wrong type or a value out of its
+    config.json holds them, and fingerprints contain their text. A wrong type or a value out of its
     range is an `InputError`; names of registry entries are checked with the run, in `stages.check`.
     """
 
@@ -62,8 +62,8 @@ class TargetConfig(_Group):
         preprocess: a name in `images.preprocess.PRESETS`, or empty for what the checkpoint says.
         classes: names of its classes: "imagenet", `file:PATH` (one class per line, its names
             separated by ", "), or empty for those in the checkpoint.
-        layer: "fc" or a tap of the trunk, layer1 … layer4.
-        pooling: of a tap over its positions, "mean" or "max".
+        layer: "fc", the logits, or another layer that the target offers, such as layer4.
+        pooling: how such a layer is pooled over its positions, "mean" or "max".
     """
 
     source: str = "timm/resnet50.tv2_in1k"
@@ -116,8 +116,8 @@ class VocabularyConfig(_Group):
     """The concepts.
 
     Attributes:
-        source: kind and rest, as `vocabulary.VOCABULARIES` knows them: "imagenet", "wordnet",
-            `broden:PATH`, `file:PATH` (one concept per line), "scenes".
+        source: kind and rest, as `vocabulary.vocabulary.VOCABULARIES` knows them: "imagenet",
+            "wordnet", `broden:PATH`, `file:PATH` (one concept per line), "scenes".
         template: prompt around a concept.
         compat: "www" keeps duplicates as WWW does; empty keeps one of each, regardless of case.
     """
@@ -276,7 +276,7 @@ _ACCEPTED: dict[Any, Any] = {bool: bool, int: Integral, float: Real, str: str}
 
 
 def converted(kind: Any, value: Any, where: str) -> Any:
-    """Convert a value to the Python value of an option's type; True isn't a number, nor 1 True.
+    """Convert a value to an option's Python type; a bool is not a number, nor a number a bool.
 
     `kind` is bool, int, float, str, a tuple of one of them, or a group of settings. The value may
     also be a number or a scalar array of NumPy, JAX or PyTorch; for a tuple, any iterable (a set in

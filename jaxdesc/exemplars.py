@@ -29,9 +29,9 @@ from jaxtyping import Array, ArrayLike, Bool, Float, Float32, Int, Int32, Intege
 # Sorts after every image, so that an empty slot loses even to an activation of minus infinity.
 _LAST = np.iinfo(np.int32).max
 
-# A unit is weak if its last exemplar lies below this share of the way from lowest to largest value.
-# A code with both signs rests at 0: it is weak if the last is below the tiny share of the largest,
-# or below the first share with a gap above it, up to the second.
+# A unit is weak if its last exemplar is below the share _WEAK of the way from its lowest to its
+# largest value. A unit with values of both signs rests at 0: it is weak if its last exemplar is
+# below _TINY of the largest, or below _WEAK of it with no exemplar between _WEAK and _GAP of it.
 _WEAK, _GAP, _TINY = 0.1, 0.25, 1e-4
 
 # Activations [batch, unit], image indices [batch], and which rows are not padding [batch].
@@ -145,7 +145,7 @@ class Exemplars(NamedTuple):
         for unit in cut[counts[cut] == 0].tolist():
             tied[unit], counts[unit] = True, n
             same = self.images[unit, values[unit] == values[unit, 0]]
-            same = same[: self.counts[unit]]
+            same = same[: self.counts[unit]]  # empty slots hold 0, which may be the largest value
             chosen = sorted(same.tolist(), key=lambda image: (_key(name(image)), image))[:n]
             images[unit, :n] = sorted(chosen)
         empty = np.arange(n)[None] >= counts[:, None]
@@ -225,8 +225,8 @@ def find(
 ) -> Exemplars:
     """Find at most n exemplars per unit of activations that come in batches.
 
-    `batches` yields all batches. It is called a second time, and `names` of all images once, if
-    some unit's largest value is shared by more than n images.
+    `batches` yields all batches, and `names` returns the names of all images. If more than n images
+    share some unit's largest value, `batches` is called again, and `names` once.
     """
     state: Candidates | None = None
     for rows, images, valid in batches():

@@ -44,7 +44,7 @@ class Seen(NamedTuple):
 
 
 def run_networks(run: Run) -> Seen:
-    """Run the stages with a network in them, as far as they are not done yet."""
+    """Run the stages that need a network, and skip those that are done."""
     check(run)
     look_before(run)
     # Texts first: one that can't be encoded is found before hours of images, not after.
@@ -64,7 +64,7 @@ def run_networks(run: Run) -> Seen:
 
 
 def describe(run: Run) -> Result:
-    """Run all stages that are not done yet and assemble what they found."""
+    """Run all stages, skip those that are done, and assemble the result."""
     seen = run_networks(run)
     arrays = seen.selected, seen.embedded, seen.encoded
     scored = score(run, *arrays)
@@ -162,8 +162,8 @@ def sweep(
 
     The run's config, inputs and store are used, but for the grid's choices: `open_probe` and
     `open_vocabulary` open image sources and vocabularies other than the run's. All are checked
-    before the first is looked at. Times are added up in `run.seconds`, and the images that can't be
-    used in `run.skipped`.
+    before the first network runs. Times are added up in `run.seconds`, and images that can't be
+    used are added to `run.skipped`.
 
     Yields a cell for each probe set, vocabulary, view, κ, α and number of exemplars, in this order.
     """
@@ -225,8 +225,8 @@ class Comparison(NamedTuple):
 def compare(run: Run, names: Collection[str] = tuple(METHODS)) -> Comparison:
     """Compare methods by the classes' names, on the images and views of a run.
 
-    The run's α holds for WWW too, and its κ for t-vMF, or the default if it is 0. Artifacts that it
-    has computed are read. t-vMF, which the others are compared with, is always among them.
+    WWW and t-vMF use the run's α, and t-vMF its κ, or the default if that is 0. Artifacts that the
+    run has computed are read. t-vMF, which the others are compared with, is always among them.
     """
     if not run.names:
         raise InputError(

@@ -57,7 +57,7 @@ class Neuron:
     """One neuron and what it responds to.
 
     Attributes:
-        layer, unit: which neuron.
+        layer, unit: layer of the neuron, and its index there.
         concepts: (text, score), best first.
         maximum: its best score over the whole vocabulary.
         threshold: α × maximum; concepts score above it.
@@ -131,7 +131,7 @@ class Result(Sequence[Neuron]):
         ceilings: the best metrics any method could reach with the vocabulary.
         fallbacks: number of images whose view is the centre, because their attention map was empty,
             or they have no box for the view "box".
-        skipped: images that could not be used, or were passed over, and are nobody's exemplar.
+        skipped: images that could not be used, or were passed over, and are no neuron's exemplar.
         seconds, memory: time and largest number of resident bytes of each stage that this run
             computed; stages found done are absent.
         fingerprints: name of each stage's artifact.
@@ -207,7 +207,7 @@ class Result(Sequence[Neuron]):
 
     def to_parquet(self, path: str | Path) -> None:
         """Write `columns` as Parquet: text, whole numbers and float64."""
-        import pyarrow  # a quarter of a second: for those who write such a file
+        import pyarrow  # not at the top: it takes a quarter of a second
         from pyarrow import parquet
 
         texts, whole, real = pyarrow.string(), pyarrow.int64(), pyarrow.float64()

@@ -21,7 +21,8 @@ class Similarity:
 
     Attributes:
         difference: φ(c) − φ(b) as a function of (c, b, parameter), elementwise and without
-            cancellation. JAX traces it; screening calls it with float64 arrays of NumPy.
+            cancellation. JAX traces it, and every engine also calls it with float64 arrays of
+            NumPy: use operators, or functions of `c.__array_namespace__()`, which fit both.
         slope: bound of how much the mean of φ over some exemplars moves per unit by which their
             cosines move, as a function of (rise, exemplars, error, parameter): `rise` is the mean
             of φ(c) − φ(−1) over the exemplars, `exemplars` their number and `error` the largest
