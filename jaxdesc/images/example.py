@@ -40,7 +40,7 @@ MOST_PIXELS = 178_956_970
 
 @dataclass(frozen=True)
 class Example:
-    """One probe image, with what its source knows of it.
+    """One probe image, with what its source knows about it.
 
     `categories` are names under which the source files it, one for each of its `namings`: a
     folder's name, a TFDS set's label. `labels.matched` finds the class.
@@ -54,7 +54,12 @@ class Example:
 
 @runtime_checkable
 class Source(Protocol):
-    """A sequence of probe images; random access, safe to read from several threads."""
+    """A sequence of probe images; random access, safe to read from several threads.
+
+    Two more attributes are optional: `namings`, the names of the classes or folders that
+    `Example.categories` refers to, one tuple per naming; and `passed_over`, (name, reason) of each
+    picture that the source does not count as an image.
+    """
 
     spec: str  # text by which a user opens it, and its name in messages
     has_boxes: bool  # if `Example.box` is known

@@ -1,7 +1,7 @@
 """Matching of a source's categories, such as folders' names, with a target's classes.
 
 Folders have any names, so their alphabetical order says nothing about the order of a network's
-logits. They are matched by wnid, else by class name, and only else by their natural order, if there
+logits. They are matched by wnid, or else by class name, or else by their natural order, if there
 are as many of them as logits.
 """
 
@@ -72,8 +72,8 @@ class Matched:
 def matched(source: Source, target: Any) -> Source:
     """Label a source's images by a `Target`'s classes, if the source has categories.
 
-    Of several namings, the first that names classes counts, or else the first. Labels that are
-    class indices already stay.
+    Of several namings, the first that names classes is used, or else the first. Labels that are
+    class indices already are kept.
     """
     bare = source.source if isinstance(source, Matched) else source
     namings = tuple(getattr(bare, "namings", ()))

@@ -25,10 +25,10 @@ def batches(
 ) -> Iterator[list[Prepared]]:
     """Decode and prepare images in threads, in order, up to two batches ahead.
 
-    Yielded are lists, of `batch` images except the last, of what `prepare` makes in a thread of an
-    index and its decoded image. Only that waits: a photo that it does not keep is held by a single
-    thread. For an image that can't be used, `instead` is called with the error; without it the
-    error is raised.
+    Each yielded list has the results of `prepare` for `batch` images, or fewer in the last list.
+    `prepare` gets an index and its image in the thread that decoded it, so the queue holds results
+    and not photos. For an image that can't be used, `instead` is called with the error; without it
+    the error is raised.
     """
     import grain  # not at the top: it takes two seconds and defines a dozen absl flags
 

@@ -124,7 +124,7 @@ def _image(info: Any, wanted: str | None) -> str:
 
 def _prepared(name: str, data_dir: str | None) -> Any:
     """Build the set from its files; its code, which may need TensorFlow, is not run."""
-    import tensorflow_datasets as tfds  # a second, for those who read such a set
+    import tensorflow_datasets as tfds  # not at the top: it takes a second
     from tensorflow_datasets.core.read_only_builder import builder_from_files
 
     folder = str(data_dir or tfds.core.constants.DATA_DIR)
@@ -151,7 +151,7 @@ def _prepared(name: str, data_dir: str | None) -> Any:
 
 
 def _refuse_code(file: Any) -> None:
-    """Refuse features outside TFDS: it would import the module that a set names for each."""
+    """Refuse features from outside TFDS, which would import the modules that the set names."""
 
     def look(pairs: list[tuple[str, Any]]) -> None:
         for key, value in pairs:

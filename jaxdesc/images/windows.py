@@ -68,7 +68,7 @@ def peaks(
 ) -> tuple[Float64[np.ndarray, "batch 2"], Bool[np.ndarray, "batch"]]:
     """Centre of each attention map's highest cell, and whether the map has a peak.
 
-    Of several such cells the first in row-major order counts. Maps are not upsampled, and centres
+    Of several such cells the first in row-major order is taken. Maps are not upsampled, and centres
     are fractions of them. A map with no positive value or with any NaN has no peak; its centre is
     (0.5, 0.5). (The argmax of zeros would silently point at the top-left corner.)
     """

@@ -29,11 +29,10 @@ def activate(run: Run) -> Artifact:
 
     The other views of an ablation are cut in the same pass.
 
-    Arrays: activations [I, N], boxes [I, 4] of the views in pixels, centres [I, 2] and fallback
-    [I]: whether the attention map was empty (or the image has no box), so that the view is the
-    centre; skipped [I]: whether the image can't be used, so that its other rows are NaN; of a
-    source with labels also label [I] and predicted [I]: each image's class, -1 if unknown, and the
-    target's for the view.
+    Arrays: activations [I, N]; boxes [I, 4] of the views in pixels; centres [I, 2]; fallback [I],
+    true if the attention map was empty or the image has no box, so that the view is the centre;
+    skipped [I], true if the image can't be used, so that its other rows are NaN. If the source has
+    labels, also label [I], the image's class or -1, and predicted [I], the target's for the view.
     """
     return probe(run, run.views)[run.config.crop.view]
 
@@ -41,9 +40,9 @@ def activate(run: Run) -> Artifact:
 def probe(run: Run, views: Sequence[str]) -> dict[str, Artifact]:
     """Activate several views in one pass over the images, decoding each once.
 
-    Gives each view's artifact of `activate`, independent of `config.crop.view`; one that is there
-    is not computed again. A shard is a batch of one device. Activations that are NaN, or more
-    skipped images than `config.images.max_skipped` allows, end the run.
+    Returns each view's artifact of `activate`, regardless of `config.crop.view`; existing ones are
+    not computed again. A shard is a batch of one device. Activations that are NaN, or more skipped
+    images than `config.images.max_skipped` allows, end the run.
     """
     shards, inputs = _shards(run), _inputs(run, views)
 
@@ -59,7 +58,7 @@ def probe(run: Run, views: Sequence[str]) -> dict[str, Artifact]:
 
 
 def is_done(run: Run) -> bool:
-    """Return True if nothing of what `activate` computes is missing."""
+    """Return True if every artifact of `activate` exists."""
     return all(run.store.has("activate", inputs) for inputs in _inputs(run, run.views).values())
 
 
@@ -160,7 +159,7 @@ def begin(
 ) -> dict[str, tuple[Array, Array | None]]:
     """Start the forward passes of a batch's views, without waiting for them.
 
-    Gives by view its activations [B, N], and its classes [B] if `classify` is set.
+    Returns each view's activations [B, N], and its classes [B] if `classify` is set.
     """
     started = {}
     for view, views in batch.views.items():
@@ -207,7 +206,7 @@ def left_out(run: Run, activated: Artifact) -> list[Skipped]:
 
 
 def _check_skipped(run: Run, activated: Artifact) -> None:
-    """Note the images that are left out; too many of them, or too few others, stop the run."""
+    """Note the images that are left out; too many of them, or too few usable ones, end the run."""
     source = run.inputs.source
     run.skipped.update(left_out(run, activated))
     skipped = activated.values["skipped"]

@@ -1,4 +1,4 @@
-"""Refuse what can't work, and look at what a target does on a few images before all others."""
+"""Refuse a run that can't work, and try its target on a few images first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ CELL, MARGIN, CAPTION = 132, 6, 34  # px
 
 
 def check_names(config: Config) -> None:
-    """Refuse a config for what it alone shows, such as unknown names, before anything is loaded."""
+    """Refuse a config that is wrong in itself, such as unknown names, before anything is loaded."""
     preprocessings, crop = ("", *PRESETS), config.crop
     for key, name, entries in (
         ("target.preprocess", config.target.preprocess, preprocessings),
@@ -125,9 +125,9 @@ class Check:
 
 
 def look(target: Target, source: Source, layer: str = LOGITS, count: int = 64) -> Check:
-    """Run a target on at most `count` images, spread evenly over the source, seen by their centres.
+    """Run a target on the centre views of at most `count` images, spread evenly over the source.
 
-    The activations of `layer` are looked at too, besides the logits.
+    The activations of `layer` are checked as well as the logits.
     """
     target.check_layer(layer)
     count = converted(int, count, "count")
@@ -179,11 +179,11 @@ def _sheet(windows: Sequence[Image.Image], captions: Sequence[str]) -> Image.Ima
 
 
 def look_before(run: Run) -> None:
-    """Run a run's target on one batch of its images, and print every doubt.
+    """Try a run's target on one batch of its images, and print every doubt.
 
-    A target that has seen all images already is not run again. So what the batch shows is not part
-    of the result, which is the same if a run was stopped and went on. The programs that are
-    compiled are those of the run.
+    A target that has seen all images already is not tried again. So doubts about the batch are not
+    kept in the result, which is the same whether or not the run was interrupted. The run uses the
+    programs that are compiled here.
     """
     target, source, config = run.inputs.target, run.inputs.source, run.config
     for sentence in (*target.notes, *run.inputs.clip.notes, *_on_labels(source)):

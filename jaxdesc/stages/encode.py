@@ -81,7 +81,7 @@ def concept_features(
     Args:
         clip: encodes them.
         concepts: any iterable of strings, or `KIND` or `KIND:PATH` with a kind of
-            `vocabulary.VOCABULARIES`.
+            `vocabulary.vocabulary.VOCABULARIES`.
         template: prompt around a concept.
 
     Returns:

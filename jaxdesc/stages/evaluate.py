@@ -44,7 +44,7 @@ def score_words(run: Run) -> Artifact:
     words = metrics.distinct_words([vocabulary, *run.names])
     inputs = {
         "scorer": run.inputs.scorer.fingerprint,
-        # Nobody knows what a nameless function computes: its words are encoded again.
+        # What a plain function computes is unknown, so its words are encoded in every run.
         "sentence": sentence and getattr(sentence, "fingerprint", uuid4().hex),
         "vocabulary": vocabulary,
         "names": run.names,
@@ -135,7 +135,7 @@ def _source(metric: metrics.Metric) -> list[str]:
     """Source of a metric, which may be registered from outside the package."""
     try:
         return [inspect.getsource(function) for function in (metric.value, metric.ceiling)]
-    except (OSError, TypeError):  # nobody knows what it computes
+    except (OSError, TypeError):  # unknown, so it is measured again in every run
         return [uuid4().hex]
 
 

@@ -102,7 +102,7 @@ class Run:
             self.tell(f"note: {sentence}")
 
     def tell(self, line: str) -> None:
-        """Print a line on stderr, in one of several processes."""
+        """Print a line on stderr; of several processes, only the leading one does."""
         if self.store.processes.leads:
             print(printable(line), file=sys.stderr, flush=True)
 

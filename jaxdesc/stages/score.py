@@ -17,7 +17,7 @@ from jaxdesc.store import Artifact, Draft
 
 
 class Setting(NamedTuple):
-    """Choices that a sweep varies: they matter only once every network has run."""
+    """Choices that a sweep varies; none of them changes what a network computes."""
 
     kappa: float
     alpha: float
@@ -25,7 +25,7 @@ class Setting(NamedTuple):
 
 
 def score(run: Run, selected: Artifact, embedded: Artifact, encoded: Artifact) -> Artifact:
-    """Score all neurons against all concepts and keep what lies above the threshold.
+    """Score all neurons against all concepts and keep the scores above the threshold.
 
     Arrays: those of `scoring.Selection`; a dead neuron has no concept.
     """
@@ -83,7 +83,7 @@ def similarity_inputs(run: Run) -> list[str]:
 
 
 def distinct(values: Sequence[Any]) -> list[Any]:
-    """Each value once, in the order in which they come."""
+    """Drop repeated values, in order."""
     return list(dict.fromkeys(values))
 
 
