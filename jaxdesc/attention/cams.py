@@ -27,8 +27,8 @@ from jaxdesc.runtime.mesh import shared_out
 
 Maps = Float32[Array, "batch row column"]
 
-LINEAR = 1e-3  # how far logits may be from a linear head's, relative to the largest
-CHANNELS = 16  # that Score-CAM shows an image through at a time; bounds memory
+LINEAR = 1e-3  # largest difference of the logits from a linear head's, relative to the largest
+CHANNELS = 16  # masks that Score-CAM tries at a time; bounds memory
 
 
 def cam(seen: ClassGradient) -> Maps:
@@ -47,9 +47,9 @@ def grad_cam(seen: ClassGradient) -> Maps:
 def grad_cam_pp(seen: ClassGradient) -> Maps:
     """Grad-CAM++: relu(Σ_k w_k A_k), w_k = Σ_ij α_kij relu(g_kij) (Chattopadhay et al., WACV 2018).
 
-    α_kij = g² / (2 g² + Σ_ab A_kab g³), and 0 where g is, for the score exp(y_c) (eqs. 10 and 19).
-    The gradient of that score is exp(y_c) g; the factor, which all of a map shares, is left out,
-    because it overflows.
+    α_kij = g² / (2 g² + Σ_ab A_kab g³), or 0 if g is 0, for the score exp(y_c) (eqs. 10 and 19).
+    The gradient of that score is exp(y_c) g; the factor exp(y_c) overflows, and is left out because
+    all cells of a map share it.
     """
     maps, gradient = seen.maps, seen.gradient
     square = gradient**2
@@ -131,14 +131,14 @@ def _logits_behind(apply: Apply, layer: str, params: Any, pixels: Any, maps: Any
 class Cam(NamedTuple):
     """One kind of attention map.
 
-    `compute` is from a layer and its gradient to maps ≥ 0, NaN if the network gave NaN. `check`
-    raises `InputError` for a target and a layer that it does not suit; None if it suits all.
+    `compute` maps a layer and its gradient to maps ≥ 0, NaN if the network gave NaN. `check` raises
+    `InputError` for a target and a layer that the map does not suit; None if it suits all.
     """
 
     title: str  # its name in reports
     compute: Callable[[ClassGradient], Maps]
     check: Callable[[Target, str], None] | None = None
-    passes: bool = False  # if it takes a forward pass per channel, rather than one
+    passes: bool = False  # True if it takes a forward pass per channel rather than one
 
 
 CAMS = {

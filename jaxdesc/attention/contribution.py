@@ -1,4 +1,4 @@
-"""Why and where: each neuron's share in one logit, and the part of the image that it looks at.
+"""Contributions (why) and neuron maps (where): a neuron's share in a logit, and where it looks.
 
 The rules are those of WWW (Ahn et al. 2024): a neuron's contribution to class y is
 φ_k = a_k · ∂z_y/∂a_k, its map is its channel without the values up to their 70th percentile, and
@@ -15,8 +15,8 @@ from jaxdesc.attention.cams import look
 from jaxdesc.models.taps import ClassGradient
 from jaxdesc.models.target import Pixels, Target
 
-PERCENTILE = 70  # of a channel's values: those up to it are not part of its map
-TOP = 3  # neurons of an image's map
+PERCENTILE = 70  # values of a channel up to this percentile are not part of its map
+TOP = 3  # neurons in an image's map
 
 
 class Contributions(NamedTuple):

@@ -130,7 +130,7 @@ class Bert(Encoder):
 class MPNet(Encoder):
     """MPNet: relative positions besides the absolute ones, and no token types."""
 
-    # As in RoBERTa, whose table this is: after the padding's row, and one before it.
+    # As in RoBERTa: rows up to the padding's are not positions.
     first_position = PADDING_ID + 1
 
     def __init__(self, config: BertConfig, *, rngs: nnx.Rngs):
@@ -193,7 +193,7 @@ ROWS = {
         rf"{_OURS}\.layer_norm1": f"{_THEIRS}.attention.LayerNorm",
     },
 }
-# Tensors that a mean over tokens does not read: the pooler, positions counted from 0, tasks' heads.
+# Tensors that a mean over tokens does not read: the pooler, position ids, tasks' heads.
 _IGNORED = r"({kind}\.)?(pooler\.dense\..*|embeddings\.position_ids)|(cls|lm_head)\..*"
 
 NETWORKS: dict[str, type[Encoder]] = {"bert": Bert, "mpnet": MPNet}
@@ -202,7 +202,8 @@ NETWORKS: dict[str, type[Encoder]] = {"bert": Bert, "mpnet": MPNet}
 def table_of(kind: str, tensors: Mapping[str, Any]) -> Table:
     """Return the table of a kind's checkpoint.
 
-    A task's checkpoint names its encoder's tensors with the kind as a prefix, an encoder's without.
+    A checkpoint with a task's head has the kind as a prefix of its encoder's tensors; a bare
+    encoder's has none.
     """
     prefix = f"{kind}." if any(name.startswith(f"{kind}.") for name in tensors) else ""
     rows = {ours: prefix + theirs for ours, theirs in ROWS[kind].items()}

@@ -139,7 +139,7 @@ class CLIP(nnx.Module):
     def encode_images(self, pixels: Pixels) -> Features:
         """Return one unit vector per image, of float32 for weights of any type.
 
-        Raises `InputError` if they have another size than the config's.
+        Raises `InputError` if the images have another size than the config's.
         """
         return _unit(self.visual_projection, self.pooled_image(pixels))
 

@@ -1,4 +1,4 @@
-"""Checkpoints of any format to one: our own parameters, written with Orbax."""
+"""Conversion of a checkpoint of any format to one: our own parameters, written with Orbax."""
 
 import json
 import shutil
@@ -17,7 +17,7 @@ from jaxdesc.models.source import CLIP, FILES, TARGET, kind_of, open_network
 
 
 class Converted(NamedTuple):
-    """A converted network: "target" or "CLIP", its source's name, its number of parameters."""
+    """A converted network: its kind ("target" or "CLIP"), its source, its number of parameters."""
 
     kind: str
     name: str
@@ -52,7 +52,7 @@ def convert(
     try:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
-        if path.is_file():  # a state dict has no config, so its sizes become one
+        if path.is_file():  # a state dict has no config: one is written from its sizes
             _write_json(unfinished / "config.json", model.config.to_timm())
         for file in FILES:
             if (path / file).is_file():

@@ -1,4 +1,4 @@
-"""float32 means float32, on every device; bfloat16 if it is asked for."""
+"""Precision of a network: true float32 on every device, or bfloat16 if it is asked for."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -40,5 +40,5 @@ def check_precision(precision: str) -> None:
 
 
 def cast(params: Any, precision: str) -> Any:
-    """Return a network's parameters of a type; read from float32, they are the same ones."""
+    """Convert a network's parameters to a precision; the same arrays if they have it already."""
     return jax.tree.map(lambda array: array.astype(jnp.dtype(precision)), params)

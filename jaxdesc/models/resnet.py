@@ -28,7 +28,7 @@ from jaxdesc.models.tensors import read_tensors
 from jaxdesc.models.winograd import WinogradConvolution
 from jaxdesc.runtime.compiler import PIECE, in_pieces, materialised
 
-# Channels below which a product is too small to pay for its transforms.
+# With fewer channels a product is too small to pay for the transforms.
 WINOGRAD_WIDTH = 64
 
 
@@ -115,8 +115,8 @@ class ResNet(nnx.Module):
         """
         x = jnp.asarray(pixels, self.conv1.conv.kernel.dtype)
         for index, stage in enumerate(STAGES):
-            # Without BatchNorm images are independent. A stage halves their maps, so that twice as
-            # many fill a CPU's caches alike.
+            # Once BatchNorm is folded, images are independent. Each stage halves their maps, so
+            # twice as many images fit a CPU's caches.
             size = max(1, PIECE >> (len(STAGES) - 1 - index)) if self.is_folded else len(x)
             x = tap(stage, in_pieces(partial(_run_stage, index), self, x, size))
         return self.fc(x.mean(axis=(1, 2), dtype=jnp.float32))

@@ -33,7 +33,7 @@ from jaxdesc.models.texts import (
 )
 from jaxdesc.runtime import fingerprint
 
-# Steps of sentence-transformers, in this order; the last is done here in any case.
+# Steps of sentence-transformers, in this order; the last is always done, even if it is not listed.
 MODULES = ("Transformer", "Pooling", "Normalize")
 
 
@@ -156,8 +156,8 @@ def _transformer_folder(path: Path) -> Path:
         _check_pooling(pooling / "config.json")
         return network
     if (path.parent / "modules.json").exists() and re.match("[0-9]_", path.name):
-        _transformer_folder(path.parent)  # what it does with this folder's output
-    # Modules of a folder whose modules.json was lost, such as 1_Pooling.
+        _transformer_folder(path.parent)  # checks the steps that follow this folder's network
+    # A folder without modules.json may still hold its modules, such as 1_Pooling.
     for folder in sorted(path.glob("[0-9]_*/")):
         kind = folder.name.partition("_")[2]
         if kind == "Pooling":

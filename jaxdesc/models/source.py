@@ -1,4 +1,4 @@
-"""From a source to files: a local path, a network that comes with a package, a Hugging Face id.
+"""Files of a network by its source: a local path, a packaged network or a Hugging Face id.
 
 Tools other than timm, torchvision and Hugging Face transformers lay networks out in other ways. A
 packaging that is not read, or another kind of network than asked for, is refused by name.
@@ -13,8 +13,8 @@ from typing import NamedTuple
 from jaxdesc.errors import SHOWN, InputError, shown
 from jaxdesc.models.settings import read_config, read_json
 
-# Folders of networks by name: `name:NETWORK` is a source, and `name` alone the network that is
-# called like the kind wanted ("target", "clip").
+# Folders of packaged networks by name: `name:NETWORK` is a source, and `name` alone is the network
+# whose folder is named like the wanted kind ("target", "clip").
 PACKAGED: dict[str, Path] = {}
 
 TARGET, CLIP, SENTENCE = "target", "clip", "sentence encoder"
@@ -107,7 +107,7 @@ class Located(NamedTuple):
 
 
 def open_network(source: str | PathLike[str], kind: str, revision: str | None = None) -> Located:
-    """Find a network as `locate` does, of one of `KINDS`, or "network" for any.
+    """Find a network as `locate` does; `kind` is one of `KINDS`, or "network" for any.
 
     Raises `InputError` as `locate`, and for another packaging or kind of network, by its name.
     """

@@ -1,4 +1,4 @@
-"""Taps: how the method reads and differentiates what is inside a network.
+"""Taps: how a network's layers are read, and its logits differentiated with respect to them.
 
 A network is a function that hands each of its layers to a tap, and goes on with what the tap
 returns:
@@ -7,7 +7,7 @@ returns:
 
 A tap is made, used and read inside one traced function. Anything that splits or maps a batch
 (`in_pieces`, `shard_map`, `jax.vmap`) goes around `apply` together with its tap and its gradient:
-a tap inside of it would keep values that JAX no longer knows.
+a tap inside it would keep tracers that are invalid outside.
 """
 
 from collections.abc import Callable, Collection
@@ -45,7 +45,7 @@ def recorded(
 class ClassGradient(NamedTuple):
     """A layer A of a network, and how the logit y_c of each image's class c depends on it.
 
-    `forward` is from normalised images to logits, for maps that need more than one look.
+    `forward` maps normalised images to logits, for attention maps that need further passes.
     """
 
     maps: Float32[Array, "batch row column channel"]  # A

@@ -254,8 +254,8 @@ def _activate(
 class Architecture(NamedTuple):
     """One kind of network that `load_target` reads.
 
-    `read` makes of a folder or file, and a list for notes, an NNX module in evaluation mode. It is
-    called as `module(pixels, tap)`, and its `config.num_classes` counts its logits.
+    `read` takes a folder or file and a list for notes, and returns an NNX module in evaluation
+    mode. That is called as `module(pixels, tap)`, and its `config.num_classes` counts its logits.
     """
 
     # The `architecture` (timm's) or `model_type` (Hugging Face's) in its config.json.

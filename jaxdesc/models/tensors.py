@@ -36,7 +36,7 @@ NUMPY = [
 ]
 STATE_DICT = "expected a state dict, tensors by name, as torchvision publishes them"
 
-# Reads of a file's tensors by name, so that memory holds no second copy of a checkpoint.
+# Functions that read a tensor each, by its name: memory holds no second copy of a checkpoint.
 Reads = dict[str, Callable[[], np.ndarray]]
 Reader = Callable[[Path, list[str]], Reads]
 
@@ -84,7 +84,7 @@ def read_tensors(source: str | PathLike[str], notes: list[str] | None = None) ->
 
 
 def _is_wrapped(names: Mapping[str, Any], prefix: str) -> bool:
-    """Return if nearly all names have a prefix."""
+    """Return True if nearly all names have a prefix."""
     return bool(names) and sum(name.startswith(prefix) for name in names) >= 0.9 * len(names)
 
 

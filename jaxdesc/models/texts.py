@@ -23,7 +23,7 @@ LENGTHS = (4, 6, 8, 10, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 TOKENS_AT_ONCE = 4096
 # Row counts of a batch that is not full: a few texts must not cost a whole batch.
 FEW_ROWS = (8, 32, 128, 512)
-# Tokenizers keep much about a text besides its ids, until its batch is done.
+# A tokenizer holds much more than a text's ids until its call returns; this bounds memory.
 TEXTS_TOKENIZED_AT_ONCE = 4096
 
 Tokens = tuple[int, ...]
@@ -46,7 +46,7 @@ def load_tokenizer(
     `vocabulary` is how many tokens the network knows. `InputError` for no tokenizer, a damaged one,
     or one of more tokens.
     """
-    import transformers  # seconds to import, and needed only here
+    import transformers  # not at the top: it takes seconds
 
     where = f"{network} folder {str(folder)!r}"
     if not any((folder / n).exists() for n in ("tokenizer.json", "vocab.json", "vocab.txt")):
@@ -77,8 +77,8 @@ def fingerprint_of(tokenizer: Any) -> str:
 def tokenize(tokenizer: Any, texts: Sequence[str], **options: Any) -> list[Tokens]:
     """Return each text's token ids, with the tokens that the tokenizer puts around a text.
 
-    `options` are of the tokenizer's call. `InputError` for no list of strings, no text, or blank
-    ones.
+    `options` are passed to the tokenizer. `InputError` for no text, blank ones, or anything else
+    than a list of strings.
     """
     if isinstance(texts, str) or not all(isinstance(text, str) for text in texts):
         raise InputError(f"The texts to encode are {str(texts)[:60]!r}: give a list of strings.")
@@ -102,8 +102,8 @@ class TextBatches:
     """Texts in batches that are computed one by one, in any order, and then put together.
 
     Texts of equal tokens are computed once, so they have the same features, bit for bit. Each has
-    at least one token and at most `longest`, and is padded behind them with the id `padding`, which
-    the network `compute` must not look at.
+    at least one token and at most `longest`, followed by padding with the id `padding`, which must
+    not change what `compute` returns.
     """
 
     def __init__(self, tokens: Sequence[Tokens], compute: Compute, *, longest: int, padding: int):
@@ -164,7 +164,7 @@ class TextBatches:
 
 
 def _shape(texts: int, length: int, longest: int) -> tuple[int, int]:
-    """Return the next batch's rows and tokens: of `texts`, the first and longest has `length`."""
+    """Return the rows and tokens of the next batch of `texts` texts, the longest of `length`."""
     width = min(longest, next(n for n in (*LENGTHS, longest) if n >= length))
     full = max(1, TOKENS_AT_ONCE // width)
     return min([full, *(rows for rows in FEW_ROWS if rows >= texts)]), width

@@ -50,7 +50,7 @@ class TransformerConfig:
 
 
 def head_misfits(entries: Mapping[str, Any], where: str = "") -> list[str]:
-    """List a width that the heads can't share; all entries fit `SETTINGS`."""
+    """List the width if the heads can't share it evenly; all entries fit `SETTINGS`."""
     width, heads = entries["hidden_size"], entries["num_attention_heads"]
     expected = f"(expected a multiple of num_attention_heads = {heads})"
     return [f"{where}hidden_size = {width} {expected}"] if width % heads else []
@@ -129,8 +129,8 @@ def layers(
 def traced_once(module: nnx.Module, *arguments: Any) -> Any:
     """Return `module(*arguments)`; modules of one structure and shape share their trace.
 
-    A program with a dozen equal layers is traced and lowered in half the time, and XLA, which
-    inlines them, compiles the same. For modules that do not change themselves.
+    A program with a dozen equal layers is traced and lowered in half the time; XLA inlines them and
+    compiles the same program. The modules must not change their own state.
     """
     return _applied(*nnx.split(module), *arguments)
 

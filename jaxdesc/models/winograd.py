@@ -14,7 +14,7 @@ from jaxtyping import Array, ArrayLike, Float
 from jaxdesc.runtime.compiler import contraction, materialised
 
 TILE = 2
-# Input tiles of 4 × 4 lie two pixels apart.
+# Input tiles of 4 × 4 overlap: they start two pixels apart.
 SIDE = TILE + 2
 
 # The names are the paper's: y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A for a kernel g and an input tile d.
@@ -88,6 +88,6 @@ def _input_tiles(x: Array, down: int, across: int) -> Float[Array, "4 4 tile inp
 
 
 def _combined(factors: tuple[float, ...], arrays: list[Array]) -> Array:
-    """Their sum with factors of 0 and ±1."""
+    """Sum of some arrays, with factors of 0 and ±1."""
     terms = [array * factor for factor, array in zip(factors, arrays, strict=True) if factor]
     return sum(terms[1:], terms[0])

@@ -1,4 +1,4 @@
-"""ImageNet-1k's classes: in the order of every ImageNet network's logits, and their names."""
+"""ImageNet-1k's classes and their names, in the order of every ImageNet network's logits."""
 
 import importlib.util
 from collections.abc import Mapping
@@ -10,8 +10,8 @@ from jaxdesc.vocabulary import wordnet
 
 _LABELS = "datasets/imagenet2012/labels.txt"
 
-# WordNet calls both "crane". WWW's list has "crane, bird" and "crane, machine", and its lines are
-# split at ", ", so that each has two names.
+# WordNet calls both "crane". WWW's list has the lines "crane, bird" and "crane, machine", which are
+# split at ", ", so that each class has two names.
 _CRANES = {"n02012849": ("crane", "bird"), "n03126707": ("crane", "machine")}
 
 

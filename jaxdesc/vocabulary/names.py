@@ -14,10 +14,9 @@ LARGEST_FILE = 2**26  # bytes; WordNet's nouns are a million
 LONGEST = 1000  # characters of a name; CLIP reads 77 tokens
 
 LINE_END = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
-# Control characters except white space, halves of a character (surrogates), and replacements for
-# characters that were lost.
+# Control characters except white space, surrogates, and replacements for lost characters.
 _CONTROL = re.compile("[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ud800-\udfff\ufffd-\uffff]")
-# Soft hyphens, marks of direction, zero-width spaces. Joiners change letters, so they stay inside
+# Soft hyphens, direction marks, zero-width spaces. Joiners change letters, so they are kept inside
 # words.
 _INVISIBLE = re.compile("[\u00ad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff]")
 _JOINERS = "\u200c\u200d"
@@ -91,10 +90,10 @@ def check_name(text: str, where: str) -> None:
 def read_names(path: str, what: str, form: str, table: str | None = None) -> list[str]:
     """Read the lines of a UTF-8 text file of names, with any line ends; `~` is the home directory.
 
-    `what` and `form` say in errors what it contains, and how. A file that begins with `table` has
-    lines that are not names, and so are not checked. Raises `InputError` for a file that is
-    missing, too large or not UTF-8; or not a list of names but a table, a literal of a programming
-    language, ids or HTML, with the line that shows it.
+    In errors, `what` names the kind of file and `form` its layout. The lines of a file that begins
+    with `table` are not names, and are not checked. Raises `InputError` for a file that is missing,
+    too large or not UTF-8; or for a table, a literal of a programming language, ids or HTML in
+    place of names, with the line that shows it.
     """
 
     def fault(found: str, remedy: str = f"a UTF-8 text file, {form}") -> InputError:
@@ -140,7 +139,7 @@ def _check_lines(lines: list[str], path: str) -> None:
 
 
 def _is_table(lines: list[str]) -> bool:
-    """Recognise several columns, by their heads or by what all lines have in common."""
+    """Recognise several columns, by their heads or by a pattern of all lines."""
     heads = re.split(r"[\t,;|]", lines[0].lower())
     if len(heads) > 1 and _HEADS.issuperset(head.strip(" '\"") for head in heads):
         return True

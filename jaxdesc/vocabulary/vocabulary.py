@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Concepts in their order, which breaks ties between scores, and a name for reports."""
+    """Concepts, whose order breaks ties between scores, and a name for reports."""
 
     concepts: tuple[str, ...]
     name: str
@@ -114,7 +114,7 @@ def load_vocabulary(spec: str | os.PathLike[str] | Iterable[str], compat: str = 
     if not concepts:
         raise InputError(f"vocabulary {name} holds no concept: give it at least one.")
     if compat != "www":
-        first: dict[str, str] = {}  # spelling of each
+        first: dict[str, str] = {}  # first spelling of each concept
         for concept in concepts:
             first.setdefault(concept.lower(), concept)
         concepts = list(first.values())
@@ -131,7 +131,7 @@ def _listed(entries: Any, kinds: str) -> list[Any]:
 
 
 def load_classes(spec: str) -> tuple[tuple[str, ...], ...]:
-    """Load the names of each of a network's classes, with which its neurons' concepts are compared.
+    """Load the names of a network's classes, for the metrics.
 
     `spec` is "imagenet", for the 1,000 classes by their WordNet synonyms; "file:PATH" (UTF-8 text,
     one class per line, its names separated by ", "); or "" for none. Raises `InputError` if the
