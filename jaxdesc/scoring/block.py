@@ -29,9 +29,12 @@ _HELD = 1 << 23
 class Look(NamedTuple):
     """Result of one block of concepts; on the device, perhaps still being computed.
 
-    A pair of a unit and a concept reaches a value under each bound: there is one for each number of
-    exemplars, or for each κ and each number of exemplars. Pairs `within` reach the floor that the
-    engine had when it looked; floors differ by group of concepts.
+    Attributes:
+        reach: score or upper bound of each pair of a unit and a concept, under each bound; there is
+            a bound per number of exemplars, or per κ and number of exemplars.
+        groups: group of each concept; floors differ by group.
+        within: True for pairs that reach the floor that the engine had when it looked.
+        largest: largest reach of each unit in the block.
     """
 
     reach: Float32[Array, "bound unit block"]
@@ -41,7 +44,7 @@ class Look(NamedTuple):
 
 
 class Pairs(NamedTuple):
-    """Pairs of a unit and a concept, the concept's group, and what the pair reaches."""
+    """Pairs of a unit and a concept, with the concept's group and the pair's reach (`Look`)."""
 
     units: Int32[np.ndarray, "pair"]
     concepts: Int32[np.ndarray, "pair"]
@@ -51,7 +54,7 @@ class Pairs(NamedTuple):
     def above(
         self, floor: Float32[np.ndarray, "bound unit group"], bounds: Any = slice(None)
     ) -> "Pairs":
-        """Pairs that reach the floor of any of some bounds."""
+        """Pairs that reach the floor of at least one of the bounds."""
         cells = self.units * floor.shape[2] + self.groups
         kept = np.zeros(len(cells), bool)
         for reach, least in zip(self.reach[bounds], floor[bounds], strict=True):
@@ -74,7 +77,7 @@ class Engine(Protocol):
     floor: Float32[np.ndarray, "bound unit group"]
 
     def look(self, texts: Float32[Array, "block feature"], count: int) -> Look:
-        """Start with the first `count` of a block's concepts, without waiting for the result."""
+        """Start on a block's first `count` concepts, without waiting for the result."""
 
     def raise_floor(self, largest: Float32[np.ndarray, "bound unit"]) -> None:
         """Take the largest reach over all concepts seen so far into account."""
@@ -110,7 +113,7 @@ def candidates(problem: Problem, engine: Engine, block: int) -> Pairs:
 
 
 class Full:
-    """The full engine: scores all pairs, and excludes only what rounding can't select."""
+    """The full engine: scores all pairs, and excludes those too low for rounding to matter."""
 
     def __init__(self, problem: Problem):
         """Start with no concept seen."""

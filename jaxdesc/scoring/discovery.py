@@ -30,8 +30,8 @@ _SCREENED = 2048
 # Neurons on which the engines are compared.
 _TRIED = 64
 
-# Screening leaves fewer of all concepts than of a sample, whose best is lower: about this power of
-# the share. On made-up features of CLIP's kind it was 1.3 to 1.9.
+# Screening leaves a smaller share of all concepts than of a sample, whose best score is lower:
+# about the sample's share to this power. On made-up features like CLIP's it was 1.3 to 1.9.
 _FEWER = 1.5
 
 
@@ -169,13 +169,13 @@ def _screening_pays(problem: Problem, block: int) -> bool:
     tile = _seconds(partial(exact_scores, few, asked, *pairs)) / few.neurons
     tiles = np.ceil(engine.left**_FEWER * concepts / WIDTH).sum()
     screened = (look + tile * tiles) * neurons / few.neurons
-    # A part of the block: of all images, a whole block takes as long as a tenth of screening.
+    # An eighth of the block: with all images, a whole one takes a tenth of the time of screening.
     _, count, texts = next(problem.blocks(max(1, block // 8)))
     return bool(screened < _seconds(lambda: full.look(texts, count)) * concepts / count)
 
 
 def _seconds(run: Callable[[], Any]) -> float:
-    """Time a call that was compiled by a call before: the quicker of two, as others interrupt."""
+    """Time a call once it is compiled: the quicker of two, in case of interruptions."""
     jax.block_until_ready(run())
     taken = []
     for _ in range(2):

@@ -36,7 +36,7 @@ LEVEL = 0.05  # false discovery rate up to which a concept is significant, or a 
 # Least share of random sets that a hub is selected for.
 _HUB = 0.01
 
-# Views that random sets are drawn from; of more, so many at random.
+# Most views that random sets are drawn from; of a larger pool this many are drawn at random.
 _POOL = 4096
 
 
@@ -98,7 +98,7 @@ def null(
     (named,) = selected(problem, engine, [alpha], min(block, len(problem)))
     mean, *deviations = np.concatenate(engine.moments, axis=1)[:, : len(problem)].astype(np.float64)
     times = np.bincount(named.concepts, minlength=len(problem))
-    # Hubs are selected for more sets than if each concept were as likely.
+    # Hubs are selected for more sets than if all concepts were equally likely.
     chance = min(1.0, times.sum() / (sets * len(times)))
     q = stats.false_discovery_control(stats.binom.sf(times - 1, sets, chance))
     hubs = np.flatnonzero((q <= LEVEL) & (times >= _HUB * sets))
@@ -140,7 +140,7 @@ def significance(
 def random_sets(
     images: int, exemplars: int, sets: int, seed: int
 ) -> Int32[np.ndarray, "set exemplar"]:
-    """Sets of distinct images, each set of that size as likely as any other.
+    """Draw sets of distinct images; all sets of that size are equally likely.
 
     Raises:
         ValueError: a set is as large as the pool, so that there is only one; or there is no set.
@@ -156,10 +156,10 @@ def random_sets(
 
 
 class _Sets(Full):
-    """The full engine with sets of a pool's first images as units, for sizes that begin alike.
+    """The full engine with random sets as units; a smaller set is the start of a larger one.
 
-    It keeps the mean and, by size, deviation of each block's concepts, and the largest z of each
-    set so far, by size.
+    It keeps the mean and, by size, the deviation of each block's concepts, and by size the largest
+    z of each set so far.
     """
 
     def __init__(self, problem: Problem, pool: int, sizes: tuple[int, ...]):

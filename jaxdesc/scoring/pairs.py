@@ -1,4 +1,4 @@
-"""Pairs program: a unit with some concepts, scored alike regardless of what else is asked.
+"""Pairs program: pairs of a unit and a concept, scored the same whatever else is scored.
 
 Pairs are laid out in tiles of one unit and a fixed number of concepts; exemplars are taken a fixed
 number at a time and added in order, so that neither other pairs nor further exemplars change a bit
@@ -31,7 +31,7 @@ Indices = Int[np.ndarray, "pair"]
 def exact_scores(
     problem: Problem, count: int, units: Indices, concepts: Indices
 ) -> Float32[np.ndarray, "kappa pair"]:
-    """Score pairs of a unit and a concept, whose features have been read before, under each κ."""
+    """Score pairs under each κ; the concepts' features have been read before."""
     kappas, filled = problem.kappas, problem.exemplars[count].counts
     several = np.resize(kappas, max(2, len(kappas)))  # with a single one XLA drops the loop
     keys = units.astype(np.int64) * len(problem) + _originals(problem, concepts)
@@ -117,7 +117,7 @@ def _tiles(
 
 
 def _originals(problem: Problem, concepts: Indices) -> Indices:
-    """For each pair's concept the first one whose features are equal bit for bit."""
+    """Replace each pair's concept by the first one whose features are equal bit for bit."""
     there = np.zeros(len(problem), bool)
     there[concepts] = True
     distinct = np.flatnonzero(there)
@@ -154,7 +154,7 @@ def _means(
     filled: Int32[Array, "tile"],
     difference: Callable[..., Any],
 ) -> Float32[Array, "kappa tile concept"]:
-    """Means over the exemplars of each tile: the same loops for every κ and number of them."""
+    """Means over the exemplars of each tile, by the same loops for any κ and any number of them."""
     taken = jnp.arange(len(cosines))[:, None] < filled[None]
 
     def under(kappa: Float32[Array, ""]) -> Float32[Array, "tile concept"]:

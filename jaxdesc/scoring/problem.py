@@ -37,7 +37,7 @@ def cosine_error(terms: int) -> float:
     """Bound the difference of two float32 products of unit features, summed in any order.
 
     Each is within `terms` · 2⁻²⁴ of the true product (Higham, "Accuracy and Stability of Numerical
-    Algorithms", 2nd ed., eq. 3.5). The norms may take it above 1, and there it is cut off.
+    Algorithms", 2nd ed., eq. 3.5). Norms above 1 may take it above 1, where it is clipped.
     """
     return 2 * (terms + 16) * _UNIT + 3 * NORM
 
@@ -63,7 +63,7 @@ class Problem:
     kappas: Float32[np.ndarray, "kappa"]
     alpha: float  # the smallest, which selects most
     mesh: Mesh | None  # devices that compute; JAX's default device if None
-    first: Float32[np.ndarray, "concept"]  # component of each concept that has been read
+    first: Float32[np.ndarray, "concept"]  # first component of each concept that has been read
     kept: dict[str, Any] = field(default_factory=dict)  # the last part put on the device
 
     @property
@@ -72,7 +72,7 @@ class Problem:
         return 1 if self.mesh is None else self.mesh.size
 
     def put(self, values: Any, axis: int | None = None) -> Shaped[Array, "..."]:
-        """Share an array out along an axis, a multiple of `devices`; or all of it to each."""
+        """Split an array among the devices along an axis, or copy it to each if that is None."""
         return _put(values, self.mesh, axis)
 
     def blocks(self, size: int) -> Iterator[tuple[int, int, Float32[Array, "block feature"]]]:

@@ -58,9 +58,9 @@ class Selection:
 
 
 def least_selected(lower: Float64[np.ndarray, "..."], alpha: float) -> Float64[np.ndarray, "..."]:
-    """Bound every selected score from below, and the largest too, if that is at least `lower`.
+    """Bound every selected score, and the largest one, from below if the largest is ≥ `lower`.
 
-    For a negative `lower`, α · lower would be above it.
+    For a negative `lower`, α · lower would be above `lower`.
     """
     return np.minimum(alpha * lower, lower)
 
@@ -81,7 +81,7 @@ def select(
     maximum = np.full(count, -np.inf, np.float32)
     starts = np.flatnonzero(np.diff(neurons, prepend=-1))
     maximum[neurons[starts]] = np.maximum.reduceat(scores, starts)
-    # In float64: rounded to float32 it could cross a score next to it.
+    # In float64: rounding to float32 could take it past the nearest score.
     threshold = alpha * maximum.astype(np.float64)
     kept = np.flatnonzero(scores > np.maximum(threshold, 0)[neurons])
     order = kept[np.lexsort((concepts[kept], -scores[kept], neurons[kept]))]

@@ -6,7 +6,7 @@ how often each exemplar was drawn with the exemplars' scores. That product with 
 would cost more than everything else in a run, so only the concepts nearest to the exemplars on
 average take part, and the selected ones: others seldom become a resample's best.
 
-A sure concept need not be right: a concept that is near to all images is selected in any resample.
+A stable concept need not be right: one that is near to all images is selected in any resample.
 """
 
 from typing import Any, NamedTuple
@@ -31,9 +31,10 @@ _ROUNDING = 1e-5
 
 
 class Stability(NamedTuple):
-    """Shares of the resamples that keep a neuron's best concept, and each that is selected.
+    """Shares of a neuron's resamples that keep its concepts.
 
-    `top` is that in which the best still has the largest score; NaN without one.
+    `top` is the share in which the neuron's best concept still has the largest score, NaN without a
+    concept; `selected` is the share in which each selected concept is selected again.
     """
 
     top: Float64[np.ndarray, "neuron"]
@@ -56,10 +57,10 @@ def stability(
 ) -> Stability:
     """Resample each neuron's exemplars and count how often it keeps its concepts.
 
-    In each resample a concept is compared with the concepts that are `nearest` to the neuron's
-    exemplars on average and with the selected ones, so a share is never below that for the whole
-    vocabulary: it is above it by the resamples that another concept would have won. Further
-    arguments are those of `discover`, and `selection` its result.
+    In each resample a concept is compared with the `nearest` concepts to the neuron's exemplars on
+    average and with the selected ones. So a share is at least that for the whole vocabulary; it is
+    larger by the resamples that a concept left out would have won. Further arguments are those of
+    `discover`, and `selection` its result.
 
     Raises:
         ValueError: as `discover`, `resamples` is below 1, or the selection is of another number of
@@ -148,7 +149,7 @@ def _shares(
         kept[:, pairs[chosen]] = scores[:, chosen]
     most = largest[:, owners].astype(np.float64)
     selected = (kept > problem.alpha * most).mean(axis=0)  # if none is positive, none is above it
-    # Scores are differences: a resample's may be next to 0, but its rounding is that of the others.
+    # Scores are differences: one may be close to 0, yet its rounding is as large as the others'.
     leading = (kept >= most - _ROUNDING * np.abs(most).max(axis=0, initial=0)).mean(axis=0)
     top, has = np.full(problem.neurons, np.nan), selection.counts > 0
     top[has] = leading[(np.cumsum(selection.counts) - selection.counts)[has]]
