@@ -20,11 +20,11 @@ import numpy as np
 import scipy  # imports scipy.stats on first use
 from jaxtyping import Array, Float32, Float64, Int32
 
-from jaxdesc.evaluation.probe import Look, Probe, log_sums
+from jaxdesc.evaluation.probe import BlockScores, Probe, log_sums
 from jaxdesc.runtime.compiler import jit, product
 
 # (probe, concepts per block) -> scores of a block.
-Similarity = Callable[[Probe, int], Look]
+ProbeSimilarity = Callable[[Probe, int], BlockScores]
 
 # Below this length a vector is not scaled to 1 (cos_cubed).
 _LEAST_NORM = 1e-3
@@ -38,7 +38,7 @@ _POWER, _SCALE, _SHUFFLES = 3, 0.5, 5
 _ROWS_AT_ONCE = 4
 
 
-def cos(probe: Probe, _: int) -> Look:
+def cos(probe: Probe, _: int) -> BlockScores:
     """Cosine of A's and P's columns. NaN for a neuron that is 0 everywhere.
 
     P = V W^T has rank d at most: A^T P is (A^T V) W^T, and |P_j| is |R w_j| with R of V's QR
@@ -51,12 +51,12 @@ def cos(probe: Probe, _: int) -> Look:
     return partial(_cos, jnp.asarray(sums), jnp.asarray(triangle))
 
 
-def cos_cubed(probe: Probe, _: int) -> Look:
+def cos_cubed(probe: Probe, _: int) -> BlockScores:
     """Cosine of the cubes of A's and P's centred columns, whose length counts as at least 1e-3."""
     return partial(_cos_cubed, _cubed(jnp.asarray(probe.activations)), jnp.asarray(probe.images))
 
 
-def wpmi(probe: Probe, block: int, images: int = 28) -> Look:
+def wpmi(probe: Probe, block: int, images: int = 28) -> BlockScores:
     """Weighted pointwise mutual information, of a softmax of 2 P over concepts, λ = 0.6.
 
     Sums log p(concept | image) over the neuron's strongest images, then subtracts λ times the
@@ -65,7 +65,7 @@ def wpmi(probe: Probe, block: int, images: int = 28) -> Look:
     return _pmi(probe, block, images, factor=2.0, weight=0.6, sure=np.ones(images))
 
 
-def soft_wpmi(probe: Probe, block: int, images: int = 100) -> Look:
+def soft_wpmi(probe: Probe, block: int, images: int = 100) -> BlockScores:
     """`wpmi` of a softmax of 10 P, λ = 1, with images that belong to the neuron more or less.
 
     The r-th strongest belongs to it with probability p_r = 0.998 − 0.028 r / images, and adds
@@ -75,8 +75,8 @@ def soft_wpmi(probe: Probe, block: int, images: int = 100) -> Look:
     return _pmi(probe, block, images, factor=10.0, weight=1.0, sure=sure, soft=True)
 
 
-def rank_reorder(probe: Probe, _: int, share: float = 0.05, seed: int = 0) -> Look:
-    """Closeness of the activations in the order of the images' cosines to sorted ones.
+def rank_reorder(probe: Probe, _: int, share: float = 0.05, seed: int = 0) -> BlockScores:
+    """Agreement of two orders of images: by activation and by cosine with the concept.
 
     The activations of a neuron's strongest `share` of images are sorted by P_j. The mean of the
     cubed distances to the sorted activations is divided by that of random orders, which depend on
@@ -97,7 +97,7 @@ def rank_reorder(probe: Probe, _: int, share: float = 0.05, seed: int = 0) -> Lo
     )
 
 
-def auc(probe: Probe, _: int, share: float = 0.05) -> Look:
+def auc(probe: Probe, _: int, share: float = 0.05) -> BlockScores:
     """Chance that an image with the concept excites the neuron more than one without; ties ½.
 
     An image has a concept if it is among the `share` of images that are nearest to it.
@@ -129,7 +129,7 @@ def _pmi(
     weight: float,
     sure: Float64[np.ndarray, "image"],
     soft: bool = False,
-) -> Look:
+) -> BlockScores:
     rows, places = np.unique(strongest(probe, images), return_inverse=True)
     views = jnp.asarray(probe.images[rows])
     return partial(

@@ -1,4 +1,4 @@
-"""Does a network look at the object? Maps of attention against true boxes.
+"""Localisation: attention maps against true boxes, to see if a network looks at the object.
 
 Each score is compared with the share of the image that the box covers, which a uniform map reaches.
 """

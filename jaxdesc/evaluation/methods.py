@@ -15,7 +15,7 @@ from jaxtyping import Int
 from jaxdesc import scoring
 from jaxdesc.config import ScoreConfig
 from jaxdesc.evaluation import dissect, metrics
-from jaxdesc.evaluation.dissect import Similarity
+from jaxdesc.evaluation.dissect import ProbeSimilarity
 from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.evaluation.probe import Probe, best
 from jaxdesc.evaluation.statistics import Bounds, McNemar, bootstrap, mcnemar, paired, proportion
@@ -45,7 +45,7 @@ def discovered(probe: Probe, options: ScoreConfig) -> Selected:
     return np.split(found.concepts.astype(np.int64), np.cumsum(found.counts)[:-1])
 
 
-def most_similar(similarity: Similarity, fewest: int = 1) -> Method:
+def most_similar(similarity: ProbeSimilarity, fewest: int = 1) -> Method:
     """The method that names the concept with the largest similarity over the probe images."""
 
     def select(probe: Probe, options: ScoreConfig) -> Selected:

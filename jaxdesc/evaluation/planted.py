@@ -141,14 +141,14 @@ def _activations(
     truth: Bool[np.ndarray, "neuron concept"],
     rng: np.random.Generator,
 ) -> Float32[np.ndarray, "image neuron"]:
-    """Strength of the neuron's strongest concept, that of strange images, and noise; ≥ 0."""
+    """Strength of the neuron's strongest concept, or of a foreign image, plus noise; ≥ 0."""
     response = np.stack([strengths[:, row].max(axis=1) for row in truth], axis=1)
     for neuron in range(recipe.neurons):
         shows = response[:, neuron] > 0
         count = shows.sum() * recipe.impurity / (1 - recipe.impurity)
         without = np.flatnonzero(~shows)
-        strange = rng.choice(without, min(round(count), len(without)), replace=False)
-        response[strange, neuron] = rng.uniform(_WEAKEST, _STRONGEST, len(strange))
+        foreign = rng.choice(without, min(round(count), len(without)), replace=False)
+        response[foreign, neuron] = rng.uniform(_WEAKEST, _STRONGEST, len(foreign))
     noise = recipe.activation_noise * rng.normal(size=response.shape)
     return np.maximum(response + noise, 0).astype(np.float32)
 

@@ -13,7 +13,7 @@ from jaxdesc.runtime.ahead import ahead
 from jaxdesc.runtime.compiler import jit, product
 
 # Scores [neuron, block] of a block of concepts' features, zero rows at its end if it is short.
-Look = Callable[[Float32[Array, "block feature"]], Float[Array, "neuron block"]]
+BlockScores = Callable[[Float32[Array, "block feature"]], Float[Array, "neuron block"]]
 
 
 class Probe(NamedTuple):
@@ -44,7 +44,7 @@ class Best(NamedTuple):
     scores: Float32[np.ndarray, "neuron"]
 
 
-def best(concepts: Float32[np.ndarray, "concept feature"], look: Look, block: int) -> Best:
+def best(concepts: Float32[np.ndarray, "concept feature"], look: BlockScores, block: int) -> Best:
     """Each neuron's best concept; only a block's scores are held.
 
     Raises:
@@ -65,7 +65,7 @@ def best(concepts: Float32[np.ndarray, "concept feature"], look: Look, block: in
 
 
 def every(
-    concepts: Float32[np.ndarray, "concept feature"], look: Look, block: int
+    concepts: Float32[np.ndarray, "concept feature"], look: BlockScores, block: int
 ) -> Float32[np.ndarray, "neuron concept"]:
     """All scores, for few concepts."""
     looks = [np.asarray(look(texts))[:, :count] for _, count, texts in blocks(concepts, block)]
@@ -88,7 +88,9 @@ def log_sums(
 def blocks(
     concepts: Float32[np.ndarray, "concept feature"], block: int
 ) -> Iterator[tuple[int, int, Float32[Array, "block feature"]]]:
-    """First concept, how many, and their features, always of one shape, so that there is one trace.
+    """Yield each block's first concept, their number and their features.
+
+    All blocks have one shape, so that there is one trace.
 
     Raises:
         ValueError: `block` is below 1.

@@ -77,8 +77,8 @@ def paired(first: Shaped[np.ndarray, "neuron"], second: Shaped[np.ndarray, "neur
 def mcnemar(first: Bool[np.ndarray, "neuron"], second: Bool[np.ndarray, "neuron"]) -> McNemar:
     """McNemar's exact test of two methods' hits on the same neurons (McNemar 1947).
 
-    Neurons that both or neither named say nothing. The others should belong to each method as
-    often as a fair coin would give: the two-sided binomial test.
+    Neurons that both or neither named say nothing. If neither method is better, each of the others
+    is as likely one's as the other's: the two-sided binomial test.
     """
     only_first, only_second = int((first & ~second).sum()), int((second & ~first).sum())
     differing = only_first + only_second
