@@ -107,8 +107,10 @@ def test_a_line_is_the_method_called_directly(done):
         line = found.lines[name]
         np.testing.assert_array_equal(line.metrics.values["hit"], hits)
         np.testing.assert_allclose(line.metrics.values["f1"], f1)
-        assert line.bounds == {"hit": proportion(int(sum(hits)), 6), "f1": bootstrap(f1)}
-        assert line.differences == {"hit": paired(hits, other_hits), "f1": paired(f1, other_f1)}
+        assert line.bounds["hit"] == proportion(int(sum(hits)), 6)
+        assert line.bounds["f1"] == bootstrap(f1)
+        assert line.differences["hit"] == paired(hits, other_hits)
+        assert line.differences["f1"] == paired(f1, other_f1)
         assert line.test == mcnemar(hits == 1, other_hits == 1)
         assert line.seconds > 0
     # The methods can be told apart, and capitals are the same name.
