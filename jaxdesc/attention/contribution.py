@@ -22,8 +22,8 @@ TOP = 3  # neurons in an image's map
 class Contributions(NamedTuple):
     """Each neuron's contribution φ to one logit of each image, and its map.
 
-    φ is Σ over positions of A · ∂z/∂A. Behind a mean over positions and a linear layer that is
-    W[y, k] · a_k exactly; elsewhere it is Taylor's first order.
+    φ is Σ over positions of A · ∂z/∂A. If a mean over positions and a linear layer follow, that is
+    exactly W[y, k] · a_k; otherwise it is the first-order Taylor term.
     """
 
     values: Float[Array, "batch neuron"]  # φ

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-# A top-1 below it, or below so many times that of guessing, is near chance.
+# A top-1 below LEAST, or below TIMES that of guessing, is near chance.
 LEAST, TIMES = 0.05, 5
 
 
@@ -19,14 +19,14 @@ class Top1(NamedTuple):
 
     @property
     def share(self) -> float:
-        """As a share of the images."""
+        """Share of the images that are right."""
         return self.right / self.images
 
     @property
     def near_chance(self) -> bool:
         """True if it is so low that the preprocessing, class order or labels may be wrong.
 
-        The larger of 5 % and five times chance; of few classes, half of the way from chance to one.
+        The limit is the larger of 5 % and five times chance, but at most halfway from chance to 1.
         """
         chance = 1 / self.classes
         return self.share < min(max(LEAST, TIMES * chance), (1 + chance) / 2)

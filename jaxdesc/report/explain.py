@@ -135,7 +135,7 @@ class Explanation:
 
     def figure(self) -> "Figure":
         """The view, its maps, and each neuron with its concepts, in one row."""
-        from matplotlib.figure import Figure  # takes a second: only for those who draw
+        from matplotlib.figure import Figure  # not at the top: it takes a second
 
         from jaxdesc.report.plots import house_style, shortened, show
 
@@ -254,7 +254,7 @@ def explain(
 
 
 def _checked(target: Target, found: Result, peers: Any, neurons: Any) -> tuple[str, int]:
-    """The layer and the number of neurons of an explanation."""
+    """Check the arguments of `explain`; return the layer and the number of neurons."""
     check_type(target, Target, "target", "load_target")
     check_type(found, Result, "found", "describe")
     layer, neurons = found[0].layer, converted(int, neurons, "neurons")
@@ -325,9 +325,9 @@ def _of_class(source: Source, label: int) -> Iterator[Image.Image]:
 def _class_mean(
     target: Target, layer: str, label: int, peers: Iterable[Picture]
 ) -> np.ndarray | None:
-    """Φ[y], each neuron's mean contribution to the class over its images, one after the other.
+    """Φ[y], each neuron's mean contribution to the class over images of it; None without any.
 
-    Behind a mean and a linear layer that is W[y, k] · mean(a_k | label y).
+    If a mean and a linear layer follow, that is W[y, k] · mean(a_k | label y).
     """
     total, count, classes = np.zeros(()), 0, np.array([label], np.int32)
     for peer in peers:

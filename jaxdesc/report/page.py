@@ -1,4 +1,4 @@
-"""The page of a report: it opens from disk, with no network; next to it are sheets of thumbnails.
+"""The page of a report, which opens from disk without a network, and its sheets of thumbnails.
 
 Text from outside (concepts, names of classes and images, paths) reaches the page only as text:
 through Jinja's autoescape, or as JSON whose `<`, `>` and `&` are escaped, which the script puts
@@ -192,7 +192,7 @@ def _short(number: float) -> float:
 
 
 def _html(title: str, methods: Sequence[Method], data: Mapping[str, Any], size: int) -> str:
-    from jinja2 import Environment, PackageLoader, StrictUndefined  # only for those who need a page
+    from jinja2 import Environment, PackageLoader, StrictUndefined  # only pages need it
 
     environment = Environment(
         loader=PackageLoader("jaxdesc.report"),
@@ -233,7 +233,7 @@ def _html(title: str, methods: Sequence[Method], data: Mapping[str, Any], size: 
 
 
 def _remarks(methods: Sequence[Method]) -> list[str]:
-    """List what a reader has to know first: top-1, notes, the reason for no metrics."""
+    """List what a reader has to know first: top-1, notes, why there are no metrics."""
     remarks: dict[str, str] = {}
     for method in methods:
         result = method.result

@@ -22,8 +22,8 @@ VIEWS = ("centre", "attention")
 METHODS = {("centre", False): "WWW", ("attention", True): "ours"}
 ABSENT = "—"
 
-# (vocabulary, view, whether t-vMF): CLIP cos, mpnet cos, F1, Hit Rate × 100. Table 2's inner rows
-# have no Hit Rate; section 5 says which is which, as the table's ticks are lost.
+# (vocabulary, view, whether t-vMF): CLIP cos, mpnet cos, F1, Hit Rate × 100. Table 2's middle rows
+# have no Hit Rate. Its tick marks are missing, but section 5 says which row is which.
 PRINTED: dict[tuple[str, str, bool], tuple[float | None, ...]] = {
     ("imagenet", "centre", False): (93.31, 83.47, 77.53, 95.5),
     ("broden", "centre", False): (77.79, 44.47, 6.60, 9.3),

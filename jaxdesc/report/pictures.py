@@ -24,7 +24,7 @@ from jaxdesc.store.workdir import DRAWN
 
 CELL = 160  # px, the longer side of a thumbnail
 COLUMNS = 8  # of a sheet
-KEPT, SHOWN = 92, 65  # JPEG quality while waiting, WebP quality of a sheet
+KEPT, SHOWN = 92, 65  # JPEG quality of a thumbnail in memory, WebP quality of a sheet
 
 # A run's sheet of exemplars: its views, the space around them and captions, in px.
 VIEW, MARGIN, CAPTION = 132, 6, 34
@@ -38,7 +38,7 @@ class Picture(NamedTuple):
     """One image as the page shows it.
 
     Attributes:
-        thumbnail: the whole image, scaled down, as a JPEG; a layer's images would fill the memory.
+        thumbnail: the whole image, scaled down, as a JPEG, so that a layer's images fit in memory.
         size: width and height of the image in pixels.
         heat: the attention map, one character of `LEVELS` per cell, with spaces between its rows;
             empty if it has no positive value, or no target was given.

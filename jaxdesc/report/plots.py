@@ -103,7 +103,7 @@ def show(panel: Axes, pixels: np.ndarray, box: tuple[float, ...] = ()) -> None:
         )
 
 
-class Look(NamedTuple):
+class BothViews(NamedTuple):
     """One image as both views see it, for `views`.
 
     Attributes:
@@ -121,7 +121,7 @@ class Look(NamedTuple):
 def cut(image: Image.Image, box: Sequence[float]) -> UInt8[np.ndarray, "side side 3"]:
     """Cut a window out of an image for display; the whole image without a box."""
     left, top, right, bottom = box or (0, 0, image.width, image.height)
-    # In single precision a window may end a hair outside.
+    # In single precision a window may end just outside the image.
     window = (max(left, 0), max(top, 0), min(right, image.width), min(bottom, image.height))
     return np.asarray(image.resize((SIDE, SIDE), Image.Resampling.BICUBIC, window))
 
@@ -177,7 +177,7 @@ def methods(
     return drawn
 
 
-def views(looks: Sequence[Look], map_name: str = "Grad-CAM") -> Figure:
+def views(looks: Sequence[BothViews], map_name: str = "Grad-CAM") -> Figure:
     """Draw one column per image: the image with its map and both windows, then each window.
 
     The paper's figure 4. The attention window has a solid frame, the centre window dashes.
@@ -293,7 +293,7 @@ def _count_logarithmically(panel: Axes) -> None:
 
 
 def shortened(text: str, longest: int) -> str:
-    """The text, cut to so many characters."""
+    """Cut a text to at most `longest` characters."""
     return text if len(text) <= longest else f"{text[: longest - 1]}…"
 
 
@@ -324,7 +324,7 @@ def draw(
     folder = folder.with_name(Place(folder.parent).unused(folder.name, "/methods.svg", same))
     paths = save(figure, folder, "methods")
 
-    looks = [_look(neuron, source, target, crop) for neuron in neurons[:LOOKS]]
+    looks = [_both_views(neuron, source, target, crop) for neuron in neurons[:LOOKS]]
     paths += save(views(looks, CAMS[crop.cam].title), folder, "views")
 
     def array(stage: str, name: str) -> np.ndarray:
@@ -340,7 +340,7 @@ def draw(
     concepts, base = array("encode", "features"), array("encode", "base")
     similarity = options.similarity, options.kappa
     if similarity_name(options.kappa, options.similarity) == "cosine":
-        similarity = ScoreConfig.similarity, ScoreConfig.kappa  # the paper's, next to it
+        similarity = ScoreConfig.similarity, ScoreConfig.kappa  # t-vMF, next to the cosine
     for neuron in neurons:
         # The artifact has the indices that the images had when they were described.
         exemplars = [exemplar.index for exemplar in run.result[neuron.unit].exemplars]
@@ -356,8 +356,8 @@ def draw(
     return paths
 
 
-def _look(neuron: Neuron, source: Source, target: Target, crop: CropConfig) -> Look:
-    """A neuron's best exemplar, as the centre and as attention see it."""
+def _both_views(neuron: Neuron, source: Source, target: Target, crop: CropConfig) -> BothViews:
+    """Cut both windows of a neuron's best exemplar."""
     example = load(source, neuron.exemplars[0].index)
     image = example.image
     pixels, area = map_input(target.preprocess, crop, image)
@@ -369,4 +369,4 @@ def _look(neuron: Neuron, source: Source, target: Target, crop: CropConfig) -> L
     left, top, right, bottom = (round(edge) for edge in area)
     size = right - left, bottom - top
     heat[top:bottom, left:right] = enlarged(np.nan_to_num(cams[0]), size)
-    return Look(np.asarray(image), heat, centre, attention)
+    return BothViews(np.asarray(image), heat, centre, attention)

@@ -1,4 +1,4 @@
-"""Writes the report: reads the exemplars' images again, and puts the page together.
+"""The report: the page of a result, from its exemplars' images, which are read again.
 
 Exemplars are found in the images by name: a result of bare activations knows only the rows of a
 matrix, and a folder may have changed since it was described.
@@ -90,8 +90,8 @@ def write(
 def located(result: Result, source: Source) -> Result:
     """Give each exemplar the index that its image has in a source.
 
-    An image is found by its name in the source, such as its path in a folder. Otherwise the end of
-    one's path may be the other's name, if only one image of the source fits.
+    An image is found by its name in the source, such as its path in a folder. If that fails, either
+    name may be the end of the other one's path, as long as only one image of the source fits.
     """
     asked = {(e.image, e.index) for neuron in result for e in neuron.exemplars}
     moved = {

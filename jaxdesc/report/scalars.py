@@ -19,7 +19,7 @@ FLUSHED = 10  # seconds until a value can be seen
 
 
 class Scalars:
-    """Keeps a record of a run: a `Listener`. Each start makes a subfolder, a run in TensorBoard.
+    """A `Listener` that records a run; each start has a subfolder, which is a run in TensorBoard.
 
     throughput/STAGE (images or texts/s), memory_GiB/STAGE (largest resident size) and
     idle_share/STAGE (of the device) over the items that the stage has done in all passes;
@@ -70,7 +70,7 @@ class Scalars:
 
 
 class _Follower:
-    """Hands a stage's states on, at most one per second."""
+    """Writes a stage's states, at most one per second."""
 
     def __init__(self, scalars: Scalars, run: Run, state: State):
         self._scalars, self._run, self._last = scalars, run, state

@@ -18,8 +18,7 @@ from jaxdesc.store import Place, csv_file
 
 SHOWN = 10  # rows of a table that is cut short
 PANEL = 2.3, 1.6  # inches, if there are few columns
-WIDEST = 14.0  # inches of all columns, unless they would be narrower than
-NARROWEST = 1.3  # inches
+WIDEST, NARROWEST = 14.0, 1.3  # inches: most for all columns, but at least this for each
 MARKERS = "osD^vP"
 FIELDS = ("probe", "view", "kappa", "alpha", "exemplars", "metric", "mean", "standard_error",
           "ceiling", "neurons")  # fmt: skip
@@ -66,7 +65,7 @@ def figure(cells: Sequence[Cell]) -> Figure:
     """Draw each metric over κ: one row per metric, one column per view and α.
 
     Each panel has a line per number of exemplars. Bands are 95 % intervals of the mean, over probe
-    sets if there are several, or else over neurons, as the legend says. pyplot knows nothing of it.
+    sets if there are several, or else over neurons, as the legend says. The figure is not pyplot's.
     """
     kinds = list(cells[0].metrics.values)
     columns = list(dict.fromkeys((cell.view, cell.alpha) for cell in cells))

@@ -18,7 +18,7 @@ from jaxdesc.pipeline import Cell, Comparison
 from jaxdesc.result import CERTAINTY
 from jaxdesc.store import Place, read_file, write_file, write_rows
 
-HUBS = 10  # that are named
+HUBS = 10  # hub concepts that are named
 _WHERE = ("vocabulary", "probe", "view", "kappa")  # what identifies a cell
 _Condition = tuple[str, float]  # view and κ
 
