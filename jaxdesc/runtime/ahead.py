@@ -1,4 +1,4 @@
-"""Keeps the device busy while the host works."""
+"""Iteration one item ahead, which keeps the device busy while the host works."""
 
 from collections.abc import Iterable, Iterator
 from typing import TypeVar

@@ -1,4 +1,4 @@
-"""Options and pieces that large products are compiled with."""
+"""Compilation: options for large products, and batches that are computed in pieces."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -89,7 +89,7 @@ def materialised(array: Array) -> Array:
 def in_pieces(
     function: Callable[[Any, Any], Any], params: Any, rows: Any, size: int = PIECE
 ) -> Any:
-    """Return `function(params, rows)`, on a CPU a few rows at a time: its caches hold the layers.
+    """Return `function(params, rows)`; on a CPU a few rows at a time, so that caches hold them.
 
     For use within a compiled function. `rows` is a pytree of arrays with as many independent rows
     each, with one result for each row; `size` of them at a time, or about as many if that needs

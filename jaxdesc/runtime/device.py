@@ -10,7 +10,7 @@ Outputs = TypeVar("Outputs")
 
 
 def unwatched(outputs: Outputs) -> Outputs:
-    """Return the outputs of a program that nobody watches."""
+    """Return the outputs; stands in for a `Watch` if nothing is measured."""
     return outputs
 
 

@@ -67,7 +67,7 @@ def of_function(function: Callable[..., Any], *arguments: Any) -> str:
     """
     traced = jax.make_jaxpr(function)(*arguments)
     program = re.sub(r"0x[0-9a-f]+", "", str(traced))  # addresses differ from run to run
-    if "callback" in program:  # it runs code that a jaxpr doesn't show: never the same twice
+    if "callback" in program:  # its code is not in the jaxpr: no two hashes are the same
         program += uuid.uuid4().hex
     digest = hashlib.sha256(program.encode())
     digest.update(of_weights(list(_constants(traced))).encode())
@@ -75,7 +75,7 @@ def of_function(function: Callable[..., Any], *arguments: Any) -> str:
 
 
 def _constants(program: ClosedJaxpr | Jaxpr) -> Iterator[Any]:
-    """Yield every array of a program and the programs within it; printed, they are cut short."""
+    """Yield every array of a program and of those inside it, which printing abbreviates."""
     jaxpr = program
     if isinstance(program, ClosedJaxpr):
         jaxpr = program.jaxpr

@@ -39,7 +39,7 @@ def shared_out(
     if mesh is None:
         return function(params, rows)
     split = PartitionSpec(mesh.axis_names)
-    # A program sees weights and rows alone: nothing for JAX to check across devices.
+    # Devices exchange nothing, so JAX has nothing to check across them.
     return jax.shard_map(
         function, mesh=mesh, in_specs=(PartitionSpec(), split), out_specs=split, check_vma=False
     )(params, rows)

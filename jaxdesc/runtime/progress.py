@@ -8,8 +8,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from tqdm import tqdm
 
 EVERY = 10.0  # most seconds between two lines
-TENTHS = 10  # a line at each tenth of the stage too,
-APART = 1.0  # but this many seconds after the last one at the earliest
+TENTHS = 10  # parts of a stage after each of which a line is due
+APART = 1.0  # fewest seconds between two lines
 
 
 class State(NamedTuple):
@@ -42,16 +42,16 @@ class Bar:
         )
 
     def show(self, state: State) -> None:
-        """Move it."""
+        """Move the bar."""
         self._bar.update(state.done - self._bar.n)
 
     def close(self, _state: State) -> None:
-        """Leave it at its last position."""
+        """Leave the bar at its last position."""
         self._bar.close()
 
 
 class Lines:
-    """Whole lines, as a bar would fill a log with carriage returns.
+    """Whole lines for a log, which a bar would fill with carriage returns.
 
     There is one at every tenth of the stage and at least every ten seconds, but no two within a
     second; the last one says how long the stage took:
@@ -92,9 +92,9 @@ class Lines:
 
 
 class Progress:
-    """Count of a stage's items that are done, for every display of it.
+    """Count of a stage's finished items, which its displays show.
 
-    A display is made from the state in which nothing is done.
+    `displays` make one display each, from the state in which nothing is done.
     """
 
     def __init__(

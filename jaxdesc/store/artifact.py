@@ -67,9 +67,9 @@ class Shards:
 
 
 def read_manifest(place: Place) -> dict[str, Any] | None:
-    """Read all that an artifact holds; None if the list is missing or damaged.
+    """Read an artifact's manifest; None if it is missing or damaged.
 
-    Its inputs; its values; its shards, as `write_record` takes them; the checksums of other files.
+    It has the inputs, values, shards (as `write_record` takes them) and checksums of other files.
     """
     manifest: dict[str, Any] | None = _unsealed(place.read(MANIFEST))
     return manifest
@@ -102,7 +102,7 @@ def read_records(place: Place) -> dict[int, dict[str, Any]]:
 
 
 def tidy(place: Place, kept: Container[str]) -> None:
-    """Delete what a finished artifact does not list; records last, as they show that it is due."""
+    """Delete what a finished artifact does not list; records last: they show that this is due."""
     others = {name.partition("/")[0] for name in place.files() if name not in kept}
     for name in sorted(others - {MANIFEST, "shards"}):
         place.at(name).delete_all()
@@ -155,7 +155,7 @@ class Draft:
     def missing(self, count: int) -> list[int]:
         """Shards, out of `count`, that this process has to compute and that are not there yet.
 
-        Shard k belongs to process k modulo the number of processes, so they need not agree on more.
+        Shard k belongs to process k modulo the number of processes, so they need not negotiate.
         """
         self._count = count
         done = read_records(self.place)

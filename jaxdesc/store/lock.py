@@ -1,4 +1,4 @@
-"""Keeps a second run from working in one directory."""
+"""A lock that keeps a second run out of a working directory."""
 
 import os
 import platform
@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from jaxdesc.errors import InputError
 from jaxdesc.store.place import Place
 
-# Seconds between a lease's signs of life, and without one until its owner counts as dead.
-BEAT = 10.0
-DEAD = 60.0
+BEAT = 10.0  # seconds between a lease's signs of life
+DEAD = 60.0  # seconds without one after which its owner counts as dead
 
 
 @contextmanager
@@ -73,7 +72,7 @@ def _lease(place: Place, owner: str) -> Iterator[None]:
 
     def beat() -> None:
         nonlocal generation
-        while generation and not ended.wait(BEAT):  # a run that took it over has found us dead
+        while generation and not ended.wait(BEAT):  # until another run has taken the lease over
             generation = place.write_if("lock", owner.encode(), generation)
 
     beating = threading.Thread(target=beat, daemon=True)

@@ -23,8 +23,8 @@ from jaxdesc.errors import InputError
 # Files that are read at the same time when a folder is checked.
 _AT_ONCE = 32
 
-# A bucket has to answer the first request within so many seconds and retries. Later requests have
-# TensorStore's patience, a quarter of an hour, so that a short outage does not end a run.
+# Limits of a bucket's first answer, in seconds and retries. Later requests have TensorStore's own,
+# a quarter of an hour, so that a short outage does not end a run.
 _PATIENCE = 30.0
 _RETRIES = 4
 
@@ -108,7 +108,7 @@ class Place:
                 self._files.delete_range(ts.KvStore.KeyRange()).result()
 
     def files(self, folder: str = "") -> list[str]:
-        """Names of all files in a folder of it ("shards/"), and in the folders within."""
+        """Names of all files here, or below one of its folders such as "shards/"."""
         within = ts.KvStore.KeyRange(folder, f"{folder[:-1]}0") if folder else ts.KvStore.KeyRange()
         with self._errors("read"):
             return sorted(key.decode() for key in self._files.list(within).result())
@@ -116,16 +116,16 @@ class Place:
     def unused(
         self, stem: str, suffix: str, same: Callable[[bytes], bool] = lambda _: False
     ) -> str:
-        """Find the first of `stem`, `stem-2`, `stem-3` … under which no other content is replaced.
+        """Find the first of `stem`, `stem-2`, `stem-3` … that replaces no other content.
 
-        With `suffix` it has no file, or one for whose content `same` is True.
+        That is the first without a file of that name and `suffix`, or whose content is the `same`.
         """
         for number in count(1):
             name = stem if number == 1 else f"{stem}-{number}"
             content = self.read(f"{name}{suffix}")
             if content is None or same(content):
                 return name
-        raise AssertionError("numbers don't end")
+        raise AssertionError("unreachable")
 
     def checksums(self, names: Iterable[str]) -> dict[str, str | None]:
         """SHA-256 of files in hexadecimal; None if a file is missing."""

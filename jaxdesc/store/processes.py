@@ -1,4 +1,4 @@
-"""The processes of one run, on one host or several: who does what, and what if one dies."""
+"""The processes of one run, on one host or several: their work, and what happens if one dies."""
 
 import os
 import sys
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from jaxdesc.errors import InputError
 from jaxdesc.store.rendezvous import Address, Link
 
-# Exit code of a process that stops because another one has.
+# Exit code of a process that stops because another one is gone.
 ABANDONED = 3
 
 _DISAGREE = (

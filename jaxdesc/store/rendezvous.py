@@ -27,9 +27,8 @@ from typing import Any, NamedTuple
 
 from jaxdesc.errors import InputError
 
-# Seconds between signs of life, and without one until a process counts as dead.
-BEAT = 3.0
-DEAD = 30.0
+BEAT = 3.0  # seconds between signs of life
+DEAD = 30.0  # seconds without one after which a process counts as dead
 
 _NOTIFY = 10.0  # seconds between two lines that say who is being waited for
 _RETRY = 1.0  # seconds between two attempts to reach the first process
@@ -60,10 +59,10 @@ class Address(NamedTuple):
 
 @dataclass
 class _State:
-    """The first process's knowledge of all."""
+    """State of a run's processes, as the first one knows it."""
 
-    missing: list[int]  # processes that are not there
-    begun: bool = False  # all were there
+    missing: list[int]  # processes that are not connected
+    begun: bool = False  # all were connected
     refused: str = ""  # why the run can't begin
     lost: int | None = None  # a process that is gone since then
     met: int = 0  # how often all have come to a point
@@ -87,7 +86,7 @@ class Link:
         self._watched, self._closed = threading.Event(), threading.Event()
 
     def join(self, seconds: float, notify: Callable[[str], None]) -> None:
-        """Wait until all processes are there, for so many seconds.
+        """Wait until all processes are there, for at most `seconds`.
 
         `notify` is called every ten seconds with a line that says who is being waited for.
         """
@@ -121,8 +120,8 @@ class Link:
     def watch(self) -> None:
         """From now on, end this process soon after another one is gone.
 
-        Before, it has half a minute to find by itself what has ended the other one: processes that
-        are given the same bad input each say so.
+        Before that it has half a minute to fail by itself: processes that are given the same bad
+        input each say so.
         """
         self._watched.set()
 
@@ -179,7 +178,7 @@ class Link:
 
     def _give_in(self, index: int) -> None:
         self._watched.wait(DEAD)
-        if not self._closed.wait(BEAT):  # all are asked to stop at a preemption, and may have
+        if not self._closed.wait(BEAT):  # at a preemption, this process may be stopping too
             self._lost(index)
 
 
@@ -296,13 +295,14 @@ class _Hub(ThreadingTCPServer):
         self._told = time.monotonic()
         self._state.missing = sorted(set(range(self._count)) - set(self._members))
         self._state.begun |= not self._state.missing
-        for index in sorted(self._members, reverse=True):  # the first last: it may end all of this
+        # Process 0, which is this one, last: it may end before the others are told.
+        for index in sorted(self._members, reverse=True):
             with suppress(OSError):  # the thread that serves it notices too
                 self._members[index].send(vars(self._state))
 
 
 class _Channel:
-    """Messages over a socket; one that is silent for too long has ended."""
+    """Messages over a socket, which counts as closed once it is silent for too long."""
 
     def __init__(self, connected: socket.socket):
         connected.settimeout(DEAD)

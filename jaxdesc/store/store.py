@@ -47,7 +47,7 @@ class Store:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep locked what is locked within, until the outermost `held` ends."""
+        """Keep a lock that is taken within, until the outermost `held` ends."""
         self._depth += 1
         try:
             yield

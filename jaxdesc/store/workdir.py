@@ -1,4 +1,4 @@
-"""The files that runs leave, told from others in the same folder, photos above all."""
+"""The files that runs write, recognised among others in a folder, such as photos."""
 
 import json
 import os
@@ -7,7 +7,7 @@ from contextlib import suppress
 
 DRAWN = {"Software": "jaxdesc"}  # metadata of every PNG
 
-# What a run, or a command that reads it, has found.
+# Folders and files of results, which a run or a command that reads it has written.
 _FOUND = re.compile(r"explanations|figures(-\d+)?|report|tables|tensorboard")
 _FILES = re.compile(
     r"(ablation(_neurons)?|certainty|compare|concepts|config|evidence|exemplars|metrics|skipped"
@@ -18,20 +18,20 @@ _ARTIFACT = re.compile(r"[a-z]+-[0-9a-f]{16}|lock")
 
 
 def is_result(name: str) -> bool:
-    """True for the path, below the working directory, of a file that a run has found."""
+    """True for a file of results, given its path below the working directory."""
     folder, _, below = name.partition("/")
     return bool(_FOUND.fullmatch(folder) if below else _FILES.fullmatch(name))
 
 
 def is_drawn(path: str | os.PathLike[str]) -> bool:
-    """True for a PNG that was drawn by jaxdesc, which says so in its metadata."""
+    """True for a PNG that jaxdesc has drawn, by its metadata."""
     folder, name = os.path.split(path)
     return b"tEXtSoftware\0jaxdesc" in _head(folder, name, 512)
 
 
 def is_output(folder: str | os.PathLike[str]) -> bool:
     """True for a local folder that is the working directory of a run, or a report's page."""
-    with suppress(OSError):  # most often: there is none
+    with suppress(OSError):  # most folders have no artifacts
         if any(map(_ARTIFACT.fullmatch, os.listdir(os.path.join(folder, "artifacts")))):
             return True
     with suppress(ValueError, AttributeError, RecursionError):  # some other config
