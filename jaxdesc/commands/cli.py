@@ -72,8 +72,8 @@ def main(arguments: Sequence[str] | None = None, program: str = "jaxdesc ") -> N
         if HELP & set(rest):
             _show(flags.help_text(command, program))
             return
-        # Imported objects are never garbage, and few objects of a trace are: looking for garbage
-        # among them, every 700 objects, took an eighth of a start.
+        # Imported objects are never garbage, and few objects of a trace are. Python's collector,
+        # which looks at them after every 700 new objects, took an eighth of a start.
         gc.freeze()
         gc.set_threshold(20_000, 20, 20)
         from absl import app
@@ -171,7 +171,7 @@ def _end(sentence: str, code: int = 2) -> NoReturn:
 def _show(text: str) -> None:
     try:
         print(text, flush=True)
-    except BrokenPipeError:  # its reader has enough, as `| head` does
+    except BrokenPipeError:  # the reader stopped early, as `| head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -4,9 +4,9 @@ r"""Compare methods of naming neurons on one run: the paper's, WWW, CLIP-Dissect
     jaxdesc compare --workdir=out/scenes
     jaxdesc compare --workdir=out/scenes --methods=WWW,wpmi
 
-It reads the results of describe, and also encodes the views that are nobody's exemplars. Hit Rate
-and F1 need a layer whose neurons have class names. Writes compare.csv, compare.md, certainty.csv:
-the certainty of the run's concepts. A comparison of other methods becomes compare-2, and so on.
+It reads the results of describe, and also encodes the views that are no neuron's exemplars. Hit
+Rate and F1 need a layer whose neurons have class names. Writes compare.csv, compare.md and, for the
+certainty of the run's concepts, certainty.csv. Other methods are written to compare-2, and so on.
 """
 
 from jaxdesc.commands import flags, inputs

@@ -1,4 +1,4 @@
-"""Flags: a command takes those that it uses, refuses all others in one sentence, and has help."""
+"""Flags: each command takes those that it uses, refuses all others, and has help."""
 
 import difflib
 import inspect

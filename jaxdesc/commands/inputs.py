@@ -47,7 +47,7 @@ TENSORBOARD = flags.DEFINE_bool(
     "tensorboard", False, "Write the run's course as TensorBoard's scalars to WORKDIR/tensorboard."
 )
 
-# What `open_run` takes, of the config or of a run that is finished.
+# Flags of commands that open a run: RUN if a finished run has the config, FLAGS if --config does.
 RUN = (WORKDIR, QUIET, TENSORBOARD, *processes.FLAGS)
 FLAGS = (CONFIG, OVERWRITE, *RUN)
 
@@ -111,7 +111,7 @@ def open_run(config: Config | None = None) -> tuple[Run, Place]:
         run = replace(run, inputs=replace(inputs, **_judges(config, clip)))
     run = replace(run, config=_pinned(run))
     if not together.leads:
-        return run, Place("memory://results")  # a directory that nobody sees
+        return run, Place("memory://results")  # these results are discarded
     for name in files.claim(workdir, run.config, OVERWRITE.value):
         print(f"dropped: {name}")
     return run, workdir
@@ -202,8 +202,8 @@ def measure(run: Run, workdir: Place) -> list[Cell]:
 def opened(*config: Config) -> Iterator[tuple[Run, Place]]:
     """Open a run as `open_run` does, hold its working directory, and print what took time.
 
-    A request to stop is heeded. `skipped.csv` is also written if so many images can't be used that
-    they stop the run.
+    A request to stop ends the run after the shard in flight. `skipped.csv` is written even if too
+    many images can't be used and the run fails.
     """
     began = time.perf_counter()
     run, workdir = open_run(*config)
