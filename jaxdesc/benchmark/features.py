@@ -26,7 +26,7 @@ def made_up(
     images: int,
     seed: int = 0,
 ) -> Arrays:
-    """Make about `images` images up for unit features of texts and of the base template.
+    """Make up features of about `images` images, given those of texts and of the base template.
 
     "narrow" has a pretrained CLIP's cosines: about 0.7 between images of a class, 0.4 beyond, 0.3
     to the class's own concept and 0.1 to 0.2 to others. Each image is a sum of one direction of
@@ -53,8 +53,8 @@ def made_up(
     chosen = rng.random((neurons, each)).argsort(axis=1)[:, :exemplars]
     rows = (np.arange(neurons) % classes)[:, None] * each + chosen
     if kind == "mixed":
-        strange = rng.random(rows.shape) < 0.3
-        rows = np.where(strange, rng.integers(0, len(views), rows.shape), rows)
+        foreign = rng.random(rows.shape) < 0.3
+        rows = np.where(foreign, rng.integers(0, len(views), rows.shape), rows)
     used, places = np.unique(rows, return_inverse=True)
     return Arrays(views[used], places.reshape(rows.shape), texts, base)
 

@@ -1,8 +1,8 @@
-"""The effect of a window's place, and the map of attention that finds the place best.
+"""The effect of a window's position, and the attention map that finds the best position.
 
 In the embedded world the objects are anywhere, and their true boxes are known. All windows of a
-size show the same share of an image: centre and random windows zoom just as attention's do, so the
-place alone makes the difference. The whole image is not a window, and has a separate row.
+size show the same share of an image: centre and random windows zoom just as attention's do, so only
+the position makes a difference. The whole image is not a window, and has a separate row.
 """
 
 from collections.abc import Mapping, Sequence

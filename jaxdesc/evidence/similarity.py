@@ -45,7 +45,7 @@ class Study:
         window: side of the windows, a share of the images' shorter side.
         kappas: concentrations κ; 0 is the cosine.
         exemplars: numbers of exemplars per neuron.
-        kappa: that of certainty and of the paper's method among the rivals.
+        kappa: κ for certainty, and for the paper's method among the rivals.
         recipe: planted features, with the largest of `planted` as number of exemplars.
         planted: numbers of exemplars per planted neuron.
         seeds: planted layers of each impurity.
@@ -200,8 +200,8 @@ def _judged(found: Accuracy, other: Accuracy | None) -> list[Cell]:
 class Layer(NamedTuple):
     """Neurons whose right concepts are known; layers of a kind are counted together.
 
-    `arrays` are those that `scoring.discover` takes. Concepts that are right for any neuron, or
-    nearly, are `named`.
+    `arrays` are those that `scoring.discover` takes, `right` says which concepts are right for each
+    neuron, and `named` which are right, or nearly right, for any.
     """
 
     kind: str

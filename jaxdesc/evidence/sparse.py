@@ -18,7 +18,7 @@ from jaxdesc.evaluation.statistics import proportion
 from jaxdesc.evidence.table import Cell, Table
 
 CODES = ("ReLU", "signed", "top-k")
-# A latent's value on all other images: 0, a constant, or noise of that size.
+# A latent's value on all other images: 0, the constant FLOOR, or noise of that size.
 FLOORS = ("none", "constant", "noise")
 FLOOR = 1e-6
 
@@ -27,8 +27,13 @@ FLOOR = 1e-6
 class Study:
     """Sizes of the study; the defaults are those of the page.
 
-    There is a latent for each class of images, with `each` per class, and it fires on one of the
-    numbers of them; `exemplars` are asked for.
+    Attributes:
+        classes: classes of images; there is a latent for each.
+        each: images per class.
+        fires: numbers of its class's images on which a latent fires.
+        concepts: concepts of the vocabulary.
+        width: width of the features.
+        exemplars: exemplars asked for per latent.
     """
 
     classes: int = 100
@@ -85,8 +90,8 @@ def _latents(
         chosen = rng.choice(of_class, fires, replace=False)
         values[chosen, latent] = rng.uniform(0.5, 2, fires)
         if code == "signed":  # and is negative on some images of other classes
-            strange = rng.choice(np.flatnonzero(labels != latent), study.each, replace=False)
-            values[strange, latent] = -rng.uniform(0.5, 2, study.each)
+            foreign = rng.choice(np.flatnonzero(labels != latent), study.each, replace=False)
+            values[foreign, latent] = -rng.uniform(0.5, 2, study.each)
     rests = values == 0
     if floor == "constant":
         values[rests] = FLOOR

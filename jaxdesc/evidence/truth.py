@@ -1,8 +1,8 @@
 """Share of wrong labels, on neurons whose truth the embedded world knows.
 
 There are two kinds of them. The attribute network has a logit for each class, colour, pattern,
-background and context thing, whose name is right or wrong. Nobody knows the meaning of the target's
-hidden neurons; their labels are tried on images that had no part in choosing them, as CoSy does
+background and context thing, whose name is right or wrong. The meaning of the target's hidden
+neurons is unknown; their labels are tried on images that had no part in choosing them, as CoSy does
 (Kopf et al., NeurIPS 2024): on freshly rendered pairs with and without the concept, and on the
 probe images that are not the neuron's exemplars.
 """
@@ -150,7 +150,7 @@ def _differences(
         yield mcnemar(first[0] > 0, second[0] > 0).p
 
 
-# Neurons whose meaning nobody knows.
+# Neurons whose meaning is unknown.
 
 
 class _Tried(NamedTuple):

@@ -1,7 +1,7 @@
 """A second target, with one logit per attribute of a scene.
 
-The classifier of `target` distinguishes classes only. This network, as narrow, has a logit for each
-class, colour, pattern, background and context thing, so the meaning of its 60 neurons is known.
+The classifier of `target` distinguishes classes only. This network is as narrow, but has a logit
+for each class, colour, pattern, background and context thing: its 60 neurons have known meanings.
 """
 
 from collections.abc import Sequence

@@ -25,8 +25,8 @@ HYPERNYMS: dict[str, tuple[str, ...]] = {
     "container": ("mug", "bottle"),
     "symbol": ("heart", "ring", "cross", "arrow"),
 }
-# Wordings of a phrase as a caption, without the bare base template: in training it would come to
-# mean "any image", and every score, which subtracts it, would become negative.
+# Wordings of a phrase as a caption. The bare base template is not one of them: it would be learned
+# as "any image", and every score, from which it is subtracted, would become negative.
 TEMPLATES = ("a photo of a {}", "{}", "a {}", "a picture of a {}")
 _TEMPLATE_SHARES = (0.5, 0.2, 0.15, 0.15)
 

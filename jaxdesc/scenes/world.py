@@ -1,4 +1,4 @@
-"""A seeded world of scenes: one salient object among context, and everything known about it.
+"""A seeded world of scenes: a salient object among context things, all of them known.
 
 A scene is 96 × 128 pixels: a background texture at half contrast, one to three muted context things
 and one bright object, its class, at a uniform position and independent of its context (unless
@@ -22,7 +22,7 @@ OBJECT_SIDE = (0.3, 0.6)
 CONTEXT_SIDE = (0.2, 0.45)
 SPLITS = ("train", "validation", "probe", "pairs")
 
-# Each class by its shape, with its names: the truth for Hit Rate and F1.
+# Names of each class by its shape: the truth for Hit Rate and F1.
 CLASSES: dict[str, tuple[str, str]] = {
     "star": ("star", "pentagram"),
     "heart": ("heart", "love heart"),

@@ -76,7 +76,7 @@ def distinct(
 
 
 def compiled(images, exemplars, texts, base, kappa, aggregate="sparse", block=512):
-    """As `distinct`, φ of a block in one pass over memory; needs a C++ compiler."""
+    """Score as `distinct` does, with φ of a block in one pass; needs a C++ compiler."""
     between = _compiled()
     return distinct(images, exemplars, texts, base, kappa, aggregate, block, between)
 
