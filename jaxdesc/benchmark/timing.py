@@ -71,7 +71,7 @@ class Table:
             "seconds": lambda _, value: f"{value:.3g}",
         }
         if any(job.items for job in self.jobs):
-            columns["a second"] = lambda j, value: f"{j.items / value:.3g}" if j.items else ""
+            columns["per second"] = lambda j, value: f"{j.items / value:.3g}" if j.items else ""
         if self.rates:
             columns["floor"] = lambda job, _: f"{self.floor(job):.3g}"
             columns["of floor"] = lambda job, value: f"{value / self.floor(job):.2f}"

@@ -43,8 +43,8 @@ class Study:
     Attributes:
         probes: sets of scenes, over which each neuron's metrics are averaged.
         fields: sides of the windows, as shares of the images' shorter side.
-        field: side of the windows by which the maps of attention are compared.
-        cams: maps of attention, Grad-CAM among them.
+        field: side of the windows by which the attention maps are compared.
+        cams: attention maps, Grad-CAM among them.
         exemplars: per neuron.
         slow: for Score-CAM, which runs the network once per channel, 128 times: the number of probe
             sets, and of images in each whose maps are compared with their boxes.
@@ -59,11 +59,11 @@ class Study:
     slow: tuple[int, int] = (1, 160)
 
     def probes_of(self, cam: str) -> tuple[str, ...]:
-        """The probe sets on which a map of attention is measured."""
+        """The probe sets on which an attention map is measured."""
         return self.probes[: self.slow[0]] if cam == "score_cam" else self.probes
 
     def images_of(self, cam: str, source: Source) -> int:
-        """Images of a probe set whose maps of attention are compared with the boxes."""
+        """Images of a probe set whose attention maps are compared with the boxes."""
         return min(len(source), self.slow[1]) if cam == "score_cam" else len(source)
 
 
@@ -76,7 +76,7 @@ def tables(
     """Measure everything that `workdir` does not hold yet, by default on the embedded world.
 
     Returns "windows" and "window differences", of windows of each size; "maps", "map differences"
-    and "localisation", of the maps of attention.
+    and "localisation", of the attention maps.
 
     Raises:
         InputError: as `pipeline.run_networks`.
@@ -128,7 +128,7 @@ def window_tables(run: Run, study: Study) -> tuple[Table, Table]:
 
 
 def map_tables(run: Run, study: Study) -> tuple[Table, Table, Table]:
-    """Windows around the peaks of each map of attention, and how well the maps find the boxes."""
+    """Windows around the peaks of each attention map, and how well the maps find the boxes."""
     found, boxes, looks = {}, {}, {}
     for cam in study.cams:
         with_cam, probes = _cropped(run, cam=cam, field=study.field), study.probes_of(cam)

@@ -246,7 +246,7 @@ def _check_texts(texts: Any, where: str) -> None:
     listed = texts.values() if isinstance(texts, dict) else texts
     if not isinstance(texts, dict | list) or not all(isinstance(text, str) for text in listed):
         raise InputError(
-            f"{where} are {str(texts)[:60]}: expected strings, one a class, several "
+            f"{where} are {str(texts)[:60]}: expected strings, one per class, several "
             "names of a class separated by a comma and a space."
         )
     for text in listed:

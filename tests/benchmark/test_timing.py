@@ -27,7 +27,7 @@ def test_what_a_table_tells():
     assert [table.floor(job) for job in jobs] == pytest.approx([0.004, 0.02])
     text = table.markdown()
     head = [cell.strip() for cell in text.splitlines()[2].strip("|").split("|")]
-    assert head == ["", "seconds", "a second", "floor", "of floor", "of all"]
+    assert head == ["", "seconds", "per second", "floor", "of floor", "of all"]
     row = [cell.strip() for cell in text.splitlines()[5].strip("|").split("|")]
     assert row[:4] == ["a part", f"{table.median('a part'):.3g}", "", "0.02"]
     assert float(row[4]) == pytest.approx(table.median("a part") / 0.02, rel=0.01)

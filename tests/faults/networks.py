@@ -264,7 +264,7 @@ LABELS = rows(
         "names n02123045 twice: correct it.": ["n02123045"] * 32,
         "has no label for class '1': expected": {"0": "cat", "2": "dog"},
         "hold '\\x1b[2J', which is not a name: correct it.": ["\x1b[2J"] * 32,
-        "are [3, 3, 3, ...: expected strings, one a class": [3] * 32,
+        "are [3, 3, 3, ...: expected strings, one per class": [3] * 32,
         "are {'0': 3}: expected strings": {"0": 3},
         "are cat: expected strings": "cat",
     },
