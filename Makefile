@@ -16,8 +16,8 @@ test: .venv/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	@# A file a worker: what its tests share is made once. Three, as some wait for processes that they
-	@# start and kill. conftest.py has the slowest files first.
+	@# Each file goes to one worker, so that its tests share fixtures. Three workers, since some tests
+	@# wait for processes that they start and kill. conftest.py puts the slowest files first.
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not full"
 
 test-full: .venv/.test

@@ -1,4 +1,4 @@
-"""Puts configs/ into the package, which pyproject.toml can't say."""
+"""Packages of the wheel: configs/ becomes jaxdesc.configs, which pyproject.toml can't express."""
 
 from setuptools import find_packages, setup
 

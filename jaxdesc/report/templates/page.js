@@ -2,9 +2,9 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const [main] = data.methods;
-const CHUNK = 40; // rows at a time: more follow as the reader comes near the end
-const STRIP = 6; // exemplars of a row
-const NAME = 60; // letters of an image's name
+const CHUNK = 40; // rows added at a time, whenever the reader comes near the end
+const STRIP = 6; // exemplars in a row
+const NAME = 60; // most letters of an image's name
 
 const byId = (id) => document.getElementById(id);
 const list = byId("list");
@@ -135,7 +135,7 @@ const strips = new IntersectionObserver(
   { rootMargin: "200px" },
 );
 
-// The last of the entries is how it stands now: a busy browser hands out several at once.
+// The last entry is the present state: a busy browser delivers several at once.
 const ends = new IntersectionObserver(
   (entries) => entries.at(-1).isIntersecting && shown < order.length && grow(),
   { rootMargin: "1200px" },
@@ -145,7 +145,7 @@ function grow() {
   const more = order.slice(shown, shown + CHUNK);
   list.append(...more.map(row));
   shown += more.length;
-  // Looked at anew: on a tall screen the end may be as near as before.
+  // Observed again, since the end may still be near on a tall screen, which is no change.
   ends.unobserve(byId("end"));
   ends.observe(byId("end"));
 }
@@ -188,7 +188,7 @@ function flagMark(flag) {
   return mark;
 }
 
-/** Agreement and stability, where they are known. */
+/** Agreement and stability, if they are known. */
 function marks(place) {
   const cell = make("span", "marks");
   const [measure] = Object.entries(main.measures);
@@ -231,7 +231,7 @@ function showWindow(element, neuron, rank) {
   placeSheet(element, neuron, rank, x, y, side, side);
 }
 
-/** Fill an element of any size with a part of a thumbnail. */
+/** Fill an element of any size with part of a thumbnail. */
 function placeSheet(element, neuron, rank, x, y, width, height) {
   const count = neuron.exemplars.length;
   const across = Math.min(data.columns, count) * data.cell;
@@ -245,7 +245,7 @@ function placeSheet(element, neuron, rank, x, y, width, height) {
   element.style.backgroundPosition = `${share(left, across, width)}% ${share(top, down, height)}%`;
 }
 
-/** An exemplar: the whole image, its heatmap and the window that was looked at. */
+/** An exemplar: the whole image, its heatmap and the window that the network saw. */
 function exemplar(neuron, rank) {
   const [image, activation, ...box] = neuron.exemplars[rank];
   const [width, height] = thumbnail(image);
@@ -270,7 +270,7 @@ function caption(name, explained, activation) {
   return make("figcaption", "", line, make("span", "muted name", middle(name)));
 }
 
-/** A name without its middle, if it is long: beginnings are alike, and ends tell files apart. */
+/** Cut the middle out of a long name: names begin alike and differ at the end. */
 const middle = (name) => (name.length > NAME ? `${name.slice(0, NAME / 3)}…${name.slice(1 - (2 * NAME) / 3)}` : name);
 
 function placed(element, [left, top, right, bottom]) {
@@ -281,7 +281,7 @@ function placed(element, [left, top, right, bottom]) {
   return element;
 }
 
-/** A map of a few cells, which the browser smooths: dim where nobody looked, warm where they did. */
+/** A map of a few cells, which the browser smooths: dim at its lowest value, warm at its highest. */
 function heatmap(image) {
   const rows = data.images.heats[image].split(" ");
   const canvas = make("canvas", "heat");
@@ -315,7 +315,7 @@ function openCard(place) {
   byId("card-title").focus({ preventScroll: true });
 }
 
-/** What one method found of a neuron. */
+/** One method's description of a neuron. */
 function side(method, place) {
   const neuron = method.neurons[place];
   const section = make("section", "side");
@@ -330,13 +330,13 @@ function side(method, place) {
 function conceptTable(method, place) {
   const { concepts: found, maximum } = method.neurons[place];
   if (found.length === 0) return make("p", "muted", method.flags[place].join(", ") || "no concept");
-  const own = new Set(data.labels[place].map((name) => name.toLowerCase()));
+  const labels = new Set(data.labels[place].map((name) => name.toLowerCase()));
   const table = make("ol", "scores");
   for (const [text, value, stability, q] of found) {
     const fill = make("span", "fill");
     fill.style.width = `${(100 * value) / maximum}%`;
     const name = make("span", "text", text);
-    if (own.has(text.toLowerCase())) name.append(make("span", "own", " = label"));
+    if (labels.has(text.toLowerCase())) name.append(make("span", "own", " = label"));
     const sure = [];
     if (stability !== undefined) sure.push(`stability ${stability.toFixed(2)}`);
     if (q !== undefined) sure.push(`q ${number(q)}`);
@@ -356,7 +356,7 @@ function facts(method, place) {
   return make("div", "facts-line", make("p", "muted small", texts.join(" · ")), ...lines);
 }
 
-// Moving about: the address tells which card is open, so that "back" closes it
+// Navigation: the address names the open card, so that "back" closes it
 
 function follow() {
   const place = places.get(location.hash.slice(1));
