@@ -36,6 +36,7 @@ def tables(workdir):
         return {table.name: table for table in truth.tables(workdir, config=CONFIG, **sizes)}
 
 
+@pytest.mark.full
 def test_attributes_are_named_as_the_method_names_them(tables, workdir):
     """One cell again, by the notebook's function and a count of names."""
     target, clip = jd.load_target("scenes:attributes"), jd.load_clip("scenes")
@@ -54,6 +55,7 @@ def test_attributes_are_named_as_the_method_names_them(tables, workdir):
         assert tables["attributes"].at(kind, view="any", kappa=None).mean == share
 
 
+@pytest.mark.full
 def test_differences_are_those_of_the_shares(tables):
     shares = tables["attributes"]
     for kind in ("class", "background", "all"):
@@ -64,6 +66,7 @@ def test_differences_are_those_of_the_shares(tables):
         assert difference.mean == pytest.approx(each[0] - each[1])
 
 
+@pytest.mark.full
 def test_the_test_tells_class_logits_from_chance(tables):
     hidden = tables["hidden"]
     for view in ("attention", "full"):

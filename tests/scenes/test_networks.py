@@ -37,6 +37,7 @@ def test_they_equal_torch_and_transformers():
     assert max(clip_errors(NETWORKS / "clip", scene_views(48))) < 1e-5
 
 
+@pytest.mark.full
 def test_neurons_get_the_names_of_their_classes():
     found = jd.describe(
         jd.load_target("scenes"),

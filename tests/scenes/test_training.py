@@ -67,6 +67,7 @@ def test_the_tokenizer_knows_every_text_and_tells_captions_apart(tokenizer):
     assert tokenizer("A Photo of a CAT")["input_ids"] == tokenizer("a photo of a cat")["input_ids"]
 
 
+@pytest.mark.full
 def test_another_process_and_the_folder_have_the_same_tokens(quick, tokenizer):
     """A training that goes on in another process must read its captions by the same tokens."""
     texts = [*captions.texts()[::50], *ODD_TEXTS]
@@ -271,6 +272,7 @@ def test_cut_takes_left_top_right_bottom():
     np.testing.assert_array_equal(pixels, scene.pixels[20:68, 10:58])
 
 
+@pytest.mark.full
 def test_a_training_leaves_its_record_and_folders_in_their_formats(quick):
     for name, network in (("target", target), ("clip", clip)):
         record = json.loads((quick / name / "training.json").read_text())
