@@ -68,6 +68,16 @@ def concepts(
     return texts, unit(texts[:99].mean(axis=0))
 
 
+def resampled(
+    features: Float[np.ndarray, "text feature"], count: int, seed: int = 1
+) -> tuple[Float32[np.ndarray, "concept feature"], Float32[np.ndarray, "feature"]]:
+    """Draw texts with the mean and covariance of others, and a base template in their middle."""
+    features = np.asarray(features, np.float64)
+    moments = features.mean(axis=0), np.cov(features.T)
+    texts = np.random.default_rng(seed).multivariate_normal(*moments, count, method="eigh")
+    return unit(texts), unit(features.mean(axis=0))
+
+
 def lifted(
     features: Float32[np.ndarray, "text narrow"], width: int, seed: int = 2
 ) -> Float32[np.ndarray, "text width"]:

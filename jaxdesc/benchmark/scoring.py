@@ -17,6 +17,7 @@ from jaxdesc.exemplars import Slots
 from jaxdesc.runtime import memory
 from jaxdesc.runtime.compiler import jit, product
 from jaxdesc.scoring.block import add_rows
+from jaxdesc.scoring.certainty import certainty
 from jaxdesc.scoring.discovery import EngineName
 
 KAPPAS = (0.0, 0.5, 1.0, 4.0, 8.0, 16.0, 32.0, 64.0)
@@ -30,7 +31,12 @@ Sizes = dict[str, Any]
 
 def engines(arrays: Arrays, sizes: Sizes, kappa: float, repeats: int, rivals: Any) -> Table:
     """The engines and their rivals, as shares of the product of all images with all concepts."""
-    jobs = [bare(arrays), *(_engine(arrays, kappa, name) for name in ENGINES)]
+    selection = scoring.discover(*arrays, kappa, ALPHA)
+    jobs = [
+        bare(arrays),
+        *(_engine(arrays, kappa, name) for name in ENGINES),
+        Job("jaxdesc, certainty", lambda: certainty(*arrays, kappa, ALPHA, selection)),
+    ]
     if rivals:
         check(rivals.scoring, arrays, kappa)
         jobs += _rivals(rivals.scoring, arrays, kappa)

@@ -27,7 +27,8 @@ class Options:
     Attributes:
         rivals: time PyTorch's ways too.
         features: kind of the image features, one of `features.KINDS`.
-        encoder: sentence encoder of the concepts, WordNet's prompts; they are made up if empty.
+        encoder: sentence encoder of the concepts, WordNet's prompts; or a .npy file of text
+            features [text, feature], whose mean and covariance they get; made up if empty.
         neurons, exemplars, images, concepts, width: sizes of the scoring problem.
         kappa: concentration κ.
         target, clip: sources of the networks.
@@ -77,6 +78,14 @@ class Options:
     def _concepts(self) -> tuple[np.ndarray, np.ndarray]:
         if not self.encoder:
             return features.concepts(self.concepts, self.width)
+        if self.encoder.endswith(".npy"):
+            try:
+                return features.resampled(np.load(self.encoder), self.concepts)
+            except (OSError, ValueError) as error:
+                raise InputError(
+                    f"--encoder is {self.encoder}, which can't be read as text features [text, "
+                    f"feature] ({error}): give a .npy file of them, or a sentence encoder's folder."
+                ) from error
         words = load_vocabulary("wordnet")
         if self.concepts > len(words.concepts):
             raise InputError(

@@ -2,7 +2,7 @@ r"""Time the stages and PyTorch's ways to do the same, on the same arrays in the
 
     jaxdesc benchmark --rival=torch
     jaxdesc benchmark --rival=torch --neurons=1000 --images=40000 --concepts=67186 \
-        --encoder=SENTENCE_ENCODER
+        --encoder=ENCODER
     jaxdesc benchmark --subjects=networks,probe --rival=torch --target=RESNET50 \
         --clip=CLIP_VIT_B_32 --photos=PHOTOS
 
@@ -25,7 +25,11 @@ _RIVAL = flags.DEFINE_enum("rival", None, ["torch"], "What to compare with.")
 _DEFAULT = Options()
 _OPTIONS = (
     flags.DEFINE_enum("features", _DEFAULT.features, features.KINDS, "How image features are."),
-    flags.DEFINE_string("encoder", _DEFAULT.encoder, "A sentence encoder, for WordNet's prompts."),
+    flags.DEFINE_string(
+        "encoder",
+        _DEFAULT.encoder,
+        "A sentence encoder, for WordNet's prompts; or text features, .npy.",
+    ),
     flags.DEFINE_integer("neurons", _DEFAULT.neurons, "Neurons.", 1),
     flags.DEFINE_integer("exemplars", _DEFAULT.exemplars, "Exemplars per neuron.", 4),
     flags.DEFINE_integer("images", _DEFAULT.images, "Distinct images.", 1),

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from jaxdesc.benchmark.features import KINDS, concepts, lifted, made_up
+from jaxdesc.benchmark.features import KINDS, concepts, lifted, made_up, resampled, unit
 
 
 def mean_cosine(arrays):
@@ -39,6 +39,15 @@ def test_narrow_features_have_the_cosines_of_a_pretrained_clip():
     few = made_up("narrow", texts, base, neurons=20, exemplars=10, images=50)
     assert len(few.images) <= 50
     assert mean_cosine(few) > 0.6
+
+
+def test_resampled_features_have_the_same_mean_and_covariance():
+    given, _ = concepts(3000, 16)
+    texts, base = resampled(given, 20_000)
+    np.testing.assert_allclose(np.linalg.norm(texts, axis=1), 1, rtol=1e-5)
+    np.testing.assert_allclose(base, unit(given.mean(axis=0)), atol=1e-6)
+    np.testing.assert_allclose(texts.mean(axis=0), given.mean(axis=0), atol=0.02)
+    np.testing.assert_allclose(np.cov(texts.T), np.cov(given.T), atol=0.01)
 
 
 def test_lifted_features_have_the_same_cosines():
