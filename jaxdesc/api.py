@@ -290,9 +290,9 @@ def _texts(values: Any, name: str) -> list[str]:
     if unordered or hasattr(values, "columns") or not isinstance(values, Iterable):
         raise InputError(f"{name} is {shown(values)}: expected a list of texts, one per row.")
     listed = list(values)
-    for place, value in enumerate(listed):
+    for index, value in enumerate(listed):
         if not isinstance(value, str | os.PathLike):
-            raise InputError(f"{name}[{place}] is {shown(value)}: expected a text.")
+            raise InputError(f"{name}[{index}] is {shown(value)}: expected a text.")
     return [str(os.fspath(value)) for value in listed]
 
 

@@ -192,7 +192,7 @@ class Result(Sequence[Neuron]):
         measured is None.
         """
         rows = list(self._rows())
-        return {name: [row[place] for row in rows] for place, name in enumerate(COLUMNS)}
+        return {name: [row[index] for row in rows] for index, name in enumerate(COLUMNS)}
 
     def _rows(self) -> Iterator[tuple[Any, ...]]:
         for neuron in self:

@@ -27,8 +27,8 @@ from jaxdesc.runtime.mesh import shared_out
 
 Maps = Float32[Array, "batch row column"]
 
-LINEAR = 1e-3  # largest difference of the logits from a linear head's, relative to the largest
-CHANNELS = 16  # masks that Score-CAM tries at a time; bounds memory
+LINEAR_TOLERANCE = 1e-3  # of a linear head's logits, relative to the largest
+MASKS_AT_ONCE = 16  # forward passes of Score-CAM in a batch; bounds memory
 
 
 def cam(seen: ClassGradient) -> Maps:
@@ -82,7 +82,7 @@ def score_cam(seen: ClassGradient) -> Maps:
         def logit(mask: Float32[Array, "height width"]) -> Float[Array, ""]:
             return seen.forward((image * mask[:, :, None])[None])[0, label]
 
-        scores = jax.lax.map(logit, jnp.moveaxis(masks, 2, 0), batch_size=CHANNELS)
+        scores = jax.lax.map(logit, jnp.moveaxis(masks, 2, 0), batch_size=MASKS_AT_ONCE)
         weights = jax.nn.softmax(scores, where=varies)
         return jax.nn.relu(product(maps, weights.astype(jnp.float32)))
 
@@ -115,7 +115,7 @@ def check_linear(target: Target, layer: str) -> None:
         for part in parts
     )
     apart, largest = np.abs(whole - (first + second - nothing)), np.abs(whole)
-    if np.nanmax(apart, initial=0) > LINEAR * np.nanmax(largest, initial=1e-30):
+    if np.nanmax(apart, initial=0) > LINEAR_TOLERANCE * np.nanmax(largest, initial=1e-30):
         raise InputError(
             f"{target.name}: CAM needs logits that are one linear layer on the mean of {layer!r} "
             "over positions, but this network's are not: choose another method."

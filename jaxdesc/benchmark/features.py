@@ -55,8 +55,8 @@ def made_up(
     if kind == "mixed":
         foreign = rng.random(rows.shape) < 0.3
         rows = np.where(foreign, rng.integers(0, len(views), rows.shape), rows)
-    used, places = np.unique(rows, return_inverse=True)
-    return Arrays(views[used], places.reshape(rows.shape), texts, base)
+    used, inverse = np.unique(rows, return_inverse=True)
+    return Arrays(views[used], inverse.reshape(rows.shape), texts, base)
 
 
 def concepts(

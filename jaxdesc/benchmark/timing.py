@@ -128,12 +128,12 @@ def _processor() -> str:
     return f"{name}, {len(names) or 1} cores"
 
 
-def write(path: Path, place: Mapping[str, Any], tables: Sequence[Table]) -> None:
+def write(path: Path, machine: Mapping[str, Any], tables: Sequence[Table]) -> None:
     """Write tables as JSON, and as Markdown next to it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    content = {**place, "tables": [table.to_dict() for table in tables]}
+    content = {**machine, "tables": [table.to_dict() for table in tables]}
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    head = ", ".join(f"{name} {value}" for name, value in place.items())
+    head = ", ".join(f"{name} {value}" for name, value in machine.items())
     text = "\n".join(table.markdown() for table in tables)
     path.with_suffix(".md").write_text(f"{head}\n\n{text}", encoding="utf-8")
 

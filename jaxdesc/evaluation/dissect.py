@@ -87,11 +87,11 @@ def rank_reorder(probe: Probe, _: int, share: float = 0.05, seed: int = 0) -> Bl
     top = strongest(probe, count)
     values = np.take_along_axis(probe.activations.T, top, axis=1)
     base = [random_error(row, seed, neuron) for neuron, row in enumerate(values)]
-    rows, places = np.unique(top, return_inverse=True)
+    rows, positions = np.unique(top, return_inverse=True)
     return partial(
         _rank_reorder,
         jnp.asarray(probe.images[rows]),
-        jnp.asarray(places.reshape(top.shape), jnp.int32),
+        jnp.asarray(positions.reshape(top.shape), jnp.int32),
         jnp.asarray(values),
         jnp.asarray(base, jnp.float32),
     )
@@ -130,13 +130,13 @@ def _pmi(
     sure: Float64[np.ndarray, "image"],
     soft: bool = False,
 ) -> BlockScores:
-    rows, places = np.unique(strongest(probe, images), return_inverse=True)
+    rows, positions = np.unique(strongest(probe, images), return_inverse=True)
     views = jnp.asarray(probe.images[rows])
     return partial(
         _pmi_of,
         views,
         log_sums(views, probe.concepts, factor, block),
-        jnp.asarray(places.reshape(-1, images), jnp.int32),
+        jnp.asarray(positions.reshape(-1, images), jnp.int32),
         jnp.asarray(1 - sure, jnp.float32),
         factor=factor,
         weight=weight,

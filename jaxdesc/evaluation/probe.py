@@ -52,8 +52,8 @@ def best(concepts: Float32[np.ndarray, "concept feature"], look: BlockScores, bl
     """
     looks = ((first, _best(look(texts), count)) for first, count, texts in blocks(concepts, block))
     found: Best | None = None
-    for first, (places, values) in ahead(looks):
-        block_best = Best(np.asarray(places, np.int64) + first, np.asarray(values))
+    for first, (indices, values) in ahead(looks):
+        block_best = Best(np.asarray(indices, np.int64) + first, np.asarray(values))
         if found is not None:
             # Strictly, so that of equal scores the first stays.
             better = block_best.scores > found.scores

@@ -2,8 +2,8 @@
 
 from typing import NamedTuple
 
-# A top-1 below LEAST, or below TIMES that of guessing, is near chance.
-LEAST, TIMES = 0.05, 5
+# A top-1 below this share, or below this many times that of guessing, is near chance.
+LEAST_SHARE, LEAST_TIMES_CHANCE = 0.05, 5
 
 
 class Top1(NamedTuple):
@@ -29,7 +29,7 @@ class Top1(NamedTuple):
         The limit is the larger of 5 % and five times chance, but at most halfway from chance to 1.
         """
         chance = 1 / self.classes
-        return self.share < min(max(LEAST, TIMES * chance), (1 + chance) / 2)
+        return self.share < min(max(LEAST_SHARE, LEAST_TIMES_CHANCE * chance), (1 + chance) / 2)
 
     def __str__(self) -> str:
         return (

@@ -70,9 +70,9 @@ def markdown(table: Table, columns: Sequence[str] = (), **where: Cell) -> str:
     By default it has all columns except those of `where`.
     """
     names = columns or [name for name in table.columns if name not in where]
-    places = [table.columns.index(name) for name in names]
+    indices = [table.columns.index(name) for name in names]
     rows = _rows(table, **where)
-    cells = [[_text(name, row[i]) for name, i in zip(names, places, strict=True)] for row in rows]
+    cells = [[_text(name, row[i]) for name, i in zip(names, indices, strict=True)] for row in rows]
     return layout.markdown([list(names), *cells])
 
 
@@ -113,8 +113,8 @@ def number(value: Any) -> str:
 
 
 def _rows(table: Table, **where: Cell) -> list[tuple[Cell, ...]]:
-    places = {table.columns.index(name): value for name, value in where.items()}
-    return [row for row in table.rows if all(row[i] == v for i, v in places.items())]
+    indices = {table.columns.index(name): value for name, value in where.items()}
+    return [row for row in table.rows if all(row[i] == v for i, v in indices.items())]
 
 
 def _text(column: str, cell: Cell) -> str:

@@ -35,8 +35,8 @@ class Table:
         Raises:
             ValueError: no row has them, or more than one.
         """
-        places = {name: self.columns.index(name) for name in where}
-        found = [row for row in self.rows if all(row[places[n]] == v for n, v in where.items())]
+        indices = {name: self.columns.index(name) for name in where}
+        found = [row for row in self.rows if all(row[indices[n]] == v for n, v in where.items())]
         if len(found) != 1:
             raise ValueError(f"{len(found)} rows of table {self.name!r} have {where}, not one.")
         return found[0][self.columns.index(column)]

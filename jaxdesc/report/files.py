@@ -19,8 +19,8 @@ from jaxdesc.result import CERTAINTY, Exemplar, Neuron, Result, Skipped
 from jaxdesc.store import Place, write_file, write_rows
 from jaxdesc.store.workdir import is_result
 
-FREE = "images.max_skipped:"  # says when to stop, and changes no result
-REASONS = 5  # that a line names
+CHANGEABLE = "images.max_skipped:"  # may differ in a run that goes on: it changes no result
+REASONS = 5  # reasons that a line names
 LIBRARIES = ("jaxdesc", "jax", "jaxlib", "flax", "numpy", "pillow", "transformers")
 
 
@@ -44,7 +44,7 @@ def claim(workdir: Place, config: Config, overwrite: bool = False) -> list[str]:
             "directory."
         ) from error
     keys = differences(old, json.loads(json.dumps(config.to_dict())))
-    changed = [text for text in keys if not text.startswith(FREE)]
+    changed = [text for text in keys if not text.startswith(CHANGEABLE)]
     if not changed:
         return []
     results = [name for name in workdir.files() if is_result(name)]

@@ -102,12 +102,12 @@ def content(
     """Collect the data of the page's script, as compact as JSON allows.
 
     A concept is [text, score], or [text, score, stability, q] as far as these were measured; an
-    exemplar is [place among images, activation, box in thousandths]. `sheets` has the number of
+    exemplar is [position among images, activation, box in thousandths]. `sheets` has the number of
     the file that holds each ranking of exemplars.
     """
     everyone = (neuron for method in methods for neuron in method.result)
     names = dict(sorted({e.index: e.image for n in everyone for e in n.exemplars}.items()))
-    places = {image: place for place, image in enumerate(names)}
+    positions = {image: position for position, image in enumerate(names)}
     shown = [pictures[image] for image in names]
     explained = dict.fromkeys(picture.explained for picture in shown)
     classes = {name: number for number, name in enumerate(explained)}
@@ -127,13 +127,13 @@ def content(
         },
         "classes": list(classes),
         "meanings": MEANINGS,
-        "methods": [_method(method, places, pictures, sheets) for method in methods],
+        "methods": [_method(method, positions, pictures, sheets) for method in methods],
     }
 
 
 def _method(
     method: Method,
-    places: Mapping[int, int],
+    positions: Mapping[int, int],
     pictures: Mapping[int, Picture],
     sheets: Mapping[tuple[int, ...], int],
 ) -> dict[str, Any]:
@@ -145,7 +145,11 @@ def _method(
             for rank, (text, score) in enumerate(neuron.concepts)
         ]
         exemplars = [
-            [places[e.index], _short(e.activation), *in_thousandths(e.box, pictures[e.index].size)]
+            [
+                positions[e.index],
+                _short(e.activation),
+                *in_thousandths(e.box, pictures[e.index].size),
+            ]
             for e in neuron.exemplars
         ]
         neurons.append(

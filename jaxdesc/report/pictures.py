@@ -23,8 +23,8 @@ from jaxdesc.store import write_file
 from jaxdesc.store.workdir import DRAWN
 
 CELL = 160  # px, the longer side of a thumbnail
-COLUMNS = 8  # of a sheet
-KEPT, SHOWN = 92, 65  # JPEG quality of a thumbnail in memory, WebP quality of a sheet
+COLUMNS = 8  # thumbnails in a row of a sheet
+JPEG_QUALITY, WEBP_QUALITY = 92, 65  # of a thumbnail in memory, of a sheet
 
 # A run's sheet of exemplars: its views, the space around them and captions, in px.
 VIEW, MARGIN, CAPTION = 132, 6, 34
@@ -73,7 +73,7 @@ def look(
     def prepare(_: int, example: Example) -> tuple[Picture, np.ndarray | None, int | None]:
         image, pixels, file = example.image, None, io.BytesIO()
         small = image.resize(scaled(image.size), Image.Resampling.LANCZOS)
-        small.save(file, "JPEG", quality=KEPT)
+        small.save(file, "JPEG", quality=JPEG_QUALITY)
         area = 0.0, 0.0, float(image.width), float(image.height)
         if target:
             pixels, area = map_input(target.preprocess, crop, image)
@@ -158,11 +158,11 @@ def sheet(thumbnails: Sequence[bytes]) -> bytes:
     columns = min(COLUMNS, len(thumbnails))
     rows = -(-len(thumbnails) // COLUMNS)
     canvas = Image.new("RGB", (columns * CELL, rows * CELL))
-    for place, thumbnail in enumerate(thumbnails):
-        row, column = divmod(place, COLUMNS)
+    for index, thumbnail in enumerate(thumbnails):
+        row, column = divmod(index, COLUMNS)
         canvas.paste(Image.open(io.BytesIO(thumbnail)), (column * CELL, row * CELL))
     file = io.BytesIO()
-    canvas.save(file, "WEBP", quality=SHOWN, method=2)  # twice as fast as 4, 5 % larger
+    canvas.save(file, "WEBP", quality=WEBP_QUALITY, method=2)  # twice as fast as 4, 5 % larger
     return file.getvalue()
 
 

@@ -171,8 +171,8 @@ def methods(
                     fontsize=7,
                     color=INK if neuron.concepts else MUTED,
                 )
-                for place, view in enumerate(views):
-                    corner = (left + place * PITCH) / width, (top - CAPTION - CELL) / height
+                for index, view in enumerate(views):
+                    corner = (left + index * PITCH) / width, (top - CAPTION - CELL) / height
                     show(drawn.add_axes((*corner, CELL / width, CELL / height)), view)
     return drawn
 

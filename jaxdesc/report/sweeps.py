@@ -108,14 +108,14 @@ def _draw_panel(panel: Axes, cells: Sequence[Cell], view: str, alpha: float, kin
     colours: Sequence[Any] = SERIES
     if len(counts) > len(SERIES):  # from light to dark
         colours = list(matplotlib.colormaps["plasma"](np.linspace(0.8, 0.05, len(counts))))
-    for place, (count, colour) in enumerate(zip(counts, colours, strict=False)):
+    for index, (count, colour) in enumerate(zip(counts, colours, strict=False)):
         points = [_point(_measured(cells, view, kappa, alpha, count), kind) for kappa in kappas]
         low, middle, high = np.transpose(points)
-        shape: Any = {"marker": MARKERS[place % len(MARKERS)], "markersize": 3, "linewidth": 1.1}
+        shape: Any = {"marker": MARKERS[index % len(MARKERS)], "markersize": 3, "linewidth": 1.1}
         panel.plot(kappas, middle, color=colour, label=f"{count}", **shape)
         panel.fill_between(kappas, low, high, color=colour, alpha=0.09, linewidth=0)
         for edge in (low, high):  # shows which of the overlapping bands is which
-            panel.plot(kappas, edge, color=colour, linewidth=0.5, linestyle=(place, (4, 2)))
+            panel.plot(kappas, edge, color=colour, linewidth=0.5, linestyle=(index, (4, 2)))
     positive = [kappa for kappa in kappas if kappa > 0]
     panel.set_xscale("symlog", linthresh=min(positive, default=1.0), linscale=0.5)
     panel.set_xticks(kappas, [f"{kappa:g}" for kappa in kappas])

@@ -9,7 +9,7 @@ from jaxdesc.errors import InputError, shown
 from jaxdesc.images.example import Example
 from jaxdesc.scenes.world import CLASSES, SPLITS, render
 
-MOST = 10**9  # scenes of a source; their indices fit into 32 bits
+MOST_SCENES = 10**9  # scenes of a source; their indices fit into 32 bits
 FORM = "scenes:split=probe,seed=0,count=1600,correlation=0"
 
 
@@ -38,12 +38,12 @@ class Scenes:
             raise InputError(
                 f"The image source {spec} has a bad number: {error}; expected {FORM}."
             ) from None
-        whole = 0 <= self.seed < 2**32 and 1 <= self.count <= MOST
+        whole = 0 <= self.seed < 2**32 and 1 <= self.count <= MOST_SCENES
         if given or self.split not in SPLITS or not (whole and 0 <= self.correlation <= 1):
             raise InputError(
                 f"The image source {spec} can't be read: expected {FORM}, with split one of "
                 f"{', '.join(SPLITS)}, seed at least 0 and below 2**32, count at least 1 and at "
-                f"most {MOST} and correlation in [0, 1]."
+                f"most {MOST_SCENES} and correlation in [0, 1]."
             )
         self.spec = (
             f"scenes:split={self.split},seed={self.seed},count={self.count},"

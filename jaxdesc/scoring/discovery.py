@@ -28,11 +28,11 @@ _SCORES = 1 << 25
 _SCREENED = 2048
 
 # Neurons on which the engines are compared.
-_TRIED = 64
+_TRIED_NEURONS = 64
 
 # Screening leaves a smaller share of all concepts than of a sample, whose best score is lower:
 # about the sample's share to this power. On made-up features like CLIP's it was 1.3 to 1.9.
-_FEWER = 1.5
+_SHARE_POWER = 1.5
 
 
 def discover(
@@ -161,13 +161,13 @@ def _screening_pays(problem: Problem, block: int) -> bool:
     neurons, concepts = problem.neurons, len(problem)
     if concepts <= 16 * block or len(problem.images) <= neurons * len(problem.exemplars):
         return False
-    few = problem.of(np.unique(np.linspace(0, neurons - 1, _TRIED).astype(int)))
+    few = problem.of(np.unique(np.linspace(0, neurons - 1, _TRIED_NEURONS).astype(int)))
     engine, full, asked = Screened(few), Full(problem), max(few.exemplars)
     _, count, texts = next(problem.blocks(block))
     pairs = np.divmod(np.arange(few.neurons * min(WIDTH, concepts)), min(WIDTH, concepts))
     look = _seconds(lambda: engine.look(texts, count)) * concepts / count
     tile = _seconds(partial(exact_scores, few, asked, *pairs)) / few.neurons
-    tiles = np.ceil(engine.left**_FEWER * concepts / WIDTH).sum()
+    tiles = np.ceil(engine.left**_SHARE_POWER * concepts / WIDTH).sum()
     screened = (look + tile * tiles) * neurons / few.neurons
     # An eighth of the block: with all images, a whole one takes a tenth of the time of screening.
     _, count, texts = next(problem.blocks(max(1, block // 8)))

@@ -34,7 +34,7 @@ from jaxdesc.similarity import T_VMF, Similarity
 LEVEL = 0.05  # false discovery rate up to which a concept is significant, or a hub
 
 # Least share of random sets that a hub is selected for.
-_HUB = 0.01
+_HUB_SHARE = 0.01
 
 # Most views that random sets are drawn from; of a larger pool this many are drawn at random.
 _POOL = 4096
@@ -101,7 +101,7 @@ def null(
     # Hubs are selected for more sets than if all concepts were equally likely.
     chance = min(1.0, times.sum() / (sets * len(times)))
     q = stats.false_discovery_control(stats.binom.sf(times - 1, sets, chance))
-    hubs = np.flatnonzero((q <= LEVEL) & (times >= _HUB * sets))
+    hubs = np.flatnonzero((q <= LEVEL) & (times >= _HUB_SHARE * sets))
     return Null(
         mean,
         dict(zip(sizes, deviations, strict=True)),

@@ -35,11 +35,11 @@ def exact_scores(
     kappas, filled = problem.kappas, problem.exemplars[count].counts
     several = np.resize(kappas, max(2, len(kappas)))  # with a single one XLA drops the loop
     keys = units.astype(np.int64) * len(problem) + _originals(problem, concepts)
-    keys, place = np.unique(keys, return_inverse=True)
+    keys, inverse = np.unique(keys, return_inverse=True)
     scores, distinct = np.empty((len(kappas), len(keys)), np.float32), np.divmod(keys, len(problem))
     for pairs, values in _of_pairs(problem, count, *distinct, _means, several, filled):
         scores[:, pairs] = values[: len(kappas)]
-    return scores[:, place]
+    return scores[:, inverse]
 
 
 def resampled_scores(
@@ -110,10 +110,10 @@ def _tiles(
     bounds = np.append(np.searchsorted(cells, firsts * WIDTH), len(cells))
     for first, pairs in zip(firsts, map(slice, bounds, bounds[1:]), strict=True):
         of_tiles = owners[first : first + many]
-        places, wanted = cells[pairs] - first * WIDTH, np.zeros(many * WIDTH, np.int32)
-        wanted[places] = concepts[pairs]
+        local, wanted = cells[pairs] - first * WIDTH, np.zeros(many * WIDTH, np.int32)
+        wanted[local] = concepts[pairs]
         of_tiles = np.pad(of_tiles, (0, many - len(of_tiles)))
-        yield pairs, places, of_tiles, wanted.reshape(many, WIDTH)
+        yield pairs, local, of_tiles, wanted.reshape(many, WIDTH)
 
 
 def _originals(problem: Problem, concepts: Indices) -> Indices:
@@ -122,9 +122,9 @@ def _originals(problem: Problem, concepts: Indices) -> Indices:
     there[concepts] = True
     distinct = np.flatnonzero(there)
     # Few distinct features have equal first components, so few rows are compared as a whole.
-    _, place, counts = np.unique(problem.first[distinct], return_inverse=True, return_counts=True)
+    _, inverse, counts = np.unique(problem.first[distinct], return_inverse=True, return_counts=True)
     originals, seen = np.arange(len(problem)), dict[bytes, int]()
-    for concept in distinct[counts[place] > 1].tolist():
+    for concept in distinct[counts[inverse] > 1].tolist():
         originals[concept] = seen.setdefault(problem.block(concept, 1).tobytes(), concept)
     return originals[concepts]
 

@@ -41,8 +41,8 @@ from jaxdesc.scoring.problem import NORM, Problem, cosine_error, mean_error
 from jaxdesc.scoring.selection import least_selected, rounded_down
 
 # No cosine is below this; the search for a root starts from it.
-_LEAST = -1.1
-_STEPS = 6  # a floor that is a little too low costs few pairs
+_LOWEST_COSINE = -1.1
+_ROOT_STEPS = 6  # a floor that is a little too low costs few pairs
 
 # How many neurons gather their exemplars' features at a time; bounds memory.
 _NEURONS_AT_ONCE = 32
@@ -107,13 +107,13 @@ class Screened:
         The largest κ mostly decides; then one bound each shows that the others need no less.
         """
         most = largest.astype(np.float64)[:, :, None]
-        low = np.maximum(self.floor, _LEAST).astype(np.float64)
+        low = np.maximum(self.floor, _LOWEST_COSINE).astype(np.float64)
         least, high = np.maximum(most, low), np.maximum(most, low)
-        for place in np.argsort(-self.problem.kappas).tolist():
-            wanted = least_selected(self.lower(most, place), self.problem.alpha)
-            kappa = float(self.problem.kappas[place])
+        for index in np.argsort(-self.problem.kappas).tolist():
+            wanted = least_selected(self.lower(most, index), self.problem.alpha)
+            kappa = float(self.problem.kappas[index])
             missing: Callable[..., Any] = partial(self.missing, kappa=kappa)
-            args = self.variance, self.furthest, self.base[place][:, :, None], wanted
+            args = self.variance, self.furthest, self.base[index][:, :, None], wanted
             too_high = ~(missing(least, *args) < 0)
             if not too_high.any():
                 continue
@@ -122,7 +122,7 @@ class Screened:
             at_high = missing(ends[1], *parts, wanted)
             slack = 1e-4 * np.maximum(at_high, 0)  # so that a root that is found is too low
             sought = (*parts, wanted - slack)
-            found = elementwise.find_root(missing, ends, args=sought, maxiter=_STEPS)
+            found = elementwise.find_root(missing, ends, args=sought, maxiter=_ROOT_STEPS)
             # Only what was found to be too low is taken: an end of the bracket, or of the search.
             root = np.where(at_high < 0, ends[1], ends[0])
             for end, value in zip(found.bracket, found.f_bracket, strict=True):
@@ -130,10 +130,10 @@ class Screened:
             least[too_high] = np.minimum(least[too_high], root)
         self.floor = np.maximum(self.floor, rounded_down(least))
 
-    def lower(self, cosine: np.ndarray, place: int) -> np.ndarray:
+    def lower(self, cosine: np.ndarray, index: int) -> np.ndarray:
         """Lower bound of the scores of concepts with these mean cosines, under one κ."""
-        base = self.base[place][:, :, None]
-        least = self.problem.rise(cosine - self.cosine_error, float(self.problem.kappas[place]))
+        base = self.base[index][:, :, None]
+        least = self.problem.rise(cosine - self.cosine_error, float(self.problem.kappas[index]))
         return least - base - self.mean_error * (np.abs(least) + base)
 
     def missing(

@@ -100,9 +100,9 @@ def draws(
     if resamples < 1:
         raise ValueError(f"resamples is {resamples}, but exemplars must be drawn at least once.")
     times = np.zeros((len(counts), resamples, slots), np.int64)
-    for place in np.flatnonzero(counts).tolist():
-        rng, count = np.random.default_rng([seed, first + place]), int(counts[place])
-        times[place, :, :count] = rng.multinomial(count, np.full(count, 1 / count), resamples)
+    for index in np.flatnonzero(counts).tolist():
+        rng, count = np.random.default_rng([seed, first + index]), int(counts[index])
+        times[index, :, :count] = rng.multinomial(count, np.full(count, 1 / count), resamples)
     return times
 
 

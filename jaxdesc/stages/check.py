@@ -168,8 +168,8 @@ def _sheet(windows: Sequence[Image.Image], captions: Sequence[str]) -> Image.Ima
     rows = -(-len(windows) // COLUMNS)
     sheet = Image.new("RGB", (MARGIN + COLUMNS * step, MARGIN + rows * (step + CAPTION)), "white")
     draw = ImageDraw.Draw(sheet)
-    for place, (window, caption) in enumerate(zip(windows, captions, strict=True)):
-        row, column = divmod(place, COLUMNS)
+    for index, (window, caption) in enumerate(zip(windows, captions, strict=True)):
+        row, column = divmod(index, COLUMNS)
         left, top = MARGIN + column * step, MARGIN + row * (step + CAPTION)
         sheet.paste(window.resize((CELL, CELL), Image.Resampling.LANCZOS), (left, top))
         while draw.textlength(caption, font) > CELL:

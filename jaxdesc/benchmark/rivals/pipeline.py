@@ -141,8 +141,8 @@ def normalised(preprocess, views):
 def peaks(cams):
     """Centres (y, x) of each map's highest cell, as fractions; the middle for an empty map."""
     count, height, width = cams.shape
-    highest, place = cams.reshape(count, -1).max(1)  # the first of equal ones; NaN above all
-    row, column = np.divmod(place.numpy(), width)
+    highest, cell = cams.reshape(count, -1).max(1)  # the first of equal ones; NaN above all
+    row, column = np.divmod(cell.numpy(), width)
     centres = np.stack([(row + 0.5) / height, (column + 0.5) / width], axis=1)
     return np.where((highest > 0).numpy()[:, None], centres, MIDDLE)
 
