@@ -60,7 +60,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_configure(config):
-    """What one test compiles, in whatever process, another finds there."""
+    """Share compiled programs among all tests and their processes."""
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:  # a worker has its parent's
         folder = tempfile.mkdtemp(prefix="programs-")
         os.environ["JAX_COMPILATION_CACHE_DIR"] = folder

@@ -1,4 +1,4 @@
-"""A whole run at full size, where everything is real but the weights.
+"""A whole run at full size, in which everything is real except the weights.
 
     python -m tests.full_size --photos=PHOTOS --workdir=out/full_size [--broden=label.csv]
 

@@ -1,4 +1,4 @@
-"""Made-up WordNets: `data.noun` in the exact format of wndb(5WN), for where the real one isn't."""
+"""Made-up WordNets in the exact format of `data.noun`, wndb(5WN), if the real one is missing."""
 
 from jaxdesc.vocabulary import imagenet
 

@@ -1,4 +1,4 @@
-"""How far the ports lie from PyTorch's, printed: python -m tests.parity
+"""Print the differences of the ports from PyTorch's networks: python -m tests.parity
 
 Random weights at full size with every BatchNorm vector randomised, and the embedded world's trained
 networks on rendered scenes. ResNet: largest difference of the logits relative to their largest

@@ -1,4 +1,4 @@
-"""Full-size checkpoints in their real formats with random weights: what can be made without a net.
+"""Full-size checkpoints in their real formats with random weights, made offline.
 
     python -m tests.random_networks --output=out/random
 
@@ -27,7 +27,7 @@ def write_resnet50(folder: Path) -> None:
 
 
 def write_clip(folder: Path, patch: int = 32) -> None:
-    """Write a CLIP ViT-B, with CLIP's own tokenizer where it lies beside the repository.
+    """Write a CLIP ViT-B, with CLIP's own tokenizer if it is next to the repository.
 
     The stand-in is the embedded world's tokenizer, whose end-of-text token the config then names.
     """

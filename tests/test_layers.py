@@ -64,7 +64,7 @@ MODULES = dict(modules())
 
 
 def imports_of(module):
-    """Everything a module imports, at its top or inside a function: (module, name or None)."""
+    """Imports of a module, at its top or inside a function: (module, name or None)."""
     found = set()
     for node in ast.walk(ast.parse(MODULES[module].read_text())):
         if isinstance(node, ast.Import):

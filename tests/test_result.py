@@ -1,4 +1,4 @@
-"""A result in a notebook: where a concept is, columns, Parquet, a display."""
+"""A result in a notebook: neurons of a concept, columns, Parquet, a display."""
 
 import csv
 from dataclasses import replace

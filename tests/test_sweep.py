@@ -51,7 +51,7 @@ class Counting(Album):
 
 
 class CountingClip(Namer):
-    """Keeps what it encodes."""
+    """A CLIP that keeps the views it encodes."""
 
     def encode_views(self, views):
         self.seen.append(np.asarray(views))

@@ -1,4 +1,4 @@
-"""How much faster texts are encoded than padded to the longest: python -m tests.text_speed
+"""Speed of encoding texts, against padding all to the longest: python -m tests.text_speed
 
 A CLIP ViT-B/32 text tower of random weights reads "A photo of a {noun}" for a random sample of
 WordNet's nouns in the library's batches, and the first of them padded to 77 tokens, where each text

@@ -1,4 +1,4 @@
-"""What turns the package's annotations into assertions while the tests run."""
+"""The type checker that turns the package's annotations into assertions in tests."""
 
 from beartype import BeartypeConf, beartype
 

@@ -1,4 +1,4 @@
-"""From flags to a run: its config, networks, images and vocabulary, opened and checked."""
+"""The run that the flags describe: config, networks, images and vocabulary, opened and checked."""
 
 import math
 import os

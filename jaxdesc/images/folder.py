@@ -128,7 +128,7 @@ def _photos(root: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
 
 
 def _entries(root: Path) -> Iterator[tuple[Path, str]]:
-    """All files below a folder and its linked folders, each folder once.
+    """Yield all files below a folder and its linked folders, each folder once.
 
     With each file comes a reason why it is not a photo, regardless of its suffix; empty for most.
     """

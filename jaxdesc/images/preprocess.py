@@ -1,4 +1,4 @@
-"""From an image to a network's pixels: PIL-exact resizing, windows, normalisation."""
+"""Preprocessing of images for a network: PIL-exact resizing, windows, normalisation."""
 
 import math
 import operator

@@ -64,7 +64,7 @@ class _Cut(NamedTuple):
 
 
 class _Prepared(NamedTuple):
-    """All that is kept of an image: its windows, and what the attention window is cut from."""
+    """Parts of an image that are kept: its windows, and what the attention window is cut from."""
 
     cuts: dict[str, _Cut]
     seen: tuple[np.ndarray, Box] | None

@@ -98,7 +98,7 @@ class Explanation:
         return f"{100 * self.probability:.1f} %, logit {self.logit:.2f}"
 
     def to_dict(self) -> dict[str, Any]:
-        """All but the pictures, as JSON values."""
+        """The explanation as JSON values, without its pictures."""
         return {
             "class": self.label,
             "names": list(self.names),

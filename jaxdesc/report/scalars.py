@@ -70,7 +70,7 @@ class Scalars:
 
 
 class _Follower:
-    """Writes a stage's states, at most one per second."""
+    """Display that writes a stage's states, at most one per second."""
 
     def __init__(self, scalars: Scalars, run: Run, state: State):
         self._scalars, self._run, self._last = scalars, run, state

@@ -1,4 +1,4 @@
-"""Pairs program: pairs of a unit and a concept, scored the same whatever else is scored.
+"""Pairs program: pairs of a unit and a concept, whose scores do not depend on what else is scored.
 
 Pairs are laid out in tiles of one unit and a fixed number of concepts; exemplars are taken a fixed
 number at a time and added in order, so that neither other pairs nor further exemplars change a bit

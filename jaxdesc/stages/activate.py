@@ -98,7 +98,7 @@ def _shards(run: Run) -> Shards:
 
 
 def _inputs(run: Run, views: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Everything that the activations of each view depend on."""
+    """Inputs that the activations of each view depend on, for its fingerprint."""
     target, source, config = run.inputs.target, run.inputs.source, run.config
     common = {
         "target": target.fingerprint,

@@ -17,7 +17,7 @@ def test_interval_by_hand():
 
 @pytest.mark.parametrize("drawn", [1 << 22, 250])
 def test_the_bootstrap_equals_a_loop(drawn, monkeypatch):
-    """All values share their draws, in one piece or several."""
+    """The draws are the same for all values, taken at once or a few at a time."""
     monkeypatch.setattr(statistics, "DRAWN", drawn)
     monkeypatch.setattr(statistics, "RESAMPLES", 300)
     rng = np.random.default_rng(3)

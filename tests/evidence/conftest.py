@@ -12,7 +12,7 @@ PHRASES = [text for text in captions.vocabulary() if text in KEPT]
 
 @pytest.fixture(scope="module", autouse=True)
 def _few_phrases():
-    """All names, and some of the embedded world's other phrases: 1,827 would take long."""
+    """Names and some other phrases of the embedded world; all 1,827 would take long."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(world, "load_vocabulary", lambda _: load_vocabulary(PHRASES))
         yield

@@ -1,4 +1,4 @@
-"""Bad folders, images and other sources, by what is said of them."""
+"""Bad folders, images and other sources, by the message that each gives."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Networks that are not there, and files that describe none, by what is said of them."""
+"""Networks that are not there, and files that describe none, by the message that each gives."""
 
 import json
 from functools import partial

@@ -1,4 +1,4 @@
-"""Any input gives a result or one sentence, soon, and within bounded memory."""
+"""Random input: a result or one sentence, soon, and within bounded memory."""
 
 import json
 import sys

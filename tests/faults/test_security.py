@@ -184,7 +184,7 @@ class Crafted:
 
 
 def test_names_and_concepts_form_no_path(tmp_path, monkeypatch):
-    """All that a run writes lies in its workdir, under names that are the program's own."""
+    """A run writes only in its workdir, under names that the program chooses."""
     workdir = tmp_path / "a" / "b" / "run"
     monkeypatch.chdir(tmp_path)
     found = jd.describe(
@@ -225,7 +225,7 @@ def test_one_writer_of_csv_files_lets_no_formula_pass(tmp_path):
 
 
 def test_an_image_s_name_stays_text(tmp_path):
-    """Any bytes that a file system holds, in a message and in a list."""
+    """File names of any bytes stay text in messages and in lists."""
     names = [b"\xff.png", b"\x1b[2J.png", b"=1+1.png", b"a\nb.png", b"<script>.png", b"'\".png"]
     for name in names:
         (tmp_path / os.fsdecode(name)).write_bytes(b"")

@@ -1,4 +1,4 @@
-"""Bad weights, in each format that they come in, by what is said of them."""
+"""Bad weights, in each format that they come in, by the message that each gives."""
 
 import gzip
 import json

@@ -1,4 +1,4 @@
-"""Bad concepts, classes and WordNets, by what is said of them."""
+"""Bad concepts, classes and WordNets, by the message that each gives."""
 
 from jaxdesc.vocabulary.vocabulary import load_classes, load_vocabulary
 from tests import noun_file

@@ -46,7 +46,6 @@ def test_matches(categories, classes, expected, how):
 
 
 def test_a_wnid_s_words_are_names_too(monkeypatch):
-    """If WordNet is installed."""
     synsets = {TENCH: ("tench", "Tinca tinca"), SPANIEL: ("English springer",)}
     monkeypatch.setattr("jaxdesc.vocabulary.wordnet.noun_synsets", lambda: synsets)
     classes = Classes(3, (("English springer",), ("fish",), ("tench",)))

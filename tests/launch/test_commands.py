@@ -56,7 +56,7 @@ def flags(networks, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def printed(command, flags):
-    """What `tables` and, after it, `describe` print."""
+    """Output of `tables` and, after it, `describe`."""
     found = {}
     for name in ("tables", "describe"):
         code, found[name], error = command(name, flags)

@@ -1,4 +1,4 @@
-"""The TPU VM's commands as they are printed, and as they run: with a gcloud that plays its part.
+"""The TPU VM's commands as they are printed, and as they run: with a stand-in gcloud.
 
 Nothing here reaches Google Cloud. The stand-in notes its arguments, and runs what `ssh` is given in
 a home folder for each of two hosts, so that quoting is tested down to launch.describe's arguments.

@@ -111,7 +111,7 @@ FLAX = Path(__file__).parent / "data" / "flax_clip"
 
 
 def test_hugging_face_s_flax_checkpoint_gives_its_outputs():
-    """As transformers 4.57.6 wrote and computed it; see record_flax_clip.py."""
+    """Files and outputs are those of transformers 4.57.6; see record_flax_clip.py."""
     recorded = load_file(FLAX / "outputs.safetensors")
     pixels, ids = recorded["pixels"], recorded["ids"]
     model = load_clip_model(FLAX)

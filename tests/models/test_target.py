@@ -151,7 +151,7 @@ def test_wnids_alone_are_named_by_wordnet(hugging_face_folder, tmp_path, monkeyp
 
 
 def test_images_are_sized_as_for_evaluation():
-    """As timm describes torchvision's V2 weights, trained at 176 and evaluated at 224 pixels."""
+    """timm states both for torchvision's V2 weights: 176 pixels to train, 224 to evaluate."""
     training = {"input_size": [3, 176, 176], "crop_pct": 0.875}
     assert jd.Preprocess.from_timm(training).size == 176
     evaluation = {"test_input_size": [3, 224, 224], "test_crop_pct": 0.965}
@@ -302,7 +302,7 @@ def test_pytorch_s_weights_in_a_folder(timm_folder, hugging_face_folder, referen
 
 
 def test_a_folder_of_timm_wrapper(reference, wanted, timm_folder):
-    """As transformers writes one for timm's network; its labels are placeholders."""
+    """The config is what transformers writes for timm's network; its labels are placeholders."""
     entries = {
         "architectures": ["TimmWrapperForImageClassification"], "model_type": "timm_wrapper",
         "do_pooling": True, "initializer_range": 0.02,

@@ -6,7 +6,7 @@ from tests.reference import scoring
 
 
 def stability(images, exemplars, concepts, base, kappa, alpha, draws):
-    """For each neuron the share of its best concept (NaN without one), and {concept: share}.
+    """Share of each neuron's best concept (NaN without one), and {concept: share}.
 
     A concept's share is of the resamples that select it, among the selected concepts. `draws`
     [N, resamples, n] holds how often each exemplar is drawn; the rest is as in `scoring.scores`.

@@ -54,7 +54,7 @@ def run(tmp_path, arrays):
 
 @pytest.fixture
 def asked(monkeypatch):
-    """What each figure is asked to draw."""
+    """Arguments of each figure."""
     found = {}
     for name in ("methods", "views", "activations", "scores"):
         usual = getattr(plots, name)

@@ -32,7 +32,7 @@ def data_at(path):
 
 
 class Renamed(Colours):
-    """The same images under other names."""
+    """The images of `Colours` under other names."""
 
     spec = "folder:photos"
 

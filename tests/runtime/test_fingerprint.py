@@ -132,7 +132,7 @@ def test_inputs_show_every_change():
 
 
 def test_inputs_depend_on_the_code(monkeypatch, tmp_path):
-    """Any file of the package counts, and its name; but for those that show and time results."""
+    """Content and name of every file count, except files that show or time results."""
     models, report = tmp_path / "jaxdesc" / "models", tmp_path / "jaxdesc" / "report"
     for folder in (models, report):
         folder.mkdir(parents=True)

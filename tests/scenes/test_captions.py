@@ -41,7 +41,7 @@ def visible():
 
 
 def is_true(text, kind, colour, pattern, place, things):
-    """Whether a phrase is true, read from its words; `kind` is None where no object shows."""
+    """Truth of a phrase, read from its words; `kind` is None if no object is visible."""
     if text in BACKGROUNDS:
         return text == place
     if text in CONTEXTS:

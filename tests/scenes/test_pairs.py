@@ -49,7 +49,7 @@ def outside(scenes):
 
 
 def test_what_is_not_demanded_is_drawn_as_the_world_draws_it():
-    """Of pairs for a colour, classes come in turn; for a class, the others come all."""
+    """Pairs for a colour take the classes in turn; pairs for a class, all other classes."""
     kinds = [(pair.present.kind, pair.absent.kind) for pair in pairs(PHRASES["red"], 32)]
     assert kinds == [(kind, kind) for kind in range(32)]
     others = {pair.absent.kind for pair in pairs(PHRASES["cat"], 128)}
@@ -75,7 +75,7 @@ def test_pairs_are_of_other_scenes_than_all_else_and_always_the_same():
 
 
 def test_what_a_scene_has_drawn_may_be_fixed():
-    """To what it has drawn anyway, no pixel changes."""
+    """Fixing what a scene draws anyway changes no pixel."""
     for index in range(24):
         scene = render("probe", 0, index, 0.5)
         things = tuple(thing for thing, _ in reversed(scene.contexts))

@@ -60,7 +60,7 @@ MAKERS = {
 
 
 def cone(seed):
-    """As `classes`, with concepts in a narrow cone, as those of one template are."""
+    """`classes` with concepts in a narrow cone, like those of one template."""
     views, rows, texts, base = classes(seed)
     middle = texts.mean(axis=0)
     return unit(views + middle), rows, unit(texts + 5 * middle), unit(base + 5 * middle)
@@ -70,7 +70,7 @@ MAKERS["cone"] = cone
 
 
 def partly(rows, seed=0):
-    """The same exemplars, but of every second neuron only some of them, at random."""
+    """Drop random exemplars of every second neuron."""
     rng, counts = np.random.default_rng(seed), np.full(len(rows), rows.shape[1], np.int32)
     counts[::2] = rng.integers(1, rows.shape[1] + 1, len(counts[::2]))
     return Slots(rows, counts)

@@ -1,4 +1,4 @@
-"""Certainty: its parts put together, and where there is no null."""
+"""Certainty: its parts put together, and the case without a null."""
 
 from dataclasses import replace
 

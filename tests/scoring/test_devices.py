@@ -1,4 +1,4 @@
-"""The same concepts on one device and on eight, which a process of its own pretends to have."""
+"""Equal concepts on one device and on eight, which a separate process emulates."""
 
 import os
 import subprocess

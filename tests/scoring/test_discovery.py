@@ -1,4 +1,4 @@
-"""Discovery equals the definition, whatever the blocks, engines, orders and storage."""
+"""Discovery equals the definition for any blocks, engines, orders and storage."""
 
 from dataclasses import replace
 

@@ -99,7 +99,7 @@ def test_errors():
 
 @pytest.mark.parametrize("part", [7, 1 << 17])
 def test_the_nearest_and_the_selected_concepts_alone_are_resampled(part, monkeypatch):
-    """As if the vocabulary were only these: the oracle on each neuron's own."""
+    """The oracle takes these concepts of each neuron as the whole vocabulary."""
     monkeypatch.setattr("jaxdesc.scoring.problem.PART", part)
     views, rows, texts, base = problem(3, images=20, neurons=6, n=5, concepts=19)
     selection = discover(views, rows, texts, base, 4.0, 0.8)

@@ -214,7 +214,7 @@ def test_no_fallback_is_counted_of_them(broken, begin):
 
 
 def test_no_exemplar_even_of_a_neuron_that_is_always_negative(broken, begin):
-    """If all good activations are below 0, zeros for the others would win."""
+    """All usable activations are below 0, so zeros for unusable images would win."""
     params = plain_target.parameters()
     params["bias"] -= 1000
     run = begin(Folder(str(broken)), target=plain_target.plain_target(params))

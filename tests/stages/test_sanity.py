@@ -131,8 +131,7 @@ def described(clip, target, images, **options):
     return jd.describe(target, clip, images=images, **(given | options))
 
 
-def test_every_run_on_labelled_images_tells_the_top1(clip, colours, tmp_path, capsys):
-    """Of any layer."""
+def test_a_run_of_any_layer_on_labelled_images_prints_the_top1(clip, colours, tmp_path, capsys):
     given = {"layer": "patches", "workdir": tmp_path / "out"}
     found = described(clip, seer(name="seer"), colours, **given)
     assert (found.top1, found.notes) == (Top1(15, 15, 3, "centre"), ())
@@ -143,8 +142,8 @@ def test_every_run_on_labelled_images_tells_the_top1(clip, colours, tmp_path, ca
     assert said in capsys.readouterr().err
 
 
-def test_a_wrong_order_of_classes_is_told_twice(clip, colours, capsys):
-    """Before the run, of the images looked at, and after it, which the result keeps."""
+def test_a_wrong_order_of_classes_is_reported_twice(clip, colours, capsys):
+    """Before the run, for the images tried, and after it, as a note of the result."""
     order = (("blue",), ("red",), ("green",))
     wrong = replace(seer(notes=("its preprocessing was assumed",)), classes=order)
     found = described(clip, wrong, colours, config=jd.Config(images=ImagesConfig(batch=4)))

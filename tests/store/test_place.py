@@ -1,4 +1,4 @@
-"""Folders on a disk, and in a bucket that a small server on localhost plays."""
+"""Folders on a disk, and in a bucket, for which a small server on localhost stands in."""
 
 import csv
 import time

@@ -1,4 +1,4 @@
-"""The processes of a run meet; threads with a connection each play them."""
+"""The processes of a run meet; here they are threads with a connection each."""
 
 import socket
 import threading

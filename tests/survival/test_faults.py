@@ -82,7 +82,7 @@ def test_another_clock_and_locale_change_nothing(new, networks, finished):
 
 
 def test_files_that_are_too_large(new, networks, finished):
-    """As on a full disk: it says so, keeps what was done, and goes on once there is room."""
+    """A run says so, as on a full disk, keeps what was done, and goes on once there is room."""
     assert spend(Life(new, networks.clip, largest=1100)) == 2
     assert last(new).startswith(f"error {new}/run")
     assert "can't be written (File too large): make room and start again; what was" in last(new)

@@ -48,7 +48,7 @@ def flags(networks, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory):
-    """All processes share compiled programs."""
+    """Environment in which all processes share compiled programs."""
     return (("JAX_COMPILATION_CACHE_DIR", str(tmp_path_factory.mktemp("programs"))),)
 
 
@@ -99,7 +99,7 @@ def found(workdir):
 
 @full
 def test_eight_devices_compute_what_one_does(flags, programs, alone, tmp_path):
-    """The same exemplars and concepts; activations, features and scores up to rounding."""
+    """Exemplars and concepts are equal; activations, features and scores up to rounding."""
     eight, output = tmp_path / "run", tmp_path / "output"
     devices = ("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
     process = begin(launch, [*flags, f"--workdir={eight}"], output, None, (*programs, devices))

@@ -48,7 +48,7 @@ STAGES = ("encode", "words", "activate", "select", "embed", "score", "certainty"
 
 
 class Life(NamedTuple):
-    """How one life ends: by itself, or killed before or after its nth write, or after some seconds.
+    """One life and its end: by itself, or killed before or after its nth write, or after a time.
 
     Writes count in every stage, or in the named one. `largest` is the limit of a file's bytes,
     `environment` holds variables for this life.

@@ -57,7 +57,7 @@ def words(tmp_path, content, name="words.txt"):
     ],
 )
 def test_a_file(tmp_path, content, expected, www):
-    """Keeps the first spelling of each concept; in WWW's way, every one."""
+    """The first spelling of each concept is kept; in WWW's way, every one."""
     path = words(tmp_path, content, "odd.name.txt")
     vocabulary = load_vocabulary(f"file:{path}")
     assert vocabulary == load_vocabulary(path) == Vocabulary(tuple(expected.split("|")), "odd.name")
