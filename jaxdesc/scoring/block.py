@@ -84,7 +84,7 @@ class Engine(Protocol):
 
 
 def candidates(problem: Problem, engine: Engine, block: int) -> Pairs:
-    """Find the pairs that an engine can't exclude: a unit's selected concepts, its best, and others.
+    """Find the pairs that an engine can't exclude: a unit's selected and best concepts, and others.
 
     Pairs are dropped as soon as they are known to be too low. Dropping early is exact: the largest
     reach so far never exceeds the final one, so the floor only rises.
