@@ -1,7 +1,8 @@
 """jaxdesc names the concept that each neuron of a vision network responds to.
 
 These are the public names; everything else is reached through its module. Each is imported when it
-is first used.
+is first used. "The paper" is Sannomiya and Hotta (VISAPP 2025), whose method this is; it extends
+WWW (Ahn et al., CVPR 2024). README.md cites both.
 """
 
 from etils import epy
