@@ -52,9 +52,9 @@ class Namer:
         tokenizer: a Hugging Face tokenizer.
         length: most tokens a text may have.
         padding: token id behind a text's own tokens.
-        preprocess: how `images` wants its images.
+        preprocess: preprocessing that `images` expects.
         name: for reports.
-        mesh: devices that share views out; the default device if None.
+        mesh: devices among which a batch is split; the default device if None.
         notes: what was assumed or stripped when it was read, a sentence each.
     """
 
@@ -70,7 +70,7 @@ class Namer:
     notes: tuple[str, ...] = ()
 
     def on(self, mesh: Mesh | None) -> "Namer":
-        """Put it on each device of a mesh, which then share views out; a batch has to be even."""
+        """Copy the weights to each device of a mesh; a batch must split evenly among them."""
         if mesh is None:
             return self
         return replace(self, params=on_each(self.params, mesh), mesh=mesh)

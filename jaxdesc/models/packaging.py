@@ -30,8 +30,8 @@ def target_preprocess(path: Path, stated: str | Preprocess, notes: list[str]) ->
     """Return the preprocessing of a target's folder, or of a file of weights, which says nothing.
 
     `stated`, a name in `PRESETS` or a preprocessing, takes its place; "" if there is none. Notes
-    get a sentence about what is assumed. `InputError` for an unknown name, or a file of another
-    preprocessing or with a step off.
+    get a sentence about what is assumed. `InputError` for an unknown name, or for a file that
+    describes another preprocessing or switches a step off.
     """
     if stated:
         return _stated(stated)

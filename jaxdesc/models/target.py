@@ -50,11 +50,11 @@ class Target:
         apply: (params, pixels [B, H, W, 3], tap) -> logits [B, classes], or None without classes.
             It calls `tap(name, x)` at each layer x [B, h, w, N] that it offers and goes on with
             what the tap returns; not within a scan, a vmap or an inner jit.
-        preprocess: the images that it expects.
+        preprocess: preprocessing that it expects.
         classes: names of each class, the usual name first; if empty, nothing is evaluated.
         name: for reports.
         attention: layer that attention maps are of; the last layer if empty.
-        mesh: devices that share views out; the default device if None.
+        mesh: devices among which a batch is split; the default device if None.
         wnids: WordNet id of each class; may be empty.
         notes: what was assumed or stripped when it was read, a sentence each.
     """
@@ -70,7 +70,7 @@ class Target:
     notes: tuple[str, ...] = ()
 
     def on(self, mesh: Mesh | None) -> "Target":
-        """Put it on each device of a mesh, which then share views out; a batch has to be even."""
+        """Copy the weights to each device of a mesh; a batch must split evenly among them."""
         if mesh is None:
             return self
         return replace(self, params=on_each(self.params, mesh), mesh=mesh)
