@@ -307,5 +307,5 @@ def _drawn(
 
 
 def _key(name: str) -> bytes:
-    """Hash by which images that are tied at a unit's largest value are drawn."""
+    """Hash that decides which of the images tied at a unit's largest value are drawn."""
     return hashlib.sha256(f"0 {name}".encode("utf-8", "backslashreplace")).digest()

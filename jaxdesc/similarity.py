@@ -23,10 +23,10 @@ class Similarity:
         difference: φ(c) − φ(b) as a function of (c, b, parameter), elementwise and without
             cancellation. JAX traces it, and every engine also calls it with float64 arrays of
             NumPy: use operators, or functions of `c.__array_namespace__()`, which fit both.
-        slope: bound of how much the mean of φ over some exemplars moves per unit by which their
-            cosines move, as a function of (rise, exemplars, error, parameter): `rise` is the mean
-            of φ(c) − φ(−1) over the exemplars, `exemplars` their number and `error` the largest
-            move. It only has to bound rounding, so a generous bound costs little.
+        slope: bound of the slope of the mean of φ over some exemplars, if no cosine moves by more
+            than `error`; a function of (rise, exemplars, error, parameter), where `rise` is the
+            mean of φ(c) − φ(−1) over the exemplars and `exemplars` their number. It only has to
+            bound the effect of rounding, so a generous bound costs little.
         screened: whether φ′, φ″ and φ‴ are ≥ 0 on [−1, 1] for any parameter. Screening needs that;
             without it the full engine scores every concept.
     """

@@ -39,7 +39,7 @@ def contributions(
 ) -> Contributions:
     """Compute contributions of a layer's neurons to one logit of each image.
 
-    It is that of each image's class y, the predicted one if `classes` is None.
+    The logit is that of the image's class y, by default the predicted one.
     """
     found: Contributions = look(_contributions, target, pixels, classes, layer)[0]
     return found

@@ -76,9 +76,9 @@ METHODS: dict[str, Method] = {
 class Line(NamedTuple):
     """One method's line of a comparison.
 
-    `metrics` are those that compare texts alone; `bounds` hold the mean and 95 % interval of each,
-    `differences` those of its difference from the paper's method over the same neurons, and `test`
-    compares the hits with its. `seconds` are those of the method once its programs were compiled.
+    `metrics` are those that compare texts alone, and `bounds` the mean and 95 % interval of each.
+    `differences` are the same for the difference from the paper's method over the same neurons, and
+    `test` compares the hits of both. `seconds` is the time of the method without compilation.
     """
 
     metrics: Metrics

@@ -61,8 +61,8 @@ class Recipe:
     hub_pull: float = 0.7  # length of a hub's part in the direction of all images
     distractors: int = 195  # entries that no image shows
     cone: float = 1.2  # length of the part that all features of a kind share
-    noise: float = 1.5  # length of an image feature's part besides its concepts
-    activation_noise: float = 0.3  # standard deviation of an activation besides its concepts
+    noise: float = 1.5  # length of the noise in an image's feature
+    activation_noise: float = 0.3  # standard deviation of the noise in an activation
     impurity: float = 0.4  # share of the most active images that lack the neuron's concept
     polysemantic: float = 0.25  # share of neurons that respond to two concepts
 

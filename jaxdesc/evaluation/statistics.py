@@ -29,7 +29,7 @@ class Bounds(NamedTuple):
 class McNemar(NamedTuple):
     """Neurons that one method alone named correctly.
 
-    `p` is that of a difference at least as large if neither is better, two-sided.
+    `p` is the two-sided probability of a difference at least as large if neither is better.
     """
 
     only_first: int

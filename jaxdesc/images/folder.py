@@ -29,7 +29,7 @@ UNREAD = {
     }.items()
     for suffix in suffixes.split()
 }
-# Folders that other programs keep among photos, besides hidden ones.
+# Folders of other programs that are found among photos and are not hidden.
 KEPT_BY_OTHERS = (
     *("__macosx", "@eadir", "@__thumb", "thumbnails", "thumbs", "lost+found"),
     *("$recycle.bin", "#recycle", "@recycle", "system volume information"),

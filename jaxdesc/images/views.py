@@ -75,7 +75,7 @@ class _Prepared(NamedTuple):
 
 
 def relevant_options(crop: CropConfig, source: Source) -> dict[str, Any]:
-    """List what a view depends on besides its image; a random seed does not name a centre view."""
+    """List the options that a view depends on, such as the seed if it is random."""
     relevant: dict[str, Any] = {"view": crop.view, "field": crop.field}
     if crop.view == ATTENTION:
         relevant |= {key: getattr(crop, key) for key in ("cam", "cam_input", "cam_class")}

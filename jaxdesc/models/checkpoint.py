@@ -39,8 +39,8 @@ class Table(NamedTuple):
             groups. A pattern that matches a module's path names the tensors of all its parameters,
             whose last parts are appended.
         ignored: pattern of tensors that hold nothing a model needs.
-        last: last parts of tensors' names by those of ours; others agree.
-        axes: axes of a kernel's tensor in our order, by their number; others agree. Ours are
+        last: last part of a tensor's name by the last part of ours, if they differ.
+        axes: a kernel tensor's axes in our order, by their number, if they differ. Ours are
             [inputs, outputs] and [height, width, inputs, outputs].
     """
 

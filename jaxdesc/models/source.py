@@ -135,7 +135,7 @@ def open_network(source: str | PathLike[str], kind: str, revision: str | None = 
 
 
 def locate(source: str | PathLike[str], kind: str, revision: str | None = None) -> Located:
-    """Find a network's files, downloading those of a Hugging Face id that are not cached.
+    """Find a network's files; those of a Hugging Face id are downloaded if they are not cached.
 
     Args:
         source: an existing local path, in which ~ is the home directory; or a name in `PACKAGED`,

@@ -29,7 +29,7 @@ HEADS = ("fc.", "classifier.", "head.")  # next to a wrapped trunk
 # over the steps (model_ema and the like) are other networks.
 STATE_DICTS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "weights")
 STEP_COUNTER = "n_averaged"  # PyTorch's AveragedModel keeps it among the tensors
-# Types from which NumPy's numbers and arrays are rebuilt; none of them runs anything else.
+# Types that unpickling NumPy's numbers and arrays needs; none of them runs other code.
 NUMPY = [
     *(np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0], np.ndarray, np.dtype),
     *{type(np.dtype(kind)) for kind in "?bhilqBHILQefd"},

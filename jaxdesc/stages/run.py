@@ -24,7 +24,7 @@ from jaxdesc.vocabulary.vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class Inputs:
-    """Inputs of a run, besides its config; the source's labels become the target's classes.
+    """Inputs of a run, besides its config; the source's labels are matched with the target.
 
     Attributes:
         target: the network whose neurons are described.
@@ -146,7 +146,7 @@ class Run:
 
     @property
     def views(self) -> list[str]:
-        """Views that one pass cuts: the run's, and those of the ablation that it is part of."""
+        """Views that one pass cuts: the run's, and the ablation's if the run is part of it."""
         options = self.config.ablation
         source = self.config.images.source
         asked = options.views if options.kappas and source in (options.probes or (source,)) else ()

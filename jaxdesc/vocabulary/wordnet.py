@@ -42,7 +42,7 @@ def noun_synsets() -> Mapping[str, tuple[str, ...]]:
 
 
 def _nltk() -> Iterator[Path]:
-    """Paths to which nltk.download writes the corpus, unpacked or not; as nltk.data.path."""
+    """Paths of the corpus, unpacked or not, in the folders of nltk.data.path."""
     paths = os.environ.get("NLTK_DATA", "").split(os.pathsep)
     listed = [Path(os.path.expanduser(path)) for path in paths if path]
     prefix = Path(sys.prefix)
