@@ -95,7 +95,7 @@ def evaluate(
 ) -> Metrics:
     """Measure all of `METRICS` whose encoder ("clip", "sentence") is given.
 
-    `selected` are the concepts of each neuron, as often as they were selected, and `names` those of
+    `selected` has each neuron's selected concepts, repeated ones included, and `names` the names of
     its class, at least one.
     """
     pairs = [(_concepts(p), _lowered(g)) for p, g in zip(selected, names, strict=True)]
