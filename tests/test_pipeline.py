@@ -238,6 +238,8 @@ def test_nothing_is_computed_twice(first, clip):
 UNNAMED = {"activate", "select", "embed", "score", "certainty"}
 CHANGES = {
     "kappa": ({"score": {"kappa": 4.0}}, SCORED),
+    "alpha": ({"score": {"alpha": 0.9}}, SCORED),
+    "fewest": ({"score": {"fewest": 2}}, {"certainty"}),
     "exemplars": ({"score": {"exemplars": 4}}, {"select", "embed"} | SCORED),
     "template": ({"vocabulary": {"template": "a {concept}"}}, {"encode"} | SCORED),
     "clip input": ({"clip": {"input": "image"}}, {"embed"} | SCORED),
