@@ -239,6 +239,7 @@ UNNAMED = {"activate", "select", "embed", "score", "certainty"}
 CHANGES = {
     "kappa": ({"score": {"kappa": 4.0}}, SCORED),
     "alpha": ({"score": {"alpha": 0.9}}, SCORED),
+    "similarity": ({"score": {"similarity": "cosine"}}, SCORED),
     "fewest": ({"score": {"fewest": 2}}, {"certainty"}),
     "exemplars": ({"score": {"exemplars": 4}}, {"select", "embed"} | SCORED),
     "template": ({"vocabulary": {"template": "a {concept}"}}, {"encode"} | SCORED),
