@@ -106,6 +106,15 @@ def test_other_sizes_than_the_architecture_s_equal_torch(rng):
     agree(model, reference, rng.normal(size=(2, 40, 32, 3)).astype(np.float32), 1e-5)
 
 
+def test_the_network_goes_on_with_what_a_tap_returns(rng):
+    _, model = small_pair()
+    pixels = jnp.asarray(rng.normal(size=(1, 40, 32, 3)), "float32")
+    plain = model(pixels, lambda _, x: x)
+    for layer in STAGES:
+        changed = model(pixels, lambda name, x, layer=layer: 2 * x if name == layer else x)
+        assert np.abs(changed - plain).max() > 1e-3, layer
+
+
 @pytest.mark.parametrize(
     ("block", "count", "shape"), [("bottleneck", 19, (50, 65)), ("basic", 1, (9, 7))]
 )

@@ -103,6 +103,14 @@ def test_the_head_says_what_a_reader_has_to_know_first(pictures):
     assert [method["name"] for method in data_of(html)["methods"]] == ["a", "b"]
 
 
+def test_a_name_never_ends_the_data(pictures):
+    (first, *others), name = layer(2, IMAGES, 3).neurons, "</script><!--<b>"
+    hostile = replace(first, names=(name,))
+    _, html = made([Method("a", Result((hostile, *others)))], pictures)
+    assert name not in html
+    assert name in str(data_of(html))
+
+
 def test_methods_for_other_neurons_and_numbers_that_json_lacks_are_refused(pictures):
     ours = layer(6, IMAGES, 3)
     others = Result(tuple(replace(neuron, layer="layer4") for neuron in ours))
