@@ -28,6 +28,7 @@ import jaxdesc.scenes  # noqa: E402, F401 - registers the embedded world
 ROOT = Path(__file__).parents[1]
 # The longest files, which start first: one that starts last keeps a single worker busy.
 SLOWEST = [
+    "test_oracle.py",
     "test_pipeline.py",
     "survival/test_faults.py",
     "survival/test_processes.py",
@@ -105,6 +106,14 @@ def _made_up_photos(folder):
 def networks(tmp_path_factory):
     """A target of the embedded world's 32 classes and a CLIP, both with random weights."""
     return build_networks(tmp_path_factory.mktemp("networks"))
+
+
+@pytest.fixture(scope="session")
+def clip(networks):
+    """The CLIP with random weights, loaded."""
+    from jaxdesc.api import load_clip
+
+    return load_clip(str(networks.clip))
 
 
 def build_networks(folder):

@@ -21,11 +21,6 @@ SIX = tuple(CLASSES.values())[:6]
 
 
 @pytest.fixture(scope="module")
-def clip(networks):
-    return jd.load_clip(str(networks.clip))
-
-
-@pytest.fixture(scope="module")
 def album():
     return Album(20)
 

@@ -12,7 +12,6 @@ import jaxdesc as jd
 from jaxdesc.config import AblationConfig, Config
 from jaxdesc.errors import InputError
 from jaxdesc.models.encoder import Namer
-from jaxdesc.models.namers import load_clip
 from jaxdesc.pipeline import Grid, describe, sweep
 from jaxdesc.scenes import captions
 from jaxdesc.scenes.world import CLASSES
@@ -60,11 +59,6 @@ class CountingClip(Namer):
     def text_batches(self, texts):
         self.encoded.update(texts)
         return super().text_batches(texts)
-
-
-@pytest.fixture(scope="module")
-def clip(networks):
-    return load_clip(str(networks.clip))
 
 
 @pytest.fixture(scope="module")

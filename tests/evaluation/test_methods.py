@@ -11,7 +11,6 @@ from jaxdesc.evaluation.methods import AGAINST, METHODS, Method, discovered
 from jaxdesc.evaluation.statistics import bootstrap, mcnemar, paired, proportion
 from jaxdesc.images.views import cut_view
 from jaxdesc.models.encoder import Namer
-from jaxdesc.models.namers import load_clip
 from jaxdesc.models.target import Target
 from jaxdesc.pipeline import compare, describe, probe_pass
 from jaxdesc.scenes import captions
@@ -43,11 +42,6 @@ class Damaged(Album):
         if index == BROKEN:
             raise UnusableImage(repr(self.identify(index)), "can't be decoded")
         return super().__getitem__(index)
-
-
-@pytest.fixture(scope="module")
-def clip(networks):
-    return load_clip(str(networks.clip))
 
 
 def begin(folder, clip, source=None, classes=SIX, params=None):

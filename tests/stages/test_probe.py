@@ -14,7 +14,6 @@ from jaxdesc.config import AblationConfig, Config
 from jaxdesc.errors import InputError
 from jaxdesc.images.folder import Folder
 from jaxdesc.images.windows import VIEWS
-from jaxdesc.models.namers import load_clip
 from jaxdesc.result import Skipped
 from jaxdesc.scenes.world import render
 from jaxdesc.stages import activate as activating
@@ -37,11 +36,6 @@ CONFIG = Config.from_dict(
 COUNT = 13
 BROKEN = {"00.png": b"", "07.png": b"text", "12.png": b"\x89PNG\r\n\x1a\n half of an image"}
 CONCEPTS = ["star", "cat", "sky"]
-
-
-@pytest.fixture(scope="module")
-def clip(networks):
-    return load_clip(str(networks.clip))
 
 
 @pytest.fixture(scope="module")

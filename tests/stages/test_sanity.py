@@ -12,7 +12,6 @@ from jaxdesc import pipeline
 from jaxdesc.config import ImagesConfig
 from jaxdesc.errors import InputError
 from jaxdesc.evaluation.top1 import Top1
-from jaxdesc.models.namers import load_clip
 from tests import plain_target
 
 COLOURS = {"blue": (0, 0, 255), "green": (0, 255, 0), "red": (255, 0, 0)}
@@ -119,11 +118,6 @@ def test_a_layer_and_images_that_can_t_be_used(colours):
     message = r"^None of 15 images of folder:.* that were looked at can be used: 'blue/0\.png'"
     with pytest.raises(InputError, match=message):
         seer().check(colours)
-
-
-@pytest.fixture(scope="module")
-def clip(networks):
-    return load_clip(str(networks.clip))
 
 
 def described(clip, target, images, **options):
