@@ -281,6 +281,7 @@ def load_target(
     revision: str | None = None,
     precision: str = "float32",
     preprocess: str | Preprocess = "",
+    platform: str = "",
 ) -> Target:
     """Read a target network of any architecture in `ARCHITECTURES`, its BatchNorm folded.
 
@@ -304,6 +305,8 @@ def load_target(
         preprocess: a name in `jaxdesc.images.preprocess.PRESETS` or a `Preprocess`, which replaces
             the checkpoint's own; by default that one, the one for evaluation, or ImageNet's usual
             one if there is none.
+        platform: what it will run on, "cpu", "gpu" or "tpu"; JAX's default backend by default. On
+            a CPU a network of float32 may take other parameters, such as Winograd's kernels.
 
     Raises:
         InputError: a missing source, a config that is not understood, tensors that do not fit, or
@@ -315,7 +318,7 @@ def load_target(
     model = architecture.read(path, notes)
     labels = read_labels(path, model.config.num_classes, notes)
     wanted = target_preprocess(path, preprocess, notes)
-    if jax.default_backend() == "cpu" and precision == "float32":
+    if (platform or jax.default_backend()) == "cpu" and precision == "float32":
         model = architecture.on_cpu(model)
     graph, params = nnx.split(model)
     return Target(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from functools import cache, cached_property, partial
+from functools import cache, partial
 from typing import Any, Generic, ParamSpec, TypeVar
 
 import jax
@@ -30,43 +30,65 @@ PIECE = 16
 _TWICE = 0.07
 
 
-class jit(Generic[Arguments, Result]):
-    """`jax.jit` with the options that suit large float32 products, if they are known.
+# Platform that a program is traced for, such as "cpu" or "tpu"; empty if nobody has said. JAX keeps
+# the traces of each value apart.
+lowered_for = jax.make_user_context("")
 
-    The backend is asked when it is first needed: importing the library must not start it. Within
-    another transformation, whose own options then hold, it is plain `jax.jit`.
+
+class jit(Generic[Arguments, Result]):
+    """`jax.jit` for the platform of its arguments, with the options that suit it.
+
+    Arguments may be of a device that is not there (`runtime.chips`): `lower` takes their shapes.
+    Within another transformation, whose own options then hold, it is plain `jax.jit`.
     """
 
     def __init__(self, function: Callable[Arguments, Result], *, static: Sequence[str] = ()):
         """Wrap a function; `static` names the arguments that are compiled in."""
         self.function, self.static = function, tuple(static)
+        self.compiled = cache(self._compiled)
 
     def __call__(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         """Call the compiled function."""
-        traced = any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves((args, kwargs)))
-        called: Result = (self.nested if traced else self.compiled)(*args, **kwargs)
+        leaves = jax.tree.leaves((args, kwargs))
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
+            nested: Result = self.compiled(None)(*args, **kwargs)  # JAX allows options outermost
+            return nested
+        platform = platform_of(leaves)
+        with lowered_for(platform):
+            called: Result = self.compiled(platform)(*args, **kwargs)
         return called
 
-    @cached_property
-    def compiled(self) -> Any:
-        """The result of `jax.jit` with the options."""
-        return jax.jit(
-            self.function, static_argnames=self.static, compiler_options=compiler_options()
-        )
+    def lower(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> jax.stages.Lowered:
+        """Lower for the platform of the arguments, which may be `jax.ShapeDtypeStruct`s."""
+        platform = platform_of(jax.tree.leaves((args, kwargs)))
+        with lowered_for(platform):
+            lowered: jax.stages.Lowered = self.compiled(platform).lower(*args, **kwargs)
+        return lowered
 
-    @cached_property
-    def nested(self) -> Any:
-        """The result of `jax.jit` without options, which JAX allows only outermost."""
-        return jax.jit(self.function, static_argnames=self.static)
+    def _compiled(self, platform: str | None) -> Any:
+        """The result of `jax.jit` with the options of a platform; without any for None."""
+        options = compiler_options(platform) if platform else None
+        return jax.jit(self.function, static_argnames=self.static, compiler_options=options)
+
+
+def platform_of(arguments: Sequence[Any]) -> str:
+    """Name the platform of the first argument that is on a device; else JAX's default one."""
+    for argument in arguments:
+        sharding = getattr(argument, "sharding", None)
+        if sharding is not None:
+            platform: str = next(iter(sharding.device_set)).platform
+            return platform
+    return jax.default_backend()
 
 
 @cache
-def compiler_options() -> dict[str, str]:
-    """The options that suit this backend and release, for `jax.jit`; starts the backend."""
-    if jax.default_backend() != "cpu":
+def compiler_options(platform: str) -> dict[str, str]:
+    """The options of `jax.jit` that suit a platform and this release; may start its backend."""
+    if platform != "cpu":
         return {}
     try:
-        jax.jit(_trial, compiler_options=_CPU_OPTIONS).lower(0.0).compile()
+        with jax.default_device(jax.local_devices(backend="cpu")[0]):
+            jax.jit(_trial, compiler_options=_CPU_OPTIONS).lower(0.0).compile()
     except jax.errors.JaxRuntimeError:  # another release, which doesn't know the options
         return {}
     return _CPU_OPTIONS
@@ -91,12 +113,12 @@ def in_pieces(
 ) -> Any:
     """Return `function(params, rows)`; on a CPU a few rows at a time, so that caches hold them.
 
-    For use within a compiled function. `rows` is a pytree of arrays with as many independent rows
-    each, with one result for each row; `size` of them at a time, or about as many if that needs
-    less padding.
+    For use within a function that `jit` compiles, which knows its platform. `rows` is a pytree of
+    arrays with as many independent rows each, with one result for each row; `size` of them at a
+    time, or about as many if that needs less padding.
     """
     count = len(jax.tree.leaves(rows)[0])
-    if jax.default_backend() != "cpu" or count <= size:
+    if lowered_for.value != "cpu" or count <= size:
         return function(params, rows)
     size = min(range(1, count + 1), key=partial(_cost, count, size))
 

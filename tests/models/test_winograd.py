@@ -79,18 +79,16 @@ def test_only_wide_layers_without_a_stride_have_it():
 
 
 @pytest.mark.parametrize(
-    ("backend", "precision", "quick"),
+    ("platform", "precision", "quick"),
     [("cpu", "float32", True), ("cpu", "bfloat16", False), ("gpu", "float32", False)],
 )
-def test_a_target_has_it_on_a_cpu_in_float32(backend, precision, quick, tmp_path, rng, monkeypatch):
+def test_a_target_has_it_on_a_cpu_in_float32(platform, precision, quick, tmp_path, rng):
     sizes = {"layers": [2, 1, 1, 1], "channels": [64, 64, 64, 64], "stem_width": 8}
     reference = torch_resnet("bottleneck", *sizes.values(), classes=5)
     entries = {"architecture": "resnet50", "num_classes": 5, "model_args": sizes}
     save_torch_resnet(reference, tmp_path, entries)
     pixels = rng.normal(size=(2, 40, 33, 3)).astype(np.float32)
-    with monkeypatch.context() as patched:
-        patched.setattr(jax, "default_backend", lambda: backend)
-        target = jd.load_target(str(tmp_path), precision=precision)
+    target = jd.load_target(str(tmp_path), precision=precision, platform=platform)
     sides = [leaf.shape[0] for leaf in jax.tree.leaves(target.params) if leaf.ndim == 4]
     assert (4 in sides) == quick
     if precision == "float32":
