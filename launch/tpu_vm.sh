@@ -177,7 +177,7 @@ install() {
   do_or_tell mkdir -p "$root/out"
   do_or_tell git -C "$root" archive --format=tar.gz --prefix=jaxdesc/ --output="$tarball" HEAD
   tpu scp "$tarball" "$name:" --worker=all
-  # uv brings the Python that constraints.txt was tested with: the images' own is older.
+  # uv brings a Python that constraints.txt was tested with: the images' own is older.
   everywhere 'sudo apt-get -qq -o DPkg::Lock::Timeout=300 update && '\
 'sudo apt-get -qq -o DPkg::Lock::Timeout=300 install -y wordnet-base && '\
 'tar -xzf jaxdesc.tar.gz && cd jaxdesc && python3 -m pip install --quiet --user uv && '\
