@@ -216,11 +216,21 @@ def look(
     mesh: Mesh | None = None,
 ) -> Any:
     """Return what a function computes of a layer's gradients, and the images' classes."""
-    shapes, size = target.shapes, target.preprocess.size
-    if pixels.shape[1:3] != (size, size):
-        shapes = target.shapes_at(*pixels.shape[1:3])
+    return looking(compute, target, pixels.shape[1:3], layer, mesh)(pixels, classes)
+
+
+def looking(
+    compute: Callable[[ClassGradient], Any],
+    target: Target,
+    size: tuple[int, int],
+    layer: str,
+    mesh: Mesh | None,
+) -> partial[Any]:
+    """Return the program of `look`, which takes pixels of this height and width, and classes."""
+    side = target.preprocess.size
+    shapes = target.shapes if size == (side, side) else target.shapes_at(*size)
     network = target.apply, target.preprocess, mesh, compute, layer, shapes[layer]
-    return _attend(*network, target.params, pixels, classes)
+    return partial(_attend, *network, target.params)
 
 
 def attend_as(

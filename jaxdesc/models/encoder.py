@@ -96,7 +96,18 @@ class Namer:
         self, views: UInt8[np.ndarray, "batch size size 3"]
     ) -> Float[Array, "batch dimension"]:
         """Return unit features of views as they were cut, not yet normalised."""
-        return _views(self.images, self.preprocess, self.mesh, self.params, views)
+        features: Array = self.viewing(views)
+        return features
+
+    @property
+    def viewing(self) -> partial[Any]:
+        """The program of `encode_views`."""
+        return partial(_views, self.images, self.preprocess, self.mesh, self.params)
+
+    @property
+    def reading(self) -> partial[Any]:
+        """The program of a batch of texts, which takes token ids."""
+        return partial(_texts, self.texts, self.params)
 
     def encode_texts(
         self, texts: Sequence[str], progress: Progress = unseen
@@ -122,7 +133,7 @@ class Namer:
             )
         return TextBatches(
             tokens,
-            lambda ids, _: _texts(self.texts, self.params, ids),
+            lambda ids, _: np.asarray(self.reading(ids)),
             longest=self.length,
             padding=self.padding,
         )

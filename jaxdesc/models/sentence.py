@@ -71,11 +71,16 @@ class SentenceEncoder:
         """
         return self.text_batches(texts).encode(progress)
 
+    @property
+    def reading(self) -> partial[Any]:
+        """The program of a batch of texts, which takes token ids and each text's number of them."""
+        return partial(_texts, self.graph, self.params)
+
     def text_batches(self, texts: Sequence[str]) -> TextBatches:
         """Lay texts out to be encoded, so that finished batches can be kept."""
         return TextBatches(
             tokenize(self.tokenizer, texts, truncation=True, max_length=self.length),
-            partial(_texts, self.graph, self.params),
+            self.reading,
             longest=self.length,
             padding=self.tokenizer.pad_token_id,
         )

@@ -197,9 +197,13 @@ class Target:
             self.check_layer(layer)
         if pooling not in POOLINGS:
             raise InputError(f"Unknown pooling {pooling!r}: expected one of {', '.join(POOLINGS)}.")
-        options = self.apply, self.preprocess, self.mesh, tuple(layers), pooling, classify
-        found: Any = _activate(*options, self.params, pixels)
+        found: Any = self.activating(layers, pooling, classify)(pixels)
         return found
+
+    def activating(self, layers: Sequence[str], pooling: str, classify: bool) -> partial[Any]:
+        """Return the program of `activate`, which takes pixels."""
+        options = self.apply, self.preprocess, self.mesh, tuple(layers), pooling, classify
+        return partial(_activate, *options, self.params)
 
     def check(self, images: Any, *, layer: str = LOGITS, count: int = 64) -> Any:
         """Try it on at most `count` images, spread evenly over those given; print what was found.

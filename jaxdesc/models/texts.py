@@ -7,6 +7,7 @@ are fixed, so that few programs are compiled, and the same ones for every vocabu
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,11 @@ class TextBatches:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    @property
+    def shapes(self) -> Counter[tuple[int, int]]:
+        """How many batches there are of each shape, (rows, tokens)."""
+        return Counter(ids.shape for ids, _ in self._rows)
 
     def size(self, number: int) -> int:
         """Return the count of distinct texts in a batch."""

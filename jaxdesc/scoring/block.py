@@ -128,7 +128,7 @@ class Full:
     def look(self, texts: Float32[Array, "block feature"], count: int) -> Look:
         """Scores of the concepts, a bound for each κ and number of exemplars."""
         problem, filled = self.problem, self.filled[: len(self.rows)]
-        return _look(
+        return score_block(
             *(problem.images, problem.with_base, self.rows, filled, texts),
             *(problem.kappas, self.floor, count),
             difference=problem.similarity.difference,
@@ -163,7 +163,7 @@ def seen_above(
 
 
 @partial(jit, static=("difference",))
-def _look(
+def score_block(
     images: Float32[Array, "image feature"],
     with_base: Float32[Array, "image"],
     exemplars: tuple[Int32[Array, "unit _"], ...],
@@ -174,6 +174,7 @@ def _look(
     count: Int[ArrayLike, ""],
     difference: Callable[..., Any],
 ) -> Look:
+    """Score each unit against a block's first `count` concepts, for every κ and exemplar count."""
     cosines = jnp.minimum(product(images, texts.T), 1)
     nothing = jnp.zeros((len(exemplars[0]), len(texts)), cosines.dtype)
 

@@ -25,7 +25,7 @@ EngineName = Literal["auto", "full", "screened"]
 _SCORES = 1 << 25
 
 # Neurons that are screened at a time; bounds memory.
-_SCREENED = 2048
+SCREENED = 2048
 
 # Neurons on which the engines are compared.
 _TRIED_NEURONS = 64
@@ -122,7 +122,7 @@ def _selections(
     if problem.similarity.screened and (
         engine == "screened" or (engine == "auto" and _screening_pays(problem, block))
     ):
-        groups = [problem.of(slice(i, i + _SCREENED)) for i in range(0, len(living), _SCREENED)]
+        groups = [problem.of(slice(i, i + SCREENED)) for i in range(0, len(living), SCREENED)]
         parts = [selected(group, Screened(group), alphas, block) for group in groups]
     else:
         parts = [selected(problem, Full(problem), alphas, block)]

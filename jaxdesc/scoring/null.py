@@ -36,8 +36,10 @@ LEVEL = 0.05  # false discovery rate up to which a concept is significant, or a 
 # Least share of random sets that a hub is selected for.
 _HUB_SHARE = 0.01
 
+SETS = 1000  # random sets of each size
+
 # Most views that random sets are drawn from; of a larger pool this many are drawn at random.
-_POOL = 4096
+POOL = 4096
 
 
 class Null(NamedTuple):
@@ -73,7 +75,7 @@ def null(
     kappa: float,
     alpha: float,
     sizes: Sequence[int],
-    sets: int = 1000,
+    sets: int = SETS,
     seed: int = 0,
     block: int = 512,
     similarity: Similarity = T_VMF,
@@ -87,8 +89,8 @@ def null(
         ValueError: as `discover`, a set is as large as the pool, or there is none.
     """
     pool = np.asarray(image_features)
-    if len(pool) > _POOL:
-        drawn = np.random.default_rng([seed, len(pool)]).choice(len(pool), _POOL, replace=False)
+    if len(pool) > POOL:
+        drawn = np.random.default_rng([seed, len(pool)]).choice(len(pool), POOL, replace=False)
         pool = pool[np.sort(drawn)]
     sizes = sorted(set(sizes))
     chosen = Slots.full(random_sets(len(pool), sizes[-1], sets, seed))
@@ -171,7 +173,7 @@ class _Sets(Full):
     def look(self, texts: Float32[Array, "block feature"], count: int) -> Look:
         """Scores of the largest sets."""
         problem = self.problem
-        look, moments, self.z = _look(
+        look, moments, self.z = score_sets(
             *(problem.images, problem.with_base, self.rows[0], texts, problem.kappas[0]),
             *(self.floor, count, self.pool, self.z),
             sizes=self.sizes,
@@ -182,7 +184,7 @@ class _Sets(Full):
 
 
 @partial(jit, static=("sizes", "difference"))
-def _look(
+def score_sets(
     images: Float32[Array, "image feature"],
     with_base: Float32[Array, "image"],
     chosen: Int32[Array, "set exemplar"],

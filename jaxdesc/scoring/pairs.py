@@ -21,8 +21,8 @@ from jaxdesc.scoring.problem import Problem
 
 # Concepts per tile, tiles at a time on each device, and exemplars at a time.
 WIDTH = 128
-_TILES = 16
-_EXEMPLARS = 8
+TILES = 16
+SLOTS = 8
 
 # Unit or concept of each pair.
 Indices = Int[np.ndarray, "pair"]
@@ -37,7 +37,7 @@ def exact_scores(
     keys = units.astype(np.int64) * len(problem) + _originals(problem, concepts)
     keys, inverse = np.unique(keys, return_inverse=True)
     scores, distinct = np.empty((len(kappas), len(keys)), np.float32), np.divmod(keys, len(problem))
-    for pairs, values in _of_pairs(problem, count, *distinct, _means, several, filled):
+    for pairs, values in _of_pairs(problem, count, *distinct, pair_means, several, filled):
         scores[:, pairs] = values[: len(kappas)]
     return scores[:, inverse]
 
@@ -53,9 +53,9 @@ def resampled_scores(
 
     Yields some of the pairs, sorted by unit, and their scores.
     """
-    weights = np.pad(weights, ((0, 0), (0, 0), (0, -weights.shape[2] % _EXEMPLARS)))
+    weights = np.pad(weights, ((0, 0), (0, 0), (0, -weights.shape[2] % SLOTS)))
     (kappa,) = problem.kappas
-    return _of_pairs(problem, count, units, concepts, _sums, kappa, weights)
+    return _of_pairs(problem, count, units, concepts, pair_sums, kappa, weights)
 
 
 def _of_pairs(
@@ -69,8 +69,8 @@ def _of_pairs(
 ) -> Iterator[tuple[Int[np.ndarray, "some"], Float32[np.ndarray, "value some"]]]:
     """Combine the cosines of pairs over exemplars, a part of the concepts at a time."""
     rows, put = problem.exemplars[count].rows, problem.put
-    rows = np.pad(rows, ((0, 0), (0, -rows.shape[1] % _EXEMPLARS)))
-    chunks = np.moveaxis(rows.reshape(len(rows), -1, _EXEMPLARS), 1, 0)
+    rows = np.pad(rows, ((0, 0), (0, -rows.shape[1] % SLOTS)))
+    chunks = np.moveaxis(rows.reshape(len(rows), -1, SLOTS), 1, 0)
     combine = partial(combine, difference=problem.similarity.difference)
     with_base = np.asarray(problem.with_base)
     numbers, within = np.divmod(concepts, problem.part_size)
@@ -78,13 +78,13 @@ def _of_pairs(
     def start(texts: Array, of_tiles: np.ndarray, wanted: np.ndarray) -> Array:
         chosen = chunks[:, of_tiles]
         base = np.moveaxis(with_base[chosen], 2, 1).reshape(-1, len(of_tiles))
-        cosines = _cosines(problem.images, texts, put(chosen, 1), put(wanted, 0))
+        cosines = pair_cosines(problem.images, texts, put(chosen, 1), put(wanted, 0))
         return combine(cosines, put(base, 1), kappas, put(of_units[of_tiles], 0))
 
     for number in np.unique(numbers).tolist():
         here = np.flatnonzero(numbers == number)
         here = here[np.argsort(units[here], kind="stable")]
-        every = _tiles(units[here], within[here], _TILES * problem.devices)
+        every = _tiles(units[here], within[here], TILES * problem.devices)
         started = (
             (pairs, cells, start(problem.part(number), *laid)) for pairs, cells, *laid in every
         )
@@ -130,12 +130,13 @@ def _originals(problem: Problem, concepts: Indices) -> Indices:
 
 
 @jax.jit
-def _cosines(
+def pair_cosines(
     images: Float32[Array, "image feature"],
     texts: Float32[Array, "part feature"],
     exemplars: Int32[Array, "chunk tile some"],
     concepts: Int32[Array, "tile concept"],
 ) -> Float32[Array, "exemplar tile concept"]:
+    """Cosines of each tile's exemplars and concepts."""
     chosen = texts.at[concepts].get(mode="promise_in_bounds")
     views = images.at[exemplars].get(mode="promise_in_bounds")
 
@@ -147,7 +148,7 @@ def _cosines(
 
 
 @partial(jax.jit, static_argnames=("difference",))
-def _means(
+def pair_means(
     cosines: Float32[Array, "exemplar tile concept"],
     with_base: Float32[Array, "exemplar tile"],
     kappas: Float32[ArrayLike, "kappa"],
@@ -170,12 +171,13 @@ def _means(
 
 
 @partial(jax.jit, static_argnames=("difference",))
-def _sums(
+def pair_sums(
     cosines: Float32[Array, "exemplar tile concept"],
     with_base: Float32[Array, "exemplar tile"],
     kappa: ArrayLike,
     weights: Float32[Array, "tile resample exemplar"],
     difference: Callable[..., Any],
 ) -> Float32[Array, "resample tile concept"]:
+    """Sums over the exemplars of each tile, weighted for each resample."""
     rows = difference(cosines, with_base[:, :, None], kappa)
     return contraction("tro,otc->rtc", weights, rows)

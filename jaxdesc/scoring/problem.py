@@ -103,7 +103,7 @@ class Problem:
     @property
     def part_size(self) -> int:
         """Concepts per part; all parts are of one size."""
-        return -(-len(self) // -(-len(self) // PART))
+        return part_size(len(self))
 
     def sample(self) -> Float32[np.ndarray, "some feature"]:
         """Features of some concepts: a few runs of them, spread evenly."""
@@ -180,8 +180,9 @@ def problem_of(
     images, base = _unit(images, "image_features"), _unit(base[None], "base_feature")[0]
     count = len(images)
     every = {asked: _slots(slots, count) for asked, slots in sorted(exemplars.items())}
-    rows = count + any(not slots.taken.all() for slots in every.values())
-    images = _padded(images, rows + -rows % _IMAGES_MULTIPLE)
+    images = _padded(
+        images, padded_rows(count + any(not slots.taken.all() for slots in every.values()))
+    )
     return Problem(
         images=_put(images, mesh),
         with_base=_put(np.minimum(images @ base, 1), mesh),  # XLA takes a tenth of a second
@@ -193,6 +194,16 @@ def problem_of(
         mesh=mesh,
         first=np.empty(texts.shape[0], np.float32),
     )
+
+
+def padded_rows(images: int) -> int:
+    """Rows of `Problem.images` for so many distinct images."""
+    return images + -images % _IMAGES_MULTIPLE
+
+
+def part_size(concepts: int) -> int:
+    """Concepts per part, all parts being of one size."""
+    return -(-concepts // -(-concepts // PART))
 
 
 def slots_of(exemplars: Slots | Int[ArrayLike, "neuron exemplar"]) -> Slots:

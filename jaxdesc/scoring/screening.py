@@ -51,7 +51,7 @@ _SQUARINGS = 6
 
 # Shares of a sample's concepts below the edges between groups: narrow for a small a, since
 # there r is large.
-_SHARES = tuple(np.array([0, 1, 2, 4, 8, 12, 16, 24, 32, 40, 48, 56, 64]) / 64)
+SHARES = tuple(np.array([0, 1, 2, 4, 8, 12, 16, 24, 32, 40, 48, 56, 64]) / 64)
 
 
 class Screened:
@@ -68,12 +68,12 @@ class Screened:
         self.mean_error = mean_error(max(problem.exemplars))
         self.base, sample = problem.base_rise, problem.sample()
         self.direction = _direction(sample)
-        self.edges = np.quantile(sample @ self.direction, _SHARES).astype(np.float32)
-        found = [_spread(problem.images, *each, self.direction) for each in slots]
+        self.edges = np.quantile(sample @ self.direction, SHARES).astype(np.float32)
+        found = [spread(problem.images, *each, self.direction) for each in slots]
         self.means, *spreads = map(jnp.stack, zip(*found, strict=True))
         filled = np.stack([each.counts for each in slots])
         self.variance, self.furthest = self._extent(spreads, filled[:, :, None])
-        self.floor = np.full((*filled.shape, len(_SHARES) + 1), -np.inf, np.float32)
+        self.floor = np.full((*filled.shape, len(SHARES) + 1), -np.inf, np.float32)
         cosines = np.asarray(self.means) @ sample.T
         self.raise_floor(cosines.max(axis=2))
         groups = (sample @ self.direction)[:, None] >= self.edges
@@ -99,7 +99,7 @@ class Screened:
 
     def look(self, texts: Float32[Array, "block feature"], count: int) -> Look:
         """Mean cosines of the concepts, a bound for each number of exemplars."""
-        return _look(self.means, self.direction, self.edges, texts, self.floor, count)
+        return screen_block(self.means, self.direction, self.edges, texts, self.floor, count)
 
     def raise_floor(self, largest: Float32[np.ndarray, "count neuron"]) -> None:
         """Find the least mean cosine with which a concept can be selected; never too high.
@@ -158,7 +158,7 @@ def _direction(texts: Float32[np.ndarray, "some feature"]) -> Float32[np.ndarray
 
 
 @jax.jit
-def _spread(
+def spread(
     images: Float32[Array, "image feature"],
     exemplars: Int32[ArrayLike, "neuron exemplar"],
     filled: Int32[ArrayLike, "neuron"],
@@ -202,7 +202,7 @@ def _largest_eigenvalue(gram: Float32[Array, "exemplar exemplar"]) -> Float32[Ar
 
 
 @jit
-def _look(
+def screen_block(
     means: Float32[Array, "count neuron feature"],
     direction: Float32[ArrayLike, "feature"],
     edges: Float32[ArrayLike, "edge"],
@@ -210,6 +210,7 @@ def _look(
     floor: Float32[ArrayLike, "count neuron group"],
     count: Int[ArrayLike, ""],
 ) -> Look:
+    """Mean cosines of a block's first `count` concepts with each neuron's exemplars."""
     cosines = product(means, texts.T[None])
     along = product(texts, jnp.asarray(direction))
     groups = (along[:, None] >= jnp.asarray(edges)[None]).sum(axis=1, dtype=jnp.int32)

@@ -22,6 +22,8 @@ from jaxdesc.scoring.problem import Problem, problem_of, slots_of
 from jaxdesc.scoring.selection import Selection
 from jaxdesc.similarity import T_VMF, Similarity
 
+RESAMPLES, NEAREST = 100, 256  # of each neuron; concepts that take part
+
 # Pairs and neurons at a time; bounds memory: 40 exemplars and 100 resamples of 49,152 neurons would
 # take 1.6 GB.
 _PAIRS, _NEURONS = 1 << 22, 2048
@@ -49,10 +51,10 @@ def stability(
     kappa: float,
     alpha: float,
     selection: Selection,
-    resamples: int = 100,
+    resamples: int = RESAMPLES,
     seed: int = 0,
     block: int = 512,
-    nearest: int = 256,
+    nearest: int = NEAREST,
     similarity: Similarity = T_VMF,
 ) -> Stability:
     """Resample each neuron's exemplars and count how often it keeps its concepts.
@@ -76,7 +78,7 @@ def stability(
     arrays = image_features, {asked: slots}, concept_features, base_feature
     problem = problem_of(*arrays, [kappa], [alpha], similarity)
     nearest = min(nearest, len(problem))
-    step = max(1, min(_NEURONS, _PAIRS // nearest))
+    step = neurons_at_once(nearest)
     parts = []
     for first in range(0, len(slots.counts), step):
         part, chosen = problem.of(slice(first, first + step)), selection.part(first, first + step)
@@ -85,6 +87,11 @@ def stability(
         weights = (drawn / np.maximum(counts, 1)[:, None, None]).astype(np.float32)
         parts.append(_shares(part, weights, chosen, _nearest(part, nearest, block)))
     return Stability(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def neurons_at_once(nearest: int) -> int:
+    """Neurons that are resampled at a time, each with so many concepts."""
+    return max(1, min(_NEURONS, _PAIRS // nearest))
 
 
 def draws(
@@ -115,7 +122,9 @@ def _nearest(problem: Problem, most: int, block: int) -> Int[np.ndarray, "neuron
     concepts = np.zeros(cosines.shape, np.int64)
     for first, count, texts in problem.blocks(max(block, most)):
         here = np.broadcast_to(first + np.arange(count), (problem.neurons, count))
-        cosines = np.concatenate([cosines, np.asarray(_cosines(sums, texts))[:, :count]], axis=1)
+        cosines = np.concatenate(
+            [cosines, np.asarray(mean_cosines(sums, texts))[:, :count]], axis=1
+        )
         concepts = np.concatenate([concepts, here], axis=1)
         if cosines.shape[1] > most:
             kept = np.argpartition(cosines, -most, axis=1)[:, -most:]
@@ -124,7 +133,7 @@ def _nearest(problem: Problem, most: int, block: int) -> Int[np.ndarray, "neuron
     return concepts
 
 
-_cosines = jit(lambda sums, texts: product(sums, texts.T))
+mean_cosines = jit(lambda sums, texts: product(sums, texts.T))
 
 
 def _shares(

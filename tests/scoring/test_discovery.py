@@ -74,7 +74,7 @@ def test_each_neuron_has_exemplars_of_its_own_number(kappa, engine, images):
     assert not discover(views, none, texts, base, kappa, 0.7, engine=engine).counts.any()
 
 
-@pytest.mark.parametrize(("limit", "value"), [("_SCREENED", 5), ("_SCORES", 1), ("_SCORES", 7)])
+@pytest.mark.parametrize(("limit", "value"), [("SCREENED", 5), ("_SCORES", 1), ("_SCORES", 7)])
 def test_a_few_neurons_or_pairs_at_a_time_change_nothing(limit, value, monkeypatch):
     views, rows, texts, base = classes(2)
     slots = partly(rows)

@@ -44,7 +44,7 @@ def test_the_full_engine_allows_for_rounding(kappa, monkeypatch):
     alpha = value / float(largest) * (1 - 1e-9)  # the second best one is selected by a hair
     expected = discover(*arrays, kappa, alpha, engine="full")
     assert second in expected.concepts
-    compute = block._look
+    compute = block.score_block
 
     def rounded(*given, **options):
         look = compute(*given, **options)
@@ -52,7 +52,7 @@ def test_the_full_engine_allows_for_rounding(kappa, monkeypatch):
         reach[0, 0, second] -= np.float32(moved[second])
         return look._replace(reach=jnp.asarray(reach), largest=jnp.asarray(reach.max(axis=2)))
 
-    monkeypatch.setattr(block, "_look", rounded)
+    monkeypatch.setattr(block, "score_block", rounded)
     same(discover(*arrays, kappa, alpha, engine="full"), expected)
 
 

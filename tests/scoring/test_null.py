@@ -119,7 +119,7 @@ def test_sets_are_drawn_from_a_part_of_a_large_pool(monkeypatch):
     selection = discover(planted.images, planted.exemplars, *texts, 4.0, 0.95)
     counts = planted.exemplars.counts
     whole = significance(null(planted.images, *texts, 4.0, 0.95, [20], 300), selection, counts)
-    monkeypatch.setattr(module, "_POOL", 750)
+    monkeypatch.setattr(module, "POOL", 750)
     views = planted.images[np.argsort(planted.images @ planted.base)]  # the first ones are alike
     part = significance(null(views, *texts, 4.0, 0.95, [20], 300), selection, counts)
     assert np.median(np.abs(part.z / whole.z - 1)) < 0.1

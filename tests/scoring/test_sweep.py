@@ -37,11 +37,14 @@ def test_more_exemplars_than_are_taken_at_a_time():
         same(swept[16.0, 0.9, count], discover(views, rows[:, :count], *texts, 16.0, 0.9))
 
 
-@pytest.mark.parametrize(("engine", "module"), [("full", block), ("screened", screening)])
-def test_concepts_are_looked_at_once(engine, module, monkeypatch):
+@pytest.mark.parametrize(
+    ("engine", "module", "name"),
+    [("full", block, "score_block"), ("screened", screening, "screen_block")],
+)
+def test_concepts_are_looked_at_once(engine, module, name, monkeypatch):
     views, rows, *texts = classes(0)
-    looks, look = [], module._look
-    monkeypatch.setattr(module, "_look", lambda *a, **o: looks.append(1) or look(*a, **o))
+    looks, look = [], getattr(module, name)
+    monkeypatch.setattr(module, name, lambda *a, **o: looks.append(1) or look(*a, **o))
     slots = firsts(rows, (4, 8))
     sweep(views, slots, *texts, [0.0, 4.0, 64.0], [0.9, 0.95], block=50, engine=engine)
     assert len(looks) == 8

@@ -1,0 +1,361 @@
+"""Analysis of a compiled program: memory, arithmetic, traffic, and what it must not hold.
+
+Everything is read from the text of the optimised HLO, since XLA's own cost analysis is empty on
+some platforms, and on others leaves out loops, cuDNN's convolutions and cuBLAS's products.
+
+Rules. Arithmetic is 2 per multiplication and addition of products and convolutions; nothing else
+counts. Traffic is that of a device's main memory: each operation outside a fusion reads its
+operands and writes its results once, at their padded size; buffers in a TPU's on-chip memory are
+free. Gathers, slices and updates in place move only what they touch. A loop counts as often as it
+runs.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+# Bits of the types that programs hold; those of 8 bits and less have many names.
+_BITS = {"pred": 8, "token": 0, "opaque": 0}
+# Operations that move nothing by themselves.
+_FREE = {
+    *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "iota"),
+    *("partition-id", "replica-id", "opt-barrier", "add-dependency", "copy-done", "async-done"),
+    *("async-update", "send-done", "recv-done", "slice-done", "dynamic-slice-done"),
+}
+_SLICES = {"gather", "dynamic-slice", "slice"}
+_UPDATES = {"dynamic-update-slice": 1, "scatter": 2}  # by the operand that holds what is written
+COLLECTIVES = (
+    *("all-reduce", "all-gather", "all-to-all", "reduce-scatter", "collective-permute"),
+    *("collective-broadcast", "ragged-all-to-all"),
+)
+_HOST = ("infeed", "outfeed", "send", "recv")
+
+_HEADER = re.compile(r"^(ENTRY )?%?([\w.\-$]+) \(.*\{\s*$")
+_INSTRUCTION = re.compile(r"^\s+(ROOT )?%?([\w.\-$]+) = (.*)$")
+_BUFFER = re.compile(r"(\w+)\[([\d,<= ]*)\](?:\{([^}]*)\})?")
+_CALLED = re.compile(r"(?:calls|to_apply|body|called_computations)=\{?%?([\w.\-$]+)")
+_TRIPS = re.compile(r'known_trip_count"?[:=]\{"?n"?[:=]"?(\d+)')
+
+
+class Buffer(NamedTuple):
+    """An array of a program: its element type, shape, padded bytes, and whether it is on chip."""
+
+    type: str
+    shape: tuple[int, ...]
+    bytes: float
+    on_chip: bool
+
+
+class Operation(NamedTuple):
+    """One operation of a program: kind, results, names of its operands, attributes as text."""
+
+    name: str
+    kind: str
+    results: tuple[Buffer, ...]
+    operands: tuple[str, ...]
+    attributes: str
+    is_root: bool
+
+
+class Product(NamedTuple):
+    """A product or convolution, as often as it runs.
+
+    `types` are the operands' element types; `times` counts its runs, `flops` those of one run.
+    """
+
+    types: tuple[str, ...]
+    flops: float
+    times: int
+    name: str
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A compiled program of one device: its optimised HLO, and the memory that it needs."""
+
+    text: str
+    memory: int  # bytes of arguments, results, temporaries and code
+
+    @classmethod
+    def of(
+        cls, lowered: jax.stages.Lowered, options: Mapping[str, Any] | None = None
+    ) -> "Compiled":
+        """Compile a program, with options of the compiler (`runtime.chips.Chip.compiler`)."""
+        compiled = lowered.compile(compiler_options=dict(options or {}))
+        stats: Any = compiled.memory_analysis()
+        parts = ("argument", "output", "temp", "generated_code")
+        memory = sum(getattr(stats, f"{part}_size_in_bytes") for part in parts)
+        return cls(compiled.as_text() or "", memory - stats.alias_size_in_bytes)
+
+    @cached_property
+    def computations(self) -> dict[str, dict[str, Operation]]:
+        """Operations of each computation, by name; the entry is under the empty name."""
+        found: dict[str, dict[str, Operation]] = {}
+        current: dict[str, Operation] = {}
+        for line in self.text.splitlines():
+            if header := _HEADER.match(line):
+                current = found.setdefault("" if header[1] else header[2], {})
+            elif instruction := _INSTRUCTION.match(line):
+                operation = _operation(instruction)
+                current[operation.name] = operation
+        return found
+
+    def executed(self, computation: str = "", times: int = 1) -> Iterator[tuple[Any, str, int]]:
+        """Yield each operation outside of fusions, its computation, and how often it runs."""
+        for operation in self.computations[computation].values():
+            kind, attributes = operation.kind, operation.attributes
+            if kind in ("while", "call", "async-start"):
+                count = times * (self._trips(attributes) if kind == "while" else 1)
+                for inner in _CALLED.findall(attributes):
+                    yield from self.executed(inner, count)
+            elif kind == "conditional":
+                for inner in re.findall(r"%([\w.\-$]+)", attributes):
+                    if inner in self.computations:
+                        yield from self.executed(inner, times)
+            else:
+                yield operation, computation, times
+
+    def _trips(self, attributes: str) -> int:
+        """How often a loop runs, if need be by the number that its counter is compared with."""
+        if known := _TRIPS.search(attributes):
+            return int(known[1])
+        condition = re.search(r"condition=%?([\w.\-$]+)", attributes)
+        assert condition, attributes
+        operations = self.computations[condition[1]].values()
+        constants = [
+            op for op in operations if op.kind == "constant" and op.results[0].type == "s32"
+        ]
+        return max((int(op.operands[0]) for op in constants), default=1)
+
+    @cached_property
+    def products(self) -> list[Product]:
+        """Every product and convolution, those inside fusions included."""
+        found = []
+        for operation, computation, times in self.executed():
+            inside = [(operation, computation)]
+            if operation.kind == "fusion":
+                inside = [(each, name) for name, each in self._fused(operation)]
+            for each, name in inside:
+                flops, types = self._arithmetic(each, self.computations[name])
+                if flops:
+                    found.append(Product(types, flops, times, each.name))
+        return found
+
+    @property
+    def flops(self) -> float:
+        """Arithmetic of all products and convolutions."""
+        return sum(product.flops * product.times for product in self.products)
+
+    def flops_of(self, kind: str) -> float:
+        """Arithmetic of the products of which an operand has an element type."""
+        return sum(p.flops * p.times for p in self.products if kind in p.types)
+
+    @cached_property
+    def bytes(self) -> float:
+        """Bytes read from and written to the device's main memory."""
+        return sum(times * self._traffic(op, name) for op, name, times in self.executed())
+
+    def traffic(self) -> list[tuple[float, Operation]]:
+        """Bytes that each operation moves, the largest first."""
+        moved = [(times * self._traffic(op, name), op) for op, name, times in self.executed()]
+        return sorted(moved, key=lambda each: -each[0])
+
+    @property
+    def types(self) -> set[str]:
+        """Element types of all arrays."""
+        return {
+            buffer.type
+            for operations in self.computations.values()
+            for operation in operations.values()
+            for buffer in operation.results
+        }
+
+    @property
+    def collectives(self) -> dict[str, int]:
+        """How often each kind of exchange between devices runs."""
+        found: dict[str, int] = {}
+        for operation, _, times in self.executed():
+            kind = operation.kind.removesuffix("-start")
+            if kind in COLLECTIVES:
+                found[kind] = found.get(kind, 0) + times
+        return found
+
+    @property
+    def host_calls(self) -> list[str]:
+        """Names of all operations that need the host while the program runs."""
+        every = [op for operations in self.computations.values() for op in operations.values()]
+        return [
+            op.name
+            for op in every
+            if op.kind in _HOST or (op.kind == "custom-call" and "callback" in op.attributes)
+        ]
+
+    def _fused(self, fusion: Operation) -> Iterator[tuple[str, Operation]]:
+        """Yield all operations of a fusion and of the fusions in it."""
+        (name, *_) = _CALLED.findall(fusion.attributes)
+        for operation in self.computations[name].values():
+            yield name, operation
+            if operation.kind in ("fusion", "call"):
+                yield from self._fused(operation)
+
+    def _arithmetic(
+        self, operation: Operation, among: dict[str, Operation]
+    ) -> tuple[float, tuple[str, ...]]:
+        """Arithmetic of a product or a convolution, and its operands' types; 0 for others."""
+        kind, attributes = operation.kind, operation.attributes
+        is_call = kind == "custom-call"
+        convolves = kind == "convolution" or (is_call and "__cudnn$conv" in attributes)
+        multiplies = kind == "dot" or (
+            is_call and re.search(r"__cublas[\w$]*(gemm|matmul)", attributes)
+        )
+        if not (convolves or multiplies):
+            return 0.0, ()
+        left, right = (among[name].results[0] for name in operation.operands[:2])
+        result = operation.results[0]
+        types = left.type, right.type
+        if convolves:
+            return _convolved(left.shape, right.shape, result.shape, attributes), types
+        axes = re.search(r'lhs_contracting_dim\w*"?[:=][\[{]([\d",]*)', attributes)
+        assert axes, operation
+        inner = math.prod(left.shape[int(axis)] for axis in re.findall(r"\d+", axes[1]))
+        return 2.0 * math.prod(result.shape) * inner, types
+
+    def _traffic(self, operation: Operation, computation: str) -> float:
+        """Bytes that an operation outside of fusions moves."""
+        if operation.kind in _FREE:
+            return 0.0
+        among = self.computations[computation]
+        results = operation.results
+        if operation.kind in ("slice-start", "dynamic-slice-start"):  # after what was given
+            return results[1].bytes + _moved(results[1:2])
+        if operation.kind.endswith("-start"):  # the result is followed by what was given
+            results = results[:1]
+        written = _moved(results)
+        if operation.kind == "fusion":
+            return self._traffic_of_fusion(operation, among, written)
+        read = [_moved(among[name].results) for name in operation.operands if name in among]
+        if operation.kind in _SLICES:
+            return 2 * written
+        if operation.kind in _UPDATES:
+            return 2 * read[_UPDATES[operation.kind]]
+        return written + sum(read)
+
+    def _traffic_of_fusion(
+        self, fusion: Operation, among: dict[str, Operation], written: float
+    ) -> float:
+        """Bytes that a fusion moves: of an operand that it only slices, the slices."""
+        (name, *_) = _CALLED.findall(fusion.attributes)
+        inside = self.computations[name]
+        total = 0.0
+        parameters = sorted(
+            (op for op in inside.values() if op.kind == "parameter"),
+            key=lambda op: int(op.operands[0]),
+        )
+        for parameter, given in zip(parameters, fusion.operands, strict=True):
+            if given not in among or _moved(among[given].results) == 0:
+                continue
+            uses = [op for op in inside.values() if parameter.name in op.operands]
+            seen, aliases = list(uses), {parameter.name}
+            while passing := [op for op in seen if op.kind in ("bitcast", "copy")]:
+                aliases |= {op.name for op in passing}
+                seen = [op for op in seen if op not in passing] + [
+                    op for op in inside.values() for p in passing if p.name in op.operands
+                ]
+            whole = _moved(among[given].results)
+            sliced = [op for op in seen if op.kind in _SLICES and op.operands[0] in aliases]
+            updated = [op for op in seen if op.kind in _UPDATES and op.operands[0] in aliases]
+            if seen and len(sliced) + len(updated) == len(seen):
+                touched = sum(_moved(op.results) for op in sliced)
+                for op in updated:  # in place: the result is the operand with a part replaced
+                    part = inside[op.operands[_UPDATES[op.kind]]]
+                    size = sum(buffer.bytes for buffer in part.results)
+                    written = max(0.0, written - whole) + size
+                    touched += size
+                total += min(whole, touched)
+            else:
+                total += whole
+        return total + written
+
+
+def _convolved(
+    image: tuple[int, ...], kernel: tuple[int, ...], result: tuple[int, ...], attributes: str
+) -> float:
+    """Arithmetic of a convolution, without what falls on padding or between dilated rows.
+
+    A TPU's compiler writes a batch of products as a convolution over a dilated axis.
+    """
+    labels = re.search(r"dim_labels=(\w+)_(\w+)->(\w+)", attributes)
+    assert labels, attributes
+    found = re.search(r"window={([^}]*)}", attributes)
+    window = dict(re.findall(r"(\w+)=([\dx_\-]+)", found[1])) if found else {}
+    pairs = 1.0
+    for axis in filter(str.isdigit, labels[1]):
+        rows, taps, outputs = (
+            shape[label.index(axis)]
+            for shape, label in zip((image, kernel, result), labels.groups(), strict=True)
+        )
+
+        def at(key: str, default: str, axis: int = int(axis)) -> str:
+            return window[key].split("x")[axis] if key in window else default
+
+        step, spread = int(at("stride", "1")), int(at("rhs_dilate", "1"))
+        apart, before = int(at("lhs_dilate", "1")), int(at("pad", "0_0").split("_")[0])
+        place = np.arange(outputs)[:, None] * step + np.arange(taps)[None] * spread - before
+        inside = (place >= 0) & (place <= (rows - 1) * apart) & (place % apart == 0)
+        pairs *= int(inside.sum())
+    groups = re.search(r"batch_group_count=(\d+)", attributes)
+    sides = image[labels[1].index("b")] * kernel[labels[2].index("i")]
+    return 2.0 * pairs * sides * result[labels[3].index("f")] / (int(groups[1]) if groups else 1)
+
+
+def _operation(instruction: re.Match[str]) -> Operation:
+    """Parse one line."""
+    is_root, name, rest = instruction.groups()
+    results, rest = _split(rest) if rest.startswith("(") else _first(rest)
+    kind, _, rest = rest.strip().partition("(")
+    operands, attributes = _split("(" + rest)
+    names = re.findall(r"%([\w.\-$]+)", operands) or re.findall(r"[\w.\-$]+", operands)
+    buffers = tuple(map(_buffer, _BUFFER.finditer(results)))
+    return Operation(name, kind, buffers, tuple(names), attributes, bool(is_root))
+
+
+def _first(text: str) -> tuple[str, str]:
+    """Split off a type, which may be without a layout."""
+    match = re.match(r"\w+\[[^\]]*\](?:\{[^}]*\})?", text)
+    end = match.end() if match else text.index(" ")
+    return text[:end], text[end:]
+
+
+def _split(text: str) -> tuple[str, str]:
+    """Split off what is in the first parentheses."""
+    depth = 0
+    for index, letter in enumerate(text):
+        depth += (letter == "(") - (letter == ")")
+        if depth == 0:
+            return text[1:index], text[index + 1 :]
+    return text[1:], ""
+
+
+def _buffer(found: re.Match[str]) -> Buffer:
+    kind, sizes, layout = found[1], found[2], found[3] or ""
+    shape = tuple(int(re.sub(r"\D", "", size)) for size in sizes.split(",") if size.strip())
+    padded = list(shape)
+    order, _, tiling = layout.partition(":")
+    minor = [int(axis) for axis in order.split(",") if axis]
+    if tile := re.match(r"T\(([\d,]+)\)", tiling):
+        sides = [int(side) for side in tile[1].split(",")]
+        for axis, side in zip(minor, reversed(sides), strict=False):
+            padded[axis] = -(-padded[axis] // side) * side
+    number = re.search(r"\d+", kind)
+    bits = _BITS.get(kind, int(number[0]) if number else 0)
+    return Buffer(kind, shape, math.prod(padded) * bits / 8, bool(re.search(r"S\([1-9]", tiling)))
+
+
+def _moved(buffers: tuple[Buffer, ...]) -> float:
+    return sum(buffer.bytes for buffer in buffers if not buffer.on_chip)

@@ -1,0 +1,222 @@
+"""Every compiled program of a run, with the shapes that its config gives it.
+
+The programs are the pipeline's own objects. They are lowered for any device (`runtime.chips`), to
+see before a run what they need and whether they are what they should be.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdesc import exemplars
+from jaxdesc.attention.cams import CAMS, looking
+from jaxdesc.config import Config
+from jaxdesc.images.loader import even
+from jaxdesc.images.views import ATTENTION
+from jaxdesc.models.encoder import Namer
+from jaxdesc.models.target import Target
+from jaxdesc.runtime.mesh import Shapes, given
+from jaxdesc.scoring import block, discovery, null, pairs, problem, screening, stability
+from jaxdesc.similarity import SIMILARITIES
+
+# Rows and tokens of a batch of texts, and how many such batches there are.
+Texts = Mapping[tuple[int, int], int]
+
+
+@dataclass(frozen=True)
+class Size:
+    """The size of a run that its config does not give.
+
+    Attributes:
+        images: probe images.
+        concepts: concepts of the vocabulary.
+        prompts: batches of their prompts (`TextBatches.shapes`).
+        views: distinct exemplars, at most as many as images.
+    """
+
+    images: int
+    concepts: int
+    prompts: Texts
+    views: int
+
+
+@dataclass(frozen=True)
+class Program:
+    """One program of a run.
+
+    Attributes:
+        stage: of the pipeline; "score (full)" and "score (screened)" stand for the engines.
+        name: what it computes.
+        function: `jit` or `jax.jit`, and its first arguments.
+        arguments: the other arguments, as shapes.
+        calls: how often a run calls it, on all devices together.
+        items: images, texts or concepts that a call works on.
+    """
+
+    stage: str
+    name: str
+    function: partial[Any]
+    arguments: Sequence[Any]
+    calls: int
+    items: int
+
+    def lower(self) -> jax.stages.Lowered:
+        """Lower it for the devices of its arguments."""
+        function: Any = self.function.func
+        arguments = *self.function.args, *self.arguments
+        lowered: jax.stages.Lowered = function.lower(*arguments, **self.function.keywords)
+        return lowered
+
+
+def programs(
+    config: Config, target: Target, namer: Namer, size: Size, devices: Sequence[jax.Device]
+) -> list[Program]:
+    """List the programs of a run on devices that share its batches, in the order of the stages.
+
+    Weights may be shapes. A stage that the config leaves out has no program. How many pairs are
+    scored depends on the features: one tile of them per neuron is counted, the least.
+    """
+    shapes = Shapes(devices)
+    target = replace(target, params=shapes.on_each(target.params), mesh=shapes.mesh)
+    namer = replace(namer, params=shapes.on_each(namer.params), mesh=shapes.mesh)
+    one = Shapes(devices[:1])  # for stages that one device computes
+    neurons = target.shapes[config.target.layer][-1]
+    return [
+        *_activate(config, target, size, len(devices)),
+        *_select(config, neurons, size, one),
+        *_embed(config, namer, size, len(devices)),
+        *_encode(replace(namer, params=one.on_each(namer.params)), size),
+        *_score(config, neurons, _width(namer), size, shapes),
+        *_certainty(config, neurons, _width(namer), size, one),
+    ]
+
+
+def _width(namer: Namer) -> int:
+    """Width of the common space."""
+    ids = given(1, namer.length, dtype=jnp.int32)
+    width: int = jax.eval_shape(namer.texts, namer.params, ids).shape[1]
+    return width
+
+
+def _activate(config: Config, target: Target, size: Size, devices: int) -> Iterator[Program]:
+    batch = even(size.images, config.images.batch) * devices
+    side, calls = target.preprocess.size, -(-size.images // batch)
+    pixels = given(batch, side, side, 3, dtype=jnp.uint8)
+    if config.crop.view == ATTENTION:
+        compute, layer = CAMS[config.crop.cam].compute, target.attention_layer
+        maps = looking(compute, target, (side, side), layer, target.mesh)
+        classes = given(batch, dtype=jnp.int32) if config.crop.cam_class == "label" else None
+        yield Program("activate", "attention maps", maps, (pixels, classes), calls, batch)
+    layers, classify = (config.target.layer,), target.logit_count > 0
+    views = target.activating(layers, config.target.pooling, classify)
+    yield Program("activate", "activations", views, (pixels,), calls, batch)
+
+
+def _select(config: Config, neurons: int, size: Size, one: Shapes) -> Iterator[Program]:
+    batch = config.images.batch
+    state = one.on_each(jax.eval_shape(lambda: exemplars.empty(neurons, config.score.exemplars)))
+    rows = given(batch, neurons), given(batch, dtype=jnp.int32), given(batch, dtype=jnp.bool_)
+    calls = -(-size.images // batch)
+    yield Program("select", "exemplars", partial(exemplars.update), (state, *rows), calls, batch)
+
+
+def _embed(config: Config, namer: Namer, size: Size, devices: int) -> Iterator[Program]:
+    batch = config.clip.batch * devices
+    side, calls = namer.preprocess.size, -(-size.views // batch)
+    views = given(batch, side, side, 3, dtype=jnp.uint8)
+    yield Program("embed", "image tower", namer.viewing, (views,), calls, batch)
+
+
+def _encode(namer: Namer, size: Size) -> Iterator[Program]:
+    for (rows, length), calls in size.prompts.items():
+        ids = given(rows, length, dtype=jnp.int32)
+        name = f"text tower, {length} tokens"
+        yield Program("encode", name, namer.reading, (ids,), calls, rows)
+
+
+def _score(
+    config: Config, neurons: int, width: int, size: Size, shapes: Shapes
+) -> Iterator[Program]:
+    options, array, devices = config.score, shapes.array, len(shapes.devices)
+    similarity = SIMILARITIES[options.similarity]
+    each = min(options.block, -(-size.concepts // devices)) * devices
+    texts, blocks = array(each, width, axis=0), -(-size.concepts // each)
+    rows = problem.padded_rows(size.views)
+    images, count = array(rows, width), options.exemplars
+    full = partial(block.score_block, difference=similarity.difference)
+    arguments = (
+        *(images, array(rows), (array(neurons, count, dtype=jnp.int32),)),
+        *(given(1, neurons, dtype=jnp.int32), texts, given(1), given(1, neurons, 1), each),
+    )
+    yield Program("score (full)", "a block of concepts", full, arguments, blocks, each)
+    if similarity.screened:
+        engine, some = "score (screened)", min(neurons, discovery.SCREENED)
+        groups, bounds = -(-neurons // some), len(screening.SHARES)
+        rows_of = given(some, count, dtype=jnp.int32), given(some, dtype=jnp.int32)
+        spread = partial(screening.spread), (images, *rows_of, given(width))
+        yield Program(engine, "spread of exemplars", *spread, groups, some)
+        known = array(1, some, width), given(width), given(bounds), texts
+        look = partial(screening.screen_block), (*known, given(1, some, bounds + 1), each)
+        yield Program(engine, "a block of concepts", *look, groups * blocks, each)
+    yield from _pairs("score (pairs)", config, neurons, width, size, shapes, 0)
+
+
+def _pairs(
+    stage: str,
+    config: Config,
+    neurons: int,
+    width: int,
+    size: Size,
+    shapes: Shapes,
+    resamples: int,
+) -> Iterator[Program]:
+    """The pairs program, on one tile per neuron, or on those of a bootstrap."""
+    array, difference = shapes.array, SIMILARITIES[config.score.similarity].difference
+    tiles = pairs.TILES * len(shapes.devices)
+    chunks = -(-config.score.exemplars // pairs.SLOTS)
+    slots, items = chunks * pairs.SLOTS, tiles * pairs.WIDTH
+    cosines = (
+        *(array(problem.padded_rows(size.views), width),),
+        *(array(problem.part_size(size.concepts), width),),
+        *(array(chunks, tiles, pairs.SLOTS, dtype=jnp.int32, axis=1),),
+        *(array(tiles, pairs.WIDTH, dtype=jnp.int32, axis=0),),
+    )
+    per_neuron = -(-(stability.NEAREST + 1) // pairs.WIDTH) if resamples else 1
+    calls = -(-neurons * per_neuron // tiles)
+    yield Program(stage, "cosines", partial(pairs.pair_cosines), cosines, calls, items)
+    found = array(slots, tiles, pairs.WIDTH, axis=1), array(slots, tiles, axis=1)
+    combine = partial(pairs.pair_means, difference=difference)
+    rest: tuple[Any, ...] = given(2), array(tiles, dtype=jnp.int32, axis=0)
+    if resamples:
+        combine = partial(pairs.pair_sums, difference=difference)
+        rest = given(), array(tiles, resamples, slots, axis=0)
+    yield Program(stage, "scores", combine, (*found, *rest), calls, items)
+
+
+def _certainty(
+    config: Config, neurons: int, width: int, size: Size, one: Shapes
+) -> Iterator[Program]:
+    options, array = config.score, one.array
+    each = min(options.block, size.concepts)
+    pool = problem.padded_rows(min(size.views, null.POOL))
+    sets, count = null.SETS, min(options.exemplars, size.views - 1)
+    similarity = SIMILARITIES[options.similarity]
+    chosen = array(sets, count, dtype=jnp.int32)
+    scored = partial(null.score_sets, sizes=(count,), difference=similarity.difference)
+    arguments = (
+        *(array(pool, width), array(pool), chosen, array(each, width), given()),
+        *(given(1, sets, 1), each, min(size.views, null.POOL), array(1, sets)),
+    )
+    blocks = -(-size.concepts // each)
+    yield Program("certainty", "random sets", scored, arguments, blocks, each)
+    nearest_count = min(stability.NEAREST, size.concepts)
+    some = min(neurons, stability.neurons_at_once(nearest_count))
+    wide = max(each, nearest_count)
+    nearest = array(some, width), array(wide, width)
+    calls = -(-neurons // some) * -(-size.concepts // wide)
+    yield Program("certainty", "nearest", partial(stability.mean_cosines), nearest, calls, wide)
+    yield from _pairs("certainty", config, neurons, width, size, one, stability.RESAMPLES)

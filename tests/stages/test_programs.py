@@ -1,0 +1,71 @@
+"""The listed programs are those that a run compiles, with the same shapes."""
+
+import jax
+import numpy as np
+import pytest
+
+from jaxdesc import exemplars
+from jaxdesc.attention import cams
+from jaxdesc.models import encoder, target
+from jaxdesc.scoring import block, null, pairs, screening, stability
+from jaxdesc.stages.programs import Size, programs
+from jaxdesc.vocabulary.vocabulary import load_vocabulary, prompts
+from tests import plain_target
+from tests.album import Album
+from tests.runs import CONCEPTS, CONFIG, IMAGES, SIX, artifact, changed, run
+
+FUNCTIONS = [
+    *((target, "_activate"), (cams, "_attend"), (encoder, "_views"), (encoder, "_texts")),
+    *((exemplars, "update"), (block, "score_block"), (pairs, "pair_cosines")),
+    *((pairs, "pair_means"), (pairs, "pair_sums"), (null, "score_sets")),
+    *((stability, "mean_cosines"), (screening, "spread"), (screening, "screen_block")),
+]
+
+
+def shapes(arguments, keywords):
+    """Whatever makes a call another program: shapes and types of its arrays, and the rest."""
+
+    def of(leaf):
+        if hasattr(leaf, "shape"):
+            return tuple(leaf.shape), np.dtype(leaf.dtype).name
+        return leaf if isinstance(leaf, str) else type(leaf).__name__
+
+    return str(jax.tree.map(of, (arguments, keywords)))
+
+
+@pytest.fixture
+def called(monkeypatch):
+    """Calls of every program, by name."""
+    found = {}
+    for module, name in FUNCTIONS:
+        function = getattr(module, name)
+
+        def spy(*arguments, name=name, function=function, **keywords):
+            found.setdefault(name, []).append(shapes(arguments, keywords))
+            return function(*arguments, **keywords)
+
+        spy.program = name
+        monkeypatch.setattr(module, name, spy)
+    return found
+
+
+@pytest.mark.parametrize("view", ["attention", "centre"])
+def test_a_run_calls_what_is_listed(called, view, clip, tmp_path):
+    config = changed(CONFIG, crop={"view": view})
+    network, concepts = plain_target.plain_target(classes=SIX), load_vocabulary(CONCEPTS)
+    texts = clip.text_batches(prompts(concepts, config.vocabulary.template)).shapes
+    result, _ = run(tmp_path, config, network, clip, Album(IMAGES))
+    views = len(artifact(tmp_path, result, "embed").read("images"))
+    size = Size(IMAGES, len(concepts.concepts), texts, views)
+    listed = {}
+    for program in programs(config, network, clip, size, jax.devices()[:1]):
+        function = program.function
+        arguments = *function.args, *program.arguments
+        listed.setdefault(function.func.program, set()).add(shapes(arguments, function.keywords))
+    for name, every in called.items():
+        if name == "_texts":  # the base template and the judges' words are other batches
+            assert listed[name] <= set(every)
+        else:
+            assert set(every) == listed[name], name
+    # This run is too small for screening.
+    assert set(listed) - set(called) == {"spread", "screen_block"}
