@@ -30,6 +30,7 @@ COMMANDS = (
     "report",
     "explain",
     "convert",
+    "plan",
     "benchmark",
     "evidence",
     "train_scenes",

@@ -96,19 +96,14 @@ def open_run(config: Config | None = None) -> tuple[Run, Place]:
     for other in config.ablation.vocabularies:
         open_vocabulary(config, other)
     target = open_target(config)
-    clip = load_clip(
-        config.clip.source,
-        revision=config.clip.revision,
-        precision=config.precision,
-        preprocess=config.clip.preprocess,
-    )
+    clip = open_clip(config)
     inputs = Inputs(target, clip, source, vocabulary, scorer=clip)
     store = Store(workdir.at("artifacts"), together, cli.stop_if_asked)
     quiet = QUIET.value or not together.leads
     run = Run(config, inputs, store, quiet, _in_a_log(), listener, began=STARTED)
     check(run)
     if run.names:
-        run = replace(run, inputs=replace(inputs, **_judges(config, clip)))
+        run = replace(run, inputs=replace(inputs, **open_judges(config, clip)))
     run = replace(run, config=_pinned(run))
     if not together.leads:
         return run, Place("memory://results")  # these results are discarded
@@ -117,7 +112,7 @@ def open_run(config: Config | None = None) -> tuple[Run, Place]:
     return run, workdir
 
 
-def open_target(config: Config) -> Target:
+def open_target(config: Config, platform: str = "") -> Target:
     """Load the target, its classes named as the config says, or else its checkpoint."""
     options = config.target
     target = load_target(
@@ -125,9 +120,20 @@ def open_target(config: Config) -> Target:
         revision=options.revision,
         precision=config.precision,
         preprocess=options.preprocess,
+        platform=platform,
     )
     classes = load_classes(options.classes)
     return replace(target, classes=classes, wnids=()) if classes else target
+
+
+def open_clip(config: Config) -> Namer:
+    """Load the CLIP that compares views with concepts."""
+    return load_clip(
+        config.clip.source,
+        revision=config.clip.revision,
+        precision=config.precision,
+        preprocess=config.clip.preprocess,
+    )
 
 
 def displays() -> list[Callable[[State], Display]]:
@@ -173,7 +179,7 @@ def open_vocabulary(config: Config, spec: str) -> Vocabulary:
     return load_vocabulary(spec, config.vocabulary.compat)
 
 
-def _judges(config: Config, clip: Namer) -> dict[str, Any]:
+def open_judges(config: Config, clip: Namer) -> dict[str, Any]:
     """Load the encoders of the metrics."""
     options = config.evaluation
     reuse = options.scorer in ("", clip.name) and config.precision == "float32"

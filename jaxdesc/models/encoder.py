@@ -106,7 +106,7 @@ class Namer:
 
     @property
     def reading(self) -> partial[Any]:
-        """The program of a batch of texts, which takes token ids."""
+        """The program of a batch of texts, which takes token ids and each text's number of them."""
         return partial(_texts, self.texts, self.params)
 
     def encode_texts(
@@ -133,7 +133,7 @@ class Namer:
             )
         return TextBatches(
             tokens,
-            lambda ids, _: np.asarray(self.reading(ids)),
+            self.reading,
             longest=self.length,
             padding=self.padding,
         )
@@ -155,5 +155,6 @@ def _views(
 
 
 @partial(jit, static=("texts",))
-def _texts(texts: Encode, params: Any, ids: Any) -> Array:
+def _texts(texts: Encode, params: Any, ids: Any, lengths: Any) -> Array:
+    del lengths  # a text ends with its end-of-text token
     return texts(params, ids)

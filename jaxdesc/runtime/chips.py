@@ -49,6 +49,7 @@ class Chip:
         rates: FLOP/s of products, by their operands' type. A TPU makes a float32 product from six
             bfloat16 ones (`jax.lax.Precision.HIGHEST`).
         one: topology of a single chip.
+        cores: virtual cores of a host per chip, as Google Cloud lends it.
         options: further arguments of `jax.experimental.topologies.get_topology_desc`.
         compiler: options of the compiler.
     """
@@ -61,24 +62,32 @@ class Chip:
     bandwidth: float
     rates: Mapping[str, float]
     one: str
+    cores: int
     options: Mapping[str, Any] = field(default_factory=dict)
     compiler: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _tpu(
-    title: str, kind: str, memory: int, bandwidth: float, rate: float, one: str, **options: Any
+    title: str,
+    kind: str,
+    memory: int,
+    bandwidth: float,
+    rate: float,
+    one: str,
+    cores: int,
+    **options: Any,
 ) -> Chip:
     rates = {"bf16": rate, "f32": rate / 6}
-    return Chip(title, kind, "tpu", "libtpu", memory * GIB, bandwidth, rates, one, options)
+    return Chip(title, kind, "tpu", "libtpu", memory * GIB, bandwidth, rates, one, cores, options)
 
 
 # Figures of Google's pages "TPU v4" to "TPU v6e", and of NVIDIA's "H100 Tensor Core GPU datasheet"
 # (SXM, without sparsity).
 CHIPS: dict[str, Chip] = {
-    "v4": _tpu("TPU v4", "TPU v4", 32, 1.228e12, 275e12, "1x1x1", chip_config_name="megacore"),
-    "v5e": _tpu("TPU v5e", "TPU v5 lite", 16, 0.819e12, 197e12, "1x1"),
-    "v5p": _tpu("TPU v5p", "TPU v5", 95, 2.765e12, 459e12, "1x1x1"),
-    "v6e": _tpu("TPU v6e", "TPU v6 lite", 32, 1.64e12, 918e12, "1x1"),
+    "v4": _tpu("TPU v4", "TPU v4", 32, 1.228e12, 275e12, "1x1x1", 60, chip_config_name="megacore"),
+    "v5e": _tpu("TPU v5e", "TPU v5 lite", 16, 0.819e12, 197e12, "1x1", 28),
+    "v5p": _tpu("TPU v5p", "TPU v5", 95, 2.765e12, 459e12, "1x1x1", 52),
+    "v6e": _tpu("TPU v6e", "TPU v6 lite", 32, 1.64e12, 918e12, "1x1", 45),
     "h100": Chip(
         title="NVIDIA H100 (SXM)",
         kind="NVIDIA H100",
@@ -88,6 +97,7 @@ CHIPS: dict[str, Chip] = {
         bandwidth=3.35e12,
         rates={"bf16": 989e12, "f32": 67e12},
         one="1",
+        cores=26,
         options={"target_config": _H100},
         # XLA times Triton's products on the device to choose among them; without one some shapes
         # do not compile, and cuBLAS's stand for all.

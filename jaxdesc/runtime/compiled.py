@@ -81,6 +81,7 @@ class Compiled:
 
     text: str
     memory: int  # bytes of arguments, results, temporaries and code
+    arguments: int = 0  # of these the arguments
 
     @classmethod
     def of(
@@ -91,7 +92,11 @@ class Compiled:
         stats: Any = compiled.memory_analysis()
         parts = ("argument", "output", "temp", "generated_code")
         memory = sum(getattr(stats, f"{part}_size_in_bytes") for part in parts)
-        return cls(compiled.as_text() or "", memory - stats.alias_size_in_bytes)
+        return cls(
+            compiled.as_text() or "",
+            memory - stats.alias_size_in_bytes,
+            stats.argument_size_in_bytes,
+        )
 
     @cached_property
     def computations(self) -> dict[str, dict[str, Operation]]:

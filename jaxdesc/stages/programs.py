@@ -5,7 +5,7 @@ see before a run what they need and whether they are what they should be.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -35,13 +35,15 @@ class Size:
         images: probe images.
         concepts: concepts of the vocabulary.
         prompts: batches of their prompts (`TextBatches.shapes`).
-        views: distinct exemplars, at most as many as images.
+        views: distinct exemplars; 0 if each neuron has its own, up to all images.
+        judged: batches of the texts that each judge of the concepts encodes, by its name.
     """
 
     images: int
     concepts: int
     prompts: Texts
-    views: int
+    views: int = 0
+    judged: Mapping[str, Texts] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -73,23 +75,37 @@ class Program:
 
 
 def programs(
-    config: Config, target: Target, namer: Namer, size: Size, devices: Sequence[jax.Device]
+    config: Config,
+    target: Target,
+    namer: Namer,
+    size: Size,
+    devices: Sequence[jax.Device],
+    judges: Mapping[str, Any] | None = None,
 ) -> list[Program]:
     """List the programs of a run on devices that share its batches, in the order of the stages.
 
-    Weights may be shapes. A stage that the config leaves out has no program. How many pairs are
-    scored depends on the features: one tile of them per neuron is counted, the least.
+    Weights may be shapes; `judges` are the encoders of `size.judged`. A stage that the config
+    leaves out has no program. How many pairs are scored depends on the features: the least, one
+    tile of them per neuron, is counted.
     """
     shapes = Shapes(devices)
     target = replace(target, params=shapes.on_each(target.params), mesh=shapes.mesh)
     namer = replace(namer, params=shapes.on_each(namer.params), mesh=shapes.mesh)
     one = Shapes(devices[:1])  # for stages that one device computes
     neurons = target.shapes[config.target.layer][-1]
+    most = min(size.images, neurons * config.score.exemplars)
+    size = replace(size, views=size.views or most)
+    judged = [(name, (judges or {})[name], texts) for name, texts in size.judged.items()]
     return [
         *_activate(config, target, size, len(devices)),
         *_select(config, neurons, size, one),
         *_embed(config, namer, size, len(devices)),
-        *_encode(replace(namer, params=one.on_each(namer.params)), size),
+        *_texts("encode", "", namer, size.prompts, one),
+        *(
+            each
+            for name, judge, texts in judged
+            for each in _texts("words", name, judge, texts, one)
+        ),
         *_score(config, neurons, _width(namer), size, shapes),
         *_certainty(config, neurons, _width(namer), size, one),
     ]
@@ -131,11 +147,12 @@ def _embed(config: Config, namer: Namer, size: Size, devices: int) -> Iterator[P
     yield Program("embed", "image tower", namer.viewing, (views,), calls, batch)
 
 
-def _encode(namer: Namer, size: Size) -> Iterator[Program]:
-    for (rows, length), calls in size.prompts.items():
-        ids = given(rows, length, dtype=jnp.int32)
-        name = f"text tower, {length} tokens"
-        yield Program("encode", name, namer.reading, (ids,), calls, rows)
+def _texts(stage: str, name: str, encoder: Any, texts: Texts, one: Shapes) -> Iterator[Program]:
+    reading = replace(encoder, params=one.on_each(encoder.params)).reading
+    for (rows, length), calls in sorted(texts.items()):
+        ids = given(rows, length, dtype=jnp.int32), given(rows, dtype=jnp.int32)
+        title = f"{name or 'text tower'}, {rows} × {length} tokens"
+        yield Program(stage, title, reading, ids, calls, rows)
 
 
 def _score(

@@ -55,7 +55,7 @@ def test_help(name, capsys, monkeypatch):
         assert f"  --{flag.name}" in text.replace("--[no]", "--")
     assert "--verbosity" not in text  # absl's own
     takes_config = "config" in [flag.name for flag in module.FLAGS]
-    assert takes_config == (name in ("describe", "sweep", "tables"))
+    assert takes_config == (name in ("describe", "sweep", "tables", "plan"))
     assert ("  score.kappa = 16.0\n        parameter of the similarity" in text) == takes_config
     monkeypatch.setattr(sys, "argv", [f"{name}.py", "-h"])
     runpy.run_module(f"launch.{name}", run_name="__main__")
