@@ -33,6 +33,7 @@ from jaxdesc.report.report import write_report
 from jaxdesc.result import CERTAINTY, Exemplar, Result, build_neurons
 from jaxdesc.scoring.certainty import certainty
 from jaxdesc.similarity import SIMILARITIES
+from jaxdesc.stages.batches import fitting
 from jaxdesc.stages.check import check_names
 from jaxdesc.stages.embed import image_features
 from jaxdesc.stages.encode import concept_features
@@ -105,6 +106,7 @@ def describe(
     inputs = Inputs(target, clip, source, vocabulary, scorer or clip, sentence_encoder)
     score = {"similarity": similarity, "kappa": kappa, "alpha": alpha, "exemplars": exemplars}
     settings = _settings(base, inputs, {"layer": layer}, {"view": view, "cam": cam}, score)
+    settings = fitting(settings, target, clip, len(source))
     with tempfile.TemporaryDirectory() as temporary:
         place = Place(os.path.expanduser(workdir or temporary))
         run = Run(settings, inputs, Store(place.at("artifacts")), quiet)

@@ -30,6 +30,16 @@ def _count(default: int, most: float = float("inf")) -> Any:
     return _setting(default, lambda value: 1 <= value <= most, expected)
 
 
+AUTO = 0  # a batch that `stages.batches` finds
+
+
+def _batch(default: int, most: int = 2**16) -> Any:
+    """A field for images at a time, or `AUTO`, which mappings and flags call auto."""
+    expected = f"an integer in [1, {most}], or auto"
+    metadata = {"accepts": lambda value: 0 <= value <= most, "expected": expected, "auto": True}
+    return field(default=default, metadata=metadata)
+
+
 @dataclass(frozen=True)
 class _Group:
     """Settings, converted to the Python types of their fields.
@@ -85,14 +95,14 @@ class ClipConfig(_Group):
         input: what CLIP sees of an exemplar: "view", the window that the target saw (the paper);
             "image", CLIP's preprocessing of the whole image (WWW); or "method", for a table of
             both: the image for centre views and the view for all others.
-        batch: images per forward pass.
+        batch: images per forward pass and device; auto for what fits, 256 at most.
     """
 
     source: str = "openai/clip-vit-base-patch32"
     revision: str = ""
     preprocess: str = ""
     input: str = _choice("view", "image", "method")
-    batch: int = _count(64, 2**16)
+    batch: int = _batch(64)
 
 
 @dataclass(frozen=True)
@@ -102,12 +112,12 @@ class ImagesConfig(_Group):
     Attributes:
         source: kind and rest, as `images.sources.SOURCES` knows them: `folder:PATH`,
             `tfds:NAME/SPLIT`, `scenes:OPTIONS`.
-        batch: images per forward pass of the target.
+        batch: images per forward pass of the target and device; auto for what fits, 256 at most.
         max_skipped: largest share of unusable images, which are left out; more stop the run.
     """
 
     source: str = ""
-    batch: int = _count(64, 2**16)
+    batch: int = _batch(64)
     max_skipped: float = _setting(0.01, lambda share: 0 <= share < 1, "a share in [0, 1)")
 
 
@@ -241,6 +251,18 @@ class Config(_Group):
         return config
 
 
+def automatic_options() -> list[str]:
+    """List the options that take auto."""
+    groups = [(group.name, getattr(Config(), group.name)) for group in fields(Config)]
+    return [
+        f"{name}.{setting.name}"
+        for name, group in groups
+        if is_dataclass(group)
+        for setting in fields(group)
+        if "auto" in setting.metadata
+    ]
+
+
 def differences(old: Mapping[str, Any], new: Mapping[str, Any], where: str = "") -> list[str]:
     """List the keys of two nested dicts whose values differ, as "key: old -> new"."""
     found = []
@@ -261,7 +283,9 @@ def _build(cls: Any, values: Any, where: str) -> Any:
         if key not in known:
             raise InputError(unknown_key(f"{where}.{key}", [f"{where}.{name}" for name in known]))
     kinds = typing.get_type_hints(cls)
-    return cls(**{key: converted(kinds[key], v, f"{where}.{key}") for key, v in values.items()})
+    automatic = [setting.name for setting in fields(cls) if "auto" in setting.metadata]
+    read = {key: AUTO if v == "auto" and key in automatic else v for key, v in values.items()}
+    return cls(**{key: converted(kinds[key], v, f"{where}.{key}") for key, v in read.items()})
 
 
 def unknown_key(key: str, known: list[str]) -> str:

@@ -18,7 +18,7 @@ from jaxdesc.benchmark.networks import measured_rates
 from jaxdesc.errors import InputError
 from jaxdesc.runtime.chips import GIB, Chip
 from jaxdesc.runtime.compiled import Compiled
-from jaxdesc.stages.programs import Program
+from jaxdesc.stages.programs import Program, largest
 
 PHOTOS = 220.0  # per second and core, as docs/scale.md says
 SCREENED = "score (screened)"
@@ -31,12 +31,11 @@ class Row:
     program: Program
     compiled: Compiled
     chip: Chip
-    devices: int
 
     @property
     def items(self) -> float:
         """Images, texts or concepts that a chip works on in a call."""
-        return self.program.items / self.devices
+        return self.program.items / self.program.devices
 
     @property
     def arithmetic(self) -> float:
@@ -61,16 +60,6 @@ class Row:
     def seconds(self) -> float:
         """Least seconds of all calls of a run."""
         return self.call * self.program.calls
-
-    @property
-    def largest(self) -> int:
-        """Items of a call that would fill nine tenths of the chip."""
-        given = sum(
-            array.size * array.dtype.itemsize for array in jax.tree.leaves(self.program.arguments)
-        )
-        fixed = self.compiled.arguments - given / self.devices  # weights
-        each = (self.compiled.memory - fixed) / self.items
-        return int((0.9 * self.chip.memory - fixed) / each)
 
 
 @dataclass(frozen=True)
@@ -131,7 +120,11 @@ class Plan:
     def batches(self) -> dict[str, int]:
         """Largest batch per chip of each option of the config that fits, by the largest program."""
         return {
-            key: min(row.largest for row in self.rows if row.program.stage == stage)
+            key: min(
+                largest(row.program, row.compiled, self.chip.memory)
+                for row in self.rows
+                if row.program.stage == stage
+            )
             for key, stage in (("images.batch", "activate"), ("clip.batch", "embed"))
         }
 
@@ -176,9 +169,7 @@ class Plan:
         )
 
 
-def planned(
-    programs: Iterable[Program], chip: Chip, devices: Sequence[jax.Device]
-) -> Iterable[Row]:
+def planned(programs: Iterable[Program], chip: Chip) -> Iterable[Row]:
     """Compile each program once, and yield its row."""
     known: dict[Any, Compiled] = {}
     for program in programs:
@@ -187,7 +178,7 @@ def planned(
         key = function.func, network, str(program.arguments), str(function.keywords)
         if key not in known:
             known[key] = Compiled.of(program.lower(), chip.compiler)
-        yield Row(program, known[key], chip, len(devices))
+        yield Row(program, known[key], chip)
 
 
 def _time(seconds: float) -> str:

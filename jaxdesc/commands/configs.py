@@ -9,7 +9,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from jaxdesc.commands.flags import HELP, options, reason
-from jaxdesc.config import Config, unknown_key
+from jaxdesc.config import AUTO, Config, automatic_options, unknown_key
 from jaxdesc.errors import InputError, shown
 
 PACKAGE = Path(__file__).parents[1]
@@ -64,6 +64,9 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
 
 
 def _override(config: ConfigDict, overrides: Sequence[str]) -> None:
+    # ml_collections keeps the type of an option; the config takes 0 for auto.
+    automatic = {f"--config.{key}=auto": f"--config.{key}={AUTO}" for key in automatic_options()}
+    overrides = [automatic.get(override, override) for override in overrides]
     values, arguments = flags.FlagValues(), ["", *overrides]
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=arguments)

@@ -25,6 +25,7 @@ from jaxdesc.pipeline import Cell, Grid, sweep
 from jaxdesc.report import files, tables
 from jaxdesc.report.scalars import Scalars
 from jaxdesc.runtime.progress import Bar, Display, Lines, State
+from jaxdesc.stages.batches import fitting
 from jaxdesc.stages.check import check, check_names
 from jaxdesc.stages.run import Inputs, Run
 from jaxdesc.store import Place, Processes, Store
@@ -102,6 +103,7 @@ def open_run(config: Config | None = None) -> tuple[Run, Place]:
     quiet = QUIET.value or not together.leads
     run = Run(config, inputs, store, quiet, _in_a_log(), listener, began=STARTED)
     check(run)
+    run = replace(run, config=fitting(files.resumed(workdir, config), target, clip, len(source)))
     if run.names:
         run = replace(run, inputs=replace(inputs, **open_judges(config, clip)))
     run = replace(run, config=_pinned(run))

@@ -27,6 +27,7 @@ from jaxdesc.models.encoder import Namer
 from jaxdesc.models.target import LOGITS, Target
 from jaxdesc.runtime.chips import CHIPS, Chip, described
 from jaxdesc.runtime.progress import Progress
+from jaxdesc.stages.batches import MOST, with_batches
 from jaxdesc.stages.check import check_names
 from jaxdesc.stages.programs import Size, programs
 from jaxdesc.vocabulary.vocabulary import prompts
@@ -56,7 +57,7 @@ class Networks(NamedTuple):
 
 def main() -> None:
     """Compile the run's programs for each device, and print what they need."""
-    config, specs = inputs.read_config(), _DEVICES.value
+    config, specs = with_batches(inputs.read_config(), MOST), _DEVICES.value
     check_names(config)
     if not specs:
         raise InputError(f"--devices is missing: expected some of cpu, {', '.join(CHIPS)}.")
@@ -102,7 +103,7 @@ def _planned(
     rows = []
     displays = inputs.displays()
     with Progress(len(every), f"compile for {spec}", displays, "program") as bar:
-        for row in plan.planned(every, chip, devices):
+        for row in plan.planned(every, chip):
             rows.append(row)
             bar.update(1)
     embeds = [row.program for row in rows if row.program.stage == "embed"]

@@ -4,6 +4,7 @@ import csv
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -16,12 +17,22 @@ from jaxdesc.errors import InputError
 from jaxdesc.evaluation.metrics import METRICS, Metrics
 from jaxdesc.evaluation.top1 import Top1
 from jaxdesc.result import CERTAINTY, Exemplar, Neuron, Result, Skipped
+from jaxdesc.stages.batches import with_batches
 from jaxdesc.store import Place, write_file, write_rows
 from jaxdesc.store.workdir import is_result
 
 CHANGEABLE = "images.max_skipped:"  # may differ in a run that goes on: it changes no result
 REASONS = 5  # reasons that a line names
 LIBRARIES = ("jaxdesc", "jax", "jaxlib", "flax", "numpy", "pillow", "transformers")
+
+
+def resumed(workdir: Place, config: Config) -> Config:
+    """Take the batches that a config leaves open from the run that is there, if any."""
+    content = workdir.read("config.json")
+    with suppress(ValueError, KeyError, TypeError):  # `claim` refuses such a file
+        old = json.loads(content or "")["config"]
+        return with_batches(config, int(old["images"]["batch"]), int(old["clip"]["batch"]))
+    return config
 
 
 def claim(workdir: Place, config: Config, overwrite: bool = False) -> list[str]:

@@ -1,10 +1,22 @@
-"""Peak memory of this process, stage by stage."""
+"""Memory: the peak of this process, stage by stage, and what a device has."""
 
+import os
 import re
 import resource
 import sys
 from contextlib import suppress
 from pathlib import Path
+
+import jax
+
+
+def capacity(device: jax.Device) -> int:
+    """Bytes of a device's memory that programs may take; for a CPU all of the machine's."""
+    with suppress(NotImplementedError, jax.errors.JaxRuntimeError):
+        stats = device.memory_stats()
+        if stats and "bytes_limit" in stats:
+            return int(stats["bytes_limit"])
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def reset_peak() -> None:

@@ -19,6 +19,7 @@ from jaxdesc.images.loader import even
 from jaxdesc.images.views import ATTENTION
 from jaxdesc.models.encoder import Namer
 from jaxdesc.models.target import Target
+from jaxdesc.runtime.compiled import Compiled
 from jaxdesc.runtime.mesh import Shapes, given
 from jaxdesc.scoring import block, discovery, null, pairs, problem, screening, stability
 from jaxdesc.similarity import SIMILARITIES
@@ -57,6 +58,7 @@ class Program:
         arguments: the other arguments, as shapes.
         calls: how often a run calls it, on all devices together.
         items: images, texts or concepts that a call works on.
+        devices: how many share them.
     """
 
     stage: str
@@ -65,6 +67,7 @@ class Program:
     arguments: Sequence[Any]
     calls: int
     items: int
+    devices: int = 1
 
     def lower(self) -> jax.stages.Lowered:
         """Lower it for the devices of its arguments."""
@@ -72,6 +75,15 @@ class Program:
         arguments = *self.function.args, *self.arguments
         lowered: jax.stages.Lowered = function.lower(*arguments, **self.function.keywords)
         return lowered
+
+
+def largest(program: Program, compiled: Compiled, memory: int) -> int:
+    """Items per device with which a program would fill nine tenths of a device's memory."""
+    arrays = jax.tree.leaves(program.arguments)
+    given = sum(array.size * array.dtype.itemsize for array in arrays) / program.devices
+    fixed = compiled.arguments - given  # weights
+    each = (compiled.memory - fixed) * program.devices / program.items
+    return int((0.9 * memory - fixed) / each)
 
 
 def programs(
@@ -126,10 +138,11 @@ def _activate(config: Config, target: Target, size: Size, devices: int) -> Itera
         compute, layer = CAMS[config.crop.cam].compute, target.attention_layer
         maps = looking(compute, target, (side, side), layer, target.mesh)
         classes = given(batch, dtype=jnp.int32) if config.crop.cam_class == "label" else None
-        yield Program("activate", "attention maps", maps, (pixels, classes), calls, batch)
+        asked = pixels, classes
+        yield Program("activate", "attention maps", maps, asked, calls, batch, devices)
     layers, classify = (config.target.layer,), target.logit_count > 0
     views = target.activating(layers, config.target.pooling, classify)
-    yield Program("activate", "activations", views, (pixels,), calls, batch)
+    yield Program("activate", "activations", views, (pixels,), calls, batch, devices)
 
 
 def _select(config: Config, neurons: int, size: Size, one: Shapes) -> Iterator[Program]:
@@ -144,7 +157,7 @@ def _embed(config: Config, namer: Namer, size: Size, devices: int) -> Iterator[P
     batch = config.clip.batch * devices
     side, calls = namer.preprocess.size, -(-size.views // batch)
     views = given(batch, side, side, 3, dtype=jnp.uint8)
-    yield Program("embed", "image tower", namer.viewing, (views,), calls, batch)
+    yield Program("embed", "image tower", namer.viewing, (views,), calls, batch, devices)
 
 
 def _texts(stage: str, name: str, encoder: Any, texts: Texts, one: Shapes) -> Iterator[Program]:
@@ -169,7 +182,7 @@ def _score(
         *(images, array(rows), (array(neurons, count, dtype=jnp.int32),)),
         *(given(1, neurons, dtype=jnp.int32), texts, given(1), given(1, neurons, 1), each),
     )
-    yield Program("score (full)", "a block of concepts", full, arguments, blocks, each)
+    yield Program("score (full)", "a block of concepts", full, arguments, blocks, each, devices)
     if similarity.screened:
         engine, some = "score (screened)", min(neurons, discovery.SCREENED)
         groups, bounds = -(-neurons // some), len(screening.SHARES)
@@ -178,7 +191,7 @@ def _score(
         yield Program(engine, "spread of exemplars", *spread, groups, some)
         known = array(1, some, width), given(width), given(bounds), texts
         look = partial(screening.screen_block), (*known, given(1, some, bounds + 1), each)
-        yield Program(engine, "a block of concepts", *look, groups * blocks, each)
+        yield Program(engine, "a block of concepts", *look, groups * blocks, each, devices)
     yield from _pairs("score (pairs)", config, neurons, width, size, shapes, 0)
 
 
@@ -193,7 +206,8 @@ def _pairs(
 ) -> Iterator[Program]:
     """The pairs program, on one tile per neuron, or on those of a bootstrap."""
     array, difference = shapes.array, SIMILARITIES[config.score.similarity].difference
-    tiles = pairs.TILES * len(shapes.devices)
+    devices = len(shapes.devices)
+    tiles = pairs.TILES * devices
     chunks = -(-config.score.exemplars // pairs.SLOTS)
     slots, items = chunks * pairs.SLOTS, tiles * pairs.WIDTH
     cosines = (
@@ -204,14 +218,14 @@ def _pairs(
     )
     per_neuron = -(-(stability.NEAREST + 1) // pairs.WIDTH) if resamples else 1
     calls = -(-neurons * per_neuron // tiles)
-    yield Program(stage, "cosines", partial(pairs.pair_cosines), cosines, calls, items)
+    yield Program(stage, "cosines", partial(pairs.pair_cosines), cosines, calls, items, devices)
     found = array(slots, tiles, pairs.WIDTH, axis=1), array(slots, tiles, axis=1)
     combine = partial(pairs.pair_means, difference=difference)
     rest: tuple[Any, ...] = given(2), array(tiles, dtype=jnp.int32, axis=0)
     if resamples:
         combine = partial(pairs.pair_sums, difference=difference)
         rest = given(), array(tiles, resamples, slots, axis=0)
-    yield Program(stage, "scores", combine, (*found, *rest), calls, items)
+    yield Program(stage, "scores", combine, (*found, *rest), calls, items, devices)
 
 
 def _certainty(
