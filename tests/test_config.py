@@ -60,7 +60,7 @@ def test_round_trip():
     ("key", "value", "expected"),
     [
         ("target.pooling", "sum", "one of ('mean', 'max')"),
-        ("clip.batch", -1, "an integer in [1, 65536]"),
+        ("clip.batch", -1, "an integer in [1, 65536], or auto"),
         ("images.max_skipped", 1.0, "a share in [0, 1)"),
         ("images.max_skipped", -0.1, "a share in [0, 1)"),
         ("vocabulary.compat", "WWW", "one of ('', 'www')"),

@@ -67,7 +67,7 @@ def test_the_judge_is_float32_at_any_precision(networks):
         for named in ("", clip.name):
             judges = {"scorer": named, "sentence": ""}
             config = Config.from_dict({"precision": precision, "evaluation": judges})
-            scorer = inputs._judges(config, clip)["scorer"]
+            scorer = inputs.open_judges(config, clip)["scorer"]
             assert {leaf.dtype.name for leaf in jax.tree.leaves(scorer.params)} == {"float32"}
             assert (scorer is clip) == (precision == "float32")
             assert scorer.name == clip.name
@@ -101,5 +101,5 @@ def test_a_stated_preprocessing_reaches_the_networks(tmp_path, monkeypatch, caps
     for scorer in ("", "a@1", "a", "b"):
         values = {"clip": {"source": "a", "preprocess": "openai"}, "precision": "bfloat16"}
         config = Config.from_dict(values | {"evaluation": {"scorer": scorer, "sentence": ""}})
-        inputs._judges(config, clip)
+        inputs.open_judges(config, clip)
     assert seen[2:] == ["openai", "openai", "openai", ""]
