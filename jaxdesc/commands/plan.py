@@ -99,7 +99,7 @@ def _planned(
     config: Config, spec: str, chip: Chip, devices: Sequence[jax.Device], networks: Networks
 ) -> plan.Plan:
     target, clip, judges, size = networks
-    every = programs(config, target, clip, size, devices, judges)
+    every = plan.usual_lengths(programs(config, target, clip, size, devices, judges))
     rows = []
     displays = inputs.displays()
     with Progress(len(every), f"compile for {spec}", displays, "program") as bar:

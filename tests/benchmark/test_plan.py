@@ -64,6 +64,19 @@ def test_a_page_keeps_what_is_around_its_place(tmp_path):
         plan.Page(tmp_path / "none.md", "float32")
 
 
+def test_the_commonest_length_stands_for_all():
+    reading, other = partial(len), partial(len)
+    shapes = [(8, 4, 1), (4, 10, 3), (2, 20, 1)]
+    texts = [
+        Program("encode", f"{length}", reading, (jnp.zeros((rows, length)),), calls, rows)
+        for rows, length, calls in shapes
+    ]
+    alone = Program("embed", "tower", other, (jnp.zeros(3),), 7, 8)
+    first, second = plan.usual_lengths([alone, *texts])
+    assert first is alone
+    assert (second.name, second.calls) == ("10 (for all)", -(-(32 + 120 + 40) // 40))
+
+
 def test_a_program_is_compiled_once(monkeypatch):
     lowered = []
 
