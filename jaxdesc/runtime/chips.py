@@ -35,6 +35,14 @@ device_description_str: "NVIDIA H100 80GB HBM3"
 """
 
 
+# Environment of libtpu where there is no TPU: no metadata server to ask, and no device to lock.
+_WITHOUT_DEVICE = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
+
+
 @dataclass(frozen=True)
 class Chip:
     """One accelerator: its maker's figures, and how JAX describes it without having one.
@@ -124,8 +132,8 @@ def described(spec: str) -> tuple[Chip, Sequence[jax.Device]]:
             f"The compiler for {chip.title} is not installed: run pip install 'jaxdesc[aot]', best "
             "in an environment of its own, since JAX looks for its devices at every start."
         )
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # there is no metadata server to ask
-    os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
+    for variable, value in _WITHOUT_DEVICE.items():
+        os.environ.setdefault(variable, value)
     shape = shape or chip.one
     if chip.platform == "tpu":
         named = {"platform": "tpu", "topology_name": f"{name}:{shape}"}
