@@ -20,6 +20,8 @@ from jaxdesc.runtime.chips import GIB, Chip
 from jaxdesc.runtime.compiled import Compiled
 from jaxdesc.stages.programs import Program, largest
 
+# Stages that all processes share; the first one does the others.
+SHARED = ("activate", "embed", "encode", "words")
 PHOTOS = 220.0  # per second and core, as docs/scale.md says
 SCREENED = "score (screened)"
 
@@ -31,6 +33,7 @@ class Row:
     program: Program
     compiled: Compiled
     chip: Chip
+    hosts: int = 1
 
     @property
     def items(self) -> float:
@@ -58,8 +61,9 @@ class Row:
 
     @property
     def seconds(self) -> float:
-        """Least seconds of all calls of a run."""
-        return self.call * self.program.calls
+        """Least seconds of all calls of a run, which hosts share in some stages."""
+        hosts = self.hosts if self.program.stage in SHARED else 1
+        return self.call * -(-self.program.calls // hosts)
 
 
 @dataclass(frozen=True)
@@ -77,8 +81,8 @@ class Plan:
     Attributes:
         spec: the devices as they were asked for.
         chip: one of them.
-        devices: how many there are.
-        host: what feeds them, all hosts together.
+        devices: how many there are, on all hosts together.
+        host: what feeds them, likewise.
         photos: how many are decoded for a stage.
         rows: programs, in the order of the stages.
     """
@@ -191,7 +195,7 @@ def usual_lengths(programs: Sequence[Program]) -> list[Program]:
     return kept
 
 
-def planned(programs: Iterable[Program], chip: Chip) -> Iterable[Row]:
+def planned(programs: Iterable[Program], chip: Chip, hosts: int = 1) -> Iterable[Row]:
     """Compile each program once, and yield its row."""
     known: dict[Any, Compiled] = {}
     for program in programs:
@@ -200,7 +204,7 @@ def planned(programs: Iterable[Program], chip: Chip) -> Iterable[Row]:
         key = function.func, network, str(program.arguments), str(function.keywords)
         if key not in known:
             known[key] = Compiled.of(program.lower(), chip.compiler)
-        yield Row(program, known[key], chip)
+        yield Row(program, known[key], chip, hosts)
 
 
 def _time(seconds: float) -> str:
@@ -211,13 +215,13 @@ def _time(seconds: float) -> str:
     return f"{seconds / size:.3g} {unit}"
 
 
-def this_machine() -> tuple[Chip, Sequence[jax.Device]]:
+def this_machine() -> tuple[Chip, Sequence[jax.Device], int]:
     """This machine's CPU as a chip: its measured rates, and all of its memory."""
     operations, traffic = measured_rates()
     memory, cores = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), os.cpu_count() or 1
     rates = {"bf16": operations, "f32": operations}
     chip = Chip("CPU, this machine", "cpu", "cpu", "", memory, traffic, rates, "", cores)
-    return chip, jax.local_devices(backend="cpu")[:1]
+    return chip, jax.local_devices(backend="cpu")[:1], 1
 
 
 class Page:

@@ -25,7 +25,7 @@ from jaxdesc.evaluation.metrics import distinct_words
 from jaxdesc.images.sources import open_source
 from jaxdesc.models.encoder import Namer
 from jaxdesc.models.target import LOGITS, Target
-from jaxdesc.runtime.chips import CHIPS, Chip, described
+from jaxdesc.runtime.chips import CHIPS, Chip, described, host_of
 from jaxdesc.runtime.progress import Progress
 from jaxdesc.stages.batches import MOST, with_batches
 from jaxdesc.stages.check import check_names
@@ -62,15 +62,18 @@ def main() -> None:
     if not specs:
         raise InputError(f"--devices is missing: expected some of cpu, {', '.join(CHIPS)}.")
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # JAX looks for no other device
-    chips = [(plan.this_machine() if spec == "cpu" else described(spec)) for spec in specs]
+    chips = [
+        plan.this_machine() if spec == "cpu" else (described(spec)[0], *host_of(spec))
+        for spec in specs
+    ]
     page = plan.Page(Path(_PAGE.value), config.precision) if _PAGE.value else None
     opened: dict[bool, Networks] = {}
     sections = []
-    for spec, (chip, devices) in zip(specs, chips, strict=True):
+    for spec, (chip, devices, hosts) in zip(specs, chips, strict=True):
         on_cpu = chip.platform == "cpu"  # networks of float32 have other parameters there
         if on_cpu not in opened:
             opened[on_cpu] = _networks(config, chip.platform)
-        found = _planned(config, spec, chip, devices, opened[on_cpu])
+        found = _planned(config, spec, chip, devices, hosts, opened[on_cpu])
         sections.append(found.markdown())
         print(sections[-1], end="\n\n", flush=True)
     if page:
@@ -96,23 +99,29 @@ def _networks(config: Config, platform: str) -> Networks:
 
 
 def _planned(
-    config: Config, spec: str, chip: Chip, devices: Sequence[jax.Device], networks: Networks
+    config: Config,
+    spec: str,
+    chip: Chip,
+    devices: Sequence[jax.Device],
+    hosts: int,
+    networks: Networks,
 ) -> plan.Plan:
     target, clip, judges, size = networks
     every = plan.usual_lengths(programs(config, target, clip, size, devices, judges))
     rows = []
     displays = inputs.displays()
     with Progress(len(every), f"compile for {spec}", displays, "program") as bar:
-        for row in plan.planned(every, chip):
+        for row in plan.planned(every, chip, hosts):
             rows.append(row)
             bar.update(1)
     embeds = [row.program for row in rows if row.program.stage == "embed"]
     embedded = sum(program.calls * program.items for program in embeds)
-    cores = _CORES.value or chip.cores * len(devices)
+    count = len(devices) * hosts
+    cores = _CORES.value or chip.cores * count
     return plan.Plan(
         spec=spec,
         chip=chip,
-        devices=len(devices),
+        devices=count,
         host=plan.Host(cores, cores * _RATE.value),
         photos={"activate": size.images, "embed": embedded},
         rows=rows,

@@ -147,3 +147,13 @@ def described(spec: str) -> tuple[Chip, Sequence[jax.Device]]:
             f"{shown(spec)} is no {chip.title} that its compiler knows ({reason}): give a topology "
             "such as v5e:2x4, v4:2x2x2 or h100:8."
         ) from error
+
+
+def host_of(spec: str) -> tuple[Sequence[jax.Device], int]:
+    """Return the devices of one host, which a process compiles for, and the number of hosts."""
+    _, devices = described(spec)
+    hosts = len({device.process_index for device in devices})
+    if hosts == 1:
+        return devices, 1
+    name, _, shape = spec.partition(":")  # TPU hosts of a pod have 2 × 2 chips
+    return described(f"{name}:{'2x2x1' if shape.count('x') == 2 else '2x2'}")[1], hosts

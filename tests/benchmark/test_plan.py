@@ -29,6 +29,12 @@ def test_the_larger_of_arithmetic_and_traffic_counts():
     assert row("embed", 3, 200, 10, kind="f32").seconds == 3 * 10
 
 
+def test_hosts_share_some_stages():
+    for stage, seconds in (("embed", 2 * 2), ("certainty", 3 * 2)):
+        one = row(stage, 3, 200, 10)
+        assert plan.Row(one.program, one.compiled, CHIP, 2).seconds == seconds
+
+
 def test_memory_beside_the_weights_grows_with_the_batch():
     # 60 of 100 bytes are of 8 images; 900 may be filled.
     one = row("embed", 1, 1, 1)
