@@ -25,6 +25,7 @@ from jaxdesc.models.precision import float32_products
 from jaxdesc.models.settings import parsed, read_config
 from jaxdesc.models.texts import load_tokenizer
 from jaxdesc.models.transformer import Tokens, layer_norm, layers, linear, normal, traced_once
+from jaxdesc.runtime.compiler import in_pieces
 
 Pixels = Float[Array, "batch height width 3"]  # normalised as the checkpoint's preprocessing says
 Ids = Int[Array, "batch length"]
@@ -33,6 +34,9 @@ Features = Float[Array, "batch dimension"]
 # Configs written before transformers 4.31 carry this wrong id; their texts are read at the largest
 # id instead, which in OpenAI's vocabulary is the end-of-text token.
 LEGACY_EOS_TOKEN_ID = 2
+
+# Tokens of images at a time on a TPU, so that its on-chip memory holds a layer's.
+TOKENS = 3200
 
 
 class VisionTower(nnx.Module):
@@ -141,7 +145,9 @@ class CLIP(nnx.Module):
 
         Raises `InputError` if the images have another size than the config's.
         """
-        return _unit(self.visual_projection, self.pooled_image(pixels))
+        sizes = {"tpu": max(1, TOKENS // len(self.vision.position_embedding[...]))}
+        pooled = in_pieces(CLIP.pooled_image, self, pixels, sizes)
+        return _unit(self.visual_projection, pooled)
 
     @float32_products
     def encode_texts(self, ids: Ids) -> Features:

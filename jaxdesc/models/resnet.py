@@ -26,7 +26,7 @@ from jaxdesc.models.source import is_converted
 from jaxdesc.models.taps import Tap, untouched
 from jaxdesc.models.tensors import read_tensors
 from jaxdesc.models.winograd import WinogradConvolution
-from jaxdesc.runtime.compiler import PIECE, in_pieces, materialised
+from jaxdesc.runtime.compiler import PIECES, in_pieces, materialised
 
 # With fewer channels a product is too small to pay for the transforms.
 WINOGRAD_WIDTH = 64
@@ -117,8 +117,8 @@ class ResNet(nnx.Module):
         for index, stage in enumerate(STAGES):
             # Once BatchNorm is folded, images are independent. Each stage halves their maps, so
             # twice as many images fit a CPU's caches.
-            size = max(1, PIECE >> (len(STAGES) - 1 - index)) if self.is_folded else len(x)
-            x = tap(stage, in_pieces(partial(_run_stage, index), self, x, size))
+            size = max(1, PIECES["cpu"] >> (len(STAGES) - 1 - index)) if self.is_folded else len(x)
+            x = tap(stage, in_pieces(partial(_run_stage, index), self, x, {"cpu": size}))
         return self.fc(x.mean(axis=(1, 2), dtype=jnp.float32))
 
     @property
