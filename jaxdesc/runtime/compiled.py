@@ -4,10 +4,13 @@ Everything is read from the text of the optimised HLO, since XLA's own cost anal
 some platforms, and on others leaves out loops, cuDNN's convolutions and cuBLAS's products.
 
 Rules. Arithmetic is 2 per multiplication and addition of products and convolutions; nothing else
-counts. Traffic is that of a device's main memory: each operation outside a fusion reads its
-operands and writes its results once, at their padded size; buffers in a TPU's on-chip memory are
-free. Gathers, slices and updates in place move only what they touch. A loop counts as often as it
-runs.
+counts, and padding does not. Traffic is that of a device's main memory: each operation outside a
+fusion reads its operands and writes its results once, at their padded size; buffers in a TPU's
+on-chip memory are free, so a copy into it counts once. A gather or slice reads what it takes, in a
+fusion too; an update in place writes what it changes, and a scatter reads that first. What is
+started counts where it starts, not where it is done. A loop counts as often as it runs, or once if
+its condition holds no number; of a conditional every branch counts. Scratch space that a library's
+call asks for is taken to be unused.
 """
 
 import math
@@ -25,9 +28,10 @@ _BITS = {"pred": 8, "token": 0, "opaque": 0}
 # Operations that move nothing by themselves.
 _FREE = {
     *("parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "iota"),
-    *("partition-id", "replica-id", "opt-barrier", "add-dependency", "copy-done", "async-done"),
-    *("async-update", "send-done", "recv-done", "slice-done", "dynamic-slice-done"),
+    *("partition-id", "replica-id", "opt-barrier", "add-dependency", "async-update"),
 }
+# Calls of a TPU's compiler that only name memory.
+_NAMING = re.compile(r'custom_call_target="(AllocateBuffer|ConcatBitcast)"')
 _SLICES = {"gather", "dynamic-slice", "slice"}
 _UPDATES = {"dynamic-update-slice": 1, "scatter": 2}  # by the operand that holds what is written
 COLLECTIVES = (
@@ -133,10 +137,13 @@ class Compiled:
         condition = re.search(r"condition=%?([\w.\-$]+)", attributes)
         assert condition, attributes
         operations = self.computations[condition[1]].values()
-        constants = [
-            op for op in operations if op.kind == "constant" and op.results[0].type == "s32"
+        inside = [each for op in operations if op.kind == "fusion" for _, each in self._fused(op)]
+        numbers = [
+            int(op.operands[0])
+            for op in (*operations, *inside)
+            if op.kind == "constant" and op.results[0].type == "s32"
         ]
-        return max((int(op.operands[0]) for op in constants), default=1)
+        return max(numbers, default=1)
 
     @cached_property
     def products(self) -> list[Product]:
@@ -233,59 +240,68 @@ class Compiled:
 
     def _traffic(self, operation: Operation, computation: str) -> float:
         """Bytes that an operation outside of fusions moves."""
-        if operation.kind in _FREE:
+        kind = operation.kind
+        if kind in _FREE or kind.endswith("-done") or _NAMING.search(operation.attributes):
             return 0.0
-        among = self.computations[computation]
-        results = operation.results
-        if operation.kind in ("slice-start", "dynamic-slice-start"):  # after what was given
-            return results[1].bytes + _moved(results[1:2])
-        if operation.kind.endswith("-start"):  # the result is followed by what was given
-            results = results[:1]
+        among, kind = self.computations[computation], kind.removesuffix("-start")
+        results = _results(operation)
         written = _moved(results)
-        if operation.kind == "fusion":
-            return self._traffic_of_fusion(operation, among, written)
-        read = [_moved(among[name].results) for name in operation.operands if name in among]
-        if operation.kind in _SLICES:
-            return 2 * written
-        if operation.kind in _UPDATES:
-            return 2 * read[_UPDATES[operation.kind]]
+        given = [among[name].results for name in operation.operands]
+        if kind == "fusion":
+            return self._traffic_of_fusion(operation, given, written)
+        read = [_moved(buffers) for buffers in given]
+        if kind in _SLICES:
+            read[0] = min(read[0], _size(results))
+        if kind in _UPDATES and written:
+            written = _size(given[_UPDATES[kind]])
+            read[0] = written if kind == "scatter" else 0.0
         return written + sum(read)
 
     def _traffic_of_fusion(
-        self, fusion: Operation, among: dict[str, Operation], written: float
+        self, fusion: Operation, given: list[tuple[Buffer, ...]], written: float
     ) -> float:
-        """Bytes that a fusion moves: of an operand that it only slices, the slices."""
-        (name, *_) = _CALLED.findall(fusion.attributes)
-        inside = self.computations[name]
+        """Bytes that a fusion moves: of an operand that it only slices or updates, the parts."""
         total = 0.0
-        parameters = sorted(
-            (op for op in inside.values() if op.kind == "parameter"),
-            key=lambda op: int(op.operands[0]),
-        )
-        for parameter, given in zip(parameters, fusion.operands, strict=True):
-            if given not in among or _moved(among[given].results) == 0:
-                continue
-            uses = [op for op in inside.values() if parameter.name in op.operands]
-            seen, aliases = list(uses), {parameter.name}
-            while passing := [op for op in seen if op.kind in ("bitcast", "copy")]:
-                aliases |= {op.name for op in passing}
-                seen = [op for op in seen if op not in passing] + [
-                    op for op in inside.values() for p in passing if p.name in op.operands
-                ]
-            whole = _moved(among[given].results)
-            sliced = [op for op in seen if op.kind in _SLICES and op.operands[0] in aliases]
-            updated = [op for op in seen if op.kind in _UPDATES and op.operands[0] in aliases]
-            if seen and len(sliced) + len(updated) == len(seen):
-                touched = sum(_moved(op.results) for op in sliced)
-                for op in updated:  # in place: the result is the operand with a part replaced
-                    part = inside[op.operands[_UPDATES[op.kind]]]
-                    size = sum(buffer.bytes for buffer in part.results)
-                    written = max(0.0, written - whole) + size
-                    touched += size
-                total += min(whole, touched)
-            else:
-                total += whole
+        for place, buffers in enumerate(given):
+            whole = _moved(buffers)
+            readers = list(self._readers(fusion, place)) if whole else []
+            touched, changed = 0.0, 0.0
+            for operation, first, inside in readers:
+                kind = operation.kind
+                if first and kind in _SLICES:
+                    touched += _size(operation.results)
+                elif first and kind in _UPDATES and written >= whole:
+                    part = _size(inside[operation.operands[_UPDATES[kind]]].results)
+                    changed += part
+                    touched += part if kind == "scatter" else 0.0
+                else:
+                    touched, changed = whole, 0.0
+                    break
+            if changed:  # in place: the result is the operand with a part replaced
+                written += changed - whole
+            total += min(whole, touched)
         return total + written
+
+    def _readers(
+        self, fusion: Operation, place: int
+    ) -> Iterator[tuple[Operation, bool, dict[str, Operation]]]:
+        """Yield what reads a fusion's operand, whether as its first, and the operations around."""
+        inside = self.computations[_CALLED.findall(fusion.attributes)[0]]
+        names = [
+            op.name
+            for op in inside.values()
+            if op.kind == "parameter" and op.operands[0] == str(place)
+        ]
+        for name in names:
+            for operation in inside.values():
+                if name not in operation.operands:
+                    continue
+                if operation.kind in ("bitcast", "copy") and not operation.is_root:
+                    names.append(operation.name)
+                elif operation.kind == "fusion":
+                    yield from self._readers(operation, operation.operands.index(name))
+                else:
+                    yield operation, operation.operands.index(name) == 0, inside
 
 
 def _convolved(
@@ -360,6 +376,22 @@ def _buffer(found: re.Match[str]) -> Buffer:
     number = re.search(r"\d+", kind)
     bits = _BITS.get(kind, int(number[0]) if number else 0)
     return Buffer(kind, shape, math.prod(padded) * bits / 8, bool(re.search(r"S\([1-9]", tiling)))
+
+
+def _results(operation: Operation) -> tuple[Buffer, ...]:
+    """Buffers that an operation writes; the results of a start name its operands too."""
+    kind, results, count = operation.kind, operation.results, len(operation.operands)
+    if kind == "copy-start":  # a copy, the operand, and a context
+        return results[:1]
+    if kind.endswith("-start") and kind != "all-reduce-start":  # operands, results, contexts
+        return results[count : 2 * count]
+    if kind == "custom-call" and re.search(r'target="__cu', operation.attributes):
+        return results[:1]  # followed by scratch space
+    return results
+
+
+def _size(buffers: tuple[Buffer, ...]) -> float:
+    return sum(buffer.bytes for buffer in buffers)
 
 
 def _moved(buffers: tuple[Buffer, ...]) -> float:
