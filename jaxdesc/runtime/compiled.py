@@ -145,18 +145,23 @@ class Compiled:
         ]
         return max(numbers, default=1)
 
+    def opened(self) -> Iterator[tuple[Operation, str, int]]:
+        """Yield what `executed` does, with the operations of a fusion instead of the fusion."""
+        for operation, computation, times in self.executed():
+            if operation.kind == "fusion":
+                for name, each in self._fused(operation):
+                    yield each, name, times
+            else:
+                yield operation, computation, times
+
     @cached_property
     def products(self) -> list[Product]:
         """Every product and convolution, those inside fusions included."""
         found = []
-        for operation, computation, times in self.executed():
-            inside = [(operation, computation)]
-            if operation.kind == "fusion":
-                inside = [(each, name) for name, each in self._fused(operation)]
-            for each, name in inside:
-                flops, types = self._arithmetic(each, self.computations[name])
-                if flops:
-                    found.append(Product(types, flops, times, each.name))
+        for operation, computation, times in self.opened():
+            flops, types = self._arithmetic(operation, self.computations[computation])
+            if flops:
+                found.append(Product(types, flops, times, operation.name))
         return found
 
     @property
@@ -327,12 +332,22 @@ def _convolved(
 
         step, spread = int(at("stride", "1")), int(at("rhs_dilate", "1"))
         apart, before = int(at("lhs_dilate", "1")), int(at("pad", "0_0").split("_")[0])
-        place = np.arange(outputs)[:, None] * step + np.arange(taps)[None] * spread - before
-        inside = (place >= 0) & (place <= (rows - 1) * apart) & (place % apart == 0)
-        pairs *= int(inside.sum())
+        pairs *= taps_on_rows(rows, taps, outputs, step, spread, apart, before)
     groups = re.search(r"batch_group_count=(\d+)", attributes)
     sides = image[labels[1].index("b")] * kernel[labels[2].index("i")]
     return 2.0 * pairs * sides * result[labels[3].index("f")] / (int(groups[1]) if groups else 1)
+
+
+def taps_on_rows(
+    rows: int, taps: int, outputs: int, step: int, spread: int, apart: int, before: int
+) -> int:
+    """Count the taps of all outputs, along an axis, that fall on a row.
+
+    `step` is the stride, `spread` the kernel's dilation, `apart` the image's, and `before` the
+    padding in front.
+    """
+    place = np.arange(outputs)[:, None] * step + np.arange(taps)[None] * spread - before
+    return int(((place >= 0) & (place <= (rows - 1) * apart) & (place % apart == 0)).sum())
 
 
 def _operation(instruction: re.Match[str]) -> Operation:

@@ -38,7 +38,7 @@ lowered_for = jax.make_user_context("")
 class jit(Generic[Arguments, Result]):
     """`jax.jit` for the platform of its arguments, with the options that suit it.
 
-    Arguments may be of a device that is not there (`runtime.chips`): `lower` takes their shapes.
+    Arguments may be of a device that is not there (`runtime.chips`): `trace` takes their shapes.
     Within another transformation, whose own options then hold, it is plain `jax.jit`.
     """
 
@@ -58,12 +58,16 @@ class jit(Generic[Arguments, Result]):
             called: Result = self.compiled(platform)(*args, **kwargs)
         return called
 
-    def lower(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> jax.stages.Lowered:
-        """Lower for the platform of the arguments, which may be `jax.ShapeDtypeStruct`s."""
+    def trace(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> jax.stages.Traced:
+        """Trace for the platform of the arguments, which may be `jax.ShapeDtypeStruct`s."""
         platform = platform_of(jax.tree.leaves((args, kwargs)))
         with lowered_for(platform):
-            lowered: jax.stages.Lowered = self.compiled(platform).lower(*args, **kwargs)
-        return lowered
+            traced: jax.stages.Traced = self.compiled(platform).trace(*args, **kwargs)
+        return traced
+
+    def lower(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> jax.stages.Lowered:
+        """Lower what `trace` returns."""
+        return self.trace(*args, **kwargs).lower()
 
     def _compiled(self, platform: str | None) -> Any:
         """The result of `jax.jit` with the options of a platform; without any for None."""

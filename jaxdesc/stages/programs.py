@@ -69,12 +69,16 @@ class Program:
     items: int
     devices: int = 1
 
-    def lower(self) -> jax.stages.Lowered:
-        """Lower it for the devices of its arguments."""
+    def trace(self) -> jax.stages.Traced:
+        """Trace it for the devices of its arguments."""
         function: Any = self.function.func
         arguments = *self.function.args, *self.arguments
-        lowered: jax.stages.Lowered = function.lower(*arguments, **self.function.keywords)
-        return lowered
+        traced: jax.stages.Traced = function.trace(*arguments, **self.function.keywords)
+        return traced
+
+    def lower(self) -> jax.stages.Lowered:
+        """Lower it for the devices of its arguments."""
+        return self.trace().lower()
 
 
 def largest(program: Program, compiled: Compiled, memory: int) -> int:
