@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 from jaxdesc.runtime.chips import Chip
-from jaxdesc.runtime.compiled import Compiled, Operation
+from jaxdesc.runtime.compiled import Compiled
+from jaxdesc.runtime.hlo import Operation
 from jaxdesc.runtime.traced import counted
 from jaxdesc.stages.programs import Program
 
