@@ -114,11 +114,14 @@ class ImagesConfig(_Group):
             `tfds:NAME/SPLIT`, `scenes:OPTIONS`.
         batch: images per forward pass of the target and device; auto for what fits, 256 at most.
         max_skipped: largest share of unusable images, which are left out; more stop the run.
+        workers: processes that decode and cut images for this one; 0 uses threads of this one,
+            which some eight cores keep up with. It changes no result.
     """
 
     source: str = ""
     batch: int = _batch(64)
     max_skipped: float = _setting(0.01, lambda share: 0 <= share < 1, "a share in [0, 1)")
+    workers: int = _setting(0, lambda count: 0 <= count <= 256, "an integer in [0, 256]")
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,10 @@ class UnusableImage(InputError):
 
     def __init__(self, image: str, reason: str):
         super().__init__(f"The image {image} {reason}: repair or remove it.")
-        self.reason = printable(reason)
+        self.image, self.reason = image, printable(reason)
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.image, self.reason)
 
 
 def printable(text: str) -> str:

@@ -17,7 +17,7 @@ OTHER = {
                "classes": "imagenet", "layer": "layer4", "pooling": "max"},
     "clip": {"source": "clip", "revision": "v2", "preprocess": "openai", "input": "image",
              "batch": 3},
-    "images": {"source": "folder:photos", "batch": 5, "max_skipped": 0.25},
+    "images": {"source": "folder:photos", "batch": 5, "max_skipped": 0.25, "workers": 3},
     "vocabulary": {"source": "scenes", "template": "a {concept}", "compat": "www"},
     "crop": {"view": "random", "field": 0.5, "cam": "layer_cam", "cam_input": "centre",
              "cam_class": "label", "seed": 7},

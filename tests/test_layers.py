@@ -25,12 +25,12 @@ PACKAGES = {
     **{room: set() for room in ("errors", "config", "vocabulary")},
     **dict.fromkeys(("attention", "exemplars", "similarity"), ARITHMETIC),
     **dict.fromkeys(("scoring", "evaluation"), ARITHMETIC | {"scipy"}),
-    "images": ARITHMETIC | {"PIL", "array_record", "grain", "tensorflow_datasets"},
+    "images": ARITHMETIC | {"PIL", "absl", "array_record", "grain", "tensorflow_datasets"},
 }
 # Optional packages, or those that one module alone may know.
 KNOWN = {
     "torch": ("models", "benchmark"),
-    "absl": ("commands", "configs"),
+    "absl": ("commands", "configs", "images"),  # Grain has flags
     "ml_collections": ("commands", "configs"),
     "matplotlib": ("report",),
     "jinja2": ("report", "evidence"),

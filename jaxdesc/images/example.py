@@ -130,7 +130,8 @@ def in_rgb(image: Any, name: str) -> Image.Image:
     if image.mode.startswith("I;16"):
         image = Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     try:
-        return image.convert("RGB")  # a copy: the file of `image` may be about to be closed
+        image.load()  # the file of `image` may be about to be closed
+        return image if image.mode == "RGB" else image.convert("RGB")
     except Exception as error:  # of any type: Pillow decodes only here what it opened before
         raise UnusableImage(name, f"can't be decoded ({_reason(error)})") from error
 

@@ -135,7 +135,7 @@ class Preprocess:
 
     def cut(
         self,
-        image: Image.Image,
+        image: Image.Image | UInt8[np.ndarray, "height width 3"],
         centre: Centre,
         field: float | None = None,
         size: tuple[int, int] | None = None,
@@ -148,14 +148,19 @@ class Preprocess:
         of the image before `shrink`, whose (width, height) was `size`. Raises `UnusableImage` for
         an image that is too long for its shorter side.
         """
-        size = size or image.size
+        if size is None:
+            size = image.size if isinstance(image, Image.Image) else image.shape[1::-1]
         width, height = self._resized(size, field)
-        resized = image.resize((width, height), INTERPOLATIONS[self.interpolation])
+        if isinstance(image, np.ndarray) and image.shape[:2] != (height, width):
+            image = Image.fromarray(image)
+        if isinstance(image, Image.Image):
+            image = np.asarray(image.resize((width, height), INTERPOLATIONS[self.interpolation]))
         top, left = corner(height, width, self.size, centre)
         corners = (left, top, left + self.size, top + self.size)
         across, down = size[0] / width, size[1] / height
         x0, y0, x1, y1 = (c * s for c, s in zip(corners, (across, down) * 2, strict=True))
-        return np.asarray(resized.crop(corners)), (x0, y0, x1, y1)
+        window = image[top : top + self.size, left : left + self.size]
+        return np.ascontiguousarray(window), (x0, y0, x1, y1)
 
     def _resized(self, size: tuple[int, int], field: float | None) -> tuple[int, int]:
         """(width, height) of the whole image at the window's scale."""

@@ -54,6 +54,9 @@ class Tfds:
         self._name = next((key for key in _NAMES if key in features), None)
         self._records = _records(builder, self._split)
 
+    def __reduce__(self) -> Any:
+        return Tfds, (self.spec.removeprefix("tfds:"),)  # another process opens it again
+
     def __len__(self) -> int:
         return len(self._records)
 

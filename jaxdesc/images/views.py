@@ -68,7 +68,7 @@ class _Prepared(NamedTuple):
 
     cuts: dict[str, _Cut]
     seen: tuple[np.ndarray, Box] | None
-    shrunk: Image.Image
+    shrunk: np.ndarray
     size: tuple[int, int]
     label: int | None
     reason: str = ""
@@ -98,6 +98,7 @@ def cut_views(
     batch: int,
     attend: Attend | None = None,
     watch: Callable[[Any], Any] = unwatched,
+    workers: int = 0,
 ) -> Iterator[Batch]:
     """Cut some views of some images, in order; each image is decoded once.
 
@@ -105,12 +106,10 @@ def cut_views(
     boxes if a view is "box"; `crop` holds the options of the windows, except the view; `images` are
     indices. All batches have one shape, of `batch` images. `attend` starts the attention maps of a
     batch, for the view "attention"; `watch` is called with all that is queued on the device.
+    Images are read in this process, or in `workers` others.
     """
-    prepare = partial(_prepare, preprocess, crop, views, _window_seed(crop, source))
-
-    def stand_in(index: int, error: UnusableImage) -> _Prepared:
-        black = Example(Image.new("RGB", (1, 1)), label=0, box=windows.whole((1, 1)))
-        return prepare(index, black)._replace(reason=error.reason)
+    read = preparing(preprocess, source, crop, views)
+    stand_in = partial(_stand_in, read)
 
     def start(chunk: list[_Prepared]) -> tuple[list[_Prepared], Array | None]:
         seen = [prepared.seen[0] for prepared in chunk if prepared.seen]
@@ -127,7 +126,7 @@ def cut_views(
         window = preprocess.cut(prepared.shrunk, centre, crop.field, prepared.size)
         return _Cut(*window, centre, not peaked)
 
-    started = map(start, batches(source, images, prepare, batch, stand_in))
+    started = map(start, batches(source, images, read, batch, stand_in, workers))
     first = 0
     with ThreadPoolExecutor() as threads:
         for chunk, cams in ahead(started):
@@ -142,6 +141,20 @@ def cut_views(
                 np.array([-1 if p.reason or p.label is None else p.label for p in chunk], np.int32),
             )
             first += len(chunk)
+
+
+def preparing(
+    preprocess: Preprocess, source: Source, crop: CropConfig, views: Sequence[str]
+) -> Callable[[int, Example], _Prepared]:
+    """Host work of `cut_views` on one image, as `loader.batches` and `loader.rate` take it."""
+    return partial(_prepare, preprocess, crop, views, _window_seed(crop, source))
+
+
+def _stand_in(
+    read: Callable[[int, Example], _Prepared], index: int, error: UnusableImage
+) -> _Prepared:
+    black = Example(Image.new("RGB", (1, 1)), label=0, box=windows.whole((1, 1)))
+    return read(index, black)._replace(reason=error.reason)
 
 
 def _prepare(
@@ -167,8 +180,10 @@ def _prepare(
                 centre = example.box and windows.box_centre(example.box, size)
             window = preprocess.cut(shrunk, centre or windows.MIDDLE, crop.field, size)
             cuts[view] = _Cut(*window, centre or windows.MIDDLE, centre is None)
-    seen = map_input(preprocess, crop, image) if ATTENTION in views else None
-    return _Prepared(cuts, seen, shrunk, size, example.label)
+    if ATTENTION not in views:
+        return _Prepared(cuts, None, np.zeros(0, np.uint8), size, example.label)
+    seen = map_input(preprocess, crop, image)
+    return _Prepared(cuts, seen, np.asarray(shrunk), size, example.label)
 
 
 def _stacked(cuts: Sequence[_Cut], batch: int) -> Views:

@@ -21,7 +21,8 @@ from jaxdesc.stages.batches import with_batches
 from jaxdesc.store import Place, write_file, write_rows
 from jaxdesc.store.workdir import is_result
 
-CHANGEABLE = "images.max_skipped:"  # may differ in a run that goes on: it changes no result
+# May differ in a run that goes on: they change no result.
+CHANGEABLE = ("images.max_skipped:", "images.workers:")
 REASONS = 5  # reasons that a line names
 LIBRARIES = ("jaxdesc", "jax", "jaxlib", "flax", "numpy", "pillow", "transformers")
 

@@ -130,7 +130,7 @@ def _pass(run: Run, shards: Shards, drafts: Mapping[str, Draft]) -> None:
     source, config, watch, mesh = run.inputs.source, run.config, Watch(), local_mesh()
     target, size = run.inputs.target.on(mesh), shards.each * device_count(mesh)
     crop = target.preprocess, source, config.crop, tuple(drafts), images, size
-    cut = cut_views(*crop, attention_of(run, target), watch)
+    cut = cut_views(*crop, attention_of(run, target), watch, config.images.workers)
     classify = source.has_labels and target.logit_count > 0
     started = ((batch, watch(begin(target, config.target, batch, classify))) for batch in cut)
     with run.bar(len(images), f"activate {', '.join(drafts)}") as bar:

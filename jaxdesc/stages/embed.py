@@ -8,10 +8,11 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float32, Int32
 
-from jaxdesc.config import ClipConfig, converted
+from jaxdesc.config import ClipConfig, CropConfig, converted
 from jaxdesc.errors import InputError, UnusableImage, check_type
 from jaxdesc.images.example import Example, Source
 from jaxdesc.images.loader import batches, padded
+from jaxdesc.images.preprocess import Preprocess
 from jaxdesc.images.sources import open_source
 from jaxdesc.images.views import cut_view
 from jaxdesc.images.windows import MIDDLE
@@ -77,16 +78,13 @@ def _embed(
         wanted = [int(images[row]) for shard in missing for row in shards.rows(shard)]
         if not wanted:
             return
-        centres = activated.read("centres")
-
-        def cut(index: int, example: Example) -> np.ndarray:
-            y, x = centres[index]
-            return cut_view(clip.preprocess, config.crop, example.image, (y, x))[0]
-
-        prepare = partial(_whole_image, clip) if sees_image else cut
+        prepare = partial(_view, clip.preprocess, config.crop, activated.read("centres"))
+        if sees_image:
+            prepare = partial(_whole_image, clip.preprocess)
         each = iter(missing)
         with run.bar(len(wanted), "embed") as bar:
-            for features in _encoded(clip, run.inputs.source, wanted, prepare, shards.each):
+            photos = run.inputs.source, wanted, prepare, shards.each, None, config.images.workers
+            for features in _encoded(clip, *photos):
                 for start in range(0, len(features), shards.each):
                     part = features[start : start + shards.each]
                     draft.commit(next(each), {"features": part}, shards)
@@ -95,10 +93,18 @@ def _embed(
     return run.stages("embed", {"embed": inputs}, compute, finish)["embed"]
 
 
-def _whole_image(clip: Namer, index: int, example: Example) -> np.ndarray:
+def _whole_image(preprocess: Preprocess, index: int, example: Example) -> np.ndarray:
     """Preprocess a whole image as CLIP does."""
     del index
-    return clip.preprocess.cut(example.image, MIDDLE)[0]
+    return preprocess.cut(example.image, MIDDLE)[0]
+
+
+def _view(
+    preprocess: Preprocess, crop: CropConfig, centres: np.ndarray, index: int, example: Example
+) -> np.ndarray:
+    """Cut the view that the target saw, for CLIP."""
+    y, x = centres[index]
+    return cut_view(preprocess, crop, example.image, (y, x))[0]
 
 
 def _encoded(
@@ -108,6 +114,7 @@ def _encoded(
     prepare: Callable[[int, Example], np.ndarray],
     batch: int,
     skip: Callable[[int, UnusableImage], None] | None = None,
+    workers: int = 0,
 ) -> Iterator[Float32[np.ndarray, "image width"]]:
     """Encode views of images batch by batch, on all devices of this process.
 
@@ -116,7 +123,7 @@ def _encoded(
     """
     mesh = local_mesh()
     encoder, size = clip.on(mesh), batch * device_count(mesh)
-    for chunk in batches(source, images, prepare, size, skip):
+    for chunk in batches(source, images, prepare, size, skip, workers):
         views = [view for view in chunk if view is not None]
         if views:
             pixels = padded(np.stack(views), size)
@@ -157,7 +164,7 @@ def image_features(
     def skip(index: int, error: UnusableImage) -> None:
         skipped[index] = error.reason
 
-    prepare, everything = partial(_whole_image, clip), range(len(source))
+    prepare, everything = partial(_whole_image, clip.preprocess), range(len(source))
     with Progress(len(source), "image features", displays) as bar:
         found = []
         for features in _encoded(clip, source, everything, prepare, batch, skip):
