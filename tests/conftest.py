@@ -84,6 +84,17 @@ def rng():
 
 
 @pytest.fixture(scope="session")
+def server():
+    """A server that stands in for buckets; TensorStore reads the environment only once."""
+    from tests.store.bucket import served
+
+    with served() as environment, pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture(scope="session")
 def photos(tmp_path_factory):
     """Paths of photos of varied sizes; where ImageNet's sample is not at hand, made-up ones."""
     return sorted(PHOTOS.glob("*.JPEG")) or _made_up_photos(tmp_path_factory.mktemp("photos"))

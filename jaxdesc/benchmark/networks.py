@@ -1,5 +1,6 @@
 """The networks and the pass over images, compared with PyTorch's, and the floor of every stage."""
 
+import os
 import tempfile
 from collections.abc import Callable
 from functools import partial
@@ -162,6 +163,25 @@ def probe(loaded: Networks, source: Source, batch: int, repeats: int, rivals: An
     table = timed("Photos to activations, attention windows", sizes, jobs, repeats, "jaxdesc")
     table.facts["device idle, share of the pass"] = float(np.median(idle[1:]))
     return table
+
+
+def reading(source: Source, repeats: int) -> Table:
+    """Photos per second that are decoded and cut for attention windows, without a network."""
+    from jaxdesc.config import CropConfig
+    from jaxdesc.images.loader import rate
+    from jaxdesc.images.preprocess import PRESETS
+    from jaxdesc.images.views import preparing
+
+    prepare = preparing(PRESETS["imagenet_v2"], source, CropConfig(), ["attention"])
+    cores = os.cpu_count() or 1
+    workers = [0, *(2**power for power in range(cores.bit_length()) if 2**power <= cores)]
+    rates: dict[int, list[float]] = {count: [] for count in workers}
+    for _ in range(repeats):
+        for count in workers:
+            rates[count].append(rate(source, prepare, count))
+    sizes = {"photos": len(source), "cores": cores, "repeats": repeats}
+    facts = {f"images.workers={count}": float(np.median(rates[count])) for count in workers}
+    return Table("Photos per second, decoded and cut", sizes, [], {}, facts=facts)
 
 
 def roofline(loaded: Networks, arrays: Arrays, batch: int, repeats: int) -> Table:

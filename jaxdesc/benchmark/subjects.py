@@ -117,12 +117,15 @@ class Options:
         return Networks(load_target(self.target), load_clip(self.clip), *folders)
 
 
-def _probe(options: Options) -> list[Table]:
+def _photos(options: Options) -> Any:
     from jaxdesc.images.sources import open_source  # needs Grain
 
     source = open_source(f"folder:{options.photos}" if options.photos else "scenes:count=256")
-    source = networks.Repeated(source, options.count) if options.count else source
-    sizes = options.batch, options.repeats
+    return networks.Repeated(source, options.count) if options.count else source
+
+
+def _probe(options: Options) -> list[Table]:
+    source, sizes = _photos(options), (options.batch, options.repeats)
     return [networks.probe(options.networks, source, *sizes, options.rival)]
 
 
@@ -163,6 +166,7 @@ SUBJECTS = {
         (*_NETWORKS, "repeats", "rival"),
     ),
     "probe": Subject(_probe, (*_NETWORKS, "photos", "count", "repeats", "rival")),
+    "photos": Subject(lambda o: [networks.reading(_photos(o), o.repeats)], ("photos", "repeats")),
     "roofline": Subject(
         lambda o: [networks.roofline(o.networks, o.arrays, o.batch, o.repeats)],
         (*_PROBLEM, *_NETWORKS, "repeats"),

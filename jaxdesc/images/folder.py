@@ -4,13 +4,17 @@ import contextlib
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache, cached_property
+from io import BytesIO
+from pathlib import Path, PurePath, PurePosixPath
 
 from jaxdesc.errors import InputError, UnusableImage, is_text, shown
 from jaxdesc.images.example import Example, decode
 from jaxdesc.images.labels import natural
-from jaxdesc.store.workdir import is_drawn, is_output
+from jaxdesc.store import Place
+from jaxdesc.store.workdir import head, is_drawn, is_output, looks_like_output
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp")
 # Suffixes of pictures and videos that are not read.
@@ -53,21 +57,12 @@ class Folder:
     """
 
     has_boxes = has_labels = False
+    root: PurePath
+    files: Sequence[PurePath]
 
     def __init__(self, path: str):
-        if not os.path.isdir(os.path.expanduser(path)):
-            raise InputError(
-                f"The image folder {shown(path)} does not exist: give a folder of "
-                "JPEG, PNG or WebP files as folder:PATH."
-            )
-        if not is_text(path):
-            raise InputError(
-                f"The image folder {shown(path)} has a name that is not UTF-8: rename it, or give "
-                "a link to it."
-            )
         self.spec = f"folder:{path}"
-        self.root = Path(os.path.expanduser(path))
-        self.files, passed_over = _photos(self.root)
+        self.files, passed_over = _photos(self._open(path))
         if not self.files:
             found = [f"{file.name!r} ({reason})" for file, reason in passed_over]
             more = f" and {len(found) - 1} more" if len(found) > 1 else ""
@@ -83,12 +78,27 @@ class Folder:
             tuple(sorted({name for name in column if name}, key=natural)) for column in columns
         )
 
+    def _open(self, path: str) -> Iterator[tuple[PurePath, str]]:
+        """Set `root`, and list all files with the reasons why they are not photos."""
+        if not os.path.isdir(os.path.expanduser(path)):
+            raise InputError(
+                f"The image folder {shown(path)} does not exist: give a folder of "
+                "JPEG, PNG or WebP files as folder:PATH."
+            )
+        if not is_text(path):
+            raise InputError(
+                f"The image folder {shown(path)} has a name that is not UTF-8: rename it, or give "
+                "a link to it."
+            )
+        root = self.root = Path(os.path.expanduser(path))
+        return _entries(root)
+
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, index: int) -> Example:
         """Decode one photo to RGB."""
-        path = self.files[index]
+        path = Path(self.files[index])
         name = repr(str(path))
         if os.path.exists(path) and not os.path.isfile(path):  # reading a pipe would block
             raise UnusableImage(name, "is not a file")
@@ -98,14 +108,14 @@ class Folder:
         """Give the path below the folder; bytes that are not UTF-8 are escaped."""
         return self._relative(self.files[index])
 
-    def _relative(self, file: Path) -> str:
+    def _relative(self, file: PurePath) -> str:
         path = os.fsencode(file.relative_to(self.root).as_posix())
         return path.decode("utf-8", "backslashreplace")
 
     def fingerprint(self) -> str:
         """Hash every file's path, size and times of change, of its content and of its entry."""
         digest = hashlib.sha256(repr(self._categories).encode())
-        for index, path in enumerate(self.files):
+        for index, path in enumerate(map(Path, self.files)):
             facts: tuple[int, ...] = ()  # of a file that is locked away
             with contextlib.suppress(OSError):
                 stat = path.stat() if os.path.exists(path) else path.lstat()
@@ -114,10 +124,53 @@ class Folder:
         return digest.hexdigest()
 
 
-def _photos(root: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
-    """Photos below a folder, and pictures that are passed over."""
+class BucketFolder(Folder):
+    """Every JPEG, PNG and WebP below a folder of a bucket, `gs://BUCKET/PATH`, as in a `Folder`.
+
+    A photo is read when it is needed. The fingerprint has the objects' versions, as they were when
+    it was first asked for. `InputError` also if the bucket can't be reached.
+    """
+
+    def _open(self, path: str) -> Iterator[tuple[PurePath, str]]:
+        self.root, self._place = PurePosixPath(), Place(path)
+        return _objects(self._place)
+
+    def __getitem__(self, index: int) -> Example:
+        """Read and decode one photo to RGB."""
+        name = str(self.files[index])
+        address = repr(self._place / name)
+        try:
+            content = self._place.read(name)
+        except InputError as error:
+            if "PERMISSION_DENIED" not in str(error.__cause__):
+                raise  # a bucket that no longer answers ends the run
+            raise UnusableImage(address, "may not be read (permission denied)") from error
+        if content is None:
+            raise UnusableImage(address, "does not exist")
+        return Example(decode(BytesIO(content), address), categories=self._categories[index])
+
+    def fingerprint(self) -> str:
+        """Hash every object's path and version."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        names = [str(file) for file in self.files]
+        versions = list(zip(names, self._place.versions(names), strict=True))
+        return hashlib.sha256(repr((self._categories, versions)).encode()).hexdigest()
+
+
+def open_folder(path: str) -> Folder:
+    """Open a folder of photos on a disk or in a bucket."""
+    return BucketFolder(path) if "://" in path else Folder(path)
+
+
+def _photos(
+    entries: Iterable[tuple[PurePath, str]],
+) -> tuple[list[PurePath], list[tuple[PurePath, str]]]:
+    """Photos among files, and pictures that are passed over."""
     photos, passed_over = [], []
-    for file, reason in _entries(root):
+    for file, reason in entries:
         suffix = file.suffix.lower()
         if suffix in SUFFIXES and not reason:
             photos.append(file)
@@ -127,7 +180,36 @@ def _photos(root: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
     return sorted(photos), sorted(passed_over)
 
 
-def _entries(root: Path) -> Iterator[tuple[Path, str]]:
+def _objects(place: Place) -> Iterator[tuple[PurePath, str]]:
+    """Yield all files of a bucket's folder, as `_entries` does."""
+    files = [PurePosixPath(name) for name in place.files() if not name.endswith("/")]
+    siblings: dict[PurePath, set[str]] = defaultdict(set)
+    artifacts: dict[PurePath, set[str]] = defaultdict(set)
+    for file in files:
+        siblings[file.parent].add(file.name)
+        for folder in file.parents:
+            if folder.parent.name == "artifacts":
+                artifacts[folder.parent.parent].add(folder.name)
+
+    def read(file: PurePath) -> bytes:
+        there = file.name in siblings.get(file.parent, ())
+        return place.read(str(file)) or b"" if there else b""
+
+    @cache
+    def reason_of_folder(folder: PurePath) -> str:
+        if folder == folder.parent:
+            return ""
+        reason = reason_of_folder(folder.parent) or _reason_of_folder(folder.name)
+        if not reason and looks_like_output(artifacts[folder], lambda name: read(folder / name)):
+            reason = f"in {folder.name!r}, the output of a run"
+        return reason
+
+    for file in files:
+        reason = reason_of_folder(file.parent)
+        yield file, reason or _reason_of_file(file, siblings[file.parent], read)
+
+
+def _entries(root: Path) -> Iterator[tuple[PurePath, str]]:
     """Yield all files below a folder and its linked folders, each folder once.
 
     With each file comes a reason why it is not a photo, regardless of its suffix; empty for most.
@@ -150,7 +232,10 @@ def _entries(root: Path) -> Iterator[tuple[Path, str]]:
             names = set(files)
             for name in files:
                 path = Path(folder, name)
-                yield path, reason or _reason_of_file(path, top, names)
+                link = ""
+                if path.suffix.lower() in SUFFIXES and _leads_back(path, top):
+                    link = f"a link to {os.path.relpath(os.path.realpath(path), top)!r}"
+                yield path, reason or link or _reason_of_file(path, names, head)
     except RecursionError as error:  # until Python 3.12 os.walk calls itself
         raise InputError(
             f"The image folder {str(root)!r} holds folders within folders, too deep to be read: "
@@ -175,16 +260,14 @@ def _leads_back(path: str | Path, top: str) -> bool:
     return real.is_dir() or (real.is_file() and real.suffix.lower() in SUFFIXES)
 
 
-def _reason_of_file(path: Path, top: str, siblings: set[str]) -> str:
+def _reason_of_file(path: PurePath, siblings: set[str], read: Callable[[PurePath], bytes]) -> str:
     if path.name.startswith("."):
         return "hidden"
-    if path.suffix.lower() in SUFFIXES and _leads_back(path, top):
-        return f"a link to {os.path.relpath(os.path.realpath(path), top)!r}"
     # jaxdesc draws everything as PNG and as SVG, except its sheet of exemplars.
     png = path.with_suffix(".png")
     both = path.suffix in (".png", ".svg") and {png.name, f"{path.stem}.svg"} <= siblings
     drawn = both or (path == png and path.stem.startswith("exemplars"))
-    return "the output of a run" if drawn and is_drawn(png) else ""
+    return "the output of a run" if drawn and is_drawn(read(png)) else ""
 
 
 def _reason_of_folder(name: str) -> str:
@@ -193,7 +276,7 @@ def _reason_of_folder(name: str) -> str:
     return f"in {name!r}" if name.lower() in KEPT_BY_OTHERS else ""
 
 
-def _categories(root: Path, files: Sequence[Path]) -> Iterator[list[str | None]]:
+def _categories(root: PurePath, files: Sequence[PurePath]) -> Iterator[list[str | None]]:
     """Name each image's category by every level of sub-folders that all have, then by its wnid."""
     paths = [file.relative_to(root) for file in files]
     levels = max(1, min(len(path.parts) - 1 for path in paths))

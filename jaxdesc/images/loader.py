@@ -62,8 +62,8 @@ def batches(
     with warnings.catch_warnings():
         _listen()
         groups = _groups(source, indices, prepare, batch, instead, workers)
+        results = chain.from_iterable(_unpacked(group, about) for group in groups)
         try:
-            results = chain.from_iterable(_unpacked(group, about) for group in groups)
             while chunk := list(islice(results, batch)):
                 yield chunk
         except RuntimeError as error:
@@ -76,8 +76,8 @@ def batches(
             ) from error
         finally:
             groups.close()
+            del groups, results
             if workers:
-                del groups
                 gc.collect()  # cycles hold Grain's last blocks, which Python would warn of
             for message, images in about.items():
                 first, more = source.identify(min(images)), len(set(images)) - 1

@@ -8,12 +8,12 @@ from typing import Any
 
 from jaxdesc.errors import InputError, shown
 from jaxdesc.images.example import Source
-from jaxdesc.images.folder import Folder
+from jaxdesc.images.folder import Folder, open_folder
 from jaxdesc.images.labels import Matched
 from jaxdesc.images.tfds import Tfds
 
 # Opens `kind:rest`, by kind: a function from the rest to a source.
-SOURCES: dict[str, Callable[[str], Source]] = {"folder": Folder, "tfds": Tfds}
+SOURCES: dict[str, Callable[[str], Source]] = {"folder": open_folder, "tfds": Tfds}
 
 
 def open_source(images: str | os.PathLike[str] | Source) -> Source:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 
 DRAWN = {"Software": "jaxdesc"}  # metadata of every PNG
@@ -23,27 +24,37 @@ def is_result(name: str) -> bool:
     return bool(_FOUND.fullmatch(folder) if below else _FILES.fullmatch(name))
 
 
-def is_drawn(path: str | os.PathLike[str]) -> bool:
+def is_drawn(content: bytes) -> bool:
     """True for a PNG that jaxdesc has drawn, by its metadata."""
-    folder, name = os.path.split(path)
-    return b"tEXtSoftware\0jaxdesc" in _head(folder, name, 512)
+    return b"tEXtSoftware\0jaxdesc" in content[:512]
 
 
 def is_output(folder: str | os.PathLike[str]) -> bool:
     """True for a local folder that is the working directory of a run, or a report's page."""
-    with suppress(OSError):  # most folders have no artifacts
-        if any(map(_ARTIFACT.fullmatch, os.listdir(os.path.join(folder, "artifacts")))):
-            return True
+    artifacts: list[str] = []
+    with suppress(OSError):  # most folders have none
+        artifacts = os.listdir(os.path.join(folder, "artifacts"))
+    return looks_like_output(artifacts, lambda name: head(os.path.join(folder, name)))
+
+
+def looks_like_output(artifacts: Iterable[str], read: Callable[[str], bytes]) -> bool:
+    """True for a folder that is the working directory of a run, or a report's page.
+
+    `artifacts` are the names in its folder of that name; `read` returns the beginning of one of its
+    files, empty if there is none.
+    """
+    if any(map(_ARTIFACT.fullmatch, artifacts)):
+        return True
     with suppress(ValueError, AttributeError, RecursionError):  # some other config
-        if json.loads(_head(folder, "config.json")).keys() >= {"config", "fingerprints"}:
+        if json.loads(read("config.json")).keys() >= {"config", "fingerprints"}:
             return True
-    return _PAGE in _head(folder, "index.html", 4096)
+    return _PAGE in read("index.html")[:4096]
 
 
-def _head(folder: str | os.PathLike[str], name: str, length: int = 1 << 20) -> bytes:
-    """Read the beginning of a file; empty if there is none."""
+def head(path: str | os.PathLike[str]) -> bytes:
+    """Read the beginning of a local file; empty if there is none."""
     try:
-        with open(os.path.join(folder, name), "rb") as file:
-            return file.read(length)
+        with open(path, "rb") as file:
+            return file.read(1 << 20)
     except OSError:
         return b""

@@ -25,7 +25,7 @@ def benchmark(output, **flags):
 @pytest.mark.full
 def test_every_subject(tmp_path):
     """Leave out the rivals that PyTorch has to compile, which would take longest."""
-    subjects = "scoring,sweep,averaging,bfloat16,disk,networks,probe,roofline"
+    subjects = "scoring,sweep,averaging,bfloat16,disk,networks,probe,photos,roofline"
     output = tmp_path / "made" / "benchmark.json"
     tables, printed = benchmark(output, subjects=subjects, batch=8, **SIZES)
     tables = {table["title"]: table for table in tables}

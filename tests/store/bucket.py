@@ -11,6 +11,7 @@ class Bucket(BaseHTTPRequestHandler):
     """The part of Google Cloud Storage's JSON interface that TensorStore's driver uses."""
 
     objects: dict  # name -> (generation, content)
+    locked: set  # names of objects that may not be read
     guard = threading.Lock()
     writes = 0
 
@@ -52,6 +53,10 @@ class Bucket(BaseHTTPRequestHandler):
             if name not in self.objects:
                 return self.answer(404)
             generation, content = self.objects[name]
+            if name in self.locked:
+                return self.answer(403, b'{"error": {"code": 403, "message": "you may not"}}')
+            if options.get("alt") != ["media"]:
+                return self.answer(200, json.dumps(self.entry(name)).encode())
             if options.get("ifGenerationNotMatch") == [str(generation)]:
                 return self.answer(304)
             if not self.meets(options, name):
@@ -81,7 +86,7 @@ class Bucket(BaseHTTPRequestHandler):
 @contextmanager
 def served():
     """Environment in which TensorStore finds the bucket, empty at first."""
-    Bucket.objects = {}
+    Bucket.objects, Bucket.locked = {}, set()
     with ThreadingHTTPServer(("127.0.0.1", 0), Bucket) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield {

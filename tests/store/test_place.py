@@ -10,16 +10,7 @@ import pytest
 from jaxdesc.errors import InputError
 from jaxdesc.store import Artifact, Place, Store, lock, read_file, write_file, write_rows
 from jaxdesc.store import place as place_module
-from tests.store.bucket import Bucket, served
-
-
-@pytest.fixture(scope="module")
-def server():
-    """TensorStore reads the environment when it first needs it."""
-    with served() as environment, pytest.MonkeyPatch.context() as patch:
-        for name, value in environment.items():
-            patch.setenv(name, value)
-        yield
+from tests.store.bucket import Bucket
 
 
 @pytest.fixture(params=["disk", "bucket"])
