@@ -29,7 +29,7 @@ def test_every_subject(tmp_path):
     output = tmp_path / "made" / "benchmark.json"
     tables, printed = benchmark(output, subjects=subjects, batch=8, **SIZES)
     tables = {table["title"]: table for table in tables}
-    assert len(tables) == 10
+    assert len(tables) == 11
     assert tables["Scoring"]["sizes"].items() >= SIZES.items()
     ours = {f"jaxdesc, {name}" for name in ("full", "screened", "auto", "certainty")}
     assert tables["Scoring"]["medians"].keys() == {"the bare product"} | ours
