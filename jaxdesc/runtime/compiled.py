@@ -21,9 +21,9 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from jaxdesc.runtime.hlo import Buffer, Operation, parsed
+from jaxdesc.runtime.traced import taps_on_rows
 
 # Operations that move nothing by themselves.
 _FREE = {
@@ -305,18 +305,6 @@ def _convolved(
     groups = re.search(r"batch_group_count=(\d+)", attributes)
     sides = image[labels[1].index("b")] * kernel[labels[2].index("i")]
     return 2.0 * pairs * sides * result[labels[3].index("f")] / (int(groups[1]) if groups else 1)
-
-
-def taps_on_rows(
-    rows: int, taps: int, outputs: int, step: int, spread: int, apart: int, before: int
-) -> int:
-    """Count the taps of all outputs, along an axis, that fall on a row.
-
-    `step` is the stride, `spread` the kernel's dilation, `apart` the image's, and `before` the
-    padding in front.
-    """
-    place = np.arange(outputs)[:, None] * step + np.arange(taps)[None] * spread - before
-    return int(((place >= 0) & (place <= (rows - 1) * apart) & (place % apart == 0)).sum())
 
 
 def _results(operation: Operation) -> tuple[Buffer, ...]:

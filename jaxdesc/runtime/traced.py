@@ -9,9 +9,8 @@ from math import prod
 from typing import Any
 
 import jax
+import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr
-
-from jaxdesc.runtime.compiled import taps_on_rows
 
 
 def operations(function: Callable[..., Any], *arguments: Any) -> float:
@@ -80,3 +79,15 @@ def _convolved(equation: Any, padding: bool) -> float:
             pairs *= taps_on_rows(rows, taps, outputs, step, spread, apart, before)
     batch, features = axes.out_spec[:2]
     return 2.0 * pairs * result[batch] * result[features] * kernel[axes.rhs_spec[1]]
+
+
+def taps_on_rows(
+    rows: int, taps: int, outputs: int, step: int, spread: int, apart: int, before: int
+) -> int:
+    """Count the taps of all outputs, along an axis, that fall on a row.
+
+    `step` is the stride, `spread` the kernel's dilation, `apart` the image's, and `before` the
+    padding in front.
+    """
+    place = np.arange(outputs)[:, None] * step + np.arange(taps)[None] * spread - before
+    return int(((place >= 0) & (place <= (rows - 1) * apart) & (place % apart == 0)).sum())

@@ -79,6 +79,24 @@ def test_a_convolution_without_its_padding(stride, dilation):
     assert program.flops == 2 * 2 * 6 * 4 * pairs
 
 
+def test_a_batch_of_products_as_a_tpu_writes_it():
+    """A convolution over the batch's axis, with gaps so that each output meets one row."""
+    text = """ENTRY %main (a: f32[16,8,50], b: f32[16,128,50]) -> f32[16,8,128] {
+  %a = f32[16,8,50]{2,1,0:T(8,128)} parameter(0)
+  %b = f32[16,128,50]{2,1,0:T(8,128)} parameter(1)
+  ROOT %c = f32[16,8,128]{2,1,0:T(8,128)} convolution(%a, %b), \
+window={size=16 stride=15 lhs_dilate=16}, dim_labels=0bf_0oi->0bf
+}
+"""
+    assert Compiled(text, 0).flops == 16 * 2 * 8 * 128 * 50
+
+
+def test_several_results():
+    program = compiled(lambda a, b: (a @ b, b @ a), shape(30, 50), shape(50, 30))
+    assert program.flops == 2 * 30 * 50 * 30 + 2 * 50 * 30 * 50
+    assert program.bytes == FLOAT * (2 * 2 * 30 * 50 + 30 * 30 + 50 * 50)
+
+
 def test_a_convolution_in_groups():
     program = compiled(
         convolution((1, 1), "VALID", feature_group_count=3), shape(2, 8, 8, 6), shape(3, 3, 2, 9)
