@@ -22,7 +22,9 @@ from jaxdesc.stages.programs import Program, largest
 
 # Stages that all processes share; the first one does the others.
 SHARED = ("activate", "embed", "encode", "words")
-PHOTOS = 220.0  # per second and core, as docs/scale.md says
+# Photos per second that a core decodes and cuts, and that a process takes from its workers
+# (docs/benchmarks.md, "Reading photos").
+PHOTOS, RECEIVED = 134.0, 3000.0
 SCREENED = "score (screened)"
 
 

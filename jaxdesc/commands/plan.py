@@ -122,7 +122,7 @@ def _planned(
         spec=spec,
         chip=chip,
         devices=count,
-        host=plan.Host(cores, cores * _RATE.value),
+        host=plan.Host(cores, min(cores * _RATE.value, hosts * plan.RECEIVED)),
         photos={"activate": size.images, "embed": embedded},
         rows=rows,
     )
