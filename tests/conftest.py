@@ -37,6 +37,7 @@ SLOWEST = [
     "test_sweep.py",
     "evidence/test_crops.py",
     "models/test_precision.py",
+    "launch/test_device_report.py",
     "benchmark/test_rivals.py",
     "models/test_clip.py",
     "evidence/test_similarity.py",

@@ -192,7 +192,7 @@ def roofline(loaded: Networks, arrays: Arrays, batch: int, repeats: int) -> Tabl
     target, clip, rng = loaded.target, loaded.clip, np.random.default_rng(0)
     views = _views(rng, batch, target.preprocess.size)
     wide = _views(rng, batch, clip.preprocess.size)
-    texts = [f"A photo of a {word}" for word in _words(rng, 512)]
+    texts = [f"A photo of a {word}" for word in made_up_words(rng, 512)]
     activations = rng.normal(size=(batch, len(arrays.exemplars))).astype(np.float32)
     state = exemplars.empty(*arrays.exemplars.shape)
     rows, valid = np.arange(batch, dtype=np.int32), np.ones(batch, bool)
@@ -235,7 +235,7 @@ def measured_rates(repeats: int = 3) -> tuple[float, float]:
     )
 
 
-def _words(rng: np.random.Generator, count: int) -> list[str]:
+def made_up_words(rng: np.random.Generator, count: int) -> list[str]:
     """Made-up words of two syllables."""
     syllables = rng.choice([a + b for a in "bdfgklmnprst" for b in "aeiou"], (count, 2))
     return ["".join(pair) for pair in syllables.tolist()]

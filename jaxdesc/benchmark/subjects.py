@@ -60,7 +60,7 @@ class Options:
         if not self.rivals:
             return None
         try:
-            for module in ("resnet", "clip", "pipeline", "scoring"):
+            for module in ("resnet", "clip", "pipeline", "scoring", "random_networks", "device"):
                 importlib.import_module(f"jaxdesc.benchmark.rivals.{module}")
         except ImportError as error:
             raise InputError(

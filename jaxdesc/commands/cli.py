@@ -32,6 +32,7 @@ COMMANDS = (
     "convert",
     "plan",
     "benchmark",
+    "device_report",
     "evidence",
     "train_scenes",
 )

@@ -122,7 +122,7 @@ def programs(
             for name, judge, texts in judged
             for each in _texts("words", name, judge, texts, one)
         ),
-        *_score(config, neurons, _width(namer), size, shapes),
+        *score_programs(config, neurons, _width(namer), size, shapes),
         *_certainty(config, neurons, _width(namer), size, one),
     ]
 
@@ -172,9 +172,10 @@ def _texts(stage: str, name: str, encoder: Any, texts: Texts, one: Shapes) -> It
         yield Program(stage, title, reading, ids, calls, rows)
 
 
-def _score(
+def score_programs(
     config: Config, neurons: int, width: int, size: Size, shapes: Shapes
 ) -> Iterator[Program]:
+    """Yield the programs of both engines, and of the pairs that either leaves."""
     options, array, devices = config.score, shapes.array, len(shapes.devices)
     similarity = SIMILARITIES[options.similarity]
     each = min(options.block, -(-size.concepts // devices)) * devices

@@ -190,14 +190,16 @@ class FusedTrunk:
 class Target:
     """A ResNet split where Grad-CAM looks, in inference mode.
 
+    `wrap` compiles the trunk, as `torch.compile` does, unless oneDNN's operators are used.
+
     Attributes:
         model: the network as a module, for hooks.
     """
 
-    def __init__(self, model, fused=None):
+    def __init__(self, model, fused=None, wrap=lambda trunk: trunk):
         self.model = model
         usable = FusedTrunk.available() if fused is None else fused
-        self._trunk = FusedTrunk(model) if usable else model.trunk
+        self._trunk = FusedTrunk(model) if usable else wrap(model.trunk)
 
     @torch.inference_mode()
     def trunk(self, pixels):
@@ -324,4 +326,5 @@ def grad_cam_package(target, pixels, classes=None, raw=False):
 
 
 def _chosen(logits, classes):
-    return logits[torch.arange(len(logits)), torch.as_tensor(classes)]
+    rows = torch.arange(len(logits), device=logits.device)
+    return logits[rows, torch.as_tensor(classes, device=logits.device)]

@@ -49,20 +49,33 @@ def batched(images, exemplars, texts, base, kappa):
     return found.numpy()
 
 
-@torch.inference_mode()
-def distinct(
-    images, exemplars, texts, base, kappa, aggregate="sparse", block=512, between=difference
-):
+def distinct(images, exemplars, texts, base, kappa, aggregate="sparse", block=512):
     """One product per image; exemplars are averaged by "sparse" or by "bag"."""
-    images, texts, base = (torch.from_numpy(a) for a in (images, texts, base))
-    rows = torch.from_numpy(exemplars.astype(np.int64))
+    return scores(images, exemplars, texts, base, kappa, aggregate, block).numpy()
+
+
+@torch.inference_mode()
+def scores(
+    images,
+    exemplars,
+    texts,
+    base,
+    kappa,
+    aggregate="sparse",
+    block=512,
+    between=difference,
+    device="cpu",
+):
+    """Score as `distinct` does, on a device of PyTorch's, where the scores stay."""
+    images, texts, base = (torch.from_numpy(a).to(device) for a in (images, texts, base))
+    rows = torch.from_numpy(exemplars.astype(np.int64)).to(device)
     neurons, count = rows.shape
-    starts = torch.arange(0, neurons * count + 1, count)
-    share = torch.full((neurons * count,), 1 / count)
+    starts = torch.arange(0, neurons * count + 1, count, device=device)
+    share = torch.full((neurons * count,), 1 / count, device=device)
     chosen = torch.sparse_csr_tensor(starts, rows.ravel(), share, (neurons, len(images)))
     with_base = (images @ base)[:, None]
-    found = torch.empty(neurons, len(texts))
-    cosines = torch.empty(len(images), block)
+    found = torch.empty(neurons, len(texts), device=device)
+    cosines = torch.empty(len(images), block, device=device)
     for start in range(0, len(texts), block):
         texts_now = texts[start : start + block]
         torch.mm(images, texts_now.T, out=cosines[:, : len(texts_now)])
@@ -72,17 +85,19 @@ def distinct(
         else:
             means = chosen @ differences
         found[:, start : start + block] = means
-    return found.numpy()
+    return found
 
 
 def compiled(images, exemplars, texts, base, kappa, aggregate="sparse", block=512):
     """Score as `distinct` does, with φ of a block in one pass; needs a C++ compiler."""
-    between = _compiled()
-    return distinct(images, exemplars, texts, base, kappa, aggregate, block, between)
+    between = fused()
+    return scores(images, exemplars, texts, base, kappa, aggregate, block, between).numpy()
 
 
 @cache
-def _compiled():
+def fused():
+    """φ(u; κ) − φ(w; κ) in one pass, by `torch.compile`."""
+
     def plain(cosine, base, kappa):
         widths = (1 + kappa * (1 - cosine).clamp(min=0)) * (1 + kappa * (1 - base).clamp(min=0))
         return (cosine - base) * (1 + 2 * kappa) / widths
