@@ -55,6 +55,7 @@ def number(text):
     return value
 
 
+@pytest.mark.full
 def test_every_section(tmp_path):
     (tmp_path / "sitecustomize.py").write_text(LACKING)
     output = tmp_path / "made" / "report.md"
