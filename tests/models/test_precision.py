@@ -42,7 +42,7 @@ def towers(clip):
     pixels, ids = np.zeros((1, 48, 48, 3), np.float32), np.zeros((1, 8), np.int32)
     return (
         (lambda p: encoder._images(clip.images, p, pixels), clip.params),
-        (lambda p: encoder._texts(clip.texts, p, ids), clip.params),
+        (lambda p: encoder._texts(clip.texts, p, ids, ids[:, 0]), clip.params),
     )
 
 

@@ -126,5 +126,5 @@ def test_screening_leaves_few_where_exemplars_are_alike():
 def test_it_leaves_fewer_where_concepts_are_in_a_cone(monkeypatch):
     arrays = cone(0)
     with_it = left(arrays, 16.0)
-    monkeypatch.setattr(screening, "_SHARES", ())  # one group, as wide as all concepts
+    monkeypatch.setattr(screening, "SHARES", ())  # one group, as wide as all concepts
     assert with_it < 0.7 * left(arrays, 16.0)
