@@ -70,7 +70,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Host:
-    """What feeds the devices: its cores, and the photos that they prepare per second."""
+    """The host that feeds the devices: its cores, and the photos that they prepare per second."""
 
     cores: int
     photos: float

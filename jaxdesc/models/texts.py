@@ -132,7 +132,7 @@ class TextBatches:
 
     @property
     def shapes(self) -> Counter[tuple[int, int]]:
-        """How many batches there are of each shape, (rows, tokens)."""
+        """Count of batches of each shape, (rows, tokens)."""
         return Counter(ids.shape for ids, _ in self._rows)
 
     def size(self, number: int) -> int:
