@@ -1,4 +1,4 @@
-"""Parts that the sections of a device's report share: networks with random weights, chip, time left."""
+"""Parts that the sections of a device's report share: random networks, chip, time left."""
 
 import sys
 import time
@@ -51,7 +51,7 @@ SIZES = {
 
 @dataclass
 class Bench:
-    """Parts that all sections share: the networks, the chip, the time that is left, and what failed.
+    """Parts that all sections share: networks, chip, the time that is left, what failed.
 
     Attributes:
         size: a name in `SIZES`.

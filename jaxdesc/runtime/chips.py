@@ -144,8 +144,8 @@ def described(spec: str) -> tuple[Chip, Sequence[jax.Device]]:
     except (jax.errors.JaxRuntimeError, NotImplementedError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
-            f"{shown(spec)} is not a {chip.title} that its compiler knows ({reason}): give a topology "
-            "such as v5e:2x4, v4:2x2x2 or h100:8."
+            f"{shown(spec)} is not a {chip.title} that its compiler knows ({reason}): give a "
+            "topology such as v5e:2x4, v4:2x2x2 or h100:8."
         ) from error
 
 

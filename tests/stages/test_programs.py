@@ -23,7 +23,7 @@ FUNCTIONS = [
 
 
 def shapes(arguments, keywords):
-    """Everything that makes a call another program: shapes and types of its arrays, and the rest."""
+    """Everything that makes a call another program: shapes, types of its arrays, the rest."""
 
     def of(leaf):
         if hasattr(leaf, "shape"):
