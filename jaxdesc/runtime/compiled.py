@@ -138,10 +138,6 @@ class Compiled:
         """Arithmetic of all products and convolutions."""
         return sum(product.flops * product.times for product in self.products)
 
-    def flops_of(self, kind: str) -> float:
-        """Arithmetic of the products of which an operand has an element type."""
-        return sum(p.flops * p.times for p in self.products if kind in p.types)
-
     @cached_property
     def bytes(self) -> float:
         """Bytes read from and written to the device's main memory."""
