@@ -136,7 +136,9 @@ def described(spec: str) -> tuple[Chip, Sequence[jax.Device]]:
         os.environ.setdefault(variable, value)
     shape = shape or chip.one
     if chip.platform == "tpu":
-        named = {"platform": "tpu", "topology_name": f"{name}:{shape}"}
+        named: dict[str, Any] = {"platform": "tpu", "topology_name": f"{name}:{shape}"}
+        if shape == chip.one:  # older compilers know hosts of four chips alone
+            named["chips_per_host_bounds"] = [1, 1, 1]
     else:  # hosts and devices of each
         named = {"platform": "cuda", "topology_name": name, "topology": f"1x1x{shape}"}
     try:

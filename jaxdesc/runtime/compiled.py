@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 
 import jax
 
+from jaxdesc.errors import InputError, shown
 from jaxdesc.runtime.hlo import Buffer, Operation, parsed
 from jaxdesc.runtime.traced import taps_on_rows
 
@@ -68,16 +69,24 @@ class Compiled:
     def of(
         cls, lowered: jax.stages.Lowered, options: Mapping[str, Any] | None = None
     ) -> "Compiled":
-        """Compile a program, with options of the compiler (`runtime.chips.Chip.compiler`)."""
+        """Compile a program, with options of the compiler (`runtime.chips.Chip.compiler`).
+
+        `InputError` if the compiler is too new for JAX to read its programs.
+        """
         compiled = lowered.compile(compiler_options=dict(options or {}))
         stats: Any = compiled.memory_analysis()
         parts = ("argument", "output", "temp", "generated_code")
         memory = sum(getattr(stats, f"{part}_size_in_bytes") for part in parts)
-        return cls(
-            compiled.as_text() or "",
-            memory - stats.alias_size_in_bytes,
-            stats.argument_size_in_bytes,
-        )
+        try:
+            text = compiled.as_text() or ""
+        except jax.errors.JaxRuntimeError as error:
+            raise InputError(
+                f"JAX {jax.__version__} can't read what the device's compiler made "
+                f"({shown(error)}): install the compiler of this release, with pip install "
+                "'jax[tpu]' for a TPU."
+            ) from error
+        arguments = stats.argument_size_in_bytes
+        return cls(text, memory - stats.alias_size_in_bytes, arguments)
 
     @cached_property
     def computations(self) -> dict[str, dict[str, Operation]]:

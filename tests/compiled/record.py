@@ -1,4 +1,4 @@
-"""Write golden.json: python -m tests.compiled.record [part of a title]; about 12 minutes.
+"""Write golden.json: python -m tests.compiled.record [part of a title]; about 8 minutes.
 
 With a part of a title, only the programs that have it; the others are kept.
 """
@@ -13,7 +13,6 @@ from multiprocessing import get_context
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from jaxdesc.runtime.compiled import Compiled
 from tests.compiled import checks
 from tests.compiled.cases import GOLDEN, Case, cases, golden, missing, versions
 
@@ -21,8 +20,7 @@ from tests.compiled.cases import GOLDEN, Case, cases, golden, missing, versions
 def measured(case: Case) -> dict[str, float]:
     """Compile a program and return its numbers, rounded."""
     start = time.perf_counter()
-    program, chip = case.program()
-    compiled = Compiled.of(program.lower(), chip.compiler)
+    program, compiled, _ = case.compiled()
     found = checks.per_item(program, compiled)
     print(f"{time.perf_counter() - start:6.1f} s  {case.title}  {found}", flush=True)
     return {key: float(f"{value:.6g}") for key, value in found.items()}

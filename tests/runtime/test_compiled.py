@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxdesc.errors import InputError
 from jaxdesc.runtime.compiled import Compiled
 
 FLOAT = 4
@@ -296,6 +297,15 @@ def test_exchanges_and_calls_of_the_host():
     program = Compiled(text, 0)
     assert program.collectives == {"all-gather": 1, "all-reduce": 1}
     assert program.host_calls == ["d"]
+
+
+def test_a_compiler_too_new_to_be_read(monkeypatch):
+    def unread(self):
+        raise jax.errors.JaxRuntimeError("INTERNAL: RET_CHECK failure")
+
+    monkeypatch.setattr(jax.stages.Compiled, "as_text", unread)
+    with pytest.raises(InputError, match=r"can't read what the device's compiler made .*RET_CHECK"):
+        Compiled.of(jax.jit(lambda x: x + 1).lower(1.0))
 
 
 def test_a_host_callback_of_a_compiled_program():
