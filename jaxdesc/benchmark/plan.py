@@ -22,9 +22,9 @@ from jaxdesc.stages.programs import Program, largest
 
 # Stages that all processes share; the first one does the others.
 SHARED = ("activate", "embed", "encode", "words")
-# Photos per second that a core decodes and cuts, and that a process takes from its workers
-# (docs/benchmarks.md, "Reading photos").
-PHOTOS, RECEIVED = 134.0, 3000.0
+# Photos per second that a core decodes and cuts, that the threads of a process read, whose Python
+# takes turns, and that a process takes from its workers (docs/benchmarks.md, "Reading photos").
+PHOTOS, THREADED, RECEIVED = 134.0, 900.0, 3000.0
 SCREENED = "score (screened)"
 
 
@@ -70,10 +70,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Host:
-    """The host that feeds the devices: its cores, and the photos that they prepare per second."""
+    """What feeds the devices: the cores of all hosts, and the photos that they read per second."""
 
     cores: int
     photos: float
+
+    @classmethod
+    def of(cls, cores: int, hosts: int, workers: int, rate: float = PHOTOS) -> "Host":
+        """Return hosts with as many cores together, and as many `images.workers` each."""
+        read = min(workers * THREADED, RECEIVED) if workers else THREADED
+        return cls(cores, min(cores * rate, hosts * read))
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,7 @@ class Plan:
         spec: the devices as they were asked for.
         chip: one of them.
         devices: how many there are, on all hosts together.
-        host: what feeds them, likewise.
+        host: what feeds them.
         photos: how many are decoded for a stage.
         rows: programs, in the order of the stages.
     """

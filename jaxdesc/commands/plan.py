@@ -122,7 +122,7 @@ def _planned(
         spec=spec,
         chip=chip,
         devices=count,
-        host=plan.Host(cores, min(cores * _RATE.value, hosts * plan.RECEIVED)),
+        host=plan.Host.of(cores, hosts, config.images.workers, _RATE.value),
         photos={"activate": size.images, "embed": embedded},
         rows=rows,
     )

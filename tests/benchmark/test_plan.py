@@ -41,6 +41,14 @@ def test_memory_beside_the_weights_grows_with_the_batch():
     assert largest(one.program, one.compiled, 1000) == int((900 - 40) / (60 / 8))
 
 
+@pytest.mark.parametrize(
+    ("cores", "hosts", "workers", "photos"),
+    [(4, 1, 0, 536), (26, 1, 0, 900), (26, 1, 2, 1800), (26, 1, 8, 3000), (112, 4, 8, 12000)],
+)
+def test_photos_are_limited_by_cores_or_by_processes(cores, hosts, workers, photos):
+    assert plan.Host.of(cores, hosts, workers).photos == photos
+
+
 @pytest.mark.parametrize(("platform", "seconds"), [("tpu", 7 + 4 + 2), ("cpu", 9 + 6 + 2)])
 def test_the_host_works_beside_the_devices(platform, seconds):
     chip = Chip("", "", platform, "", 1000, 10.0, CHIP.rates, "", 4)
