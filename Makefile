@@ -30,7 +30,7 @@ test: .venv/.test .venv/.aot
 	@# wait for processes that they start and kill. conftest.py puts the slowest files first.
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not full" \
 	    --ignore=tests/compiled
-	$(COMPILED) -m "not full"
+	$(COMPILED) -n 2 -m "not full"
 
 test-full: .venv/.test .venv/.aot
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m full \

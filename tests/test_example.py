@@ -5,12 +5,14 @@ import re
 from pathlib import Path
 
 import pyarrow.parquet as parquet
+import pytest
 
 NOTEBOOK = Path(__file__).parents[1] / "docs" / "example.ipynb"
 FEWER = {"COUNT = 320": "COUNT = 48", 'CONCEPTS = "scenes"': 'CONCEPTS = ["star", "moon", "sky"]'}
 LARGEST = 500_000  # bytes
 
 
+@pytest.mark.full
 def test_the_notebooks_cells_run_in_order(tmp_path, monkeypatch):
     cells = json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]
     code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]

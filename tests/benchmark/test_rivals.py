@@ -36,6 +36,9 @@ CONCEPTS = ["star", "cat", "red square", "sky", "a dog", "moon", "bunny", "green
 SMALL = {"layers": [2, 1, 1, 1], "channels": [8, 12, 16, 20], "stem_width": 8}
 
 
+pytestmark = pytest.mark.full
+
+
 class Pair(NamedTuple):
     """One network on both sides."""
 

@@ -88,6 +88,7 @@ def test_the_run_is_the_demos():
     assert set(demo.ablation.views) == set(crops.VIEWS)
 
 
+@pytest.mark.full
 def test_windows(study):
     run, metrics = study
     windows, differences = crops.window_tables(run, STUDY)
@@ -106,6 +107,7 @@ def test_windows(study):
     assert again.seconds == {}
 
 
+@pytest.mark.full
 def test_maps(study, map_tables):
     _, metrics = study
     maps, differences, _ = map_tables
@@ -119,6 +121,7 @@ def test_maps(study, map_tables):
         check_pair(metrics, STUDY.probes[:sets], kappa, pair, found, p)
 
 
+@pytest.mark.full
 def test_localisation(study, map_tables):
     target = study[0].inputs.target
 

@@ -34,6 +34,9 @@ STUDY = Study(
 )
 
 
+pytestmark = pytest.mark.full
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     networks = plain_target.plain_target(classes=tuple(CLASSES.values())[:6]), load_clip("scenes")

@@ -79,6 +79,7 @@ def test_the_test_tells_class_logits_from_chance(tables):
         assert hidden.at("neurons", view="full", layer=layer, concept=NAMED) == count
 
 
+@pytest.mark.full
 def test_a_label_is_tried_on_images_that_did_not_choose_it():
     """Each neuron against loops over its pairs, and over the images that it did not choose."""
     target, trial = jd.load_target("scenes"), _Scenes(PROBES[0], 6)

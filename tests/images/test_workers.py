@@ -117,6 +117,7 @@ def is_running(process):
         return False
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGINT])
 def test_no_process_outlives_the_run(source, tmp_path, stop):
     script = tmp_path / "run.py"

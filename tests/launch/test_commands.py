@@ -96,6 +96,7 @@ def assert_refused(done, message):
     assert re.fullmatch(f"error: .*{message}.*\n", error), error
 
 
+@pytest.mark.full
 def test_tables_of_both_methods(run, printed, workdir, tmp_path):
     output = printed["tables"]
     for row in (
@@ -188,6 +189,7 @@ def test_broken_images_are_listed_and_nothing_is_lost(command, networks, tmp_pat
         assert tag.encode() in events
 
 
+@pytest.mark.full
 def test_sweeps_replace_nothing(run, flags, workdir):
     lists = {"kappa": "0,4", "alpha": "0.5,0.9", "exemplars": "1,3"}
     output = run("sweep", flags | lists)

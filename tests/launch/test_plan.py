@@ -7,6 +7,7 @@ import pytest
 FLAGS = {"config": "scenes", "devices": "cpu", "images": 128, "config.images.batch": "auto"}
 
 
+@pytest.mark.full
 def test_a_plan_for_this_machine(command, tmp_path):
     page = tmp_path / "scale.md"
     page.write_text("before\n<!-- plan float32 -->\n<!-- end -->\nafter\n")

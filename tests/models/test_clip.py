@@ -160,6 +160,7 @@ def small_model():
     return nnx.jit(lambda: CLIP(CLIPConfig.from_huggingface(SMALL), rngs=nnx.Rngs(0)))()
 
 
+@pytest.mark.full
 def test_initial_weights_have_hugging_face_s_deviations(small_model):
     """Compared tensor by tensor; a short vector's deviation is itself uncertain."""
     torch.manual_seed(0)

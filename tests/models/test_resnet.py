@@ -145,6 +145,7 @@ def test_folding_leaves_no_statistics_and_its_argument_alone():
     assert jnp.array_equal(again.conv1.conv.kernel[...], folded.conv1.conv.kernel[...])
 
 
+@pytest.mark.full
 def test_training_equals_torch(rng):
     """Loss, gradients and the running means that a pass leaves behind; then the loss falls."""
     reference, model = small_pair("basic", (1, 1, 1, 1))

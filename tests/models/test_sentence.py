@@ -104,6 +104,7 @@ def test_unit_vectors_equal_torch(kind, small):
     assert loaded(small[kind]).length == {"bert": 256, "mpnet": 384}[kind]
 
 
+@pytest.mark.full
 def test_minilm_equals_torch_and_knows_what_words_mean(minilm):
     """The similarities that sentence-transformers' documentation prints for all-MiniLM-L6-v2."""
     agree(minilm, ["A photo of a cat", *TEXTS])

@@ -21,6 +21,7 @@ def test_they_fit_into_twelve_megabytes():
     assert sum(path.stat().st_size for path in NETWORKS.rglob("*")) < 12e6
 
 
+@pytest.mark.full
 def test_they_pass_their_gates(scenes):
     assert target.accuracy(load_resnet(NETWORKS / "target"), scenes) >= GATE
     model, tokenizer = load_clip_model(NETWORKS / "clip"), jd.load_clip("scenes").tokenizer
@@ -32,6 +33,7 @@ def test_they_pass_their_gates(scenes):
     assert jd.load_target("scenes:attributes").classes == attributes.NAMES
 
 
+@pytest.mark.full
 def test_they_equal_torch_and_transformers():
     assert resnet_error(trained_torch_target(), jd.load_target("scenes"), scene_views(112)) < 1e-5
     assert max(clip_errors(NETWORKS / "clip", scene_views(48))) < 1e-5

@@ -122,6 +122,7 @@ def cross_entropy(row, label):
     return np.log(np.exp(row).sum()) - row[label]
 
 
+@pytest.mark.full
 def test_clip_s_loss_equals_its_definition(rng):
     """Class + 0.3 colour of visible objects, 0.2 background; captions after the warm-up."""
     logits = [rng.normal(size=(5, count)) for count in (32, 8, 6)]
@@ -242,6 +243,7 @@ def train_small(directory, stop=None):
     return [np.asarray(leaf) for leaf in jax.tree.leaves(nnx.state(model))], seen
 
 
+@pytest.mark.full
 def test_a_stopped_training_ends_where_it_would_have(tmp_path, capsys):
     whole, _ = train_small(tmp_path / "whole")
     with pytest.raises(StoppedError):

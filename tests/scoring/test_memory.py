@@ -44,9 +44,10 @@ print(memory.peak())
 """
 
 
+@pytest.mark.full
 @pytest.mark.parametrize(
     ("concepts", "neurons", "most"),
-    [(200_000, 1024, 600 * 2**20), pytest.param(500_000, 2048, 2**30, marks=pytest.mark.full)],
+    [(200_000, 1024, 600 * 2**20), (500_000, 2048, 2**30)],
 )
 def test_memory_stays_far_below_all_scores(concepts, neurons, most, tmp_path):
     arguments = [tmp_path / "texts.npy", concepts, neurons]
