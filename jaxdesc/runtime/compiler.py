@@ -25,7 +25,7 @@ _CPU_OPTIONS = {
 }
 
 # Images at a time, so that a CPU's caches or a TPU's on-chip memory hold a network's maps.
-PIECES = {"cpu": 16, "tpu": 32}
+PIECES = {"cpu": 16, "tpu": 16}
 # What pieces of twice or half the best size cost more: 3 to 10 % in a ResNet's stages.
 _TWICE = 0.07
 
