@@ -10,6 +10,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 # Compilers for TPUs and GPUs. They are in a folder of their own, which only these tests search: JAX
 # loads all that it finds at every start.
 COMPILED := PYTHONPATH=.venv/aot JAX_PLATFORMS=cpu TF_CPP_MIN_LOG_LEVEL=3 \
+    JAX_ENABLE_COMPILATION_CACHE=0 \
     $(BIN)/python -m pytest tests/compiled
 
 .PHONY: demo test test-full clean

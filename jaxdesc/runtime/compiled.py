@@ -224,6 +224,8 @@ class Compiled:
             return 0.0
         among, kind = self.computations[computation], kind.removesuffix("-start")
         results = _results(operation)
+        if kind == "fusion" and _asks_for_scratch(self._root(operation)):
+            results = results[:1]
         written = _moved(results)
         given = [among[name].results for name in operation.operands]
         if kind == "fusion":
@@ -235,6 +237,11 @@ class Compiled:
             written = _size(given[_UPDATES[kind]])
             read[0] = written if kind == "scatter" else 0.0
         return written + sum(read)
+
+    def _root(self, fusion: Operation) -> Operation:
+        """Return the operation that makes a fusion's results."""
+        inside = self.computations[_CALLED.findall(fusion.attributes)[0]]
+        return next(each for each in inside.values() if each.is_root)
 
     def _traffic_of_fusion(
         self, fusion: Operation, given: list[tuple[Buffer, ...]], written: float
@@ -319,9 +326,13 @@ def _results(operation: Operation) -> tuple[Buffer, ...]:
         return results[:1]
     if kind.endswith("-start") and kind != "all-reduce-start":  # operands, results, contexts
         return results[count : 2 * count]
-    if kind == "custom-call" and re.search(r'target="__cu', operation.attributes):
-        return results[:1]  # followed by scratch space
-    return results
+    return results[:1] if _asks_for_scratch(operation) else results
+
+
+def _asks_for_scratch(operation: Operation) -> bool:
+    """Say whether it is a call of cuBLAS or cuDNN, whose first result precedes scratch space."""
+    is_call = operation.kind == "custom-call"
+    return is_call and 'custom_call_target="__cu' in operation.attributes
 
 
 def _size(buffers: tuple[Buffer, ...]) -> float:

@@ -284,6 +284,18 @@ def test_a_fusion_updates_in_place():
     assert moved(GIVEN + elsewhere, UPDATED) == ROWS + FEW + 4
 
 
+def test_scratch_space_of_a_call_in_a_fusion_is_not_written():
+    inside = """%inner (p: f32[8,50]) -> (f32[8,8], s8[9000]) {
+  %p = f32[8,50]{1,0} parameter(0)
+  ROOT %c = (f32[8,8]{1,0}, s8[9000]{0}) custom-call(%p, %p), custom_call_target="TARGET"
+}
+"""
+    fused = "  ROOT %r = (f32[8,8]{1,0}, s8[9000]{0}) fusion(%few), kind=kCustom, calls=%inner"
+    for target, scratch in (("__cublas$lt$matmul", 0), ("mine", 9000)):
+        written = 8 * 8 * FLOAT + scratch
+        assert moved(GIVEN + fused, inside.replace("TARGET", target)) == FEW + written
+
+
 def test_exchanges_and_calls_of_the_host():
     text = "ENTRY %main (x: f32[8]) -> f32[8] {\n  %x = f32[8]{0} parameter(0)\n" + "\n".join(
         [
