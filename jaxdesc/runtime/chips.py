@@ -42,6 +42,9 @@ _WITHOUT_DEVICE = {
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
 }
 
+# Chips of a host that has not four of them: single ones, and the v5litepod-8 and v6e-8.
+_HOSTS = {"1x1": [1, 1, 1], "1x1x1": [1, 1, 1], "2x4": [2, 4, 1]}
+
 
 @dataclass(frozen=True)
 class Chip:
@@ -137,8 +140,8 @@ def described(spec: str) -> tuple[Chip, Sequence[jax.Device]]:
     shape = shape or chip.one
     if chip.platform == "tpu":
         named: dict[str, Any] = {"platform": "tpu", "topology_name": f"{name}:{shape}"}
-        if shape == chip.one:  # older compilers know hosts of four chips alone
-            named["chips_per_host_bounds"] = [1, 1, 1]
+        if shape in _HOSTS:
+            named["chips_per_host_bounds"] = _HOSTS[shape]
     else:  # hosts and devices of each
         named = {"platform": "cuda", "topology_name": name, "topology": f"1x1x{shape}"}
     try:
