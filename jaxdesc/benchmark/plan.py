@@ -70,7 +70,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Host:
-    """What feeds the devices: the cores of all hosts, and the photos that they read per second."""
+    """Hosts that feed the devices: the cores of all, and the photos that they read per second."""
 
     cores: int
     photos: float
