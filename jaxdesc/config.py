@@ -73,7 +73,8 @@ class TargetConfig(_Group):
         classes: names of its classes: "imagenet", `file:PATH` (one class per line, its names
             separated by ", "), or empty for those in the checkpoint.
         layer: "fc", the logits, or another layer that the target offers, such as layer4.
-        pooling: how such a layer is pooled over its positions, "mean" or "max".
+        pooling: how such a layer is pooled over its positions, "mean" or "max"; "class" reads its
+            class token instead.
     """
 
     source: str = "timm/resnet50.tv2_in1k"
@@ -81,7 +82,7 @@ class TargetConfig(_Group):
     preprocess: str = ""
     classes: str = ""
     layer: str = "fc"
-    pooling: str = _choice("mean", "max")
+    pooling: str = _choice("mean", "max", "class")
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def test_round_trip():
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("target.pooling", "sum", "one of ('mean', 'max')"),
+        ("target.pooling", "sum", "one of ('mean', 'max', 'class')"),
         ("clip.batch", -1, "an integer in [1, 65536], or auto"),
         ("images.max_skipped", 1.0, "a share in [0, 1)"),
         ("images.max_skipped", -0.1, "a share in [0, 1)"),

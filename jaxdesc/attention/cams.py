@@ -5,6 +5,7 @@ logit y_c of a class, adds them up and keeps what is positive. `CAMS` holds ever
 a function from the layer A and the gradient g = ∂y_c/∂A to the maps of a batch.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -19,7 +20,7 @@ from jaxdesc.config import CropConfig
 from jaxdesc.errors import InputError, shown
 from jaxdesc.images.loader import padded
 from jaxdesc.images.preprocess import Preprocess
-from jaxdesc.models.taps import Apply, ClassGradient, class_gradient
+from jaxdesc.models.taps import Apply, ClassGradient, class_gradient, positions
 from jaxdesc.models.target import Pixels, Target, normalised
 from jaxdesc.runtime import fingerprint
 from jaxdesc.runtime.compiler import contraction, in_pieces, jit, product
@@ -101,17 +102,18 @@ def check_linear(target: Target, layer: str) -> None:
     Made-up maps take the layer's place: the logits of the whole must be the sum of those of the
     means of either half of the channels. All values are small integers, exact in bfloat16.
     """
-    rows, columns, channels = target.shapes[layer]
+    *_, channels = shape = target.shapes[layer]
+    cells = math.prod(shape[:-1]) - (target.prefix if len(shape) == 2 else 0)
     rng = np.random.default_rng(0)
-    sign = np.sign(np.arange(rows * columns) - (rows * columns - 1) / 2)
+    sign = np.sign(np.arange(cells) - (cells - 1) / 2)
     signs = rng.permuted(np.tile(sign, (2, channels, 1)), axis=2).swapaxes(1, 2)
-    signs = signs.reshape(2, rows, columns, channels)
-    means = np.broadcast_to(rng.integers(1, 9, (2, 1, 1, channels)), signs.shape)
+    means = np.broadcast_to(rng.integers(1, 9, (2, 1, channels)), signs.shape)
     even = np.arange(channels) % 2 == 0
     parts = (means + signs, np.where(even, means, 0), np.where(even, 0, means), 0 * means)
     blank = np.zeros((2, target.preprocess.size, target.preprocess.size, 3), np.float32)
+    network = target.apply, layer, target.prefix
     whole, first, second, nothing = (
-        np.asarray(_logits_behind(target.apply, layer, target.params, blank, np.float32(part)))
+        np.asarray(_logits_behind(*network, target.params, blank, np.float32(part)))
         for part in parts
     )
     apart, largest = np.abs(whole - (first + second - nothing)), np.abs(whole)
@@ -122,10 +124,61 @@ def check_linear(target: Target, layer: str) -> None:
         )
 
 
-@partial(jit, static=("apply", "layer"))
-def _logits_behind(apply: Apply, layer: str, params: Any, pixels: Any, maps: Any) -> Any:
-    """Logits if `maps` took a layer's place."""
-    return apply(params, pixels, lambda name, x: maps.astype(x.dtype) if name == layer else x)
+@partial(jit, static=("apply", "layer", "prefix"))
+def _logits_behind(
+    apply: Apply, layer: str, prefix: int, params: Any, pixels: Any, maps: Any
+) -> Any:
+    """Logits if `maps` took the place of what a layer has at its positions."""
+
+    def tap(name: str, x: Array) -> Array:
+        if name != layer:
+            return x
+        values = maps.astype(x.dtype)
+        return values.reshape(x.shape) if x.ndim == 4 else x.at[:, prefix:].set(values)
+
+    return apply(params, pixels, tap)
+
+
+def check_seen(target: Target, layer: str) -> None:
+    """Refuse tokens whose patches no logit depends on, as those after the last block.
+
+    A network that is pooled at its class token reads nothing else of them. Found by the gradients
+    of a made-up image's logit with respect to every layer of tokens, in one backward pass.
+    """
+    layers = tuple((n, shape) for n, shape in target.shapes.items() if target.class_token(n))
+    size = target.preprocess.size
+    pixels = np.random.default_rng(0).normal(size=(1, size, size, 3)).astype(np.float32)
+    seen = _depended_on(target.apply, layers, target.prefix, target.params, pixels)
+    names = [name for name, _ in layers if seen[name]]
+    if not names or layer in names:
+        return
+    before = [name for name, _ in layers][: [name for name, _ in layers].index(layer)]
+    best = [name for name in names if name in before] or names
+    raise InputError(
+        f"The logits of {target.name} read only the class token of {layer!r}, so an attention map "
+        f"of it would be zero everywhere: take the layer {best[-1]!r}."
+    )
+
+
+@partial(jit, static=("apply", "layers", "prefix"))
+def _depended_on(
+    apply: Apply,
+    layers: tuple[tuple[str, tuple[int, ...]], ...],
+    prefix: int,
+    params: Any,
+    pixels: Any,
+) -> dict[str, Array]:
+    """Return which layers have a patch that the largest logit has a gradient at."""
+
+    def logit(zeros: dict[str, Array]) -> Array:
+        logits = apply(
+            params, pixels, lambda name, x: x + zeros[name].astype(x.dtype) if name in zeros else x
+        )
+        return logits.max()
+
+    zeros = {name: jnp.zeros((len(pixels), *shape), jnp.float32) for name, shape in layers}
+    gradients = jax.grad(logit)(zeros)
+    return {name: (positions(g, prefix) != 0).any() for name, g in gradients.items()}
 
 
 class Cam(NamedTuple):
@@ -161,10 +214,12 @@ def check_cam(target: Target, cam: str, layer: str = "") -> None:
     if not layer:
         raise InputError(f"{target.name} offers its tap no layer, so it has no attention map.")
     target.check_layer(layer)
-    if len(target.shapes[layer]) != 3:
+    if len(target.shapes[layer]) == 1:
         raise InputError(
             f"Layer {layer!r} of {target.name} has no rows and columns: choose another."
         )
+    if target.class_token(layer):
+        check_seen(target, layer)
     check = CAMS[cam].check
     if check:
         check(target, layer)
@@ -229,7 +284,8 @@ def looking(
     """Return the program of `look`, which takes pixels of this height and width, and classes."""
     side = target.preprocess.size
     shapes = target.shapes if size == (side, side) else target.shapes_at(*size)
-    network = target.apply, target.preprocess, mesh, compute, layer, shapes[layer]
+    seen = layer, shapes[layer], target.prefix
+    network = target.apply, target.preprocess, mesh, compute, *seen
     return partial(_attend, *network, target.params)
 
 
@@ -256,7 +312,7 @@ def attend_as(
     return attend(target, pixels, classes, crop.cam)
 
 
-@partial(jit, static=("apply", "preprocess", "mesh", "compute", "layer", "shape"))
+@partial(jit, static=("apply", "preprocess", "mesh", "compute", "layer", "shape", "prefix"))
 def _attend(
     apply: Apply,
     preprocess: Preprocess,
@@ -264,6 +320,7 @@ def _attend(
     compute: Callable[[ClassGradient], Any],
     layer: str,
     shape: tuple[int, ...],
+    prefix: int,
     params: Any,
     pixels: Any,
     classes: Any,
@@ -271,7 +328,7 @@ def _attend(
     def attend(params: Any, rows: Any) -> Any:
         pixels, classes = rows
         pixels = normalised(preprocess, pixels)
-        seen = class_gradient(apply, params, pixels, classes, layer, shape)
+        seen = class_gradient(apply, params, pixels, classes, layer, shape, prefix)
         return compute(seen), seen.classes
 
     return shared_out(partial(in_pieces, attend), mesh, params, (pixels, classes))
@@ -286,8 +343,8 @@ def cam_fingerprint(target: Target, cam: str) -> str:
     size = target.preprocess.size
 
     def program(params: Any, pixels: Array) -> Maps:
-        shape = target.shapes[layer]
-        return compute(class_gradient(target.apply, params, pixels, None, layer, shape))
+        seen = None, layer, target.shapes[layer], target.prefix
+        return compute(class_gradient(target.apply, params, pixels, *seen))
 
     pixels = np.zeros((1, size, size, 3), np.float32)
     return f"{cam} {fingerprint.of_function(program, target.params, pixels)}"

@@ -10,6 +10,7 @@ A tap is made, used and read inside one traced function. Anything that splits or
 a tap inside it would keep tracers that are invalid outside.
 """
 
+import math
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
@@ -20,6 +21,19 @@ from jaxtyping import Array, Float, Float32, Int
 
 Tap = Callable[[str, Array], Array]
 Apply = Callable[[Any, Any, Tap], Any]
+
+
+def positions(x: Array, prefix: int) -> Float[Array, "batch position channel"]:
+    """Return what a layer has at each position: a grid's cells, or tokens without their prefix."""
+    return x.reshape(len(x), -1, x.shape[-1]) if x.ndim == 4 else x[:, prefix:]
+
+
+def grid(x: Array, prefix: int) -> Float[Array, "batch row column channel"]:
+    """Return a layer's positions in rows and columns, those of tokens as a square."""
+    if x.ndim == 4:
+        return x
+    side = math.isqrt(x.shape[1] - prefix)
+    return positions(x, prefix).reshape(len(x), side, side, x.shape[-1])
 
 
 def untouched(name: str, x: Array) -> Array:
@@ -45,7 +59,8 @@ def recorded(
 class ClassGradient(NamedTuple):
     """A layer A of a network, and how the logit y_c of each image's class c depends on it.
 
-    `forward` maps normalised images to logits, for attention maps that need further passes.
+    Tokens are a square grid without their prefix: what a logit takes from the class token has no
+    position. `forward` maps normalised images to logits, for maps that need further passes.
     """
 
     maps: Float32[Array, "batch row column channel"]  # A
@@ -63,12 +78,14 @@ def class_gradient(
     classes: Int[Array, " batch"] | None,
     layer: str,
     shape: tuple[int, ...],
+    prefix: int = 0,
 ) -> ClassGradient:
     """Differentiate the logit of each image's class with respect to a layer.
 
     The tap adds zeros to the layer, and the gradient is taken with respect to those: the backward
     pass ends at the layer. Images are normalised and must not depend on each other; the class is
-    the predicted one if `classes` is None, and `shape` is that of the layer's value for one image.
+    the predicted one if `classes` is None, `shape` is that of the layer's value for one image, and
+    `prefix` counts its tokens that are no patches.
     """
 
     def logit(zeros: Array) -> tuple[Array, tuple[Array, Array, Array]]:
@@ -88,8 +105,8 @@ def class_gradient(
     zeros = jnp.zeros((len(pixels), *shape), jnp.float32)
     gradient, (maps, labels, logits) = jax.grad(logit, has_aux=True)(zeros)
     return ClassGradient(
-        maps=maps.astype(jnp.float32),
-        gradient=gradient,
+        maps=grid(maps.astype(jnp.float32), prefix),
+        gradient=grid(gradient, prefix),
         classes=labels,
         logits=logits,
         pixels=pixels,

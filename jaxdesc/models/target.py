@@ -1,5 +1,6 @@
 """The target: the network whose neurons are described, and how to read one from a folder."""
 
+import math
 import sys
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +32,8 @@ from jaxdesc.runtime.compiler import in_pieces, jit
 from jaxdesc.runtime.mesh import on_each, shared_out
 
 LOGITS = "fc"
-POOLINGS = ("mean", "max")
+POOLINGS = ("mean", "max", "class")
+GRID, TOKENS = "(batch, rows, columns, channels)", "(batch, prefix + patches, channels)"
 
 Pixels = (
     UInt8[Array | np.ndarray, "batch height width 3"]
@@ -48,8 +50,9 @@ class Target:
     Attributes:
         params: pytree of all its weights.
         apply: (params, pixels [B, H, W, 3], tap) -> logits [B, classes], or None without classes.
-            It calls `tap(name, x)` at each layer x [B, h, w, N] that it offers and goes on with
-            what the tap returns; not within a scan, a vmap or an inner jit.
+            It calls `tap(name, x)` at each layer x that it offers, a grid [B, h, w, N] or tokens
+            [B, prefix + h · w, N], and goes on with what the tap returns; not within a scan, a vmap
+            or an inner jit.
         preprocess: preprocessing that it expects.
         classes: names of each class, the usual name first; if empty, nothing is evaluated.
         name: for reports.
@@ -57,6 +60,7 @@ class Target:
         mesh: devices among which a batch is split; the default device if None.
         wnids: WordNet id of each class; may be empty.
         notes: what was assumed or stripped when it was read, a sentence each.
+        prefix: number of tokens before those of the patches, the class token first, then registers.
     """
 
     params: Any
@@ -68,6 +72,7 @@ class Target:
     mesh: Mesh | None = None
     wnids: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    prefix: int = 0
 
     def on(self, mesh: Mesh | None) -> "Target":
         """Copy the weights to each device of a mesh; a batch must split evenly among them."""
@@ -88,12 +93,16 @@ class Target:
         layer = self.attention_layer
         if logits is None or not layer:
             return values, logits
-        seen = class_gradient(self.apply, params, pixels, None, layer, self.shapes[layer])
+        shape = self.shapes[layer]
+        seen = class_gradient(self.apply, params, pixels, None, layer, shape, self.prefix)
         return values, logits, seen.gradient
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of each layer for one image: (classes,), or (rows, columns, channels)."""
+        """Shape of each layer for one image.
+
+        It is (classes,), (rows, columns, channels), or (tokens, channels) with the prefix.
+        """
         return self.shapes_at(self.preprocess.size, self.preprocess.size)
 
     def shapes_at(self, height: int, width: int) -> dict[str, tuple[int, ...]]:
@@ -103,8 +112,13 @@ class Target:
         """
         pixels = jax.ShapeDtypeStruct((2, height, width, 3), jnp.float32)
         expected = "expected apply(params, pixels, tap) -> logits (batch, classes) or None"
+        order: list[str] = []  # as offered; eval_shape sorts a dict
         try:
-            logits, values = jax.eval_shape(self._every_layer, self.params, pixels)
+            logits, values = jax.eval_shape(
+                lambda params, pixels: self._every_layer(params, pixels, order),
+                self.params,
+                pixels,
+            )
         except InputError:
             raise
         except Exception as error:  # of no fixed type: the user's code
@@ -114,19 +128,32 @@ class Target:
             ) from error
         if logits is not None and not hasattr(logits, "shape"):
             raise InputError(f"apply of {self.name} gives {shown(logits)}: {expected}.")
-        layers = ({} if logits is None else {LOGITS: logits}) | values
+        layers = ({} if logits is None else {LOGITS: logits}) | {
+            name: values[name] for name in order
+        }
         for name, value in layers.items():
-            title, axes = name, "batch, rows, columns, channels"
+            title, axes, ranks = name, f"{GRID} or {TOKENS}", {3, 4}
             if name == LOGITS:
-                title, axes = "logits", "batch, classes"
-            if len(value.shape) != axes.count(",") + 1 or value.shape[0] != 2 or 0 in value.shape:
+                title, axes, ranks = "logits", "(batch, classes)", {2}
+            if len(value.shape) not in ranks or value.shape[0] != 2 or 0 in value.shape:
                 raise InputError(
                     f"{self.name} gives {title} the shape {value.shape} for pixels of shape "
-                    f"{pixels.shape}: expected ({axes})."
+                    f"{pixels.shape}: expected {axes}."
+                )
+            patches = value.shape[1] - self.prefix
+            square = height == width and patches > 0 and math.isqrt(patches) ** 2 == patches
+            if len(value.shape) == 3 and not square:
+                raise InputError(
+                    f"{self.name} gives {title} {value.shape[1]} tokens for {height} × {width} "
+                    f"pixels, which without a prefix of {self.prefix} are not a square of patches: "
+                    "give square images, and the number of its class tokens and registers as the "
+                    "target's prefix."
                 )
         return {name: tuple(value.shape[1:]) for name, value in layers.items()}
 
-    def _every_layer(self, params: Any, pixels: Array) -> tuple[Any, dict[str, Array]]:
+    def _every_layer(
+        self, params: Any, pixels: Array, order: list[str]
+    ) -> tuple[Any, dict[str, Array]]:
         values: dict[str, Array] = {}
         trace = get_opaque_trace_state(convention="flax")
 
@@ -142,6 +169,7 @@ class Target:
                     "or a jit, which hides its values: call the tap outside of these."
                 )
             values[name] = x
+            order.append(name)
             return x
 
         return self.apply(params, pixels, tap), values
@@ -162,11 +190,22 @@ class Target:
         offered = [name for name in self.layers if name != LOGITS]
         return self.attention or (offered[-1] if offered else "")
 
-    def check_layer(self, layer: str) -> None:
-        """Raise `InputError` for a layer that does not exist."""
+    def check_layer(self, layer: str, pooling: str = "mean") -> None:
+        """Raise `InputError` for a layer that does not exist, or can't be pooled like this."""
         if layer not in self.shapes:
             layers = ", ".join(self.layers)
             raise InputError(f"Unknown layer {layer!r} of {self.name}: expected one of {layers}.")
+        if pooling not in POOLINGS:
+            raise InputError(f"Unknown pooling {pooling!r}: expected one of {', '.join(POOLINGS)}.")
+        if pooling == "class" and layer != LOGITS and not self.class_token(layer):
+            raise InputError(
+                f"Layer {layer!r} of {self.name} has no class token to read: choose the pooling "
+                "'mean' or 'max'."
+            )
+
+    def class_token(self, layer: str) -> bool:
+        """Return True for a layer of tokens that starts with a class token."""
+        return self.prefix > 0 and len(self.shapes[layer]) == 2
 
     def logits(self, pixels: Pixels) -> Float[Array, "batch class"]:
         """Return the class logits."""
@@ -177,8 +216,9 @@ class Target:
     ) -> Float[Array, "batch neuron"]:
         """Return every neuron's activation in a layer: "fc", the logits, or one of channels.
 
-        Channels are pooled by "mean" or "max" over the layer's positions. `InputError` if the layer
-        or the pooling does not exist.
+        Channels are pooled by "mean" or "max" over the layer's positions, which a prefix of tokens
+        is not among, or are those of the class token ("class"). `InputError` if the layer or the
+        pooling does not exist.
         """
         return self.activate(pixels, (layer,), pooling)[0][layer]
 
@@ -194,15 +234,14 @@ class Target:
         If asked to classify, return each image's class with the largest logit too.
         """
         for layer in (*layers, *([LOGITS] if classify else ())):
-            self.check_layer(layer)
-        if pooling not in POOLINGS:
-            raise InputError(f"Unknown pooling {pooling!r}: expected one of {', '.join(POOLINGS)}.")
+            self.check_layer(layer, pooling)
         found: Any = self.activating(layers, pooling, classify)(pixels)
         return found
 
     def activating(self, layers: Sequence[str], pooling: str, classify: bool) -> partial[Any]:
         """Return the program of `activate`, which takes pixels."""
-        options = self.apply, self.preprocess, self.mesh, tuple(layers), pooling, classify
+        prefix = self.prefix
+        options = self.apply, self.preprocess, self.mesh, tuple(layers), pooling, prefix, classify
         return partial(_activate, *options, self.params)
 
     def check(self, images: Any, *, layer: str = LOGITS, count: int = 64) -> Any:
@@ -228,25 +267,28 @@ def normalised(preprocess: Preprocess, pixels: Array) -> Array:
 
 
 # XLA computes only what a program returns: layers that are not asked for cost nothing.
-@partial(jit, static=("apply", "preprocess", "mesh", "layers", "pooling", "classify"))
+@partial(jit, static=("apply", "preprocess", "mesh", "layers", "pooling", "prefix", "classify"))
 def _activate(
     apply: Apply,
     preprocess: Preprocess,
     mesh: Mesh | None,
     layers: tuple[str, ...],
     pooling: str,
+    prefix: int,
     classify: bool,
     params: Any,
     pixels: Any,
 ) -> tuple[dict[str, Array], Array | None]:
-    pool = partial(jnp.mean if pooling == "mean" else jnp.max, axis=(1, 2))
+    def pool(x: Array) -> Array:
+        x = x.astype(jnp.float32)
+        if pooling == "class":
+            return x[:, 0]
+        over = jnp.mean if pooling == "mean" else jnp.max
+        return over(x, axis=(1, 2)) if x.ndim == 4 else over(x[:, prefix:], axis=1)
 
     def activate(params: Any, pixels: Array) -> tuple[dict[str, Array], Array | None]:
         logits, values = recorded(apply, params, normalised(preprocess, pixels), layers)
-        pooled = {
-            name: logits if name == LOGITS else pool(values[name].astype(jnp.float32))
-            for name in layers
-        }
+        pooled = {name: logits if name == LOGITS else pool(values[name]) for name in layers}
         return pooled, logits.argmax(axis=1) if classify else None
 
     found: tuple[dict[str, Array], Array | None] = shared_out(

@@ -52,7 +52,7 @@ def check_names(config: Config) -> None:
 def check(run: Run) -> None:
     """Refuse a config that does not fit its inputs: layer, map, views, images or class names."""
     config, source, target, names = run.config, run.inputs.source, run.inputs.target, run.names
-    target.check_layer(config.target.layer)
+    target.check_layer(config.target.layer, config.target.pooling)
     if "attention" in run.views:
         check_cam(target, config.crop.cam)
     if config.score.exemplars > len(source):
@@ -92,7 +92,8 @@ class Check:
 
     Attributes:
         name: the target's.
-        layers: shape of each layer for one image: (classes,), or (rows, columns, channels).
+        layers: shape of each layer for one image: (classes,), (rows, columns, channels), or
+            (tokens, channels).
         images: how many were looked at.
         top1, top5: share of images whose class had the largest logit, or one of the five largest;
             None if no label is known.
