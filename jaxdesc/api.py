@@ -22,10 +22,11 @@ from jaxdesc.exemplars import Exemplars
 from jaxdesc.exemplars import exemplars as find_exemplars
 from jaxdesc.images.example import Source
 from jaxdesc.images.sources import open_source
+from jaxdesc.models.architectures import load_target
 from jaxdesc.models.encoder import Namer
 from jaxdesc.models.namers import load_clip
 from jaxdesc.models.sentence import SentenceEncoder, load_sentence_encoder
-from jaxdesc.models.target import Target, load_target
+from jaxdesc.models.target import Target
 from jaxdesc.pipeline import describe as run_stages
 from jaxdesc.report.explain import explain
 from jaxdesc.report.files import write_skipped

@@ -12,8 +12,8 @@ import jaxdesc as jd
 from jaxdesc.evaluation.methods import METHODS
 from jaxdesc.evaluation.metrics import METRICS
 from jaxdesc.images.sources import SOURCES
+from jaxdesc.models.architectures import ARCHITECTURES
 from jaxdesc.models.namers import NAMERS
-from jaxdesc.models.target import ARCHITECTURES
 from jaxdesc.similarity import SIMILARITIES
 from jaxdesc.vocabulary.vocabulary import VOCABULARIES
 

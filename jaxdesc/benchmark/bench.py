@@ -16,9 +16,10 @@ from PIL import Image
 from jaxdesc.benchmark.plan import this_machine
 from jaxdesc.benchmark.subjects import Options
 from jaxdesc.errors import SHOWN
+from jaxdesc.models.architectures import load_target
 from jaxdesc.models.encoder import Namer
 from jaxdesc.models.namers import load_clip
-from jaxdesc.models.target import Target, load_target
+from jaxdesc.models.target import Target
 from jaxdesc.runtime.chips import CHIPS, Chip
 from jaxdesc.scenes import clip as scenes_clip
 from jaxdesc.scenes import target as scenes_target

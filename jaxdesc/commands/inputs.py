@@ -17,10 +17,11 @@ from jaxdesc.commands import STARTED, cli, configs, flags, processes
 from jaxdesc.config import Config
 from jaxdesc.errors import InputError
 from jaxdesc.images.sources import open_source
+from jaxdesc.models.architectures import load_target
 from jaxdesc.models.encoder import Namer
 from jaxdesc.models.namers import load_clip
 from jaxdesc.models.sentence import load_sentence_encoder
-from jaxdesc.models.target import Target, load_target
+from jaxdesc.models.target import Target
 from jaxdesc.pipeline import Cell, Grid, sweep
 from jaxdesc.report import files, tables
 from jaxdesc.report.scalars import Scalars

@@ -23,9 +23,10 @@ from jaxdesc.evidence.world import PROBES, SCENES, SETTING, on_probe, open_run
 from jaxdesc.images.example import Example, Source
 from jaxdesc.images.loader import batches, padded
 from jaxdesc.images.views import ATTENTION
+from jaxdesc.models.architectures import load_target
 from jaxdesc.models.encoder import Namer
 from jaxdesc.models.namers import load_clip
-from jaxdesc.models.target import Target, load_target
+from jaxdesc.models.target import Target
 from jaxdesc.pipeline import Grid, run_networks, sweep
 from jaxdesc.stages.run import Run
 from jaxdesc.store import Draft

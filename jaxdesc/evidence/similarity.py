@@ -25,9 +25,10 @@ from jaxdesc.evaluation.statistics import bootstrap, mcnemar, paired, proportion
 from jaxdesc.evidence.table import NAMES, Cell, Table, differences, grouped, means
 from jaxdesc.evidence.world import PROBES, SCENES, SETTING, on_probe, open_run, scenes_of, shown
 from jaxdesc.exemplars import Slots, exemplars
+from jaxdesc.models.architectures import load_target
 from jaxdesc.models.encoder import Namer
 from jaxdesc.models.namers import load_clip
-from jaxdesc.models.target import Target, load_target
+from jaxdesc.models.target import Target
 from jaxdesc.pipeline import Grid, probe_pass, sweep
 from jaxdesc.scenes import captions
 from jaxdesc.scenes.world import CLASSES

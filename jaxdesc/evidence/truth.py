@@ -25,9 +25,10 @@ from jaxdesc.evaluation.faithfulness import auc
 from jaxdesc.evaluation.statistics import Bounds, bootstrap, mcnemar, paired, proportion
 from jaxdesc.evidence.table import Cell, Table, grouped
 from jaxdesc.evidence.world import PROBES, SETTING, open_run, scenes_of, shown
+from jaxdesc.models.architectures import load_target
 from jaxdesc.models.encoder import Namer
 from jaxdesc.models.namers import load_clip
-from jaxdesc.models.target import LOGITS, Target, load_target
+from jaxdesc.models.target import LOGITS, Target
 from jaxdesc.pipeline import Grid, describe, sweep
 from jaxdesc.runtime.ahead import ahead
 from jaxdesc.scenes import captions

@@ -14,8 +14,8 @@ import pytest
 from jaxdesc.commands import inputs
 from jaxdesc.config import Config
 from jaxdesc.errors import InputError
+from jaxdesc.models.architectures import load_target
 from jaxdesc.models.namers import load_clip
-from jaxdesc.models.target import load_target
 from jaxdesc.store import Place as Workdir
 from jaxdesc.store import Processes
 from tests.conftest import ROOT

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxdesc.models.architectures import load_target
 from jaxdesc.models.namers import load_clip
-from jaxdesc.models.target import load_target
 from jaxdesc.runtime import fingerprint
 from tests.conftest import ROOT
 
@@ -157,7 +157,7 @@ PROGRAM = """
 import sys
 from jaxdesc.runtime import fingerprint
 from jaxdesc.models.namers import load_clip
-from jaxdesc.models.target import load_target
+from jaxdesc.models.architectures import load_target
 print(load_target(sys.argv[1]).fingerprint)
 print(load_clip(sys.argv[2]).fingerprint)
 print(fingerprint.of_inputs({"b": [1.5, "é"], "a": None}))
