@@ -17,19 +17,24 @@ from jaxdesc.models.resnet_config import STAGES, TIMM_SIZES
 from jaxdesc.models.settings import read_config
 from jaxdesc.models.source import TARGET, open_network
 from jaxdesc.models.target import Target
+from jaxdesc.models.vit import read_vit
+from jaxdesc.models.vit_config import FAMILIES
+from jaxdesc.models.vit_config import TIMM_SIZES as VITS
 
 
 class Architecture(NamedTuple):
     """One kind of network that `load_target` reads.
 
     `read` takes a folder or file and a list for notes, and returns an NNX module in evaluation
-    mode. That is called as `module(pixels, tap)`, and its `config.num_classes` counts its logits.
+    mode. That is called as `module(pixels, tap)`; its `config.num_classes` counts its logits, and
+    its `config.prefix`, if it has one, the tokens before those of the patches.
     """
 
     # The `architecture` (timm's) or `model_type` (Hugging Face's) in its config.json.
     names: Collection[str]
     read: Callable[[Path, list[str]], Any]
-    attention: str = ""  # default layer of attention maps; the last one if empty
+    # Default layer of attention maps, in which {config} is the module's; the last one if empty.
+    attention: str = ""
     on_cpu: Callable[[Any], Any] = lambda module: module  # the same, faster on a CPU in float32
 
 
@@ -39,6 +44,12 @@ ARCHITECTURES = {
         read=read_folded_resnet,
         attention=STAGES[-1],
         on_cpu=with_winograd,
+    ),
+    "vit": Architecture(
+        names=(*FAMILIES, *VITS),
+        read=read_vit,
+        # After it a network that reads its class token has no gradient at the patches.
+        attention="blocks.{config.last_block}/norm1",
     ),
 }
 
@@ -95,7 +106,8 @@ def load_target(
         preprocess=wanted,
         classes=labels.names,
         name=name,
-        attention=architecture.attention,
+        attention=architecture.attention.format(config=model.config),
+        prefix=getattr(model.config, "prefix", 0),
         wnids=labels.wnids,
         notes=tuple(notes),
     )

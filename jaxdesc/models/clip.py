@@ -24,7 +24,7 @@ from jaxdesc.models.packaging import clip_preprocess
 from jaxdesc.models.precision import float32_products
 from jaxdesc.models.settings import parsed, read_config
 from jaxdesc.models.texts import load_tokenizer
-from jaxdesc.models.transformer import Tokens, layer_norm, layers, linear, normal, traced_once
+from jaxdesc.models.transformer import Tokens, encoded, layer_norm, layers, linear, normal
 from jaxdesc.runtime.compiler import in_pieces
 
 Pixels = Float[Array, "batch height width 3"]  # normalised as the checkpoint's preprocessing says
@@ -65,10 +65,7 @@ class VisionTower(nnx.Module):
     @float32_products
     def __call__(self, pixels: Pixels) -> Tokens:
         """Return every token after the last layer, the class token first."""
-        x = self.embed(pixels)
-        for layer in self.layers:
-            x = traced_once(layer, x)
-        return x
+        return encoded(self.layers, self.embed(pixels))
 
     def embed(self, pixels: Pixels) -> Tokens:
         """Return every token before the first layer, the class token first."""
@@ -101,10 +98,7 @@ class TextTower(nnx.Module):
     @float32_products
     def __call__(self, ids: Ids) -> Tokens:
         """Return every token after the last layer and its normalisation."""
-        x = self.embed(ids)
-        for layer in self.layers:
-            x = traced_once(layer, x)
-        return self.final_layer_norm(x)
+        return self.final_layer_norm(encoded(self.layers, self.embed(ids)))
 
     def embed(self, ids: Ids) -> Tokens:
         """Return every token before the first layer."""

@@ -38,16 +38,21 @@ def target_preprocess(path: Path, stated: str | Preprocess, notes: list[str]) ->
     entries = {"architecture": ""} if path.is_file() else read_config(path)
     if "architecture" not in entries:
         file = path / "preprocessor_config.json"
-        expected = f"size with shortest_edge below {WARPED}, crop_pct"
-        preprocess, given = _read(file, _convnext, "a ResNet's preprocessing", expected)
+        expected = f"size with shortest_edge below {WARPED}, crop_pct; or size, crop_size"
+        preprocess, given = _read(file, _of_target, "a target's preprocessing", expected)
         usual = "imagenet_bicubic"
         notes += _assumed(file, HUGGING_FACE_ENTRIES, given, preprocess, usual, "target")
+        if isinstance(given.get("size"), dict) and "height" in given["size"]:
+            notes.append(
+                f"{file} squashes images to a square: their central square is taken instead, which "
+                "keeps the shapes of what they show."
+            )
         return preprocess
     file = path if path.is_file() else path / "config.json"
     entries = parsed(pretrained_cfg, entries, path)
     preprocess = parsed(Preprocess.from_timm, entries, path)
-    given = {key.removeprefix("test_") for key in entries}
-    notes += _assumed(file, TIMM_ENTRIES, given, preprocess, "imagenet", "target")
+    named = {key.removeprefix("test_") for key in entries}
+    notes += _assumed(file, TIMM_ENTRIES, named, preprocess, "imagenet", "target")
     return preprocess
 
 
@@ -96,6 +101,24 @@ def _stated(stated: str | Preprocess) -> Preprocess:
     return PRESETS[stated]
 
 
+def _of_target(entries: dict[str, Any]) -> Preprocess:
+    """A Hugging Face target's: that of ResNet and ConvNeXt, or that of vision transformers.
+
+    The latter's resizes to `size` and cuts the centre of `crop_size` from it, or leaves it whole.
+    Where it squashes an image to a square, the central square is taken, which is the same for
+    square images.
+    """
+    size, crop = entries.get("size", 224), entries.get("crop_size")
+    cropped = entries.get("do_center_crop", crop is not None)
+    if "crop_pct" in entries or not (cropped or (isinstance(size, dict) and "height" in size)):
+        return _convnext(entries)
+    sides: list[Any] = [size, crop if cropped else size]
+    resized, side = (
+        int(s.get("shortest_edge") or s["height"]) if isinstance(s, dict) else int(s) for s in sides
+    )
+    return _hugging_face(entries, side, side / resized, IMAGENET)
+
+
 def _convnext(entries: dict[str, Any]) -> Preprocess:
     """A Hugging Face ResNet's: the shorter side to `size / crop_pct`, then the centre `size`."""
     size = entries.get("size", 224)
@@ -120,7 +143,7 @@ def _hugging_face(
 
 def _read(
     file: Path, read: Callable[[dict[str, Any]], Preprocess], what: str, expected: str
-) -> tuple[Preprocess, Container[str]]:
+) -> tuple[Preprocess, dict[str, Any]]:
     """Return the preprocessing that a file describes, or the usual one, and the file's entries."""
     try:
         entries = read_json(file) if file.exists() else {}

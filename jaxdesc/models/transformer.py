@@ -1,18 +1,20 @@
-"""Transformer layers in Flax NNX, which CLIP's towers, BERT and MPNet share.
+"""Transformer layers in Flax NNX, which vision transformers, CLIP's towers, BERT and MPNet share.
 
 The names are those of Hugging Face's CLIP.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from jaxdesc.models.settings import DEPTH, NUMBER, POSITIVE, one_of, only
+from jaxdesc.models.taps import Tap, untouched
 
 Tokens = Float[Array, "batch length features"]
 Mask = Bool[Array, "batch 1 1 length"]  # true for tokens that may be attended to
@@ -25,6 +27,7 @@ normal = nnx.initializers.normal
 ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
     "quick_gelu": lambda x: x * jax.nn.sigmoid(1.702 * x),
     "gelu": lambda x: jax.nn.gelu(x, approximate=False),
+    "gelu_pytorch_tanh": lambda x: jax.nn.gelu(x, approximate=True),  # SigLIP's
 }
 # Entries of Hugging Face's configs that every transformer reads, or that would make it another.
 SETTINGS = {
@@ -95,10 +98,21 @@ class Layer(nnx.Module):
     """Attention, then a two-layer perceptron, each around a shortcut.
 
     LayerNorm is in front of both (pre-norm, as in CLIP) or behind both sums (post-norm, as in
-    BERT). The initial weights have the standard deviations of Hugging Face's CLIP.
+    BERT). Scaled, what is added to a shortcut is multiplied by a vector (LayerScale, Touvron et
+    al., ICCV 2021); gated, the perceptron is SwiGLU (Shazeer 2020). The initial weights have the
+    standard deviations of Hugging Face's CLIP.
     """
 
-    def __init__(self, config: TransformerConfig, *, causal: bool, post_norm: bool, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        config: TransformerConfig,
+        *,
+        causal: bool,
+        post_norm: bool,
+        scaled: bool,
+        gated: bool,
+        rngs: nnx.Rngs,
+    ):
         width, inner = config.hidden_size, config.intermediate_size
         residual = width**-0.5 * (2 * config.num_hidden_layers) ** -0.5
         self.post_norm = post_norm
@@ -108,22 +122,62 @@ class Layer(nnx.Module):
         self.layer_norm2 = layer_norm(config, rngs)
         self.fc1 = linear(width, inner, (2 * width) ** -0.5, rngs)
         self.fc2 = linear(inner, width, residual, rngs)
+        self.gate = linear(width, inner, (2 * width) ** -0.5, rngs) if gated else None
+        self.scale1 = nnx.Param(jnp.ones(width)) if scaled else None
+        self.scale2 = nnx.Param(jnp.ones(width)) if scaled else None
 
-    def __call__(self, x: Tokens, mask: Mask | None = None, bias: Bias | None = None) -> Tokens:
-        """Return the tokens after this layer."""
+    def __call__(
+        self,
+        x: Tokens,
+        mask: Mask | None = None,
+        bias: Bias | None = None,
+        tap: Tap = untouched,
+        name: str = "",
+    ) -> Tokens:
+        """Return the tokens after this layer.
+
+        Pre-norm, the tap gets the first norm `name/norm1`, attention's output `name/attention`, the
+        perceptron's hidden units `name/mlp`, and what is returned, the residual stream, as `name`.
+        """
         if self.post_norm:
             x = self.layer_norm1(x + self.self_attn(x, mask, bias))
             return self.layer_norm2(x + self.fc2(self.activation(self.fc1(x))))
-        x = x + self.self_attn(self.layer_norm1(x), mask, bias)
-        return x + self.fc2(self.activation(self.fc1(self.layer_norm2(x))))
+        normed = tap(f"{name}/norm1", self.layer_norm1(x))
+        mixed = tap(f"{name}/attention", self.self_attn(normed, mask, bias))
+        x = x + (mixed if self.scale1 is None else mixed * self.scale1[...][None, None])
+        normed = self.layer_norm2(x)
+        hidden = self.fc1(normed)
+        if self.gate is None:
+            hidden = self.activation(hidden)
+        else:
+            hidden = jax.nn.silu(self.gate(normed)) * hidden
+        added = self.fc2(tap(f"{name}/mlp", hidden))
+        x = x + (added if self.scale2 is None else added * self.scale2[...][None, None])
+        return tap(name, x)
 
 
 def layers(
-    config: TransformerConfig, *, causal: bool = False, post_norm: bool = False, rngs: nnx.Rngs
+    config: TransformerConfig,
+    *,
+    causal: bool = False,
+    post_norm: bool = False,
+    scaled: bool = False,
+    gated: bool = False,
+    rngs: nnx.Rngs,
 ) -> list[Layer]:
     """Return all layers of a transformer."""
     depth = range(config.num_hidden_layers)
-    return [Layer(config, causal=causal, post_norm=post_norm, rngs=rngs) for _ in depth]
+    kind = {"causal": causal, "post_norm": post_norm, "scaled": scaled, "gated": gated}
+    return [Layer(config, **kind, rngs=rngs) for _ in depth]
+
+
+def encoded(layers: Iterable[Layer], x: Tokens, tap: Tap = untouched) -> Tokens:
+    """Return the tokens after every layer; layer i offers its parts as `blocks.i`, `blocks.i/…`."""
+    for index, layer in enumerate(layers):
+        # A tap can't be called within the program that equal layers share.
+        shared = tap is untouched
+        x = traced_once(layer, x) if shared else layer(x, tap=tap, name=f"blocks.{index}")
+    return x
 
 
 def traced_once(module: nnx.Module, *arguments: Any) -> Any:

@@ -1,7 +1,10 @@
 """Small PyTorch reference models, their results, and what the tests take of the full-size ones."""
 
+import re
+
 import numpy as np
 import torch
+import transformers
 
 from jaxdesc.benchmark.rivals.random_networks import (
     save_torch_resnet,
@@ -15,6 +18,7 @@ __all__ = [
     "save_torch_resnet",
     "small_torch_clip",
     "torch_clip",
+    "torch_model",
     "torch_resnet",
     "torch_resnet_stages",
     "torchvision_state",
@@ -43,6 +47,22 @@ def small_torch_clip(vision=None, text=None, **options):
         SMALL_TEXT | (text or {}),
         **{"projection_dim": 16, **options},
     )
+
+
+def torch_model(name, entries):
+    """A model of transformers in evaluation mode whose parameters all differ.
+
+    Norms and layer scales are around 1.
+    """
+    torch.manual_seed(0)
+    kind = getattr(transformers, name)
+    model = kind(kind.config_class(**entries))
+    for path, parameter in model.named_parameters():
+        around_one = re.search(r"(norm\w*\.weight|lambda1|layer_scale_parameter)$", path)
+        spread = 0.2 if parameter.ndim == 1 else parameter[0].numel() ** -0.5
+        fixed = parameter.ndim == 3 or "grn" in path
+        torch.nn.init.normal_(parameter, 1.0 if around_one else 0.0, 0.5 if fixed else spread)
+    return model.eval()
 
 
 def unit(features):
