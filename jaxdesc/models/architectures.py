@@ -10,6 +10,8 @@ from flax import nnx
 
 from jaxdesc.errors import InputError, shown
 from jaxdesc.images.preprocess import Preprocess
+from jaxdesc.models.convnext import MODEL_TYPES, read_convnext
+from jaxdesc.models.convnext import TIMM_SIZES as CONVNEXTS
 from jaxdesc.models.packaging import read_labels, target_preprocess
 from jaxdesc.models.precision import cast, check_precision
 from jaxdesc.models.resnet import read_folded_resnet, with_winograd
@@ -51,6 +53,7 @@ ARCHITECTURES = {
         # After it a network that reads its class token has no gradient at the patches.
         attention="blocks.{config.last_block}/norm1",
     ),
+    "convnext": Architecture(names=(*MODEL_TYPES, *CONVNEXTS), read=read_convnext),
 }
 
 

@@ -1,0 +1,136 @@
+"""ConvNeXt, V1 and V2, against transformers' PyTorch at every tap; every parameter is random."""
+
+import json
+import re
+
+import jax
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import jaxdesc as jd
+from jaxdesc.errors import InputError
+from jaxdesc.models.convnext import TIMM_SIZES, ConvNextConfig
+from jaxdesc.models.taps import recorded
+from tests.models.torch_checkpoints import channels_first, torch_model
+
+SMALL = {"hidden_sizes": [8, 12, 16, 20], "depths": [1, 2, 1, 1], "num_labels": 7}
+MODELS = (
+    *("ConvNextForImageClassification", "ConvNextV2ForImageClassification"),
+    *("ConvNextModel", "ConvNextV2Model"),
+)
+PREPROCESS = jd.Preprocess(64, 1.0, "bicubic", (0.5,) * 3, (0.5,) * 3)
+
+
+def saved(model, folder):
+    model.save_pretrained(folder)
+    return jd.load_target(folder, preprocess=PREPROCESS)
+
+
+def theirs(model, pixels):
+    found = {}
+
+    def output(name):
+        return lambda module, given, out: found.update({name: channels_last(out)})
+
+    def hidden(name):
+        return lambda module, given: found.update({f"{name}/mlp": given[0].numpy()})
+
+    for path, module in model.named_modules():
+        place = re.fullmatch(r"(?:.*\.)?stages\.(\d+)(?:\.layers\.(\d+)(\.pwconv2)?)?", path)
+        if not place:
+            continue
+        name = f"stages.{place[1]}" + (f".blocks.{place[2]}" if place[2] else "")
+        if place[3]:
+            module.register_forward_pre_hook(hidden(name))
+        else:
+            module.register_forward_hook(output(name))
+    with torch.inference_mode():
+        out = model(channels_first(pixels))
+    return out.get("logits"), found
+
+
+def channels_last(grid):
+    return grid.permute(0, 2, 3, 1).numpy()
+
+
+def agree(target, model, pixels):
+    logits, values = theirs(model, pixels)
+    ours, found = jax.jit(lambda p, x: recorded(target.apply, p, x, target.layers))(
+        target.params, pixels
+    )
+    assert set(values) == set(found) == set(target.layers) - {"fc"}
+    assert (ours is None) == (logits is None)
+    pairs = {name: (found[name], values[name]) for name in values}
+    if logits is not None:
+        pairs["logits"] = ours, logits.numpy()
+    errors = {n: float(np.abs(x - y).max() / np.abs(y).max()) for n, (x, y) in pairs.items()}
+    assert max(errors.values()) < 1e-5, errors
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_tap_equals_torch(name, tmp_path, rng):
+    model = torch_model(name, SMALL)
+    target = saved(model, tmp_path)
+    agree(target, model, rng.normal(size=(2, 64, 96, 3)).astype(np.float32))
+    assert target.attention_layer == "stages.3"
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("name", MODELS[:2])
+def test_every_tap_equals_torch_at_full_size(name, tmp_path, rng):
+    model = torch_model(name, {"num_labels": 1000})
+    agree(saved(model, tmp_path), model, rng.normal(size=(1, 224, 224, 3)).astype(np.float32))
+
+
+TIMM = {
+    r"^convnext(v2)?\.": "",
+    r"^embeddings\.patch_embeddings": "stem.0",
+    r"^embeddings\.layernorm": "stem.1",
+    r"^layernorm": "head.norm",
+    r"^classifier": "head.fc",
+    r"^encoder\.": "",
+    r"downsampling_layer": "downsample",
+    r"\.layers\.": ".blocks.",
+    r"dwconv": "conv_dw",
+    r"layernorm": "norm",
+    r"pwconv([12])": r"mlp.fc\1",
+    r"layer_scale_parameter": "gamma",
+    r"\.grn\.": ".mlp.grn.",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "architecture"), [(MODELS[0], "convnext_tiny"), (MODELS[1], "convnextv2_tiny")]
+)
+def test_names_of_timm(name, architecture, tmp_path, monkeypatch):
+    model = torch_model(name, SMALL)
+    target = saved(model, tmp_path)
+    state = model.state_dict()
+    for pattern, spelled in TIMM.items():
+        state = {re.sub(pattern, spelled, key): tensor for key, tensor in state.items()}
+    save_file(state, tmp_path / "model.safetensors")
+    second = "v2" in architecture
+    sizes = ConvNextConfig((8, 12, 16, 20), (1, 2, 1, 1), scaled=not second, responses=second)
+    monkeypatch.setitem(TIMM_SIZES, architecture, sizes)
+    config = {"architecture": f"{architecture}.in12k", "num_classes": 7}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    found = jd.load_target(tmp_path, preprocess=PREPROCESS)
+    for x, y in zip(jax.tree.leaves(found.params), jax.tree.leaves(target.params), strict=True):
+        np.testing.assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"model_type": "convnext", "hidden_act": "relu"}, "hidden_act = 'relu'"),
+        ({"model_type": "convnext", "depths": [1, 2]}, "depths = [1, 2]"),
+        ({"model_type": "convnext", "architectures": ["ConvNextBackbone"]}, "architectures = "),
+        ({"architecture": "convnext_tiny", "model_args": {"ls_init_value": None}}, "model_args = "),
+        ({"architecture": "convnext_tiny_hnf"}, "architecture = 'convnext_tiny_hnf'"),
+    ],
+)
+def test_what_is_not_implemented_is_refused_by_name(entries, message):
+    with pytest.raises(InputError, match=re.escape(message)):
+        ConvNextConfig.from_entries(entries)
