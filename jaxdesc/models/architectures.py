@@ -73,7 +73,8 @@ def load_target(
         source: one of
             a local folder with timm's `config.json` and torchvision's tensors, with a Hugging Face
             `ResNetForImageClassification` or `TimmWrapperForImageClassification`, or with what
-            `launch.convert` wrote;
+            `launch.convert` wrote; or with a vision transformer or a ConvNeXt, Hugging Face's or
+            timm's;
             a file of torchvision's tensors, such as `resnet50-11ad3fa6.pth`, or a training
             checkpoint that holds them;
             a Hugging Face id, such as timm/resnet50.tv_in1k (torchvision's V1 weights) or
