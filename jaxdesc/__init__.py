@@ -24,6 +24,7 @@ with epy.lazy_api_imports(globals()):
     from jaxdesc.errors import InputError, UnusableImage
     from jaxdesc.images.example import Example, Source
     from jaxdesc.images.preprocess import Preprocess
+    from jaxdesc.models.bridges import from_equinox, from_linen, from_nnx, from_torch
     from jaxdesc.models.target import Target
     from jaxdesc.result import Neuron, Result
 
@@ -42,6 +43,10 @@ __all__ = [
     "describe",
     "describe_activations",
     "explain",
+    "from_equinox",
+    "from_linen",
+    "from_nnx",
+    "from_torch",
     "image_features",
     "load_clip",
     "load_sentence_encoder",

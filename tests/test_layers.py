@@ -30,6 +30,8 @@ PACKAGES = {
 # Optional packages, or those that one module alone may know.
 KNOWN = {
     "torch": ("models", "benchmark"),
+    "torchax": ("models",),
+    "equinox": ("models",),
     "absl": ("commands", "configs", "images"),  # Grain has flags
     "ml_collections": ("commands", "configs"),
     "matplotlib": ("report",),
@@ -136,7 +138,8 @@ def test_a_room_imports_the_packages_it_may():
 def test_what_is_imported_is_declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     optional = project["optional-dependencies"]
-    declared = project["dependencies"] + optional["torch"] + optional["tensorboard"]
+    extras = ("torch", "torch-target", "equinox", "tensorboard")
+    declared = project["dependencies"] + [r for extra in extras for r in optional[extra]]
     names = {re.match(r"[\w-]+", requirement)[0] for requirement in declared}
     used = {name for module in MODULES for name in outside(module)}
     assert {DISTRIBUTIONS.get(name, name) for name in used} <= names
@@ -180,8 +183,18 @@ def test_importing_the_package_does_nothing_else():
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    heavy = {"torch", "tensorflow", "transformers", "ml_collections", "grain", "orbax"}
+    heavy = {
+        "torch",
+        "torchax",
+        "equinox",
+        "tensorflow",
+        "transformers",
+        "ml_collections",
+        "grain",
+        "orbax",
+    }
     heavy |= {"tensorflow_datasets", "array_record", "matplotlib", "pyarrow", "tensorboardX"}
+    heavy |= {"torchax", "equinox"}
     assert not heavy & set(found["packages"])
     assert found["config"] == {}
     assert found["environment"] == []
