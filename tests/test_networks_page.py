@@ -1,0 +1,54 @@
+"""Every example of docs/networks.md, run; what it says of the doors and families is so."""
+
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import jaxdesc as jd
+from tests.models.bridges.families import FAMILIES
+
+PAGE = (Path(__file__).parents[1] / "docs" / "networks.md").read_text()
+EXAMPLES = dict(re.findall(r"^```python (\w+)\n(.*?)^```", PAGE, re.M | re.S))
+LAYERS = {
+    "from_torch": ["vit.layers.1.layernorm_before"],
+    "from_nnx": ["norm"],
+    "from_linen": ["Conv_0"],
+    "from_equinox": ["conv"],
+    "Target": ["maps", "scaled"],
+}
+NEEDS = {"from_torch": "torchax", "from_equinox": "equinox"}
+
+
+def run(door, written="", meant=""):
+    known = {"__name__": "example"}
+    exec(EXAMPLES["setup"], known)
+    exec(EXAMPLES[door].replace("FOLDER", str(written)).replace("folder:PHOTOS", meant), known)
+    return known["target"]
+
+
+@pytest.mark.parametrize("door", LAYERS)
+def test_a_door(door, rng):
+    if door in NEEDS and find_spec(NEEDS[door]) is None:
+        pytest.skip(f"{NEEDS[door]} is not installed")
+    target = run(door)
+    assert list(target.layers) == ["fc", *LAYERS[door]]
+    assert target.classes == (("cat",), ("dog",), ("crane", "bird"))
+    pixels = rng.integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
+    assert np.isfinite(target.logits(pixels)).all()
+    assert target.activations(pixels, LAYERS[door][-1]).shape[0] == 2
+
+
+def test_a_checkpoint(networks, capsys):
+    target = run("load_target", networks.target, "scenes:count=4")
+    assert "layer4" in target.layers
+    assert "layer4" in capsys.readouterr().out
+
+
+def test_the_page_names_every_door_and_the_families_that_are_tested():
+    doors = {name for name in jd.__all__ if name.startswith("from_")} | {"load_target", "Target"}
+    assert set(EXAMPLES) == {*doors, "setup"}
+    families = re.search(r"bridges`\): (.+?)\.\n", PAGE, re.S)[1]
+    assert len(re.split(r",\s", families)) == len(FAMILIES)
