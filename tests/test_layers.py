@@ -194,7 +194,6 @@ def test_importing_the_package_does_nothing_else():
         "orbax",
     }
     heavy |= {"tensorflow_datasets", "array_record", "matplotlib", "pyarrow", "tensorboardX"}
-    heavy |= {"torchax", "equinox"}
     assert not heavy & set(found["packages"])
     assert found["config"] == {}
     assert found["environment"] == []

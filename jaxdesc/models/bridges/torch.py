@@ -1,6 +1,7 @@
 """PyTorch's modules as targets, through torchax."""
 
 import copy
+import os
 import threading
 import warnings
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ from jaxdesc.models.bridges.common import (
 )
 from jaxdesc.models.taps import Tap
 from jaxdesc.models.target import Target
+
+TELEMETRY = "ENABLE_RUNTIME_UPTIME_TELEMETRY"
 
 
 def from_torch(
@@ -96,8 +99,10 @@ def _torchax() -> Any:
 
     Those are of named tensors, which nothing here uses. They may be missing while torchax is
     imported and its environment built; https://github.com/google/torchax/pull/102 removes them,
-    and with it this function. Works with torch 2.9 to 2.13.
+    and with it this function. Tried with torch 2.13. torchax turns on a library's telemetry in the
+    environment, which stays as it was.
     """
+    telemetry = os.environ.get(TELEMETRY)
     requirement = "'jaxdesc[torch-target]'"
     with needed(requirement):
         from torch._ops import OpOverloadPacket as Packet
@@ -118,4 +123,6 @@ def _torchax() -> Any:
         torchax.default_env()
     finally:
         Packet.__getattr__ = found
+        if telemetry is None:
+            os.environ.pop(TELEMETRY, None)
     return torchax

@@ -16,7 +16,7 @@ from tests.models.bridges.families import FAMILIES, SIZE, network
 # Not importorskip: beside torch 2.13 its import needs the bridge.
 pytestmark = pytest.mark.skipif(find_spec("torchax") is None, reason="torchax is not installed")
 PREPROCESS = jd.Preprocess(SIZE, 1.0, "bilinear", (0.5,) * 3, (0.5,) * 3)
-QUICK = ("vit", "dinov2", "resnet")
+QUICK = ("vit", "resnet")
 
 
 def by_torch(model, layer, pixels):
