@@ -187,7 +187,7 @@ VISION = {
     "num_channels": (1, "only 3"),
 }
 TEXT = {
-    "hidden_act": ("relu", "quick_gelu or gelu"),
+    "hidden_act": ("relu", "quick_gelu or gelu or gelu_pytorch_tanh"),
     "vocab_size": (True, COUNT),
     "eos_token_id": ([2, 3], "an integer"),
 }
@@ -219,7 +219,7 @@ CONFIGS = {
         "<here>/target: config.json names the architecture ",
         lambda name: target_of(architecture=name),
         {
-            "'vit', which is not one of resnet, resnet18, ...; use ..., or wrap your own": "vit",
+            "'vgg', which is not one of resnet, resnet18, ...; use ..., or wrap your own": "vgg",
             "['resnet50'], which is not one of": ["resnet50"],
         },
     ),
@@ -306,12 +306,12 @@ PREPROCESSING = {
         },
     ),
     **rows(
-        "<here>/net/preprocessor_config.json can't be read as a ResNet's preprocessing (",
+        "<here>/net/preprocessor_config.json can't be read as a target's preprocessing (",
         resnet_prepared,
         {
             "ValueError('images of 384 pixels are squashed": {"size": {"shortest_edge": 384}},
             "ValueError('a step is switched off": {"do_normalize": False},
-            "KeyError('shortest_edge')): expected": {"size": {"height": 64, "width": 64}},
+            "KeyError('shortest_edge')): expected": {"size": {"longest_edge": 64}},
             "TypeError": {"image_mean": 3},
         },
     ),
