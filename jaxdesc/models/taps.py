@@ -85,7 +85,7 @@ def class_gradient(
     The tap adds zeros to the layer, and the gradient is taken with respect to those: the backward
     pass ends at the layer. Images are normalised and must not depend on each other; the class is
     the predicted one if `classes` is None, `shape` is that of the layer's value for one image, and
-    `prefix` counts its tokens that are no patches.
+    `prefix` counts its tokens that are not patches.
     """
 
     def logit(zeros: Array) -> tuple[Array, tuple[Array, Array, Array]]:

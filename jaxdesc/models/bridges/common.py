@@ -1,4 +1,4 @@
-"""What all bridges share: names of layers, outputs of several parts, and the finished target."""
+"""Parts that all bridges share: names of layers, outputs of several parts, the finished target."""
 
 import difflib
 from collections import Counter
@@ -88,7 +88,7 @@ def finished(
 ) -> Target:
     """Return the target, once its layers have been seen to be called.
 
-    Other libraries promote ranks and types, whatever JAX is told here.
+    Other libraries promote ranks and types, regardless of JAX's settings here.
     """
 
     @wraps(apply)
