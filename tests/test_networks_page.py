@@ -1,7 +1,6 @@
 """Every example of docs/networks.md, run; what it says of the doors and families is so."""
 
 import re
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,6 @@ LAYERS = {
     "from_equinox": ["conv"],
     "Target": ["maps", "scaled"],
 }
-NEEDS = {"from_torch": "torchax", "from_equinox": "equinox"}
 
 
 def run(door, written="", meant=""):
@@ -31,8 +29,6 @@ def run(door, written="", meant=""):
 
 @pytest.mark.parametrize("door", LAYERS)
 def test_a_door(door, rng):
-    if door in NEEDS and find_spec(NEEDS[door]) is None:
-        pytest.skip(f"{NEEDS[door]} is not installed")
     target = run(door)
     assert list(target.layers) == ["fc", *LAYERS[door]]
     assert target.classes == (("cat",), ("dog",), ("crane", "bird"))

@@ -97,7 +97,7 @@ def load_target(
     """
     check_precision(precision)
     path, name, notes = open_network(source, TARGET, revision)
-    architecture = _architecture(path)
+    architecture = architecture_of(path)
     model = architecture.read(path, notes)
     labels = read_labels(path, model.config.num_classes, notes)
     wanted = target_preprocess(path, preprocess, notes)
@@ -117,7 +117,7 @@ def load_target(
     )
 
 
-def _architecture(path: Path) -> Architecture:
+def architecture_of(path: Path) -> Architecture:
     """Return the entry for a folder's config; a file holds a ResNet, by torchvision's names."""
     if path.is_file():
         return ARCHITECTURES["resnet"]
@@ -127,9 +127,8 @@ def _architecture(path: Path) -> Architecture:
     for architecture in ARCHITECTURES.values():
         if base in architecture.names:
             return architecture
-    names = [name for architecture in ARCHITECTURES.values() for name in architecture.names]
+    known = "; ".join(", ".join([*each.names][:4]) for each in ARCHITECTURES.values())
     raise InputError(
-        f"{path}: config.json names the architecture {shown(name)}, which is not one of "
-        f"{', '.join(names)}; use a checkpoint of one of these, or wrap your own network in a "
-        "Target."
+        f"{path}: config.json names the architecture {shown(name)}, which is not one of {known} or "
+        "their relatives; use a checkpoint of one of these, or wrap your own network in a Target."
     )

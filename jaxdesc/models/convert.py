@@ -10,9 +10,9 @@ import jax
 from flax import nnx
 
 from jaxdesc.errors import InputError
+from jaxdesc.models.architectures import architecture_of
 from jaxdesc.models.checkpoint import write_orbax
 from jaxdesc.models.clip import load_clip_model
-from jaxdesc.models.resnet import read_folded_resnet
 from jaxdesc.models.source import CLIP, FILES, TARGET, kind_of, open_network
 
 
@@ -41,13 +41,13 @@ def convert(
     folder = Path(output).expanduser()
     if folder.exists():
         raise InputError(f"The output {str(folder)!r} exists: give a folder that does not.")
-    kind = kind_of(path)
+    kind = kind_of(path) or TARGET
     if kind not in (TARGET, CLIP):
         raise InputError(
             f"{path / 'config.json'} is neither a target's nor a CLIP's: expected timm's "
-            "architecture, or model_type 'resnet' or 'clip'."
+            "architecture, or a target's or CLIP's model_type."
         )
-    model: Any = load_clip_model(path) if kind == CLIP else read_folded_resnet(path)
+    model: Any = load_clip_model(path) if kind == CLIP else architecture_of(path).read(path, [])
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     try:
         shutil.rmtree(unfinished, ignore_errors=True)

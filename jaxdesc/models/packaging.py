@@ -105,8 +105,8 @@ def _of_target(entries: dict[str, Any]) -> Preprocess:
     """A Hugging Face target's: that of ResNet and ConvNeXt, or that of vision transformers.
 
     The latter's resizes to `size` and cuts the centre of `crop_size` from it, or leaves it whole.
-    Where it squashes an image to a square, the central square is taken, which is the same for
-    square images.
+    If it squashes images to squares, the central square is taken, which is the same for square
+    images.
     """
     size, crop = entries.get("size", 224), entries.get("crop_size")
     cropped = entries.get("do_center_crop", crop is not None)

@@ -12,7 +12,6 @@ from jaxdesc.models.settings import (
     UNKNOWN,
     Setting,
     misfits,
-    one_of,
     only,
     pretrained_cfg,
 )
@@ -70,7 +69,7 @@ class Family(NamedTuple):
     """A `model_type` of Hugging Face's.
 
     Attributes:
-        sizes: its config's defaults, where they are not `ViTConfig`'s.
+        sizes: its config's defaults, if they differ from `ViTConfig`'s.
         heads: what the head reads, by the names of its models; "" for one without a head.
         settings: its own entries, or another expectation of common ones.
         within: entry that holds those of the image tower; "" if they are at the top.
@@ -195,7 +194,8 @@ def _from_huggingface(entries: dict[str, Any]) -> ViTConfig:
 
 def _from_timm(entries: dict[str, Any]) -> ViTConfig:
     name = str(entries.get("architecture")).partition(".")[0]
-    _refuse(misfits({"architecture": one_of(TIMM_SIZES)}, {"architecture": name}))
+    sizes = Setting("a name such as vit_base_patch16_224", lambda value: value in TIMM_SIZES)
+    _refuse(misfits({"architecture": sizes}, {"architecture": name}))
     base = TIMM_SIZES[name]
     arguments = entries.get("model_args") or {}
     known = TIMM_ARGUMENTS | dict.fromkeys(set(arguments) - set(TIMM_ARGUMENTS), UNKNOWN)

@@ -19,6 +19,7 @@ from tests.models.test_target import (  # noqa: F401 - fixtures
     reference,
     same,
 )
+from tests.models.torch_checkpoints import torch_model
 
 
 @pytest.mark.parametrize("form", ["hugging_face_folder", "pth", "scenes"])
@@ -36,6 +37,23 @@ def test_a_target_is_the_same_bit_for_bit(form, request, tmp_path, rng):
     assert json.loads((tmp_path / "out" / "converted.json").read_text()) == {"source": source}
     pixels = rng.normal(size=(2, 40, 32, 3)).astype(np.float32)
     np.testing.assert_array_equal(before.logits(pixels), after.logits(pixels))
+
+
+VIT = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "patch_size": 32}
+CONVNEXT = {"hidden_sizes": [8, 12, 16, 20], "depths": [1, 1, 1, 1]}
+
+
+@pytest.mark.parametrize(
+    ("name", "entries"),
+    [("ViTForImageClassification", VIT), ("ConvNextForImageClassification", CONVNEXT)],
+)
+def test_a_target_of_any_architecture(name, entries, tmp_path):
+    torch_model(name, entries).save_pretrained(tmp_path / "net")
+    assert convert(tmp_path / "net", tmp_path / "out").kind == "target"
+    before, after = jd.load_target(tmp_path / "net"), jd.load_target(tmp_path / "out")
+    assert same(before, after)
+    assert before.fingerprint == after.fingerprint
+    assert not list((tmp_path / "out").glob("*.safetensors"))
 
 
 @pytest.fixture(scope="module")

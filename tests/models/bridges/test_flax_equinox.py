@@ -100,7 +100,7 @@ def from_linen():
 
 
 def from_equinox():
-    eqx = pytest.importorskip("equinox")
+    import equinox as eqx
 
     class Block(eqx.Module):
         conv: eqx.nn.Conv2d

@@ -1,7 +1,7 @@
 """PyTorch's networks through torchax: logits and Grad-CAM's gradients, against PyTorch itself."""
 
+import os
 import sys
-from importlib.util import find_spec
 
 import jax
 import numpy as np
@@ -13,8 +13,6 @@ import jaxdesc as jd
 from jaxdesc.models.taps import class_gradient, recorded
 from tests.models.bridges.families import FAMILIES, SIZE, network
 
-# Not importorskip: beside torch 2.13 its import needs the bridge.
-pytestmark = pytest.mark.skipif(find_spec("torchax") is None, reason="torchax is not installed")
 PREPROCESS = jd.Preprocess(SIZE, 1.0, "bilinear", (0.5,) * 3, (0.5,) * 3)
 QUICK = ("vit", "resnet")
 
@@ -138,6 +136,7 @@ def test_layers_of_every_form(module, target, rng):
 
 def test_the_module_is_untouched_and_every_array_a_parameter(module, target):
     assert module.training
+    assert "ENABLE_RUNTIME_UPTIME_TELEMETRY" not in os.environ  # torchax sets it when imported
     assert module.dropout.training
     assert not any(layer._forward_hooks for layer in module.modules())
     arrays = {name.removeprefix("network.") for name in target.params}
