@@ -6,8 +6,8 @@ r"""Say what a run needs before anything is rented: time, memory and largest bat
 
 The run's programs, without the ablation, are compiled for the device, which need not be there, and
 their arithmetic and traffic are counted; this takes minutes. Times are the least that the maker's
-figures allow. Devices are v4, v5e, v5p, v6e and h100, each with or without a topology, and cpu,
-this machine. Compilers come with pip install 'jaxdesc[aot]'.
+figures allow. Devices are v4, v5e, v5p, v6e, h100 and h200, each with or without a topology, and
+cpu, this machine. Compilers come with pip install 'jaxdesc[aot]'.
 """
 
 import os

@@ -12,6 +12,7 @@ from jaxdesc.errors import InputError, shown
 from jaxdesc.images.preprocess import Preprocess
 from jaxdesc.models.convnext import MODEL_TYPES, read_convnext
 from jaxdesc.models.convnext import TIMM_SIZES as CONVNEXTS
+from jaxdesc.models.encoder import Tower
 from jaxdesc.models.packaging import read_labels, target_preprocess
 from jaxdesc.models.precision import cast, check_precision
 from jaxdesc.models.resnet import read_folded_resnet, with_winograd
@@ -106,7 +107,7 @@ def load_target(
     graph, params = nnx.split(model)
     return Target(
         params=cast(params, precision),
-        apply=lambda params, pixels, tap: nnx.merge(graph, params)(pixels, tap),
+        apply=Tower(graph),
         preprocess=wanted,
         classes=labels.names,
         name=name,

@@ -27,17 +27,16 @@ Encode = Callable[[Any, Any], Array]
 class Tower:
     """A method of an NNX module, by its structure (`nnx.split`) and the method's name.
 
-    It is a function of the weights and a batch. Towers of equal structure are equal, so that
-    networks of one architecture share programs.
+    It is a function of the weights and the method's arguments. Towers of equal structure are equal,
+    so that networks of one architecture share programs.
     """
 
     graph: Any
-    method: str
+    method: str = "__call__"
 
-    def __call__(self, params: Any, batch: Any) -> Array:
-        """Call the method on a batch."""
-        features: Array = getattr(nnx.merge(self.graph, params), self.method)(batch)
-        return features
+    def __call__(self, params: Any, *arguments: Any) -> Any:
+        """Call the method."""
+        return getattr(nnx.merge(self.graph, params), self.method)(*arguments)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -92,27 +92,37 @@ def _tpu(
     return Chip(title, kind, "tpu", "libtpu", memory * GIB, bandwidth, rates, one, cores, options)
 
 
-# Figures of Google's pages "TPU v4" to "TPU v6e", and of NVIDIA's "H100 Tensor Core GPU datasheet"
-# (SXM, without sparsity).
+_H100_CHIP = Chip(
+    title="NVIDIA H100 (SXM)",
+    kind="NVIDIA H100",
+    platform="gpu",
+    package="jax_cuda12_plugin",
+    memory=84942979072,
+    bandwidth=3.35e12,
+    rates={"bf16": 989e12, "f32": 67e12},
+    one="1",
+    cores=26,
+    options={"target_config": _H100},
+    # XLA times Triton's products on the device to choose among them; without one some shapes do not
+    # compile, and cuBLAS's stand for all.
+    compiler={"xla_gpu_enable_triton_gemm": False},
+)
+
+# Figures of Google's pages "TPU v4" to "TPU v6e", and of NVIDIA's datasheets "H100 Tensor Core GPU"
+# and "H200 Tensor Core GPU" (SXM, without sparsity).
 CHIPS: dict[str, Chip] = {
     "v4": _tpu("TPU v4", "TPU v4", 32, 1.228e12, 275e12, "1x1x1", 60, chip_config_name="megacore"),
     "v5e": _tpu("TPU v5e", "TPU v5 lite", 16, 0.819e12, 197e12, "1x1", 28),
     "v5p": _tpu("TPU v5p", "TPU v5", 95, 2.765e12, 459e12, "1x1x1", 52),
     "v6e": _tpu("TPU v6e", "TPU v6 lite", 32, 1.64e12, 918e12, "1x1", 45),
-    "h100": Chip(
-        title="NVIDIA H100 (SXM)",
-        kind="NVIDIA H100",
-        platform="gpu",
-        package="jax_cuda12_plugin",
-        memory=84942979072,
-        bandwidth=3.35e12,
-        rates={"bf16": 989e12, "f32": 67e12},
-        one="1",
-        cores=26,
-        options={"target_config": _H100},
-        # XLA times Triton's products on the device to choose among them; without one some shapes
-        # do not compile, and cuBLAS's stand for all.
-        compiler={"xla_gpu_enable_triton_gemm": False},
+    "h100": _H100_CHIP,
+    # The same processor with more and faster memory.
+    "h200": replace(
+        _H100_CHIP,
+        title="NVIDIA H200 (SXM)",
+        kind="NVIDIA H200",
+        memory=139 * GIB,
+        bandwidth=4.8e12,
     ),
 }
 
