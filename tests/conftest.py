@@ -34,24 +34,26 @@ import jaxdesc.scenes  # noqa: E402, F401 - registers the embedded world
 
 # The longest files, which start first: one that starts last keeps a single worker busy.
 SLOWEST = [
-    "test_oracle.py",
     "test_pipeline.py",
+    "test_api.py",
+    "launch/test_commands.py",
+    "test_oracle.py",
+    "models/test_resnet.py",
+    "attention/test_cams.py",
+    "models/test_clip.py",
+    "models/test_sentence.py",
+    "report/test_page_in_browser.py",
+    "models/test_vit.py",
+    "models/bridges/test_flax_equinox.py",
+    "test_sweep.py",
+    # Those of make test-full.
     "survival/test_faults.py",
     "survival/test_processes.py",
-    "launch/test_commands.py",
-    "models/test_sentence.py",
-    "test_sweep.py",
     "evidence/test_crops.py",
-    "models/test_precision.py",
-    "launch/test_device_report.py",
-    "benchmark/test_rivals.py",
-    "models/test_clip.py",
     "evidence/test_similarity.py",
-    "test_api.py",
     "evidence/test_sparse.py",
-    "scoring/test_devices.py",
-    "scoring/test_sweep.py",
-    "models/test_resnet.py",
+    "benchmark/test_rivals.py",
+    "launch/test_device_report.py",
     "scenes/test_networks.py",
 ]
 PHOTOS = ROOT.parent / "shared" / "data" / "imagenet_sample"

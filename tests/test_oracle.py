@@ -118,7 +118,10 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case",
+    [case if case == "attention" else pytest.param(case, marks=pytest.mark.full) for case in CASES],
+)
 def test_equals_the_oracle(case, tmp_path, target, clip, album, networks_one_by_one):
     config = changed(CONFIG, **CASES[case])
     names = CLASSES.values() if config.target.layer == "fc" else ()

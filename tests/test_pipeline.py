@@ -99,6 +99,7 @@ class Renamed(Album):
         return self.same
 
 
+@pytest.mark.full
 def test_what_random_windows_depend_on(workdir, plain, clip, album):
     """Their seed, and the source's name, with which it is mixed."""
     config = changed(CONFIG, crop={"view": "random"})

@@ -169,6 +169,7 @@ def values_of(cells):
     }
 
 
+@pytest.mark.full
 def test_a_second_start_reads_what_is_there(swept, target, clip, monkeypatch):
     folder, cells, _, _ = swept
     for network in ("encode_views", "encode_texts"):
@@ -189,6 +190,7 @@ def test_a_second_start_reads_what_is_there(swept, target, clip, monkeypatch):
     assert {key: found[key] for key in known} == {key: values_of(cells)[key] for key in known}
 
 
+@pytest.mark.full
 def test_the_grid_of_an_ablation(tmp_path, target, clip):
     """Several vocabularies; the config's α and number of exemplars."""
     options = AblationConfig(views=("centre",), kappas=(4.0, 0.0), vocabularies=("words", "few"))

@@ -198,6 +198,7 @@ print("same")
 """
 
 
+@pytest.mark.full
 def test_eight_devices_share_the_views_out():
     done = subprocess.run([sys.executable, "-c", PROGRAM], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -58,6 +58,7 @@ def test_results_are_the_same_for_any_number_of_processes(source, capsys):
     assert capsys.readouterr().err == said
 
 
+@pytest.mark.full
 def test_a_run_is_the_same_for_any_number_of_processes(source, clip, tmp_path):
     def run(workers, workdir):
         images = {"batch": 8, "max_skipped": 0.5, "workers": workers}

@@ -234,6 +234,7 @@ def test_methods_are_compared(run, workdir):
     assert before.items() <= contents(workdir).items()
 
 
+@pytest.mark.full
 def test_a_page_of_two_runs_and_one_of_one(command, run, workdir, tmp_path):
     found = files.read(workdir)
     centre = {"crop": CropConfig(view="centre"), "score": ScoreConfig(kappa=0.0)}
@@ -265,6 +266,7 @@ def test_a_page_of_two_runs_and_one_of_one(command, run, workdir, tmp_path):
         assert_refused(command("report", flags | change), message)
 
 
+@pytest.mark.full
 def test_an_image_is_explained(command, networks, tmp_path):
     config = Config(
         target=TargetConfig(source=str(networks.target), layer="layer4"),

@@ -110,6 +110,7 @@ def test_full_size_features_equal_torch_layer_by_layer(rng, size):
 FLAX = Path(__file__).parent / "data" / "flax_clip"
 
 
+@pytest.mark.full
 def test_hugging_face_s_flax_checkpoint_gives_its_outputs():
     """Files and outputs are those of transformers 4.57.6; see record_flax_clip.py."""
     recorded = load_file(FLAX / "outputs.safetensors")

@@ -83,6 +83,7 @@ def test_a_target_s_products(pair):
     assert {value.dtype for value in values.values()} == {jnp.dtype("bfloat16")}
 
 
+@pytest.mark.full
 def test_activations_in_bfloat16_are_near(pair):
     for layers, pooling in ((("fc", "layer2"), "mean"), (("layer4",), "max")):
         found = [network.activate(VIEWS, layers, pooling)[0] for network in pair]
@@ -94,6 +95,7 @@ def test_activations_in_bfloat16_are_near(pair):
             assert pooling == "max" or not np.array_equal(low, rounded)
 
 
+@pytest.mark.full
 def test_attention_in_bfloat16_is_near(pair):
     full, low = (attention_maps(network, VIEWS, np.arange(6))[0] for network in pair)
     assert low.dtype == jnp.float32
@@ -112,6 +114,7 @@ def test_a_clip_s_products(clips):
         assert Counter(types for types, _ in products(*cast)) == {LOW: count - 1, FULL: 1}
 
 
+@pytest.mark.full
 def test_unit_features_in_bfloat16_are_near(clips):
     words = ["a red star", "sky", "a photo of a cat"]
     for ask in (lambda clip: clip.encode_views(SMALL_VIEWS), lambda clip: clip.encode_texts(words)):

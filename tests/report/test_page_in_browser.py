@@ -133,6 +133,7 @@ def test_text_from_outside_stays_text(page):
     assert page.locator("img, main script, header script, dialog script").count() == 0
 
 
+@pytest.mark.full
 def test_search_by_neuron_class_and_concept(page, result):
     assert search(page, "446") == [446]
     assert search(page, "#7") == [7]
@@ -145,6 +146,7 @@ def test_search_by_neuron_class_and_concept(page, result):
     assert page.inner_text("#count") == "1,000 neurons"
 
 
+@pytest.mark.full
 def test_sorted_and_filtered_by_flags(page, result):
     page.select_option("#sort", label="score")
     for sign in (-1, 1):
@@ -178,6 +180,7 @@ def test_sorted_and_filtered_by_flags(page, result):
     assert page.inner_text("#count") == f"{counts['dead'] + counts['disagree']} of 1,000"
 
 
+@pytest.mark.full
 def test_rows_come_as_the_reader_scrolls_or_the_screen_is_tall(page, open_page, result):
     wanted = [n.unit for n in result if any(text.startswith("stuff 1") for text, _ in n.concepts)]
     first = search(page, "stuff 1")

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from jaxdesc.runtime.mesh import local_mesh
 from tests.conftest import ROOT
 
@@ -58,6 +60,7 @@ print("same")
 """
 
 
+@pytest.mark.full
 def test_one_device_and_eight_find_the_same():
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM],

@@ -9,7 +9,10 @@ from tests.scoring.features import MAKERS, classes, firsts, partly, problem, sam
 ENGINES = ["full", "screened"]
 
 
-@pytest.mark.parametrize("kind", ["mixed", "adversarial", "cone"])
+@pytest.mark.parametrize(
+    "kind",
+    ["mixed", *(pytest.param(kind, marks=pytest.mark.full) for kind in ("adversarial", "cone"))],
+)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_sweep_selects_what_separate_runs_select(kind, engine):
     views, rows, *texts = MAKERS[kind](3)
@@ -20,6 +23,7 @@ def test_a_sweep_selects_what_separate_runs_select(kind, engine):
         same(found, discover(views, rows[:, :count], *texts, kappa, alpha, block=128))
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("engine", [*ENGINES, "auto"])
 def test_each_number_asked_for_has_slots_of_its_own(engine):
     views, rows, texts, base = classes(5, concepts=2000)
@@ -29,6 +33,7 @@ def test_each_number_asked_for_has_slots_of_its_own(engine):
         same(found, discover(views, slots[count], texts, base, kappa, alpha))
 
 
+@pytest.mark.full
 def test_more_exemplars_than_are_taken_at_a_time():
     views, rows, *texts = classes(1, n=21)
     counts = (8, 9, 21)

@@ -16,7 +16,7 @@ from tests.store.bucket import Bucket, served
 from tests.survival.victim import begin, launch, launch_and_stop
 
 COUNT = 10
-full = pytest.mark.full
+pytestmark = pytest.mark.full
 RESULTS = ("concepts.jsonl", "concepts.csv", "metrics.json", "skipped.csv", "exemplars.png")
 
 
@@ -97,7 +97,6 @@ def found(workdir):
     return {name: (workdir / name).read_bytes() for name in RESULTS}
 
 
-@full
 def test_eight_devices_compute_what_one_does(flags, programs, alone, tmp_path):
     """Exemplars and concepts are equal; activations, features and scores up to rounding."""
     eight, output = tmp_path / "run", tmp_path / "output"
@@ -120,7 +119,7 @@ def test_eight_devices_compute_what_one_does(flags, programs, alone, tmp_path):
         np.testing.assert_allclose(*scores, atol=1e-6)
 
 
-@pytest.mark.parametrize("count", [2, pytest.param(4, marks=full)])
+@pytest.mark.parametrize("count", [2, 4])
 def test_several_find_what_one_finds(count, flags, programs, alone, tmp_path):
     together = Together(flags, tmp_path, tmp_path / "run", count, programs)
     assert together.codes() == [0] * count, together.told()
@@ -132,7 +131,6 @@ def test_several_find_what_one_finds(count, flags, programs, alone, tmp_path):
     assert "results in " not in "".join(path.read_text() for path in together.outputs[1:])
 
 
-@full
 def test_in_a_bucket_as_on_a_disk(flags, programs, alone, tmp_path):
     """Killed there and started again, by two processes that take the dead one's lease over."""
     with served() as environment:
@@ -174,9 +172,9 @@ def test_a_request_to_stop(flags, programs, alone, tmp_path):
     ("how", "victim"),
     [
         (signal.SIGKILL, 0),
-        pytest.param(signal.SIGKILL, 1, marks=full),
-        pytest.param(signal.SIGSTOP, 0, marks=full),
-        pytest.param(signal.SIGSTOP, 1, marks=full),
+        (signal.SIGKILL, 1),
+        (signal.SIGSTOP, 0),
+        (signal.SIGSTOP, 1),
     ],
 )
 def test_one_dies_and_another_number_goes_on(how, victim, flags, programs, alone, tmp_path):
@@ -203,7 +201,6 @@ def test_one_dies_and_another_number_goes_on(how, victim, flags, programs, alone
         assert found(workdir) == found(alone)
 
 
-@full
 def test_processes_that_disagree(flags, programs, tmp_path):
     extra = ["--config.crop.view=centre"]
     together = Together(flags, tmp_path, tmp_path / "run", 2, programs, extra=extra)
