@@ -16,7 +16,7 @@ from jaxdesc.models.precision import float32_products
 from jaxdesc.models.taps import Apply, Tap
 from jaxdesc.models.target import Target
 
-Classes = Sequence[str | Sequence[str]]
+Classes = Sequence[str | Sequence[str]] | None
 
 
 @contextmanager
@@ -88,13 +88,15 @@ def finished(
 ) -> Target:
     """Return the target, once its layers have been seen to be called.
 
-    Other libraries promote ranks and types, regardless of JAX's settings here.
+    What `apply` returns are no logits if `classes` is None. Other libraries promote ranks and
+    types, regardless of JAX's settings here.
     """
 
     @wraps(apply)
     def lenient(params: Any, pixels: Any, tap: Tap) -> Any:
         with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
-            return apply(params, pixels, tap)
+            output = apply(params, pixels, tap)
+        return None if classes is None else output
 
     if not isinstance(preprocess, Preprocess):
         check_preset(preprocess)
@@ -103,7 +105,9 @@ def finished(
         params=params,
         apply=float32_products(lenient),
         preprocess=preprocess,
-        classes=tuple((names,) if isinstance(names, str) else tuple(names) for names in classes),
+        classes=tuple(
+            (names,) if isinstance(names, str) else tuple(names) for names in classes or ()
+        ),
         **fields,
     )
     called = target.layers

@@ -47,7 +47,7 @@ def from_torch(
         module: any `torch.nn.Module`; it is copied, and stays in its mode and on its device.
         layers: names as in `module.named_modules()`, such as `vit.layers.10`.
         preprocess: what the module expects, or a name in `jaxdesc.images.preprocess.PRESETS`.
-        classes: name or names of each class.
+        classes: name or names of each class; None if what it returns are no logits.
         maps_last: layers whose maps are [B, h, w, C] already, such as those of a `Linear`.
         fields: further fields of `Target`: name, attention, prefix, wnids.
 

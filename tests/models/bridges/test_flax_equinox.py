@@ -209,6 +209,14 @@ def test_a_layer_that_does_not_exist_is_refused_with_names_near_it():
         jd.from_linen(linen_network, variables, ["blocks"], "imagenet", arguments={"train": False})
 
 
+def test_features_are_no_logits_if_there_are_no_classes(rng):
+    target = jd.from_nnx(NNXNetwork(nnx.Rngs(0)), ["blocks.0"], PREPROCESS, None)
+    assert (target.logit_count, target.layers, target.classes) == (0, ("blocks.0",), ())
+    pixels = jnp.asarray(rng.normal(size=(2, 16, 16, 3)), jnp.float32)
+    with pytest.raises(jd.InputError, match="Unknown layer 'fc'"):
+        target.logits(pixels)
+
+
 def test_a_layer_within_a_vmap_is_refused():
     class Mapped(nnx.Module):
         def __init__(self, rngs):
