@@ -159,24 +159,23 @@ def test_logits_layers_and_gradients_are_the_network_s(bridge, rng):
     second = f"{layer}:2"
     assert set(target.layers) == {"fc", layer, second, inner, f"{inner}:2"}
     assert target.classes[4] == ("class 4",)
-    values = {}
 
-    def keep(x):
-        values["maps"] = x
-        return x
+    def score(zeros):
+        values = {}
+
+        def add(x):
+            values["maps"] = x
+            return x + zeros
+
+        logits = behind(pixels, add)
+        return logits.max(1).sum(), (logits, values["maps"])
 
     with jax.numpy_rank_promotion("allow"):
-        logits = behind(pixels, keep)
-        best = logits.argmax(1)
-
-        def score(zeros):
-            chosen = behind(pixels, lambda x: x + zeros)
-            return jnp.take_along_axis(chosen, best[:, None], 1).sum()
-
-        gradient = jax.grad(score)(jnp.zeros_like(values["maps"]))
+        zeros = jnp.zeros((3, *target.shapes[second]))
+        gradient, (logits, maps) = jax.jit(jax.grad(score, has_aux=True))(zeros)
     np.testing.assert_allclose(target.logits(pixels), logits, rtol=1e-5, atol=1e-6)
     _, taken = jax.jit(lambda p, x: recorded(target.apply, p, x, [second]))(target.params, pixels)
-    np.testing.assert_allclose(taken[second], values["maps"], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(taken[second], maps, rtol=1e-5, atol=1e-6)
     seen = class_gradient(target.apply, target.params, pixels, None, second, target.shapes[second])
     assert np.abs(gradient).max() > 0
     np.testing.assert_allclose(seen.gradient, gradient, rtol=1e-5, atol=1e-6)
@@ -215,6 +214,39 @@ def test_features_are_no_logits_if_there_are_no_classes(rng):
     pixels = jnp.asarray(rng.normal(size=(2, 16, 16, 3)), jnp.float32)
     with pytest.raises(jd.InputError, match="Unknown layer 'fc'"):
         target.logits(pixels)
+
+
+@pytest.fixture(scope="module")
+def equimo():
+    """A small vision transformer of a library of such networks: five tokens before the patches."""
+    from equimo.models.vit import VisionTransformer
+
+    sizes = {"dim": 32, "patch_size": 8, "num_heads": [2], "depths": [3], "num_classes": 5}
+    return VisionTransformer(img_size=32, in_channels=3, **sizes, key=jax.random.key(0))
+
+
+@pytest.mark.full
+def test_a_vision_transformer_of_equimo_s(equimo, rng):
+    preprocess = jd.Preprocess(32, 1.0, "bilinear", (0.5,) * 3, (0.5,) * 3)
+    target = jd.from_equinox(equimo, ["blocks.0.blocks.1"], preprocess, CLASSES, prefix=5)
+    assert target.shapes["blocks.0.blocks.1"] == (21, 32)
+    pixels = rng.normal(size=(3, 32, 32, 3)).astype(np.float32)
+    with jax.numpy_rank_promotion("allow"):
+        behind = jax.jit(jax.vmap(lambda image: equimo(image, inference=True)))
+        logits = behind(np.moveaxis(pixels, -1, 1))
+    np.testing.assert_allclose(target.logits(pixels), logits, rtol=1e-5, atol=1e-6)
+    maps, _ = jd.attention.attention_maps(target, pixels)
+    assert maps.shape == (3, 4, 4)
+    assert maps.max() > 0
+
+
+@pytest.mark.full
+def test_its_norms_are_hidden_and_its_prefix_is_asked_for(equimo):
+    preprocess = jd.Preprocess(32, 1.0, "bilinear", (0.5,) * 3, (0.5,) * 3)
+    with pytest.raises(jd.InputError, match=r"'blocks.0.blocks.2.prenorm' within a scan, a vmap"):
+        jd.from_equinox(equimo, ["blocks.0.blocks.2.prenorm"], preprocess, CLASSES, prefix=5)
+    with pytest.raises(jd.InputError, match=r"21 tokens for 32 × 32 pixels, .* a prefix of 1"):
+        jd.from_equinox(equimo, ["blocks.0.blocks.1"], preprocess, CLASSES, prefix=1)
 
 
 def test_a_layer_within_a_vmap_is_refused():
