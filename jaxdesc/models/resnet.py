@@ -1,9 +1,12 @@
-"""ResNet v1.5 in Flax NNX, channels last: the vision network whose neurons are described.
+"""ResNet v1.5 in Flax NNX, channels last, and its relatives ResNet-C and -D, ResNeXt, Wide ResNet.
 
 The network is torchvision's (He et al., "Deep Residual Learning for Image Recognition", CVPR 2016,
 with the stride of a bottleneck moved to its 3 × 3 convolution), so that torchvision's and timm's
-weights give their authors' outputs. Paddings are explicit numbers: `"SAME"` would pad an even image
-on one side only, and shift every feature map.
+weights give their authors' outputs. ResNet-C and -D are those of He et al., "Bag of Tricks for
+Image Classification with Convolutional Neural Networks", CVPR 2019; ResNeXt is by Xie et al.,
+"Aggregated Residual Transformations for Deep Neural Networks", CVPR 2017; Wide ResNet by Zagoruyko
+and Komodakis, BMVC 2016. Paddings are explicit numbers: `"SAME"` would pad an even image on one
+side only, and shift every feature map.
 """
 
 from collections.abc import Mapping
@@ -35,7 +38,16 @@ WINOGRAD_WIDTH = 64
 class ConvNorm(nnx.Module):
     """A convolution and its batch normalisation; folded, a convolution with a bias alone."""
 
-    def __init__(self, inputs: int, outputs: int, size: int, stride: int = 1, *, rngs: nnx.Rngs):
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        size: int,
+        stride: int = 1,
+        groups: int = 1,
+        *,
+        rngs: nnx.Rngs,
+    ):
         side = (size // 2, size // 2)
         self.conv: Any = nnx.Conv(  # or a `WinogradConvolution`
             inputs,
@@ -43,6 +55,7 @@ class ConvNorm(nnx.Module):
             (size, size),
             strides=(stride, stride),
             padding=(side, side),
+            feature_group_count=groups,
             use_bias=False,
             kernel_init=nnx.initializers.variance_scaling(2.0, "fan_out", "normal"),
             rngs=rngs,
@@ -60,45 +73,68 @@ class ConvNorm(nnx.Module):
 class Block(nnx.Module):
     """Convolutions around a shortcut; the first 3 × 3 one carries the stride (v1.5).
 
-    They are two of 3 × 3 (basic), or 1 × 1, 3 × 3 and 1 × 1 (bottleneck).
+    They are two of 3 × 3 (basic), or 1 × 1, 3 × 3 in groups, and 1 × 1 (bottleneck).
     """
 
-    def __init__(self, kind: str, inputs: int, width: int, stride: int, *, rngs: nnx.Rngs):
-        outputs = width * EXPANSION[kind]
-        self.is_deep = kind == "bottleneck"
+    def __init__(
+        self, config: ResNetConfig, inputs: int, channels: int, stride: int, *, rngs: nnx.Rngs
+    ):
+        width, outputs = config.inner(channels), channels * EXPANSION[config.block]
+        self.is_deep = config.block == "bottleneck"
         if self.is_deep:
             self.conv1 = ConvNorm(inputs, width, 1, rngs=rngs)
-            self.conv2 = ConvNorm(width, width, 3, stride, rngs=rngs)
+            self.conv2 = ConvNorm(width, width, 3, stride, config.cardinality, rngs=rngs)
             self.conv3 = ConvNorm(width, outputs, 1, rngs=rngs)
         else:
             self.conv1 = ConvNorm(inputs, width, 3, stride, rngs=rngs)
             self.conv2 = ConvNorm(width, width, 3, rngs=rngs)
         # A projection if the block changes its input's shape, else the identity.
         same = stride == 1 and inputs == outputs
-        self.downsample = None if same else ConvNorm(inputs, outputs, 1, stride, rngs=rngs)
+        self.halves = config.avg_down and stride == 2
+        skipped = 1 if self.halves else stride
+        self.downsample = None if same else ConvNorm(inputs, outputs, 1, skipped, rngs=rngs)
 
     def __call__(self, x: Float[Array, "batch h w inputs"]) -> Float[Array, "batch p q outputs"]:
         """Return the block's output after its last ReLU."""
         y = self.conv2(jax.nn.relu(self.conv1(x)))
         if self.is_deep:
             y = self.conv3(jax.nn.relu(y))
+        if self.halves:
+            x = _halved(x)
         y += x if self.downsample is None else self.downsample(x)
         return materialised(jax.nn.relu(y))
 
 
+def _halved(x: Float[Array, "batch h w channels"]) -> Float[Array, "batch p q channels"]:
+    """Return means of 2 × 2 pixels; those at the end of an odd side are of the pixels there are."""
+    ends = [(0, side % 2) for side in x.shape[1:3]]
+    means = nnx.avg_pool(x, (2, 2), strides=(2, 2), padding=ends, count_include_pad=False)
+    return means.astype(x.dtype)  # Flax divides by float32 numbers
+
+
 class ResNet(nnx.Module):
-    """A ResNet v1.5 classifier, at first in training mode, of Kaiming-normal weights (fan-out)."""
+    """A ResNet v1.5 classifier, at first in training mode, of Kaiming-normal weights (fan-out).
+
+    A deep stem has two convolutions before `conv1`.
+    """
 
     def __init__(self, config: ResNetConfig, *, rngs: nnx.Rngs):
         self.config = config
-        self.conv1 = ConvNorm(3, config.stem_width, 7, 2, rngs=rngs)
-        inputs = config.stem_width
-        for stage, depth, width in zip(STAGES, config.layers, config.channels, strict=True):
+        width = inputs = config.stem_width
+        self.stem: nnx.List[ConvNorm] = nnx.List()
+        if config.stem_type == "deep":
+            self.stem.append(ConvNorm(3, width, 3, 2, rngs=rngs))
+            self.stem.append(ConvNorm(width, width, 3, rngs=rngs))
+            inputs = 2 * width
+            self.conv1 = ConvNorm(width, inputs, 3, rngs=rngs)
+        else:
+            self.conv1 = ConvNorm(3, width, 7, 2, rngs=rngs)
+        for stage, depth, channels in zip(STAGES, config.layers, config.channels, strict=True):
             blocks = []
             for index in range(depth):
                 stride = 2 if index == 0 and stage != STAGES[0] else 1
-                blocks.append(Block(config.block, inputs, width, stride, rngs=rngs))
-                inputs = width * EXPANSION[config.block]
+                blocks.append(Block(config, inputs, channels, stride, rngs=rngs))
+                inputs = channels * EXPANSION[config.block]
             setattr(self, stage, nnx.List(blocks))
         uniform = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
         self.fc = nnx.Linear(inputs, config.num_classes, kernel_init=uniform, rngs=rngs)
@@ -129,7 +165,8 @@ class ResNet(nnx.Module):
 
 def _run_stage(index: int, model: ResNet, x: Float[Array, "batch h w inputs"]) -> Array:
     if index == 0:
-        x = jax.nn.relu(model.conv1(x))
+        for convolution in (*model.stem, model.conv1):
+            x = jax.nn.relu(convolution(x))
         x = nnx.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
     for block in getattr(model, STAGES[index]):
         x = block(x)
@@ -156,11 +193,14 @@ def fold_batch_norm(model: ResNet) -> ResNet:
 def with_winograd(model: ResNet) -> ResNet:
     """Return a folded network with Winograd's convolutions for wide 3 × 3 ones of stride 1.
 
-    Those are faster on a CPU; their kernels take 16/9 of the memory.
+    Those are faster on a CPU; their kernels take 16/9 of the memory. Convolutions in groups, whose
+    kernels join a few channels each, stay as they are.
     """
     quick = nnx.merge(*nnx.split(model))
     for _, unit in list(nnx.iter_modules(quick)):
-        if isinstance(unit, ConvNorm) and unit.conv.strides == (1, 1):
+        if not isinstance(unit, ConvNorm):
+            continue
+        if unit.conv.strides == (1, 1) and unit.conv.feature_group_count == 1:
             *size, inputs, outputs = unit.conv.kernel.shape
             if size == [3, 3] and min(inputs, outputs) >= WINOGRAD_WIDTH:
                 unit.conv = WinogradConvolution(unit.conv.kernel[...], unit.conv.bias[...])
@@ -188,13 +228,27 @@ def _hugging_face(ours: str, theirs: str) -> dict[str, str]:
 
 
 _COUNTERS = r".*\.num_batches_tracked"
-TORCHVISION = checkpoint.pytorch_table(  # timm's and TimmWrapper's too
-    _conv_norm("conv1", "conv1", "bn1")
-    | _conv_norm(r"(layer\d\.\d+)\.conv(\d)", r"\1.conv\2", r"\1.bn\2")
-    | _conv_norm(r"(layer\d\.\d+)\.downsample", r"\1.downsample.0", r"\1.downsample.1")
-    | {"fc": "fc"},
-    _COUNTERS,
-)
+_STEMS = {
+    "": _conv_norm("conv1", "conv1", "bn1"),
+    "deep": _conv_norm(r"stem\.0", "conv1.0", "conv1.1")
+    | _conv_norm(r"stem\.1", "conv1.3", "conv1.4")
+    | _conv_norm("conv1", "conv1.6", "bn1"),
+}
+
+
+def torchvision_table(config: ResNetConfig) -> checkpoint.Table:
+    """Return the table of torchvision's names, which timm's and TimmWrapper's continue."""
+    first = int(config.avg_down)  # a pool is number 0 of its shortcut
+    shortcut = rf"\1.downsample.{first}", rf"\1.downsample.{first + 1}"
+    return checkpoint.pytorch_table(
+        _STEMS[config.stem_type]
+        | _conv_norm(r"(layer\d\.\d+)\.conv(\d)", r"\1.conv\2", r"\1.bn\2")
+        | _conv_norm(r"(layer\d\.\d+)\.downsample", *shortcut)
+        | {"fc": "fc"},
+        _COUNTERS,
+    )
+
+
 # Stages and convolutions are counted from 0, ours from 1.
 _PARTS = {"conv1": "layer.0", "conv2": "layer.1", "conv3": "layer.2", "downsample": "shortcut"}
 HUGGING_FACE_RESNET = checkpoint.pytorch_table(
@@ -224,19 +278,19 @@ def load_resnet(source: str | PathLike[str], notes: list[str] | None = None) -> 
     """Read a ResNet in evaluation mode, with its BatchNorm; `fold_batch_norm` makes it faster.
 
     The source is a folder with timm's or Hugging Face's `config.json` and their tensors, or a file
-    of tensors under torchvision's names. Notes get a sentence about each thing around the tensors
-    that was left out. Raises `InputError` for a missing, unreadable or unsuitable file, or tensors
-    that do not fit.
+    of tensors under torchvision's or timm's names. Notes get a sentence about each thing around the
+    tensors that was left out. Raises `InputError` for a missing, unreadable or unsuitable file, or
+    tensors that do not fit.
     """
-    table = TORCHVISION
     if Path(source).is_file():
         tensors = read_tensors(source, notes)
         shapes = {name: t.shape for name, t in tensors.items()}
         config = parsed(ResNetConfig.from_shapes, shapes, source)
+        table = torchvision_table(config)
     else:
         entries = read_config(source)
         config = parsed(ResNetConfig.from_entries, entries, source)
-        table = TORCHVISION if "architecture" in entries else HUGGING_FACE_RESNET
+        table = torchvision_table(config) if "architecture" in entries else HUGGING_FACE_RESNET
         tensors = read_tensors(source, notes)
     model = checkpoint.assign(checkpoint.abstract(ResNet, config), tensors, table, source)
     model.eval()
@@ -252,4 +306,6 @@ def save_resnet(
     Raises `InputError` for a folded model, which has no BatchNorm to write.
     """
     entries = {**(config_extra or {}), **model.config.to_timm()}
-    checkpoint.write_folder(folder, entries, checkpoint.tensors_of(model, TORCHVISION))
+    checkpoint.write_folder(
+        folder, entries, checkpoint.tensors_of(model, torchvision_table(model.config))
+    )

@@ -8,6 +8,7 @@ from typing import Any
 from jaxdesc.errors import InputError, shown
 from jaxdesc.models.settings import (
     ANY,
+    BOOLEAN,
     LARGEST,
     MOST_LAYERS,
     POSITIVE,
@@ -21,22 +22,46 @@ from jaxdesc.models.settings import (
 
 EXPANSION = {"basic": 1, "bottleneck": 4}
 STAGES = ("layer1", "layer2", "layer3", "layer4")
-MODEL_ARGUMENTS = ("block", "layers", "channels", "stem_width")
+MODEL_ARGUMENTS = (
+    *("block", "layers", "channels", "stem_width"),
+    *("cardinality", "base_width", "stem_type", "avg_down"),
+)
+STEM = Setting("'' or 'deep'", lambda value: value in ("", "deep"))
 
 
 @dataclass(frozen=True)
 class ResNetConfig:
-    """The sizes of a ResNet; `InputError` for one that no network can have."""
+    """The sizes of a ResNet, under timm's names; `InputError` for one that no network can have.
 
-    block: str  # "basic" (two 3 × 3 convolutions) or "bottleneck" (1 × 1, 3 × 3, 1 × 1)
-    layers: tuple[int, ...]  # blocks in each of the four stages
-    # Width of each stage; a bottleneck's output has four times as many channels.
+    Attributes:
+        block: "basic" (two 3 × 3 convolutions) or "bottleneck" (1 × 1, 3 × 3, 1 × 1).
+        layers: blocks in each of the four stages.
+        channels: width of each stage; a bottleneck's output has four times as many channels.
+        stem_width: channels after the first convolution.
+        num_classes: number of logits.
+        cardinality: groups of a bottleneck's 3 × 3 convolution (ResNeXt).
+        base_width: width of a group in a stage of 64 channels (ResNeXt, Wide ResNet).
+        stem_type: "" for one 7 × 7 convolution, "deep" for three of 3 × 3, whose last one doubles
+            the width (ResNet-C and -D).
+        avg_down: shortcuts that halve the map average its pixels (ResNet-D).
+    """
+
+    block: str
+    layers: tuple[int, ...]
     channels: tuple[int, ...] = (64, 128, 256, 512)
-    stem_width: int = 64  # channels after the first 7 × 7 convolution
+    stem_width: int = 64
     num_classes: int = 1000
+    cardinality: int = 1
+    base_width: int = 64
+    stem_type: str = ""
+    avg_down: bool = False
 
     def __post_init__(self) -> None:
         _refuse_impossible(asdict(self))
+
+    def inner(self, channels: int) -> int:
+        """Return the width within a block of a stage of so many channels, of all groups."""
+        return _inner(channels, self.base_width, self.cardinality)
 
     @classmethod
     def from_entries(cls, entries: dict[str, Any]) -> "ResNetConfig":
@@ -100,16 +125,31 @@ class ResNetConfig:
         Other shapes are checked when the tensors are assigned. No tensor shows the stride, which
         is assumed to be torchvision's. `InputError` if the tensors are not a ResNet's.
         """
-        blocks = {".".join(name.split(".")[:2]) for name in shapes}
+        names = {".".join(name.split(".")[:2]) for name in shapes}
+        block = "bottleneck" if "layer1.0.conv3.weight" in shapes else "basic"
+        last = {"basic": "conv2", "bottleneck": "conv3"}[block]
+        deep = "conv1.0.weight" in shapes
         try:
-            return cls(
-                block="bottleneck" if "layer1.0.conv3.weight" in shapes else "basic",
-                layers=tuple(sum(b.startswith(f"{stage}.") for b in blocks) for stage in STAGES),
-                channels=tuple(shapes[f"{stage}.0.conv1.weight"][0] for stage in STAGES),
-                stem_width=shapes["conv1.weight"][0],
-                num_classes=shapes["fc.weight"][0],
+            channels = tuple(
+                shapes[f"{stage}.0.{last}.weight"][0] // EXPANSION[block] for stage in STAGES
             )
-        except (LookupError, InputError) as error:
+            cardinality, base_width = 1, 64
+            if block == "bottleneck":
+                width, of_group = shapes["layer1.0.conv2.weight"][:2]
+                cardinality, base_width = width // of_group, -(-64 * of_group // channels[0])
+            return cls(
+                block=block,
+                layers=tuple(sum(n.startswith(f"{stage}.") for n in names) for stage in STAGES),
+                channels=channels,
+                stem_width=shapes["conv1.0.weight" if deep else "conv1.weight"][0],
+                num_classes=shapes["fc.weight"][0],
+                cardinality=cardinality,
+                base_width=base_width,
+                stem_type="deep" if deep else "",
+                # A pool comes before the convolution, and not a norm behind it.
+                avg_down=len(shapes["layer2.0.downsample.1.weight"]) == 4,
+            )
+        except (LookupError, ArithmeticError, ValueError) as error:
             raise InputError(
                 f"the tensors {', '.join(sorted(shapes)[:5])} … are not a ResNet's; expected "
                 "torchvision's names, conv1.weight to fc.weight; use the state dict of one of "
@@ -118,36 +158,74 @@ class ResNetConfig:
 
     def to_timm(self) -> dict[str, Any]:
         """Return the `config.json` entries from which `from_timm` reads this config back."""
-        alike = [name for name, c in TIMM_SIZES.items() if c.block == self.block]
-        exact = [name for name in alike if TIMM_SIZES[name].layers == self.layers]
-        name = (exact or alike)[0]
-        sizes = {key: getattr(self, key) for key in MODEL_ARGUMENTS}
-        changed = {k: size for k, size in sizes.items() if size != getattr(TIMM_SIZES[name], k)}
+        ours = {key: getattr(self, key) for key in MODEL_ARGUMENTS}
+        changes = {
+            name: {key: size for key, size in ours.items() if size != getattr(sizes, key)}
+            for name, sizes in TIMM_SIZES.items()
+            if sizes.block == self.block
+        }
+        name = min(changes, key=lambda name: len(changes[name]))
         entries = {"architecture": name, "num_classes": self.num_classes}
-        return entries | ({"model_args": changed} if changed else {})
+        return entries | ({"model_args": changes[name]} if changes[name] else {})
+
+
+def _inner(channels: int, base_width: int, cardinality: int) -> int:
+    return channels * base_width // 64 * cardinality
 
 
 def _refuse_impossible(sizes: dict[str, Any]) -> None:
     stages = [sizes["layers"], sizes["channels"]]
     four = all(isinstance(stage, tuple) and len(stage) == 4 for stage in stages)
-    numbers = [sizes["stem_width"], sizes["num_classes"], *(chain(*stages) if four else ())]
+    groups = sizes["base_width"], sizes["cardinality"]
+    numbers = [
+        sizes["stem_width"],
+        sizes["num_classes"],
+        *groups,
+        *(chain(*stages) if four else ()),
+    ]
     positive = all(type(n) is int and 0 < n <= LARGEST for n in numbers)
-    if sizes["block"] in EXPANSION and four and positive and max(sizes["layers"]) <= MOST_LAYERS:
-        return
+    known = STEM.fits(sizes["stem_type"]) and BOOLEAN.fits(sizes["avg_down"])
+    if known and four and positive and max(sizes["layers"]) <= MOST_LAYERS:
+        widths = [_inner(channels, *groups) for channels in sizes["channels"]]
+        grouped = sizes["block"] == "bottleneck" and all(0 < width <= LARGEST for width in widths)
+        if grouped or (sizes["block"] == "basic" and groups == (64, 1)):
+            return
     raise InputError(
         f"No ResNet has the sizes {', '.join(f'{k}={shown(v)}' for k, v in sizes.items())}; "
         f"expected block {' or '.join(EXPANSION)}, four positive integers in layers (at most "
-        f"{MOST_LAYERS}) and in channels, and positive stem_width and num_classes; correct them in "
-        "config.json."
+        f"{MOST_LAYERS}) and in channels, positive stem_width and num_classes, and in basic blocks "
+        "cardinality 1 and base_width 64; correct them in config.json."
     )
 
 
+_DEPTHS = {
+    18: ResNetConfig("basic", (2, 2, 2, 2)),
+    26: ResNetConfig("bottleneck", (2, 2, 2, 2)),
+    34: ResNetConfig("basic", (3, 4, 6, 3)),
+    50: ResNetConfig("bottleneck", (3, 4, 6, 3)),
+    101: ResNetConfig("bottleneck", (3, 4, 23, 3)),
+    152: ResNetConfig("bottleneck", (3, 8, 36, 3)),
+    200: ResNetConfig("bottleneck", (3, 24, 36, 3)),
+}
+_C: dict[str, Any] = {"stem_type": "deep", "stem_width": 32}
+_D = _C | {"avg_down": True}
+# Every network that is read by its name, which is timm's, and torchvision's if that has it.
 TIMM_SIZES = {
-    "resnet18": ResNetConfig("basic", (2, 2, 2, 2)),
-    "resnet34": ResNetConfig("basic", (3, 4, 6, 3)),
-    "resnet50": ResNetConfig("bottleneck", (3, 4, 6, 3)),
-    "resnet101": ResNetConfig("bottleneck", (3, 4, 23, 3)),
-    "resnet152": ResNetConfig("bottleneck", (3, 8, 36, 3)),
+    **{f"resnet{depth}": sizes for depth, sizes in _DEPTHS.items()},
+    **{f"resnet{depth}c": replace(_DEPTHS[depth], **_C) for depth in (50, 101, 152)},
+    **{f"resnet{depth}d": replace(sizes, **_D) for depth, sizes in _DEPTHS.items()},
+    **{f"resnet{depth}s": replace(_DEPTHS[depth], stem_type="deep") for depth in (50, 101, 152)},
+    **{
+        f"resnext{depth}_{groups}x{width}d": replace(
+            _DEPTHS[depth], cardinality=groups, base_width=width
+        )
+        for depth, groups, width in (
+            *((50, 32, 4), (101, 32, 4), (101, 32, 8)),
+            *((101, 32, 16), (101, 32, 32), (101, 64, 4)),
+        )
+    },
+    "resnext50d_32x4d": replace(_DEPTHS[50], cardinality=32, base_width=4, **_D),
+    **{f"wide_resnet{depth}_2": replace(_DEPTHS[depth], base_width=128) for depth in (50, 101)},
 }
 TIMM_POOLING = {"global_pool": only("avg")}
 TIMM_SETTINGS = TIMM_POOLING | {
@@ -169,13 +247,11 @@ TIMM_ARGUMENTS = {
     "in_chans": only(3),
     "global_pool": only("avg"),
     "output_stride": only(32),
-    "cardinality": only(1),
-    "base_width": only(64),
-    "stem_type": only(""),
+    "stem_type": STEM,
     "replace_stem_pool": only(False),
     "block_reduce_first": only(1),
     "down_kernel_size": only(1),
-    "avg_down": only(False),
+    "avg_down": BOOLEAN,
     "act_layer": _layer("relu"),
     "norm_layer": _layer("batchnorm2d", "batchnorm"),
     "aa_layer": only(None),

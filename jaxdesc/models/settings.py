@@ -71,6 +71,7 @@ class Setting(NamedTuple):
 ANY = Setting("anything", lambda _: True)
 UNKNOWN = Setting("no such entry", lambda _: False)
 POSITIVE = Setting("a positive integer", lambda value: type(value) is int and 0 < value <= LARGEST)
+BOOLEAN = Setting("true or false", lambda value: isinstance(value, bool))
 INTEGER = Setting("an integer", lambda value: type(value) is int and abs(value) <= LARGEST)
 NUMBER = Setting(
     "a number that is finite", lambda value: type(value) in (int, float) and math.isfinite(value)

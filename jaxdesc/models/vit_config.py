@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from jaxdesc.errors import InputError
 from jaxdesc.models.settings import (
     ANY,
+    BOOLEAN,
     NUMBER,
     POSITIVE,
     UNKNOWN,
@@ -81,7 +82,6 @@ class Family(NamedTuple):
     within: str = ""
 
 
-BOOLEAN = Setting("true or false", lambda value: isinstance(value, bool))
 _DINO = ViTConfig(layer_norm_eps=1e-6, patch_size=14, scaled=True)
 _DINO_SETTINGS = {"mlp_ratio": NUMBER, "use_swiglu_ffn": BOOLEAN, "num_register_tokens": POSITIVE}
 _CLIP = ViTConfig(

@@ -161,11 +161,12 @@ PACKAGED = {
 COUNT, CODE = "a positive integer", ({"AutoModel": "own.Model"}, "only None")
 TIMM = {
     "act_layer": ("silu", "only 'relu'"),
-    "avg_down": (True, "only False"),
+    "avg_down": (1, "true or false"),
     "block_args": ({"attn_layer": "se"}, "only None"),
     "norm_layer": ("groupnorm", "only 'batchnorm2d'"),
     "num_classes": (8, "only 32"),
     "output_stride": (16, "only 32"),
+    "stem_type": ("deep_tiered", "'' or 'deep'"),
     "unheard_of": (1, "no such entry"),
 }
 RESNET = {
@@ -227,8 +228,12 @@ CONFIGS = {
         "<here>/target: No ResNet has the sizes ... ",
         lambda sizes: target_of(**sizes),
         {
-            "num_classes='32'; expected block": {"num_classes": "32"},
-            "num_classes=0; expected block": {"num_classes": 0},
+            "num_classes='32', ...; expected block": {"num_classes": "32"},
+            "num_classes=0, ...; expected block": {"num_classes": 0},
+            "cardinality=2, ...; expected ... in basic blocks": {"model_args": {"cardinality": 2}},
+            "base_width=1, ...; expected ... in basic blocks": {
+                "model_args": {"block": "bottleneck", "base_width": 1}
+            },
             "num_classes=1000000000000000000": {"num_classes": 10**18},
             "block='v2'": {"model_args": {"block": "v2"}},
             "layers=(1000000000, 1, 1, 1)": {"model_args": {"layers": [10**9, 1, 1, 1]}},

@@ -193,8 +193,8 @@ def test_timm_entries_round_trip():
         assert ResNetConfig.from_timm(config.to_timm()) == config
     config = ResNetConfig("basic", (1, 2, 1, 1), (8, 16, 32, 64), stem_width=8, num_classes=12)
     assert ResNetConfig.from_timm(config.to_timm()) == config
-    with pytest.raises(InputError, match=r"'resnext50_32x4d'.*resnet18, resnet34, resnet50"):
-        ResNetConfig.from_timm({"architecture": "resnext50_32x4d"})
+    with pytest.raises(InputError, match=r"'seresnext50_32x4d'.*resnet18, resnet26, resnet34"):
+        ResNetConfig.from_timm({"architecture": "seresnext50_32x4d"})
 
 
 # All arguments of timm's ResNet, at their defaults or of no effect in evaluation mode.

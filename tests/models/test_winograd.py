@@ -51,9 +51,9 @@ def test_one_trace_a_shape(rng):
     assert traced.count("dot_general") == 1
 
 
-def folded(*sizes):
+def folded(*sizes, **kind):
     """A network of zeros without BatchNorm."""
-    config = ResNetConfig(*sizes, stem_width=64)
+    config = ResNetConfig(*sizes, stem_width=64, **kind)
     shapes = nnx.eval_shape(lambda: ResNet(config, rngs=nnx.Rngs(0)))
     graph, state = nnx.split(fold_batch_norm(shapes))
     zeros = jax.tree.map(lambda leaf: jnp.asarray(np.zeros(leaf.shape, leaf.dtype)), state)
@@ -74,6 +74,8 @@ def test_only_wide_layers_without_a_stride_have_it():
     bottlenecks = folded("bottleneck", (2, 1, 2, 1), (32, 64, 64, 96))
     assert layers(with_winograd(bottlenecks)) == {"layer3.1.conv2"}
     assert layers(bottlenecks) == set()
+    groups = folded("bottleneck", (2, 1, 1, 1), (64, 64, 64, 64), cardinality=2)
+    assert layers(with_winograd(groups)) == set()
     found = {f"layer1.0.conv{n}" for n in (1, 2)} | {f"layer{n}.0.conv2" for n in (2, 3, 4)}
     assert layers(with_winograd(folded("basic", (1, 1, 1, 1), (64, 64, 64, 96)))) == found
 

@@ -1,7 +1,5 @@
 """Small PyTorch reference models, their results, and what the tests take of the full-size ones."""
 
-import re
-
 import numpy as np
 import torch
 import transformers
@@ -15,6 +13,8 @@ from jaxdesc.benchmark.rivals.random_networks import (
 
 __all__ = [
     "channels_first",
+    "largest_error",
+    "randomised",
     "save_torch_resnet",
     "small_torch_clip",
     "torch_clip",
@@ -50,19 +50,33 @@ def small_torch_clip(vision=None, text=None, **options):
 
 
 def torch_model(name, entries):
-    """A model of transformers in evaluation mode whose parameters all differ.
-
-    Norms and layer scales are around 1.
-    """
-    torch.manual_seed(0)
+    """A model of transformers in evaluation mode whose parameters all differ."""
     kind = getattr(transformers, name)
-    model = kind(kind.config_class(**entries))
+    return randomised(kind(kind.config_class(**entries)))
+
+
+def randomised(model):
+    """The model in evaluation mode with other parameters, norms and layer scales around 1."""
+    torch.manual_seed(0)
+    modules = dict(model.named_modules())
     for path, parameter in model.named_parameters():
-        around_one = re.search(r"(norm\w*\.weight|lambda1|layer_scale_parameter)$", path)
+        module, _, leaf = path.rpartition(".")
+        is_norm = isinstance(modules[module], torch.nn.LayerNorm) and leaf == "weight"
+        around_one = is_norm or leaf in ("lambda1", "gamma", "layer_scale_parameter")
         spread = 0.2 if parameter.ndim == 1 else parameter[0].numel() ** -0.5
         fixed = parameter.ndim == 3 or "grn" in path
         torch.nn.init.normal_(parameter, 1.0 if around_one else 0.0, 0.5 if fixed else spread)
     return model.eval()
+
+
+def largest_error(found, wanted):
+    """Largest difference of any value, relative to that value's largest number; at most 1e-5."""
+    errors = {
+        name: float(np.abs(np.asarray(found[name]) - np.asarray(x)).max() / np.abs(x).max())
+        for name, x in wanted.items()
+    }
+    assert max(errors.values()) < 1e-5, errors
+    return max(errors.values())
 
 
 def unit(features):

@@ -21,10 +21,7 @@ def torchvision_state(model):
 
 
 def torch_resnet(block, depths, channels=(64, 128, 256, 512), stem=64, classes=1000):
-    """A ResNet v1.5 in evaluation mode whose BatchNorm vectors all differ.
-
-    Some variances are small, so that a wrong epsilon shows; the scales make up for them.
-    """
+    """A ResNet v1.5 in evaluation mode whose BatchNorm vectors all differ."""
     expansion = {"basic": 1, "bottleneck": 4}[block]
     torch.manual_seed(0)
     model = transformers.ResNetForImageClassification(
@@ -37,6 +34,15 @@ def torch_resnet(block, depths, channels=(64, 128, 256, 512), stem=64, classes=1
             num_labels=classes,
         )
     )
+    vary_norms(model)
+    return model.eval()
+
+
+def vary_norms(model):
+    """Make all BatchNorm vectors of a network differ.
+
+    Some variances are small, so that a wrong epsilon shows; the scales make up for them.
+    """
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_var.copy_(torch.logspace(-3, 0, module.num_features))
@@ -45,7 +51,6 @@ def torch_resnet(block, depths, channels=(64, 128, 256, 512), stem=64, classes=1
                 module.weight.uniform_(0.4, 0.9).mul_(deviation)
                 module.bias.normal_(std=0.2)
                 module.running_mean.normal_(std=0.3).mul_(deviation)
-    return model.eval()
 
 
 def save_torch_resnet(model, folder, config):
