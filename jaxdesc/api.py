@@ -82,7 +82,8 @@ def describe(
     Args:
         target: network whose neurons are described.
         clip: encoder that compares the target's views with the concepts.
-        images: a folder, `folder:PATH`, `tfds:NAME/SPLIT`, `scenes:…`, or a `Source`.
+        images: a folder, `folder:PATH`, `tfds:NAME/SPLIT`, `hf:NAME/SPLIT`, `scenes:…`, or a
+            `Source`.
         concepts: strings, "imagenet", "wordnet", `broden:PATH`, `file:PATH`, or "scenes".
         layer: "fc" (default) or another layer of the target.
         view: "attention" (the paper; default), "centre" (WWW), "random", "box" or "full".

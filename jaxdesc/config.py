@@ -112,7 +112,7 @@ class ImagesConfig(_Group):
 
     Attributes:
         source: kind and rest, as `images.sources.SOURCES` knows them: `folder:PATH`,
-            `folder:gs://BUCKET/PATH`, `tfds:NAME/SPLIT`, `scenes:OPTIONS`.
+            `folder:gs://BUCKET/PATH`, `tfds:NAME/SPLIT`, `hf:NAME/SPLIT`, `scenes:OPTIONS`.
         batch: images per forward pass of the target and device; auto for what fits, 256 at most.
         max_skipped: largest share of unusable images, which are left out; more stop the run.
         workers: processes that decode and cut images for this one; 0 uses threads of this one,

@@ -43,7 +43,7 @@ class Example:
     """One probe image, with what its source knows about it.
 
     `categories` are names under which the source files it, one for each of its `namings`: a
-    folder's name, a TFDS set's label. `labels.matched` finds the class.
+    folder's name, a data set's label. `labels.matched` finds the class.
     """
 
     image: Image.Image  # decoded, RGB

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from jaxdesc.errors import InputError, shown
 from jaxdesc.images.example import Example, Source
 from jaxdesc.vocabulary import imagenet, wordnet
+from jaxdesc.vocabulary.names import class_names
 
 WNID = re.compile(r"n\d{8}")
 BY_WNID, BY_NAME = "by wnid", "by class name"
@@ -141,13 +142,18 @@ def _by_name(names: Sequence[Sequence[str]]) -> dict[str, int | None]:
 
 
 def _named(category: str, by_name: dict[str, int | None]) -> int | None:
-    """Class with a category's name, or with any of WordNet's words for its wnid."""
-    words: Sequence[str] = (category,)
+    """Class with all of a category's names, or with any of WordNet's words for its wnid.
+
+    Hugging Face's ImageNet has categories of several names, such as "tench, Tinca tinca".
+    """
+    words: Sequence[str] = class_names(category)
     if WNID.fullmatch(category):
         try:
             words = wordnet.noun_synsets().get(category, ())
         except InputError:  # WordNet isn't installed
             words = ()
+    elif any(_folded(word) not in by_name for word in words):
+        return None
     indices = {by_name.get(_folded(word)) for word in words} - {None}
     return indices.pop() if len(indices) == 1 else None
 

@@ -9,11 +9,16 @@ from typing import Any
 from jaxdesc.errors import InputError, shown
 from jaxdesc.images.example import Source
 from jaxdesc.images.folder import Folder, open_folder
+from jaxdesc.images.hugging_face import HuggingFace
 from jaxdesc.images.labels import Matched
 from jaxdesc.images.tfds import Tfds
 
 # Opens `kind:rest`, by kind: a function from the rest to a source.
-SOURCES: dict[str, Callable[[str], Source]] = {"folder": open_folder, "tfds": Tfds}
+SOURCES: dict[str, Callable[[str], Source]] = {
+    "folder": open_folder,
+    "tfds": Tfds,
+    "hf": HuggingFace,
+}
 
 
 def open_source(images: str | os.PathLike[str] | Source) -> Source:

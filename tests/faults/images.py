@@ -126,8 +126,13 @@ ROWS = {
             "'scenes:count=x' has a bad number: ... 'x'; expected": "scenes:count=x",
             "'scenes:seed=1,seed=2' gives an option twice: give": "scenes:seed=1,seed=2",
             "'tfds:photos' can't be read: expected tfds:NAME": "tfds:photos",
+            "'hf:photos' can't be read: expected hf:NAME/SPLIT[,config=": "hf:photos",
+            "'hf:/data/photos/train,config=a' can't be read:": "hf:/data/photos/train,config=a",
+            "'hf:*/train' can't be read: expected hf:NAME": "hf:*/train",
         },
     ),
+    "The data set '<here>' can't be read (FileNotFoundError: Directory <here> is neither ...): "
+    "give a folder that save_to_disk wrote": source("hf:<here>/train"),
     "The TFDS set '../photos' is not prepared in '<here>': run `tfds build ../photos": tfds(
         "../photos/validation"
     ),

@@ -140,7 +140,7 @@ def test_any_vocabulary(tmp_path, content, form, compat):
 
 @FUZZ
 @given(st.text(max_size=30) | st.builds("{}:{}".format, st.sampled_from(
-    ["file", "broden", "folder", "scenes", "tfds"]), st.text(max_size=20)))  # fmt: skip
+    ["file", "broden", "folder", "scenes", "tfds", "hf"]), st.text(max_size=20)))  # fmt: skip
 def test_any_source_or_vocabulary_by_name(monkeypatch, tmp_path, spec):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TFDS_DATA_DIR", str(tmp_path))

@@ -23,6 +23,9 @@ CRANES = Classes(2, (("crane",), ("crane",)))
         # Neither by alphabetical order nor by the set's.
         (("bird", "cat", "dog", "gold-fish"), PETS, (2, 0, 1, 3), "by class name"),
         (("DOG", "carassius_auratus"), PETS, (1, 3), "by class name"),
+        (("tabby, cat", "dog"), PETS, (0, 1), "by class name"),
+        (("tabby, computer",), PETS, (), "of their 1 categories, 'tabby, computer' match no"),
+        (("cat, dog",), PETS, (), "of their 1 categories, 'cat, dog' match no class"),
         (("0", "1", "2", "3"), PETS, (0, 1, 2, 3), "by the order of their categories, '0', '1'"),
         (tuple(map(str, range(12))), Classes(12), tuple(range(12)), "by the order"),
         (("0", "1"), PETS, (), "of their 2 categories, '0', '1' match no class of the target, who"),
