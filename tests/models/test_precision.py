@@ -1,6 +1,8 @@
 """float32 products everywhere, for any default of an accelerator: read from the programs."""
 
+import json
 from collections import Counter
+from dataclasses import asdict, replace
 
 import jax
 import jax.numpy as jnp
@@ -8,11 +10,15 @@ import numpy as np
 import pytest
 from jax.extend.core import ClosedJaxpr, Jaxpr
 from jax.lax import Precision
+from safetensors.torch import save_file
 
 import jaxdesc as jd
 from jaxdesc.attention import attention_maps
 from jaxdesc.models import encoder
+from jaxdesc.models.resnet_config import TIMM_SIZES
 from jaxdesc.models.taps import recorded
+from tests.models.torch_checkpoints import torch_model
+from tests.models.torch_resnets import relative
 
 PRODUCTS = ("dot_general", "conv_general_dilated")
 LOW, FULL = ("bfloat16", "bfloat16"), ("float32", "float32")
@@ -81,6 +87,48 @@ def test_a_target_s_products(pair):
     assert found[LOW] >= 2 * 12
     _, values = recorded(low.apply, low.params, pixels, low.layers)
     assert {value.dtype for value in values.values()} == {jnp.dtype("bfloat16")}
+
+
+VIT = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "patch_size": 8}
+ARCHITECTURES = {
+    "ViT": ("ViTForImageClassification", VIT),
+    "DINOv2": ("Dinov2ForImageClassification", VIT | {"use_swiglu_ffn": True}),
+    "ConvNeXt": ("ConvNextForImageClassification", {"depths": [1, 1, 1, 1]}),
+    "ConvNeXt V2": ("ConvNextV2ForImageClassification", {"depths": [1, 1, 1, 1]}),
+}
+
+
+def by_name(title, folder):
+    """Write a small network of random weights, ResNet-D by its definition."""
+    if title in ARCHITECTURES:
+        name, entries = ARCHITECTURES[title]
+        shared = {"image_size": 48, "num_labels": 7}
+        shared |= {"hidden_sizes": [16, 24, 32, 40]} if "depths" in entries else {}
+        torch_model(name, shared | entries).save_pretrained(folder)
+        return
+    sizes = {"layers": (1, 2, 1, 1), "channels": (16, 24, 32, 40), "num_classes": 7}
+    config = replace(TIMM_SIZES["resnext50d_32x4d"], **sizes)
+    save_file(relative(**asdict(config)).state_dict(), folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(config.to_timm()))
+
+
+@pytest.mark.parametrize("title", ["ResNeXt-D", *ARCHITECTURES])
+def test_every_architecture_in_bfloat16(title, tmp_path):
+    """Every tap has the weights' type, the logits are float32, and all are near float32's."""
+    by_name(title, tmp_path)
+    preprocess = jd.Preprocess(48, 1.0, "bicubic", (0.5,) * 3, (0.5,) * 3)
+    full, low = (
+        jd.load_target(tmp_path, precision=precision, preprocess=preprocess)
+        for precision in ("float32", "bfloat16")
+    )
+    pixels = preprocess.normalise(SMALL_VIEWS)
+    exact, values = recorded(full.apply, full.params, pixels, full.layers)
+    logits, rounded = recorded(low.apply, low.params, pixels, low.layers)
+    assert {x.dtype for x in rounded.values()} == {jnp.dtype("bfloat16")}
+    assert exact.dtype == logits.dtype == jnp.float32
+    for one, other in [(exact, logits), *((values[name], rounded[name]) for name in values)]:
+        assert cosines(one, np.asarray(other, np.float32)).min() > 0.999
+        assert not np.array_equal(one, other)
 
 
 @pytest.mark.full

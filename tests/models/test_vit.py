@@ -19,8 +19,8 @@ from jaxdesc.errors import InputError
 from jaxdesc.models.packaging import target_preprocess
 from jaxdesc.models.taps import recorded
 from jaxdesc.models.vit import interpolated
-from jaxdesc.models.vit_config import TIMM_SIZES, ViTConfig, from_entries
-from tests.models.torch_checkpoints import channels_first, torch_model
+from jaxdesc.models.vit_config import from_entries
+from tests.models.torch_checkpoints import channels_first, largest_error, torch_model
 
 SMALL = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
@@ -99,16 +99,10 @@ def agree(target, model, pixels, **options):
     )
     wanted = set(target.layers) - {"fc"}
     assert wanted - {"norm"} <= set(values)
-    pairs = {name: (found[name], values[name]) for name in wanted & set(values)}
-    if logits is None:
-        assert ours is None
-    else:
-        pairs["logits"] = (ours, logits)
-    errors = {
-        name: float(np.abs(np.asarray(x) - y).max() / np.abs(y).max())
-        for name, (x, y) in pairs.items()
-    }
-    assert max(errors.values()) < 1e-5, errors
+    assert (ours is None) == (logits is None)
+    theirs_too = {name: values[name] for name in wanted & set(values)}
+    theirs_too |= {} if logits is None else {"logits": logits}
+    return largest_error(found | {"logits": ours}, theirs_too)
 
 
 def saved(model, folder, size=24):
@@ -136,6 +130,16 @@ def test_positions_of_other_sizes_equal_torch(title, tmp_path, rng):
     agree(saved(model, tmp_path), model, pixels, **options)
 
 
+def test_the_image_tower_of_a_whole_siglip(tmp_path, rng):
+    """Its config holds the tower's in an entry, and its tensors are those of both towers."""
+    text = {"vocab_size": 20, "max_position_embeddings": 8, "hidden_size": 16}
+    text |= {"num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
+    model = torch_model("SiglipModel", {"vision_config": SMALL, "text_config": text})
+    target = saved(model, tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "siglip"
+    agree(target, model.vision_model, rng.normal(size=(2, 24, 24, 3)).astype(np.float32))
+
+
 def test_positions_of_the_same_grid_stay_as_they_are(rng):
     learned = jnp.asarray(rng.normal(size=(1, 9, 4)), "float32")
     assert interpolated(learned, 3, 3, False) is learned
@@ -150,20 +154,6 @@ OLDER = {
     r"attention\.o_proj": "attention.output.dense",
 }
 OLDER_VIT = OLDER | {r"\.mlp\.fc1": ".intermediate.dense", r"\.mlp\.fc2": ".output.dense"}
-TIMM = {
-    r"^\w+\.(layers|embeddings|layernorm)": r"\1",
-    r"embeddings\.cls_token": "cls_token",
-    r"embeddings\.distillation_token": "dist_token",
-    r"embeddings\.position_embeddings": "pos_embed",
-    r"embeddings\.patch_embeddings\.projection": "patch_embed.proj",
-    r"^layers": "blocks",
-    r"layernorm_before": "norm1",
-    r"layernorm_after": "norm2",
-    r"attention\.o_proj": "attn.proj",
-    r"^layernorm": "norm",
-    r"^(cls_)?classifier": "head",
-    r"^distillation_classifier": "head_dist",
-}
 
 
 def respelled(state, names):
@@ -188,28 +178,6 @@ def test_names_of_published_checkpoints(title, names, tmp_path):
         assert same_weights(jd.load_target(tmp_path, preprocess=PREPROCESS), target)
 
 
-@pytest.mark.parametrize(
-    ("title", "architecture"),
-    [("ViT", "vit_tiny_patch16_224"), ("DeiT, distilled", "deit_tiny_distilled_patch16_224")],
-)
-def test_names_of_timm(title, architecture, tmp_path, monkeypatch):
-    model = small(title)
-    target = saved(model, tmp_path)
-    state = respelled(model.state_dict(), TIMM)
-    for leaf in ("weight", "bias"):
-        for block in range(2):
-            parts = [state.pop(f"blocks.{block}.attention.{x}_proj.{leaf}") for x in "qkv"]
-            state[f"blocks.{block}.attn.qkv.{leaf}"] = torch.cat(parts)
-    save_file(state, tmp_path / "model.safetensors")
-    both = {"class_tokens": 2, "placed": 2, "head": "both"} if "DeiT" in title else {}
-    monkeypatch.setitem(TIMM_SIZES, architecture, ViTConfig(**SMALL, **both))
-    config = {"architecture": architecture, "num_classes": 7}
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    found = jd.load_target(tmp_path, preprocess=PREPROCESS)
-    assert same_weights(found, target)
-    assert found.prefix == target.prefix
-
-
 def test_attention_maps_of_a_vit(tmp_path, rng):
     target = saved(small("ViT"), tmp_path)
     pixels = rng.normal(size=(2, 24, 24, 3)).astype(np.float32)
@@ -217,9 +185,6 @@ def test_attention_maps_of_a_vit(tmp_path, rng):
     assert maps.shape == (2, 3, 3)
     with pytest.raises(InputError, match=r"class token of 'blocks.1', .* 'blocks.1/norm1'"):
         attention_maps(target, pixels, layer="blocks.1")
-
-
-TIMM_VIT = {"architecture": "vit_small_patch16_224"}
 
 
 @pytest.mark.parametrize(
@@ -283,10 +248,14 @@ FULL = {
 }
 
 
+def at_full_size(title, folder):
+    """The largest relative difference of any tap or logit."""
+    model = torch_model(*FULL[title])
+    pixels = np.random.default_rng(0).normal(size=(1, 224, 224, 3)).astype(np.float32)
+    return agree(saved(model, folder, size=224), model, pixels)
+
+
 @pytest.mark.full
 @pytest.mark.parametrize("title", FULL)
-def test_every_tap_equals_torch_at_full_size(title, tmp_path, rng):
-    name, entries = FULL[title]
-    model = torch_model(name, entries)
-    target = saved(model, tmp_path, size=224)
-    agree(target, model, rng.normal(size=(1, 224, 224, 3)).astype(np.float32))
+def test_every_tap_equals_torch_at_full_size(title, tmp_path):
+    at_full_size(title, tmp_path)

@@ -18,6 +18,13 @@ from jaxdesc.models.target import Target
 
 Classes = Sequence[str | Sequence[str]] | None
 
+# Raised for Python code that needs numbers, which a traced network does not have.
+BRANCHES = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+)
+
 
 @contextmanager
 def needed(requirement: str) -> Iterator[None]:
@@ -78,6 +85,14 @@ def check_layers(title: str, layers: Sequence[str], known: Iterable[str]) -> tup
     return layers
 
 
+def remembers(title: str, what: str) -> str:
+    """Return the sentence about a network that keeps something from one call to the next."""
+    return (
+        f"{title} keeps {what} of one call for the next, which a compiled network can't: compute "
+        "it in each call, or keep it as a parameter or buffer."
+    )
+
+
 def finished(
     apply: Apply,
     params: Any,
@@ -89,13 +104,24 @@ def finished(
     """Return the target, once its layers have been seen to be called.
 
     What `apply` returns are no logits if `classes` is None. Other libraries promote ranks and
-    types, regardless of JAX's settings here.
+    types, regardless of JAX's settings here. A network that is no function of its params and pixels
+    is refused when it is traced.
     """
+    title = fields["name"]
 
     @wraps(apply)
     def lenient(params: Any, pixels: Any, tap: Tap) -> Any:
-        with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
-            output = apply(params, pixels, tap)
+        try:
+            with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+                output = apply(params, pixels, tap)
+        except BRANCHES as error:
+            raise InputError(
+                f"{title} needs the values of an array in Python ({type(error).__name__}), for a "
+                "branch, a length or NumPy, which a compiled network can't have: choose by where "
+                "instead, or write it as the apply of a Target."
+            ) from error
+        except jax.errors.UnexpectedTracerError as error:
+            raise InputError(remembers(title, "an array")) from error
         return None if classes is None else output
 
     if not isinstance(preprocess, Preprocess):

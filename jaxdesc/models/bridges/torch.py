@@ -9,8 +9,10 @@ from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 
+from jaxdesc.errors import InputError
 from jaxdesc.images.preprocess import Preprocess
 from jaxdesc.models.bridges.common import (
     Classes,
@@ -19,6 +21,7 @@ from jaxdesc.models.bridges.common import (
     finished,
     needed,
     numbered,
+    remembers,
     replace_first,
 )
 from jaxdesc.models.taps import Tap
@@ -41,7 +44,7 @@ def from_torch(
     The module maps pixels [B, 3, H, W] to logits [B, classes], or to something with `logits`;
     anything else, such as features of tokens, counts as no logits. torchax runs it, which knows the
     usual operations of ATen; what it lacks, such as torchvision's own operators, fails with its
-    message. Branches on values of a tensor can't be compiled.
+    message. Branches on values of a tensor can't be compiled, nor tensors kept from call to call.
 
     Args:
         module: any `torch.nn.Module`; it is copied, and stays in its mode and on its device.
@@ -52,7 +55,8 @@ def from_torch(
         fields: further fields of `Target`: name, attention, prefix, wnids.
 
     Raises:
-        InputError: without torchax, or for a layer that does not exist or is not called.
+        InputError: without torchax, for a layer that does not exist or is not called, or for a
+            network that branches on values or keeps tensors.
     """
     torchax = _torchax()
     import torch
@@ -91,7 +95,15 @@ def from_torch(
                 stack.enter_context(modules[name].register_forward_hook(partial(hook, name)))
             return function(params, (jnp.moveaxis(jnp.asarray(pixels), -1, 1),))
 
-    return finished(apply, params, layers, preprocess, classes, fields)
+    target = finished(apply, params, layers, preprocess, classes, fields)
+    for name, layer in network.named_modules():
+        for attribute, value in vars(layer).items():
+            # torchax's tensors wrap an array; here they would be those of the trace just made.
+            kept = (getattr(leaf, "_elem", leaf) for leaf in jax.tree.leaves(value))
+            if any(isinstance(array, jax.core.Tracer) for array in kept):
+                what = f"a tensor, {'.'.join(filter(None, (name, attribute)))},"
+                raise InputError(remembers(target.name, what))
+    return target
 
 
 def _torchax() -> Any:

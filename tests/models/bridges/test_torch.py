@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 import torch
+import transformers
 from torch import nn
 
 import jaxdesc as jd
@@ -172,3 +173,53 @@ def test_without_torchax_the_sentence_says_what_to_install(module, monkeypatch):
     monkeypatch.setitem(sys.modules, "torchax", None)
     with pytest.raises(jd.InputError, match=r"pip install 'jaxdesc\[torch-target\]'"):
         jd.from_torch(module, [], PREPROCESS)
+
+
+class Remembers(nn.Module):
+    """A cache of a layer, as LeViT's attention has one of its biases."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.head, self.calls = nn.Conv2d(3, 4, 8, 8), nn.Linear(4, 2), 0
+        self.inner.cache = {}
+
+    def forward(self, x):
+        self.calls += 1  # a number in Python does no harm
+        if "weight" not in self.inner.cache:
+            self.inner.cache["weight"] = self.head.weight * 2
+        return self.inner(x).mean((2, 3)) @ self.inner.cache["weight"].T
+
+
+class Branches(nn.Module):
+    def __init__(self, decide):
+        super().__init__()
+        self.conv, self.decide = nn.Conv2d(3, 4, 8, 8), decide
+
+    def forward(self, x):
+        x = self.conv(x).mean((2, 3))
+        return 2 * x if self.decide(x) else x
+
+
+def test_a_network_that_keeps_tensors_is_refused_and_the_tensor_named():
+    with pytest.raises(
+        jd.InputError, match=r"^Remembers keeps a tensor, inner\.cache, of one call"
+    ):
+        jd.from_torch(Remembers(), ["inner"], PREPROCESS)
+
+
+@pytest.mark.full
+def test_levit_is_refused():
+    sizes = {"image_size": SIZE, "hidden_sizes": [16, 24, 32], "key_dim": [8, 8, 8]}
+    heads = {"num_attention_heads": [2, 3, 4], "depths": [1, 1, 1]}
+    config = transformers.LevitConfig(**sizes, **heads)
+    model = transformers.LevitForImageClassification(config)
+    with pytest.raises(jd.InputError, match=r"keeps a tensor, levit\..*attention_bias_cache, of"):
+        jd.from_torch(model, ["levit.encoder.stages.0"], PREPROCESS)
+
+
+@pytest.mark.parametrize(
+    "decide", [lambda x: x.sum() > 0, lambda x: x[0, 0].item(), lambda x: x.numpy().any()]
+)
+def test_a_network_that_branches_on_values_is_refused(decide):
+    with pytest.raises(jd.InputError, match=r"^Branches needs the values of an array in Python \("):
+        jd.from_torch(Branches(decide), ["conv"], PREPROCESS)
