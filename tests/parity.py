@@ -3,8 +3,15 @@
 Random weights at full size with every BatchNorm vector randomised, and the embedded world's trained
 networks on rendered scenes. ResNet: largest difference of the logits relative to their largest
 value; CLIP and sentence encoders: largest difference of a component of the unit features.
+
+    python -m tests.parity architectures
+    python -m tests.parity families
+
+print the largest difference of any tap or logit of the other architectures at full size, and of the
+logits, a layer and its gradient of small PyTorch networks through their bridge.
 """
 
+import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +25,9 @@ from safetensors.torch import load_file
 import jaxdesc as jd
 from jaxdesc.scenes import NETWORKS
 from jaxdesc.scenes.world import render
+from tests.models import test_convnext, test_resnet_relatives, test_vit
+from tests.models.bridges.families import FAMILIES
+from tests.models.bridges.test_torch import compare
 from tests.models.torch_checkpoints import (
     channels_first,
     save_torch_resnet,
@@ -80,7 +90,24 @@ def scene_views(size, count=8):
     return np.stack([np.asarray(scene.resize((size, size))) for scene in scenes])
 
 
-def main():
+def print_architectures():
+    """Print the largest difference of any tap or logit, as the tests at full size find it."""
+    for module in (test_resnet_relatives, test_vit, test_convnext):
+        for title in module.FULL:
+            with tempfile.TemporaryDirectory() as folder:
+                print(f"{title}: {module.at_full_size(title, Path(folder)):.1e}", flush=True)
+
+
+def print_families():
+    """Print the largest differences of PyTorch's networks, as the tests of their bridge do."""
+    for name in FAMILIES:
+        logits, layer, gradient = compare(name)
+        print(
+            f"{name}: logits {logits:.1e}, layer {layer:.1e}, gradient {gradient:.1e}", flush=True
+        )
+
+
+def print_ports():
     """Print one line per network."""
     folder = Path(tempfile.mkdtemp())
     reference = torch_resnet("bottleneck", (3, 4, 6, 3))
@@ -110,4 +137,5 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    jobs = {"": print_ports, "architectures": print_architectures, "families": print_families}
+    jobs["".join(sys.argv[1:])]()

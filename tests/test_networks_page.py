@@ -7,6 +7,9 @@ import numpy as np
 import pytest
 
 import jaxdesc as jd
+from jaxdesc.models.architectures import ARCHITECTURES
+from jaxdesc.models.convnext import MODEL_TYPES
+from jaxdesc.models.vit_config import FAMILIES as FAMILIES_OF_VIT
 from tests.models.bridges.families import FAMILIES
 
 PAGE = (Path(__file__).parents[1] / "docs" / "networks.md").read_text()
@@ -41,6 +44,17 @@ def test_a_checkpoint(networks, capsys):
     target = run("load_target", networks.target, "scenes:count=4")
     assert "layer4" in target.layers
     assert "layer4" in capsys.readouterr().out
+
+
+def test_the_page_names_every_architecture_and_no_name_that_does_not_load():
+    table = re.search(r"^\| architecture .*?\n\n", PAGE, re.M | re.S)[0]
+    names = {
+        name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[2])
+    }
+    for architecture in ARCHITECTURES.values():
+        assert names & set(architecture.names)
+    assert names <= {name for each in ARCHITECTURES.values() for name in each.names}
+    assert names >= {*FAMILIES_OF_VIT, *MODEL_TYPES, "resnet"}
 
 
 def test_the_page_names_every_door_and_the_families_that_are_tested():
