@@ -19,6 +19,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Int
 
+from jaxdesc.runtime.compiler import materialised
+
 Tap = Callable[[str, Array], Array]
 Apply = Callable[[Any, Any, Tap], Any]
 
@@ -45,10 +47,15 @@ def untouched(name: str, x: Array) -> Array:
 def recorded(
     apply: Apply, params: Any, pixels: Array | np.ndarray, layers: Collection[str]
 ) -> tuple[Any, dict[str, Array]]:
-    """Return a network's logits and the values of some layers, by name."""
+    """Return a network's logits and the values of some layers, by name.
+
+    A layer has the same values, bit for bit, regardless of which others are recorded: XLA computes
+    each as it is instead of fusing it with what follows, which rounds differently.
+    """
     values = {}
 
     def tap(name: str, x: Array) -> Array:
+        x = materialised(x)
         if name in layers:
             values[name] = x
         return x

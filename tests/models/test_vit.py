@@ -145,6 +145,52 @@ def test_positions_of_the_same_grid_stay_as_they_are(rng):
     assert interpolated(learned, 3, 3, False) is learned
 
 
+UNITS = [f"blocks.{block}{end}" for block in range(2) for end in ("", "/mlp", "/attention")]
+
+
+def pooled(values, prefix, pooling):
+    """One number per unit, in float64."""
+    values = values.astype(np.float64)
+    patches = values[:, prefix:]
+    return {"mean": patches.mean(1), "max": patches.max(1), "class": values[:, 0]}[pooling]
+
+
+@pytest.mark.parametrize("title", ["DINOv2 with registers", "SigLIP's tower"])
+def test_units_of_every_block(title, tmp_path, rng):
+    """The residual stream, the hidden units and what attention adds, in every pooling."""
+    model = small(title)
+    target = saved(model, tmp_path)
+    low = jd.load_target(tmp_path, precision="bfloat16", preprocess=PREPROCESS)
+    assert set(UNITS) < set(target.layers)
+    pixels = rng.normal(size=(3, 24, 24, 3)).astype(np.float32)
+    _, values = theirs(model, pixels)
+    for pooling in ("mean", "max", "class"):
+        if pooling == "class" and not target.prefix:
+            message = r"^Layer 'blocks.1/mlp' of .* has no class token to read: choose the pooling"
+            with pytest.raises(InputError, match=message):
+                target.activations(pixels, "blocks.1/mlp", pooling)
+            continue
+        for network, tolerance in ((target, 1e-5), (low, 0.04)):
+            found, _ = network.activate(pixels, UNITS, pooling)
+            for name in UNITS:
+                wanted = pooled(values[name], target.prefix, pooling)
+                assert found[name].dtype == np.float32
+                error = np.abs(np.asarray(found[name]) - wanted).max() / np.abs(wanted).max()
+                assert error < tolerance, (name, pooling, error)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_layer_is_the_same_among_others(precision, tmp_path, rng):
+    """Bit for bit, whichever others are recorded."""
+    small("ViT").save_pretrained(tmp_path)
+    target = jd.load_target(tmp_path, precision=precision, preprocess=PREPROCESS)
+    pixels = rng.integers(0, 256, (5, 24, 24, 3), dtype=np.uint8)
+    layers = ("blocks.0", "blocks.0/attention", "blocks.1", "fc")
+    together, _ = target.activate(pixels, layers)
+    for layer in layers:
+        np.testing.assert_array_equal(target.activations(pixels, layer), together[layer])
+
+
 # Published checkpoints' names, which transformers 5 reads and no longer uses inside.
 OLDER = {
     r"(?:encoder\.)?layers?\.(\d+)\.": r"encoder.layer.\1.",
