@@ -27,7 +27,7 @@ from jaxdesc.models.encoder import Namer
 from jaxdesc.models.namers import load_clip
 from jaxdesc.models.sentence import SentenceEncoder, load_sentence_encoder
 from jaxdesc.models.target import Target
-from jaxdesc.pipeline import describe as run_stages
+from jaxdesc.pipeline import describe_each
 from jaxdesc.report.explain import explain
 from jaxdesc.report.files import write_skipped
 from jaxdesc.report.report import write_report
@@ -63,6 +63,7 @@ def describe(
     images: str | os.PathLike[str] | Source,
     concepts: str | os.PathLike[str] | Iterable[str],
     layer: str | None = None,
+    layers: Iterable[str] | None = None,
     view: str | None = None,
     cam: str | None = None,
     similarity: str | None = None,
@@ -74,10 +75,11 @@ def describe(
     sentence_encoder: Encoder | None = None,
     quiet: bool = False,
     config: Config | None = None,
-) -> Result:
+) -> Result | Any:
     """Name the concept that each neuron of a layer responds to.
 
-    The result has metrics if the neurons are classes whose names are known.
+    The result has metrics if the neurons are classes whose names are known. For several layers the
+    images are read once, and a dict has the result of each.
 
     Args:
         target: network whose neurons are described.
@@ -86,6 +88,7 @@ def describe(
             `Source`.
         concepts: strings, "imagenet", "wordnet", `broden:PATH`, `file:PATH`, or "scenes".
         layer: "fc" (default) or another layer of the target.
+        layers: several layers instead.
         view: "attention" (the paper; default), "centre" (WWW), "random", "box" or "full".
         cam: map whose peak the attention view is cut around: "grad_cam" (default), "cam", …
         similarity: entry of `jaxdesc.similarity.SIMILARITIES`, "t_vmf" by default.
@@ -107,17 +110,32 @@ def describe(
     vocabulary = load_vocabulary(concepts, base.vocabulary.compat)
     inputs = Inputs(target, clip, source, vocabulary, scorer or clip, sentence_encoder)
     score = {"similarity": similarity, "kappa": kappa, "alpha": alpha, "exemplars": exemplars}
-    settings = _settings(base, inputs, {"layer": layer}, {"view": view, "cam": cam}, score)
+    described = _described(layer, layers)
+    settings = _settings(base, inputs, described, {"view": view, "cam": cam}, score)
     settings = fitting(settings, target, clip, len(source))
     with tempfile.TemporaryDirectory() as temporary:
         place = Place(os.path.expanduser(workdir or temporary))
         run = Run(settings, inputs, Store(place.at("artifacts")), quiet)
         try:
             with run.store.held():
-                return run_stages(run)
+                found = {part.config.target.layer: each for part, each in describe_each(run)}
         finally:
             if workdir:
                 write_skipped(place, run.skipped)
+    return found if settings.target.layers else found[settings.target.layer]
+
+
+def _described(layer: str | None, layers: Iterable[str] | None) -> dict[str, Any]:
+    """Settings of the target for `describe`'s layer or layers; none if neither is given."""
+    if layers is None:
+        return {} if layer is None else {"layer": layer, "layers": ()}
+    names = converted(tuple[str, ...], layers, "layers")
+    if layer is not None or not names:
+        raise InputError(
+            f"layer is {shown(layer)}, and layers is {shown(list(names))}: give one layer, or a "
+            "list of at least one."
+        )
+    return {"layers": names}
 
 
 def _settings(base: Config, inputs: Inputs, *options: Mapping[str, Any]) -> Config:

@@ -40,6 +40,17 @@ def _batch(default: int, most: int = 2**16) -> Any:
     return field(default=default, metadata=metadata)
 
 
+def _names(what: str) -> Any:
+    """A field for distinct names, which flags separate by commas."""
+
+    def accepts(names: tuple[str, ...]) -> bool:
+        # Some disks take names that differ in case alone for the same.
+        return all(names) and len({name.casefold() for name in names}) == len(names)
+
+    expected = f"names of {what}, each once, which differ in more than case"
+    return field(default=(), metadata={"accepts": accepts, "expected": expected, "listed": True})
+
+
 @dataclass(frozen=True)
 class _Group:
     """Settings, converted to the Python types of their fields.
@@ -73,6 +84,8 @@ class TargetConfig(_Group):
         classes: names of its classes: "imagenet", `file:PATH` (one class per line, its names
             separated by ", "), or empty for those in the checkpoint.
         layer: "fc", the logits, or another layer that the target offers, such as layer4.
+        layers: several layers instead of that one, such as blocks.3,blocks.3/mlp: one pass over the
+            images for all, and a folder of results for each.
         pooling: how such a layer is pooled over its positions, "mean" or "max"; "class" reads its
             class token instead.
     """
@@ -82,7 +95,13 @@ class TargetConfig(_Group):
     preprocess: str = ""
     classes: str = ""
     layer: str = "fc"
+    layers: tuple[str, ...] = _names("layers")
     pooling: str = _choice("mean", "max", "class")
+
+    @property
+    def described(self) -> tuple[str, ...]:
+        """All layers that are described."""
+        return self.layers or (self.layer,)
 
 
 @dataclass(frozen=True)
@@ -255,15 +274,15 @@ class Config(_Group):
         return config
 
 
-def automatic_options() -> list[str]:
-    """List the options that take auto."""
+def options_with(mark: str) -> list[str]:
+    """List the options that take auto ("auto"), or names between commas ("listed")."""
     groups = [(group.name, getattr(Config(), group.name)) for group in fields(Config)]
     return [
         f"{name}.{setting.name}"
         for name, group in groups
         if is_dataclass(group)
         for setting in fields(group)
-        if "auto" in setting.metadata
+        if mark in setting.metadata
     ]
 
 

@@ -19,9 +19,9 @@ from jaxdesc.evaluation.probe import Probe
 from jaxdesc.images.example import Source
 from jaxdesc.images.sources import open_source
 from jaxdesc.result import CERTAINTY, Exemplar, Result, build_neurons
-from jaxdesc.stages.activate import activate, left_out, mislabelled, top1
+from jaxdesc.stages.activate import activate, activate_all, left_out, mislabelled, top1
 from jaxdesc.stages.certainty import certainty, hubs
-from jaxdesc.stages.check import check, check_names, look_before, near_chance
+from jaxdesc.stages.check import check, check_names, check_single, look_before, near_chance
 from jaxdesc.stages.embed import embed, embed_all
 from jaxdesc.stages.encode import encode
 from jaxdesc.stages.evaluate import ceilings, evaluate, measured, score_words
@@ -45,11 +45,7 @@ class Seen(NamedTuple):
 
 def run_networks(run: Run) -> Seen:
     """Run the stages that need a network, and skip those that are done."""
-    check(run)
-    look_before(run)
-    # Texts first: one that can't be encoded is found before hours of images, not after.
-    encoded = encode(run)
-    words = score_words(run) if run.names else None
+    encoded, words = _before_images(run)
     activated = activate(run)
     if wrong := mislabelled(run, activated):
         run.note(wrong)
@@ -63,8 +59,33 @@ def run_networks(run: Run) -> Seen:
     return Seen(activated, selected, embed(run, activated, selected), encoded, words)
 
 
+def _before_images(run: Run) -> tuple[Artifact, Artifact | None]:
+    """Check a run, try its target, and encode texts.
+
+    A text that can't be encoded is found before hours of images, not after.
+    """
+    check(run)
+    look_before(run)
+    return encode(run), score_words(run) if run.names else None
+
+
+def describe_each(run: Run) -> Iterator[tuple[Run, Result]]:
+    """Describe each layer of a run as `describe` does, and yield its own run with its result.
+
+    One pass over the images activates all layers. A layer's artifacts and result are those of a run
+    that describes it alone.
+    """
+    if not run.config.target.layers:
+        yield run, describe(run)
+        return
+    _before_images(run)
+    activate_all(run, run.views)
+    for part in map(run.alone, run.config.target.layers):
+        yield part, describe(part)
+
+
 def describe(run: Run) -> Result:
-    """Run all stages, skip those that are done, and assemble the result."""
+    """Run all stages on one layer, skip those that are done, and assemble the result."""
     seen = run_networks(run)
     arrays = seen.selected, seen.embedded, seen.encoded
     scored = score(run, *arrays)
@@ -168,6 +189,7 @@ def sweep(
     Yields a cell for each probe set, vocabulary, view, κ, α and number of exemplars, in this order.
     """
     config = run.config
+    check_single(config, "A sweep compares")
     if not run.names:
         raise InputError(
             f"A sweep compares metrics, but the neurons of layer {config.target.layer!r} have no "
@@ -228,6 +250,7 @@ def compare(run: Run, names: Collection[str] = tuple(METHODS)) -> Comparison:
     WWW and t-vMF use the run's α, and t-vMF its κ, or the default if that is 0. Artifacts that the
     run has computed are read. t-vMF, which the others are compared with, is always among them.
     """
+    check_single(run.config, "Methods are compared by")
     if not run.names:
         raise InputError(
             "Methods are compared by Hit Rate and F1, but the neurons of layer "

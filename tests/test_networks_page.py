@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from transformers import ViTImageProcessorPil
 
 import jaxdesc as jd
 from jaxdesc.models.architectures import ARCHITECTURES
 from jaxdesc.models.convnext import MODEL_TYPES
 from jaxdesc.models.vit_config import FAMILIES as FAMILIES_OF_VIT
 from tests.models.bridges.families import FAMILIES
+from tests.models.torch_checkpoints import torch_model
 
 PAGE = (Path(__file__).parents[1] / "docs" / "networks.md").read_text()
 EXAMPLES = dict(re.findall(r"^```python (\w+)\n(.*?)^```", PAGE, re.M | re.S))
@@ -23,16 +25,19 @@ LAYERS = {
 }
 
 
-def run(door, written="", meant=""):
-    known = {"__name__": "example"}
+def run(door, **meant):
+    """Run an example whose words in capitals mean something here, and return its names."""
+    known, code = {"__name__": "example"}, EXAMPLES[door]
     exec(EXAMPLES["setup"], known)
-    exec(EXAMPLES[door].replace("FOLDER", str(written)).replace("folder:PHOTOS", meant), known)
-    return known["target"]
+    for word, value in meant.items():
+        code = code.replace(f"folder:{word}", str(value)).replace(word, str(value))
+    exec(code, known)
+    return known
 
 
 @pytest.mark.parametrize("door", LAYERS)
 def test_a_door(door, rng):
-    target = run(door)
+    target = run(door)["target"]
     assert list(target.layers) == ["fc", *LAYERS[door]]
     assert target.classes == (("cat",), ("dog",), ("crane", "bird"))
     pixels = rng.integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
@@ -41,7 +46,7 @@ def test_a_door(door, rng):
 
 
 def test_a_checkpoint(networks, capsys):
-    target = run("load_target", networks.target, "scenes:count=4")
+    target = run("load_target", FOLDER=networks.target, PHOTOS="scenes:count=4")["target"]
     assert "layer4" in target.layers
     assert "layer4" in capsys.readouterr().out
 
@@ -57,8 +62,35 @@ def test_the_page_names_every_architecture_and_no_name_that_does_not_load():
     assert names >= {*FAMILIES_OF_VIT, *MODEL_TYPES, "resnet"}
 
 
+def test_layers_and_units(networks, tmp_path):
+    sizes = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24}
+    sizes |= {"num_hidden_layers": 2, "image_size": 24, "patch_size": 8, "num_labels": 3}
+    torch_model("ViTForImageClassification", sizes).save_pretrained(tmp_path / "vit")
+    ViTImageProcessorPil(size={"height": 24, "width": 24}).save_pretrained(tmp_path / "vit")
+    (tmp_path / "words.txt").write_text("star\nsky\n")
+    known = run(
+        "layers",
+        FOLDER=tmp_path / "vit",
+        CLIP=networks.clip,
+        PHOTOS="scenes:count=40",
+        wordnet=f"file:{tmp_path / 'words.txt'}",
+        WORKDIR=tmp_path / "work",
+        REPORT=tmp_path / "report",
+    )
+    found, target = known["found"], known["target"]
+    assert {name: len(result) for name, result in found.items()} == {
+        "blocks.1": 16,
+        "blocks.1/mlp": 24,
+    }
+    for end in ("", "/mlp", "/attention", "/norm1"):
+        assert f"`blocks.3{end}`" in PAGE
+        assert f"blocks.1{end}" in target.layers
+    for folder in ("", "blocks.1/", "blocks.1%2Fmlp/"):
+        assert (tmp_path / "report" / f"{folder}index.html").exists()
+
+
 def test_the_page_names_every_door_and_the_families_that_are_tested():
     doors = {name for name in jd.__all__ if name.startswith("from_")} | {"load_target", "Target"}
-    assert set(EXAMPLES) == {*doors, "setup"}
+    assert set(EXAMPLES) == {*doors, "setup", "layers"}
     families = re.search(r"bridges`\): (.+?)\.\n", PAGE, re.S)[1]
     assert len(re.split(r",\s", families)) == len(FAMILIES)

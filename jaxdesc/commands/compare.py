@@ -17,7 +17,7 @@ from jaxdesc.report import files, tables
 _METHODS = flags.DEFINE_list(
     "methods", list(METHODS), "Which methods are compared with t-vMF, which is always among them."
 )
-FLAGS = (*inputs.RUN, _METHODS)
+FLAGS = (*inputs.RUN, inputs.LAYER, _METHODS)
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from jaxdesc.commands.flags import HELP, options, reason
-from jaxdesc.config import AUTO, Config, automatic_options, unknown_key
+from jaxdesc.config import AUTO, Config, options_with, unknown_key
 from jaxdesc.errors import InputError, shown
 
 PACKAGE = Path(__file__).parents[1]
@@ -63,10 +63,17 @@ def load(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
     return config
 
 
+def _listed(override: str) -> str:
+    """Turn names between commas into the tuple that ml_collections reads."""
+    flag, _, names = override.partition("=")
+    listed = flag.lstrip("-").removeprefix("config.") in options_with("listed")
+    return f"{flag}={tuple(names.split(','))!r}" if listed and names[:1] not in "([" else override
+
+
 def _override(config: ConfigDict, overrides: Sequence[str]) -> None:
     # ml_collections keeps the type of an option; the config takes 0 for auto.
-    automatic = {f"--config.{key}=auto": f"--config.{key}={AUTO}" for key in automatic_options()}
-    overrides = [automatic.get(override, override) for override in overrides]
+    automatic = {f"--config.{key}=auto": f"--config.{key}={AUTO}" for key in options_with("auto")}
+    overrides = [_listed(automatic.get(override, override)) for override in overrides]
     values, arguments = flags.FlagValues(), ["", *overrides]
     try:
         config_flags.DEFINE_config_dict("config", config, flag_values=values, sys_argv=arguments)

@@ -22,7 +22,7 @@ from jaxdesc.store import Place
 _IMAGE = flags.DEFINE_path("image", None, "The image, a file.")
 _PEERS = flags.DEFINE_integer("peers", 50, "Images of its class for the class map; 0 for none.")
 _FOREMOST = flags.DEFINE_integer("foremost", 3, "How many neurons are shown.")
-FLAGS = (inputs.WORKDIR, _IMAGE, _PEERS, _FOREMOST)
+FLAGS = (inputs.WORKDIR, inputs.LAYER, _IMAGE, _PEERS, _FOREMOST)
 
 
 def main() -> None:

@@ -31,6 +31,7 @@ from jaxdesc.stages.check import check, check_names
 from jaxdesc.stages.run import Inputs, Run
 from jaxdesc.store import Place, Processes, Store
 from jaxdesc.store.processes import ALONE
+from jaxdesc.store.workdir import folder_of
 from jaxdesc.vocabulary.vocabulary import Vocabulary, load_classes, load_vocabulary
 
 CONFIG = flags.DEFINE_path(
@@ -44,6 +45,7 @@ WORKDIR = flags.DEFINE_path(
 OVERWRITE = flags.DEFINE_bool(
     "overwrite", False, "Drop what a run with another config has found in --workdir."
 )
+LAYER = flags.DEFINE_string("layer", "", "The layer, if --workdir has several.")
 QUIET = flags.DEFINE_bool("quiet", False, "No progress, neither bars nor lines.")
 TENSORBOARD = flags.DEFINE_bool(
     "tensorboard", False, "Write the run's course as TensorBoard's scalars to WORKDIR/tensorboard."
@@ -62,6 +64,20 @@ def read_config() -> Config:
 
 
 def results() -> Path:
+    """The folder of a finished run's results: --workdir, or if it has several layers, --layer's."""
+    workdir, layer = finished(), LAYER.value
+    layers = files.layers_in(workdir)
+    if layers and layer not in layers:
+        raise InputError(
+            f"{workdir} has the layers {', '.join(layers)}, and one is needed: choose it, such as "
+            f"--layer={layers[0]}."
+        )
+    if layer and not layers:
+        raise InputError(f"{workdir} has a single layer: leave --layer={layer} out.")
+    return workdir / folder_of(layer) if layers else workdir
+
+
+def finished() -> Path:
     """The working directory of a finished run, --workdir, which must not be a bucket."""
     if not WORKDIR.value:
         raise InputError("--workdir is missing: say where results are.")
@@ -77,7 +93,7 @@ def open_run(config: Config | None = None) -> tuple[Run, Place]:
     """Open everything that a config names, cheapest first, and make --workdir this config's.
 
     All of several processes (`commands.processes`) compute, but only the first prints and writes
-    results. The config is that of --config if not given.
+    results. The config is that of --config if not given; results go to the folder of --layer.
     """
     config = config or read_config()
     if not WORKDIR.value:
@@ -101,6 +117,7 @@ def open_run(config: Config | None = None) -> tuple[Run, Place]:
     clip = open_clip(config)
     inputs = Inputs(target, clip, source, vocabulary, scorer=clip)
     store = Store(workdir.at("artifacts"), together, cli.stop_if_asked)
+    workdir = workdir.at(folder_of(LAYER.value)) if LAYER.value else workdir
     quiet = QUIET.value or not together.leads
     run = Run(config, inputs, store, quiet, _in_a_log(), listener, began=STARTED)
     check(run)

@@ -88,7 +88,7 @@ def _networks(config: Config, platform: str) -> Networks:
     texts = clip.text_batches(prompts(vocabulary, config.vocabulary.template))
     judges: dict[str, Any] = {}
     words: list[str] = []
-    if target.classes and config.target.layer == LOGITS:
+    if target.classes and LOGITS in config.target.described:
         loaded = inputs.open_judges(config, clip)
         judges = {"CLIP judge": loaded["scorer"], "sentence judge": loaded["sentence"]}
         judges = {name: judge for name, judge in judges.items() if judge}

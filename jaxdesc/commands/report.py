@@ -4,9 +4,10 @@ r"""Write the page of a run: every neuron with its concepts, exemplars, heatmaps
     jaxdesc report --workdir=out/scenes --beside=out/www --figures --neurons=0,5,7
 
 It reads the results of describe in the working directory, and the images again; heatmaps also need
-the target (`--noheatmaps` does without). `report/index.html` opens from disk. `--figures` draws
-some neurons as SVG and PNG into `figures/`: all methods, their views, scores and activations;
-other neurons go into `figures-2/` and so on.
+the target (`--noheatmaps` does without). `report/index.html` opens from disk; if there are several
+layers, it names them, and each layer's folder gets a page. `--figures` draws some neurons as SVG
+and PNG into `figures/`: all methods, their views, scores and activations; other neurons go into
+`figures-2/` and so on.
 """
 
 import os
@@ -17,29 +18,55 @@ from jaxdesc.commands import flags, inputs
 from jaxdesc.errors import InputError
 from jaxdesc.images.sources import open_source
 from jaxdesc.report import files, plots, report
+from jaxdesc.report.files import Saved
 from jaxdesc.report.page import Method
 from jaxdesc.result import Result
+from jaxdesc.store.workdir import folder_of
 
 _BESIDE = flags.DEFINE_list("beside", [], "Working directories to show next to it, such as WWW's.")
 _FIGURES = flags.DEFINE_bool("figures", False, "Draw figures too.")
 _NEURONS = flags.DEFINE_list("neurons", None, "Neurons of the figures; the first six by default.")
 _HEATMAPS = flags.DEFINE_bool("heatmaps", True, "Show where the target looks.")
-FLAGS = (inputs.WORKDIR, inputs.QUIET, _BESIDE, _FIGURES, _NEURONS, _HEATMAPS)
+FLAGS = (inputs.WORKDIR, inputs.LAYER, inputs.QUIET, _BESIDE, _FIGURES, _NEURONS, _HEATMAPS)
 
 
 def main() -> None:
-    """Read the runs, look at their exemplars' images, write the page."""
+    """Read the runs, look at their exemplars' images, write the pages."""
     flags.only_with(_FIGURES, _NEURONS)
-    workdir = inputs.results()
-    others = [Path(os.path.expanduser(folder)) for folder in _BESIDE.value]
-    runs, page = [files.read(folder) for folder in (workdir, *others)], workdir / "report"
-    config = runs[0].config
+    workdir = inputs.finished()
+    layers = files.layers_in(workdir)
+    if not layers or inputs.LAYER.value or _FIGURES.value:
+        folder = inputs.results()
+        _write(folder, _read(folder, inputs.LAYER.value))
+        return
+    every = {layer: _read(workdir / folder_of(layer), layer) for layer in layers}
+    for layer, runs in every.items():
+        _write(workdir / folder_of(layer), runs)
+    results = {layer: runs[0].result for layer, runs in every.items()}
+    title = f"{every[layers[0]][0].config.target.source}: what each neuron responds to"
+    address = "../{}/report/index.html"
+    print(f"{report.write_index(workdir / 'report', title, results, address)}: the layers")
+
+
+def _read(folder: Path, layer: str) -> list[Saved]:
+    """The run in a folder and those to show next to it, of the same layer if they have several."""
+    runs = [files.read(folder)]
+    for text in _BESIDE.value:
+        other = Path(os.path.expanduser(text))
+        runs.append(files.read(other / folder_of(layer) if files.layers_in(other) else other))
+    expected = runs[0].config.images.source
     for run in runs:
-        if (images := run.config.images.source) != config.images.source:
+        if (images := run.config.images.source) != expected:
             raise InputError(
-                f"--beside has other images ({images}) than --workdir ({config.images.source}): "
-                "expected the same."
+                f"--beside has other images ({images}) than --workdir ({expected}): expected the "
+                "same."
             )
+    return runs
+
+
+def _write(workdir: Path, runs: Sequence[Saved]) -> None:
+    """Write the page of a layer, and its figures if they are asked for."""
+    config, page = runs[0].config, workdir / "report"
     units = _units(runs[0].result, _NEURONS.value)
     source, target = open_source(config.images.source), None
     if _HEATMAPS.value or _FIGURES.value:

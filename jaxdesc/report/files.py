@@ -19,7 +19,7 @@ from jaxdesc.evaluation.top1 import Top1
 from jaxdesc.result import CERTAINTY, Exemplar, Neuron, Result, Skipped
 from jaxdesc.stages.batches import with_batches
 from jaxdesc.store import Place, write_file, write_rows
-from jaxdesc.store.workdir import is_result
+from jaxdesc.store.workdir import folder_of, is_result
 
 # May differ in a run that goes on: they change no result.
 CHANGEABLE = ("images.max_skipped:", "images.workers:")
@@ -55,11 +55,13 @@ def claim(workdir: Place, config: Config, overwrite: bool = False) -> list[str]:
             f"{workdir / 'config.json'} is not a config of a run ({error!r}): give another working "
             "directory."
         ) from error
-    keys = differences(old, json.loads(json.dumps(config.to_dict())))
+    keys = differences(old, json.loads(json.dumps(_values(config))))
     changed = [text for text in keys if not text.startswith(CHANGEABLE)]
     if not changed:
         return []
-    results = [name for name in workdir.files() if is_result(name)]
+    layers = dict(old.get("target", {})).get("layers", ())
+    folders = [f"{folder_of(layer)}/" for layer in layers]
+    results = [name for name in workdir.files() if is_result(_within(name, folders))]
     if not overwrite:
         raise InputError(
             f"{workdir} holds a run with another config ({'; '.join(changed)}): give another "
@@ -70,6 +72,19 @@ def claim(workdir: Place, config: Config, overwrite: bool = False) -> list[str]:
         workdir.delete(name)
     _write_config(workdir, config, {})
     return results
+
+
+def _within(name: str, folders: Iterable[str]) -> str:
+    """Path of a file in the first of these folders that it is in; its own if in none."""
+    return next((name.removeprefix(f) for f in folders if name.startswith(f)), name)
+
+
+def _values(config: Config) -> dict[str, Any]:
+    """A config as config.json holds it: `target.layers` is there if there are several."""
+    values = config.to_dict()
+    if not config.target.layers:
+        del values["target"]["layers"]
+    return values
 
 
 def write(workdir: Place, config: Config, result: Result) -> None:
@@ -101,7 +116,7 @@ def left_out(skipped: Collection[Skipped]) -> str:
 
 def _write_config(workdir: Place, config: Config, fingerprints: Mapping[str, str]) -> None:
     content = {
-        "config": config.to_dict(),
+        "config": _values(config),
         "versions": {name: version(name) for name in LIBRARIES},
         "fingerprints": dict(fingerprints),
     }
@@ -110,6 +125,14 @@ def _write_config(workdir: Place, config: Config, fingerprints: Mapping[str, str
 
 def _write_json(path: str, content: Mapping[str, Any]) -> None:
     write_file(path, f"{json.dumps(content, indent=1, ensure_ascii=False)}\n".encode())
+
+
+def layers_in(workdir: Path) -> tuple[str, ...]:
+    """Layers of a working directory of several, whose results are in `folder_of` each; else ()."""
+    with suppress(OSError, ValueError, KeyError, TypeError):  # `read` refuses such a file
+        about = json.loads((workdir / "config.json").read_text(encoding="utf-8"))
+        return Config.from_dict(about["config"]).target.layers
+    return ()
 
 
 @dataclass(frozen=True)

@@ -195,7 +195,7 @@ def _short(number: float) -> float:
     return float(f"{number:.4g}")
 
 
-def _html(title: str, methods: Sequence[Method], data: Mapping[str, Any], size: int) -> str:
+def _template(name: str) -> Any:
     from jinja2 import Environment, PackageLoader, StrictUndefined  # only pages need it
 
     environment = Environment(
@@ -205,19 +205,42 @@ def _html(title: str, methods: Sequence[Method], data: Mapping[str, Any], size: 
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    folder = resources("jaxdesc.report") / "templates"
-    script, style = ((folder / name).read_text("utf-8") for name in ("page.js", "page.css"))
-    hashes = [
-        f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
-        for text in (script, style)
+    return environment.get_template(name)
+
+
+def _own(name: str) -> tuple[str, str]:
+    """One of our files, and the hash by which a page's policy allows it."""
+    text = (resources("jaxdesc.report") / "templates" / name).read_text("utf-8")
+    return text, f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def index(title: str, results: Mapping[str, Result], addresses: Mapping[str, str]) -> str:
+    """Make a page that names some layers, each a link to its page at a relative address."""
+    style, style_hash = _own("page.css")
+    rows = [
+        {
+            "layer": layer,
+            "address": addresses[layer],
+            "neurons": len(result),
+            "dead": sum("dead" in neuron.flags for neuron in result),
+            "unnamed": result.unnamed,
+        }
+        for layer, result in results.items()
     ]
+    policy = f"default-src 'none'; style-src {style_hash}; base-uri 'none'; form-action 'none'"
+    html: str = _template("layers.html").render(title=title, policy=policy, style=style, rows=rows)
+    return html
+
+
+def _html(title: str, methods: Sequence[Method], data: Mapping[str, Any], size: int) -> str:
+    (script, script_hash), (style, style_hash) = map(_own, ("page.js", "page.css"))
     text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     keys = dict.fromkeys(key for method in methods for key in method.facts)
     rows = [(key, [method.facts.get(key, "–") for method in methods]) for key in keys]
-    return environment.get_template("page.html").render(
+    html: str = _template("page.html").render(
         title=title,
         policy=(
-            f"default-src 'none'; script-src {hashes[0]}; style-src {hashes[1]}; "
+            f"default-src 'none'; script-src {script_hash}; style-src {style_hash}; "
             "img-src 'self' file:; base-uri 'none'; form-action 'none'"
         ),
         script=script,
@@ -234,6 +257,7 @@ def _html(title: str, methods: Sequence[Method], data: Mapping[str, Any], size: 
         facts=[(key, values[:1] if len(set(values)) == 1 else values) for key, values in rows],
         skipped=sorted({image for method in methods for image in method.result.skipped}),
     )
+    return html
 
 
 def _remarks(methods: Sequence[Method]) -> list[str]:
@@ -261,16 +285,21 @@ def _flat(values: Mapping[str, Any], where: str = "") -> dict[str, str]:
     return flat
 
 
-def write(folder: Path, made: Iterable[tuple[str, bytes]]) -> int:
-    """Write the report's files, index.html last, and return their size in bytes.
-
-    Sheets of an earlier report are deleted; a folder with another page is refused.
-    """
+def check_replaceable(folder: Path) -> None:
+    """Refuse a folder whose index.html is not a page of ours."""
     if (folder / "index.html").exists() and not is_output(folder):
         raise InputError(
             f"{folder / 'index.html'} is not a report of jaxdesc and would be replaced: give "
             "another folder."
         )
+
+
+def write(folder: Path, made: Iterable[tuple[str, bytes]]) -> int:
+    """Write the report's files, index.html last, and return their size in bytes.
+
+    Sheets of an earlier report are deleted; a folder with another page is refused.
+    """
+    check_replaceable(folder)
     sheets, size = folder / "sheets", 0
     sheets.mkdir(parents=True, exist_ok=True)
     (folder / "index.html").unlink(missing_ok=True)  # it would show new sheets as old exemplars

@@ -10,6 +10,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 from jaxdesc.attention.cams import DEFAULT
 from jaxdesc.config import CropConfig
@@ -21,46 +23,56 @@ from jaxdesc.report import page, pictures
 from jaxdesc.report.page import Method
 from jaxdesc.result import Result
 from jaxdesc.runtime.progress import Display, Progress, State
+from jaxdesc.store.workdir import folder_of
 
 NAMED = 3  # missing images in an error
 
 
 def write_report(
-    found: Result,
+    found: Result | Mapping[str, Result],
     folder: str | os.PathLike[str],
     *,
     images: str | os.PathLike[str] | Source,
     target: Target | None = None,
     title: str = "What each neuron responds to",
-    beside: Mapping[str, Result] | None = None,
+    beside: Mapping[str, Any] | None = None,
     cam: str = DEFAULT,
 ) -> Path:
     """Write the page of a result: every neuron with its concepts and exemplars.
 
     Args:
-        found: the result.
+        found: the result; or a result for each of several layers, which get a folder and a page
+            each, and an index.
         folder: the folder to write; it opens from there without a network.
         images: the source that was described; for bare activations, the images whose names they
             have.
         target: network whose attention map is shown over the exemplars; no heatmaps if None.
         title: title of the page.
-        beside: other results for the same neurons and images, by name.
+        beside: other results for the same neurons and images, by name; each by layer if there are
+            several.
         cam: the kind of attention map that was given to `describe`.
 
     Returns:
-        The path of the page.
+        The path of the page, or of the index.
 
     Raises:
         InputError: results for other neurons, exemplars that aren't among the images, or images
             that can't be used.
     """
+    path = Path(os.path.expanduser(folder))
+    if isinstance(found, Mapping):
+        for layer, result in found.items():
+            others = {name: each[layer] for name, each in (beside or {}).items()}
+            options: dict[str, Any] = {"images": images, "target": target, "cam": cam}
+            options |= {"title": f"{title}: {layer}", "beside": others}
+            write_report(result, path / folder_of(layer), **options)
+        return write_index(path, title, found, "{}/index.html")
     results = {"this result": found} | dict(beside or {})
     for name, result in results.items():
         check_type(result, Result, name, "describe")
     if target is not None:
         check_type(target, Target, "target", "load_target")
     methods = [Method(name, result, result.metrics_dict()) for name, result in results.items()]
-    path = Path(os.path.expanduser(folder))
     write(path, title, methods, open_source(images), target, CropConfig(cam=cam))
     return path / "index.html"
 
@@ -85,6 +97,18 @@ def write(
     with Progress(len(indices), "look", displays) as bar:
         seen = pictures.look(source, indices, target, crop, batch, bar.update)
     return page.write(folder, page.files(title, methods, seen))
+
+
+def write_index(folder: Path, title: str, results: Mapping[str, Result], pages: str) -> Path:
+    """Write the page that names several layers, and return its path.
+
+    `pages` is the address of a layer's page as seen from there, with {} for the layer's folder.
+    """
+    page.check_replaceable(folder)
+    addresses = {layer: pages.format(quote(folder_of(layer))) for layer in results}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "index.html").write_text(page.index(title, results, addresses), encoding="utf-8")
+    return folder / "index.html"
 
 
 def located(result: Result, source: Source) -> Result:

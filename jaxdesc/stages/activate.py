@@ -1,16 +1,16 @@
 """Activate: every neuron's activation on the view of every image."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from itertools import product
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Array
 
 from jaxdesc.attention.cams import attend_as, cam_fingerprint
-from jaxdesc.config import TargetConfig
 from jaxdesc.errors import InputError
 from jaxdesc.evaluation.top1 import Top1
 from jaxdesc.images.loader import even
@@ -24,25 +24,33 @@ from jaxdesc.stages.run import Run
 from jaxdesc.store import Artifact, Draft, Shards
 
 
+class Key(NamedTuple):
+    """One artifact of a pass."""
+
+    layer: str
+    view: str
+
+
 def activate(run: Run) -> Artifact:
     """Cut every image's view and record every neuron's activation on it.
 
-    The other views of an ablation are cut in the same pass.
+    The other views of an ablation are cut in the same pass. The run is of one layer.
 
     Arrays: activations [I, N]; boxes [I, 4] of the views in pixels; centres [I, 2]; fallback [I],
     true if the attention map was empty or the image has no box, so that the view is the centre;
     skipped [I], true if the image can't be used, so that its other rows are NaN. If the source has
     labels, also label [I], the image's class or -1, and predicted [I], the target's for the view.
     """
-    return probe(run, run.views)[run.config.crop.view]
+    return activate_all(run, run.views)[Key(run.config.target.layer, run.config.crop.view)]
 
 
-def probe(run: Run, views: Sequence[str]) -> dict[str, Artifact]:
-    """Activate several views in one pass over the images, decoding each once.
+def activate_all(run: Run, views: Sequence[str]) -> dict[Key, Artifact]:
+    """Activate all layers and several views in one pass over the images, decoding each once.
 
-    Returns each view's artifact of `activate`, regardless of `config.crop.view`; existing ones are
-    not computed again. A shard is a batch of one device. Activations that are NaN, or more skipped
-    images than `config.images.max_skipped` allows, end the run.
+    Returns the artifact of `activate` of each layer in each view, regardless of `config.crop.view`;
+    existing ones are not computed again, and are the same if they were computed on their own. A
+    shard is a batch of one device. Activations that are NaN, or more skipped images than
+    `config.images.max_skipped` allows, end the run.
     """
     shards, inputs = _shards(run), _inputs(run, views)
 
@@ -57,9 +65,14 @@ def probe(run: Run, views: Sequence[str]) -> dict[str, Artifact]:
     return artifacts
 
 
-def is_done(run: Run) -> bool:
-    """Return True if every artifact of `activate` exists."""
-    return all(run.store.has("activate", inputs) for inputs in _inputs(run, run.views).values())
+def missing_layers(run: Run) -> list[str]:
+    """Return the layers that lack an artifact of `activate`."""
+    every = _inputs(run, run.views).items()
+    return _layers(key for key, inputs in every if not run.store.has("activate", inputs))
+
+
+def _layers(keys: Iterable[Key]) -> list[str]:
+    return list(dict.fromkeys(key.layer for key in keys))
 
 
 def mislabelled(run: Run, activated: Artifact) -> str:
@@ -97,23 +110,24 @@ def _shards(run: Run) -> Shards:
     return Shards(count, even(count, run.config.images.batch))
 
 
-def _inputs(run: Run, views: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Inputs that the activations of each view depend on, for its fingerprint."""
+def _inputs(run: Run, views: Sequence[str]) -> dict[Key, dict[str, Any]]:
+    """Inputs that the activations of each layer and view depend on, for its fingerprint."""
     target, source, config = run.inputs.target, run.inputs.source, run.config
     common = {
         "target": target.fingerprint,
         "source": source.fingerprint(),
-        "layer": config.target.layer,
         "pooling": config.target.pooling,
         "batch": _shards(run).each,
     }
-    inputs = {}
+    crops = {}
     for view in views:
-        crop = relevant_options(replace(config.crop, view=view), source)
+        crops[view] = relevant_options(replace(config.crop, view=view), source)
         if view == ATTENTION:
-            crop["cam"] = cam_fingerprint(target, config.crop.cam)
-        inputs[view] = common | {"crop": crop}
-    return inputs
+            crops[view]["cam"] = cam_fingerprint(target, config.crop.cam)
+    return {
+        Key(layer, view): common | {"layer": layer, "crop": crops[view]}
+        for layer, view in product(config.target.described, views)
+    }
 
 
 def attention_of(run: Run, target: Target) -> Attend:
@@ -121,29 +135,29 @@ def attention_of(run: Run, target: Target) -> Attend:
     return lambda pixels, labels: attend_as(run.config.crop, target, pixels, labels)[0]
 
 
-def _pass(run: Run, shards: Shards, drafts: Mapping[str, Draft]) -> None:
-    """Go over the images of all shards that are missing in any view."""
-    missing = {view: set(draft.missing(len(shards))) for view, draft in drafts.items()}
+def _pass(run: Run, shards: Shards, drafts: Mapping[Key, Draft]) -> None:
+    """Go over the images of all shards that are missing in any layer or view."""
+    missing = {key: set(draft.missing(len(shards))) for key, draft in drafts.items()}
     images = [i for shard in sorted(set().union(*missing.values())) for i in shards.rows(shard)]
     if not images:
         return
     source, config, watch, mesh = run.inputs.source, run.config, Watch(), local_mesh()
     target, size = run.inputs.target.on(mesh), shards.each * device_count(mesh)
-    crop = target.preprocess, source, config.crop, tuple(drafts), images, size
+    layers, views = _layers(drafts), list(dict.fromkeys(key.view for key in drafts))
+    crop = target.preprocess, source, config.crop, views, images, size
     cut = cut_views(*crop, attention_of(run, target), watch, config.images.workers)
-    classify = source.has_labels and target.logit_count > 0
-    started = ((batch, watch(begin(target, config.target, batch, classify))) for batch in cut)
-    with run.bar(len(images), f"activate {', '.join(drafts)}") as bar:
+    started = ((batch, watch(begin(run, target, layers, batch))) for batch in cut)
+    with run.bar(len(images), f"activate {', '.join(views)}") as bar:
         for batch, activations in ahead(started):
-            rows = {view: _rows(run, batch, view, *activations[view]) for view in drafts}
+            rows = {key: _rows(run, batch, key, *activations[key.view]) for key in drafts}
             run.idle["activate"] = watch.so_far()
             run.first_batch = run.first_batch or time.perf_counter() - run.began
             for start in range(0, len(batch.images), shards.each):
                 part = slice(start, start + shards.each)
                 shard = batch.images[start] // shards.each
-                for view, draft in drafts.items():
-                    if shard in missing[view]:
-                        values = {name: column[part] for name, column in rows[view].items()}
+                for key, draft in drafts.items():
+                    if shard in missing[key]:
+                        values = {name: column[part] for name, column in rows[key].items()}
                         reasons = zip(batch.images[part], batch.skipped[part], strict=True)
                         notes = {
                             "fallbacks": int(values["fallback"].sum()),
@@ -155,26 +169,25 @@ def _pass(run: Run, shards: Shards, drafts: Mapping[str, Draft]) -> None:
 
 
 def begin(
-    target: Target, config: TargetConfig, batch: Batch, classify: bool
-) -> dict[str, tuple[Array, Array | None]]:
+    run: Run, target: Target, layers: Sequence[str], batch: Batch
+) -> dict[str, tuple[dict[str, Array], Array | None]]:
     """Start the forward passes of a batch's views, without waiting for them.
 
-    Returns each view's activations [B, N], and its classes [B] if `classify` is set.
+    Returns each view's activations [B, N] by layer, and if images have labels and the target has
+    logits, its classes [B]. `target` is the run's on the devices to use.
     """
-    started = {}
-    for view, views in batch.views.items():
-        layers, classes = target.activate(views.pixels, (config.layer,), config.pooling, classify)
-        started[view] = layers[config.layer], classes
-    return started
+    pooling, classify = run.config.target.pooling, run.inputs.source.has_labels
+    options = tuple(layers), pooling, classify and target.logit_count > 0
+    return {view: target.activate(cut.pixels, *options) for view, cut in batch.views.items()}
 
 
 def _rows(
-    run: Run, batch: Batch, view: str, activations: Array, predicted: Array | None
+    run: Run, batch: Batch, key: Key, layers: Mapping[str, Array], predicted: Array | None
 ) -> dict[str, np.ndarray]:
     """Wait for a batch's activations; NaN stands for an image that can't be used."""
-    views, skipped = batch.views[view], np.array([bool(reason) for reason in batch.skipped])
-    values = np.array(activations, np.float32)[: len(skipped)]
-    check_finite(run.inputs.target, run.config.target.layer, values[~skipped])
+    views, skipped = batch.views[key.view], np.array([bool(reason) for reason in batch.skipped])
+    values = np.array(layers[key.layer], np.float32)[: len(skipped)]
+    check_finite(run.inputs.target, key.layer, values[~skipped])
     values[skipped] = np.nan
     rows = {
         "activations": values,

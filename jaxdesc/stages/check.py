@@ -20,7 +20,7 @@ from jaxdesc.images.views import ATTENTION, Attend, Batch, cut_views
 from jaxdesc.images.windows import VIEWS
 from jaxdesc.models.target import LOGITS, Target
 from jaxdesc.similarity import SIMILARITIES
-from jaxdesc.stages.activate import attention_of, begin, check_finite, is_done
+from jaxdesc.stages.activate import attention_of, begin, check_finite, missing_layers
 from jaxdesc.stages.run import Run
 
 SHOWN, COLUMNS = 24, 6  # windows of a sheet
@@ -40,6 +40,8 @@ def check_names(config: Config) -> None:
         if name not in entries:
             raise InputError(f"config.{key} is {shown(name)}: expected one of {entries}.")
     table = config.ablation.views and config.ablation.kappas
+    if table:
+        check_single(config, "config.ablation compares", ", or --config.ablation.views='()'")
     if table and config.score.similarity != ScoreConfig.similarity:
         raise InputError(
             "config.ablation compares t-vMF with the cosine, its κ = 0, but "
@@ -49,10 +51,21 @@ def check_names(config: Config) -> None:
         )
 
 
+def check_single(config: Config, what: str, otherwise: str = "") -> None:
+    """Refuse several layers where metrics of one are compared; `what` begins the sentence."""
+    if config.target.layers:
+        raise InputError(
+            f"{what} metrics of one layer, but config.target.layers is "
+            f"{shown(','.join(config.target.layers))}: give one, with config.target.layer"
+            f"{otherwise}."
+        )
+
+
 def check(run: Run) -> None:
-    """Refuse a config that does not fit its inputs: layer, map, views, images or class names."""
+    """Refuse a config that does not fit its inputs: layers, map, views, images or class names."""
     config, source, target, names = run.config, run.inputs.source, run.inputs.target, run.names
-    target.check_layer(config.target.layer, config.target.pooling)
+    for layer in config.target.described:
+        target.check_layer(layer, config.target.pooling)
     if "attention" in run.views:
         check_cam(target, config.crop.cam)
     if config.score.exemplars > len(source):
@@ -182,25 +195,27 @@ def _sheet(windows: Sequence[Image.Image], captions: Sequence[str]) -> Image.Ima
 def look_before(run: Run) -> None:
     """Try a run's target on one batch of its images, and print every doubt.
 
-    A target that has seen all images already is not tried again. So doubts about the batch are not
+    Layers that have seen all images already are not tried again. So doubts about the batch are not
     kept in the result, which is the same whether or not the run was interrupted. The run uses the
     programs that are compiled here.
     """
     target, source, config = run.inputs.target, run.inputs.source, run.config
     for sentence in (*target.notes, *run.inputs.clip.notes, *_on_labels(source)):
         run.note(sentence)
-    if is_done(run):
+    layers = missing_layers(run)
+    if not layers:
         return
     size = even(len(source), config.images.batch)
     crop = config.crop
     if crop.view == ATTENTION and CAMS[crop.cam].passes:
         crop = CropConfig(view="centre")
     batch, usable = _batch(target, source, crop, size, attention_of(run, target))
-    classify = source.has_labels and target.logit_count > 0
-    found, predicted = begin(target, config.target, batch, classify)[crop.view]
-    activations = np.asarray(found)[: len(usable)][usable]
-    check_finite(target, config.target.layer, activations)
-    doubts = _on_activations(config.target.layer, activations)
+    found, predicted = begin(run, target, layers, batch)[crop.view]
+    doubts = []
+    for layer in layers:
+        activations = np.asarray(found[layer])[: len(usable)][usable]
+        check_finite(target, layer, activations)
+        doubts += _on_activations(layer, activations)
     if predicted is not None:
         classes = np.asarray(predicted)[: len(usable), None][usable]
         doubts += _on_classes(target, classes, batch.labels[usable], crop.view)

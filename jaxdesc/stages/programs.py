@@ -4,7 +4,8 @@ The programs are the pipeline's own objects. They are lowered for any device (`r
 see before a run what they need and whether they are what they should be.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -108,22 +109,29 @@ def programs(
     target = replace(target, params=shapes.on_each(target.params), mesh=shapes.mesh)
     namer = replace(namer, params=shapes.on_each(namer.params), mesh=shapes.mesh)
     one = Shapes(devices[:1])  # for stages that one device computes
-    neurons = target.shapes[config.target.layer][-1]
-    most = min(size.images, neurons * config.score.exemplars)
-    size = replace(size, views=size.views or most)
+    # Layers of as many neurons have the same programs.
+    counts = Counter(target.shapes[layer][-1] for layer in config.target.described)
     judged = [(name, (judges or {})[name], texts) for name, texts in size.judged.items()]
+    width = _width(namer)
+
+    def of_layers(list_programs: Callable[[int, Size], Iterator[Program]]) -> Iterator[Program]:
+        for neurons, layers in counts.items():
+            most = min(size.images, neurons * config.score.exemplars)
+            for program in list_programs(neurons, replace(size, views=size.views or most)):
+                yield replace(program, calls=program.calls * layers)
+
     return [
         *_activate(config, target, size, len(devices)),
-        *_select(config, neurons, size, one),
-        *_embed(config, namer, size, len(devices)),
+        *of_layers(lambda neurons, size: _select(config, neurons, size, one)),
+        *of_layers(lambda _, size: _embed(config, namer, size, len(devices))),
         *_texts("encode", "", namer, size.prompts, one),
         *(
             each
             for name, judge, texts in judged
             for each in _texts("words", name, judge, texts, one)
         ),
-        *score_programs(config, neurons, _width(namer), size, shapes),
-        *_certainty(config, neurons, _width(namer), size, one),
+        *of_layers(lambda neurons, size: score_programs(config, neurons, width, size, shapes)),
+        *of_layers(lambda neurons, size: _certainty(config, neurons, width, size, one)),
     ]
 
 
@@ -144,7 +152,7 @@ def _activate(config: Config, target: Target, size: Size, devices: int) -> Itera
         classes = given(batch, dtype=jnp.int32) if config.crop.cam_class == "label" else None
         asked = pixels, classes
         yield Program("activate", "attention maps", maps, asked, calls, batch, devices)
-    layers, classify = (config.target.layer,), target.logit_count > 0
+    layers, classify = config.target.described, target.logit_count > 0
     views = target.activating(layers, config.target.pooling, classify)
     yield Program("activate", "activations", views, (pixels,), calls, batch, devices)
 

@@ -3,9 +3,9 @@
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from jaxdesc.config import Config
 from jaxdesc.errors import printable
@@ -20,6 +20,8 @@ from jaxdesc.runtime import memory
 from jaxdesc.runtime.progress import Bar, Display, Lines, Progress, State
 from jaxdesc.store import Artifact, Draft, Store
 from jaxdesc.vocabulary.vocabulary import Vocabulary
+
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,11 @@ class Run:
         if self.store.processes.leads:
             print(printable(line), file=sys.stderr, flush=True)
 
+    def alone(self, layer: str) -> "Run":
+        """Return a run of one of its layers, with the same notes."""
+        target = replace(self.config.target, layer=layer, layers=())
+        return replace(self, config=replace(self.config, target=target))
+
     def stage(
         self, name: str, inputs: Mapping[str, Any], compute: Callable[[Draft], None]
     ) -> Artifact:
@@ -115,10 +122,10 @@ class Run:
     def stages(
         self,
         name: str,
-        inputs: Mapping[str, Mapping[str, Any]],
-        compute: Callable[[Mapping[str, Draft]], None],
+        inputs: Mapping[Key, Mapping[str, Any]],
+        compute: Callable[[Mapping[Key, Draft]], None],
         finish: Callable[[Draft], None] | None = None,
-    ) -> dict[str, Artifact]:
+    ) -> dict[Key, Artifact]:
         """Find or compute several artifacts, as `Store.stages` does, and note time and memory."""
         began = time.perf_counter()
         memory.reset_peak()
@@ -141,8 +148,8 @@ class Run:
 
     @cached_property
     def names(self) -> tuple[tuple[str, ...], ...]:
-        """Class names of the layer's neurons, if they are classes."""
-        return self.inputs.target.classes if self.config.target.layer == LOGITS else ()
+        """Class names of the neurons, if those of a layer are classes."""
+        return self.inputs.target.classes if LOGITS in self.config.target.described else ()
 
     @property
     def views(self) -> list[str]:

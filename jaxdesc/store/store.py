@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from jaxdesc.runtime import fingerprint
 from jaxdesc.store.artifact import (
@@ -23,7 +23,7 @@ from jaxdesc.store.lock import locked
 from jaxdesc.store.place import Place
 from jaxdesc.store.processes import ALONE, Processes
 
-Drafts = Mapping[str, Draft]
+Key = TypeVar("Key")
 
 
 @dataclass
@@ -71,10 +71,10 @@ class Store:
     def stages(
         self,
         name: str,
-        inputs: Mapping[str, Mapping[str, Any]],
-        compute: Callable[[Drafts], None],
+        inputs: Mapping[Key, Mapping[str, Any]],
+        compute: Callable[[Mapping[Key, Draft]], None],
         finish: Callable[[Draft], None] | None = None,
-    ) -> dict[str, Artifact]:
+    ) -> dict[Key, Artifact]:
         """Return several artifacts of a stage; those that are missing are computed together.
 
         If an artifact is damaged, only its damaged shards are computed again.
@@ -112,9 +112,9 @@ class Store:
     def _compute(
         self,
         name: str,
-        inputs: Mapping[str, Mapping[str, Any]],
-        places: Mapping[str, Place],
-        compute: Callable[[Drafts], None],
+        inputs: Mapping[Key, Mapping[str, Any]],
+        places: Mapping[Key, Place],
+        compute: Callable[[Mapping[Key, Draft]], None],
         finish: Callable[[Draft], None] | None,
     ) -> None:
         self.lock()

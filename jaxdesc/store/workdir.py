@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from urllib.parse import quote
 
 DRAWN = {"Software": "jaxdesc"}  # metadata of every PNG
 
@@ -15,7 +16,18 @@ _FILES = re.compile(
     r"|sweep)(-\d+)?\.(csv|jsonl?|md|png|svg)"
 )
 _PAGE = b'<meta name="generator" content="jaxdesc">'
+_KEPT = re.compile(r"artifacts|compilation_cache|index\.html|\..*")
 _ARTIFACT = re.compile(r"[a-z]+-[0-9a-f]{16}|lock")
+
+
+def folder_of(layer: str) -> str:
+    """Name a layer's folder in the working directory of several: the layer, percent-encoded.
+
+    No two layers share a name, none is a path, and none is that of something else in there.
+    """
+    name = quote(layer, safe="")
+    taken = any(names.fullmatch(name) for names in (_FOUND, _FILES, _KEPT))
+    return f"%{ord(name[0]):02X}{name[1:]}" if taken else name
 
 
 def is_result(name: str) -> bool:

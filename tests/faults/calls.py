@@ -37,6 +37,9 @@ CONFIGS = {
         "vocabulary.template", "\ud83d {concept}"
     ),
     "config.ablation.views is 'x': expected a tuple of str.": config("ablation.views", "x"),
+    "config.target.layers is ('norm', 'Norm'): expected names of layers, each once": config(
+        "target.layers", ("norm", "Norm")
+    ),
     "config.clip.preprocess is 'vgg': expected one of ('',": config("clip.preprocess", "vgg"),
     "config.crop.view is 'xxx...…: expected one of": config("crop.view", "x" * 10_000),
 }

@@ -17,7 +17,7 @@ from jaxdesc.images.windows import VIEWS
 from jaxdesc.result import Skipped
 from jaxdesc.scenes.world import render
 from jaxdesc.stages import activate as activating
-from jaxdesc.stages.activate import activate, probe
+from jaxdesc.stages.activate import activate, activate_all
 from jaxdesc.stages.embed import embed
 from jaxdesc.stages.run import Inputs, Run
 from jaxdesc.stages.select import select
@@ -87,6 +87,12 @@ class Counting(Album):
         return super().__getitem__(index)
 
 
+def of_views(artifacts):
+    """The artifacts of the run's only layer, by their views."""
+    assert {key.layer for key in artifacts} == {"fc"}
+    return {key.view: artifact for key, artifact in artifacts.items()}
+
+
 ARRAYS = ("activations", "boxes", "centres", "fallback", "skipped")
 
 
@@ -99,7 +105,7 @@ def test_one_pass_for_all_views(begin, monkeypatch):
 
     monkeypatch.setattr(jd.Target, "activate", activate_counted)
     source = Counting(COUNT)
-    together = probe(begin(source), VIEWS)
+    together = of_views(activate_all(begin(source), VIEWS))
     assert list(together) == list(VIEWS)
     assert source.decoded == dict.fromkeys(range(COUNT), 1)
     assert calls == [4] * (len(VIEWS) * 4)  # one forward pass per view and batch
@@ -116,9 +122,9 @@ def test_one_pass_for_all_views(begin, monkeypatch):
 
 def test_only_views_that_are_missing_are_computed(begin):
     source = Counting(COUNT)
-    first = probe(begin(source), ["centre", "attention"])
+    first = of_views(activate_all(begin(source), ["centre", "attention"]))
     run = begin(source)
-    more = probe(run, ["centre", "random", "attention", "random"])
+    more = of_views(activate_all(run, ["centre", "random", "attention", "random"]))
     assert [view for view, artifact in more.items() if artifact.computed] == ["random"]
     assert more["centre"].name == first["centre"].name
     assert source.decoded == dict.fromkeys(range(COUNT), 2)
@@ -139,7 +145,7 @@ def test_a_batch_is_started_before_the_last_one_is_waited_for(begin, monkeypatch
     began, finished = activating.begin, activating._rows
     monkeypatch.setattr(activating, "begin", start)
     monkeypatch.setattr(activating, "_rows", finish)
-    probe(begin(Album(COUNT)), ["attention"])
+    activate_all(begin(Album(COUNT)), ["attention"])
     s, f = "start", "finish"
     assert events == [s, s, f, s, f, s, f, f]
 
@@ -148,7 +154,7 @@ def test_a_pass_that_fails_leaves_nothing(begin, tmp_path):
     broken = plain_target.network(head=lambda *given: np.nan * plain_target.head(*given))
     run = begin(Album(COUNT), target=plain_target.plain_target(apply=broken))
     with pytest.raises(InputError, match=r"^Layer 'fc' of target gives NaN"):
-        probe(run, ["centre", "full"])
+        activate_all(run, ["centre", "full"])
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["lock"]
 
 

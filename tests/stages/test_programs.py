@@ -7,12 +7,13 @@ import pytest
 from jaxdesc import exemplars
 from jaxdesc.attention import cams
 from jaxdesc.models import encoder, target
+from jaxdesc.pipeline import describe_each
 from jaxdesc.scoring import block, null, pairs, screening, stability
 from jaxdesc.stages.programs import Size, programs
 from jaxdesc.vocabulary.vocabulary import load_vocabulary, prompts
 from tests import plain_target
 from tests.album import Album
-from tests.runs import CONCEPTS, CONFIG, IMAGES, SIX, artifact, changed, run
+from tests.runs import CONCEPTS, CONFIG, IMAGES, SIX, artifact, begin, changed
 
 FUNCTIONS = [
     *((target, "_activate"), (cams, "_attend"), (encoder, "_views"), (encoder, "_texts")),
@@ -49,22 +50,28 @@ def called(monkeypatch):
     return found
 
 
-@pytest.mark.parametrize("view", ["attention", "centre"])
-def test_a_run_calls_what_is_listed(called, view, clip, tmp_path):
-    config = changed(CONFIG, crop={"view": view})
+@pytest.mark.parametrize(
+    ("view", "layers"), [("attention", ()), ("centre", ()), ("centre", ("patches", "fc"))]
+)
+def test_a_run_calls_what_is_listed(called, view, layers, clip, tmp_path):
+    config = changed(CONFIG, crop={"view": view}, target={"layers": layers})
     network, concepts = plain_target.plain_target(classes=SIX), load_vocabulary(CONCEPTS)
     texts = clip.text_batches(prompts(concepts, config.vocabulary.template)).shapes
-    result, _ = run(tmp_path, config, network, clip, Album(IMAGES))
-    views = len(artifact(tmp_path, result, "embed").read("images"))
-    size = Size(IMAGES, len(concepts.concepts), texts, views)
+    asked = begin(tmp_path, config, network, clip, Album(IMAGES))
+    results = [result for _, result in describe_each(asked)]
     listed = {}
-    for program in programs(config, network, clip, size, jax.devices()[:1]):
-        function = program.function
-        arguments = *function.args, *program.arguments
-        listed.setdefault(function.func.program, set()).add(shapes(arguments, function.keywords))
+    for views in {len(artifact(tmp_path, each, "embed").read("images")) for each in results}:
+        size = Size(IMAGES, len(concepts.concepts), texts, views)
+        for program in programs(config, network, clip, size, jax.devices()[:1]):
+            function = program.function
+            arguments = *function.args, *program.arguments
+            called_so = shapes(arguments, function.keywords)
+            listed.setdefault(function.func.program, set()).add(called_so)
     for name, every in called.items():
         if name == "_texts":  # the base template and the judges' words are other batches
             assert listed[name] <= set(every)
+        elif layers:  # each with the other's number of exemplars is listed too
+            assert set(every) <= listed[name], name
         else:
             assert set(every) == listed[name], name
     # This run is too small for screening.
