@@ -2,8 +2,8 @@
 
     python -m tests.random_networks --output=out/random
 
-writes `resnet50` (timm's config.json, torchvision's tensor names), `clip-vit-b32` and
-`clip-vit-b16` (Hugging Face CLIP folders). Networks of this size load, run and write their files;
+writes `resnet50` (timm's config.json, torchvision's tensor names), `vit-b16`, `clip-vit-b32` and
+`clip-vit-b16` (Hugging Face folders). Networks of this size load, run and write their files;
 their words mean nothing.
 """
 
@@ -14,7 +14,7 @@ from pathlib import Path
 import transformers
 
 from jaxdesc.scenes.clip import build_tokenizer
-from tests.models.torch_checkpoints import save_torch_resnet, torch_clip, torch_resnet
+from tests.models.torch_checkpoints import save_torch_resnet, torch_clip, torch_model, torch_resnet
 
 CLIP_TOKENIZER = Path(__file__).parents[2] / "shared/data/clip_tokenizer"
 
@@ -24,6 +24,12 @@ def write_resnet50(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     config = {"architecture": "resnet50", "num_classes": 1000}
     save_torch_resnet(torch_resnet("bottleneck", (3, 4, 6, 3)), folder, config)
+
+
+def write_vit(folder: Path) -> None:
+    """Write a ViT-B/16 of 1,000 classes."""
+    torch_model("ViTForImageClassification", {"num_labels": 1000}).save_pretrained(folder)
+    transformers.ViTImageProcessorPil().save_pretrained(folder)
 
 
 def write_clip(folder: Path, patch: int = 32) -> None:
@@ -45,8 +51,9 @@ def write_clip(folder: Path, patch: int = 32) -> None:
 
 
 def write_all(folder: Path) -> None:
-    """Write all three networks."""
+    """Write all four networks."""
     write_resnet50(folder / "resnet50")
+    write_vit(folder / "vit-b16")
     for patch in (32, 16):
         write_clip(folder / f"clip-vit-b{patch}", patch)
 

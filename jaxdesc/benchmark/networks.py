@@ -2,7 +2,7 @@
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,7 +19,7 @@ from jaxdesc.benchmark.scoring import ALPHA, bare
 from jaxdesc.benchmark.timing import Job, Table, timed
 from jaxdesc.images.example import Example, Source
 from jaxdesc.models.encoder import Namer
-from jaxdesc.models.target import Target
+from jaxdesc.models.target import LOGITS, Target
 from jaxdesc.runtime.compiler import jit, product
 from jaxdesc.runtime.traced import operations
 
@@ -124,31 +124,70 @@ class Repeated:
         return f"{self._source.fingerprint()} {self._count}"
 
 
-def probe(loaded: Networks, source: Source, batch: int, repeats: int, rivals: Any) -> Table:
-    """The pass over all images: photos to activations on attention windows."""
-    # Not at the top: the networks can be timed without Grain and TensorStore.
-    from jaxdesc.config import Config, ImagesConfig, ScoreConfig
+def _few(source: Source, batch: int) -> Source:
+    """The fewest photos with the same shapes, for the first turn, which does not count."""
     from jaxdesc.images.loader import even
-    from jaxdesc.stages.activate import activate
+
+    return Repeated(source, min(2 * even(len(source), batch), len(source)))
+
+
+def _activated(
+    loaded: Networks, source: Source, batch: int, layers: Sequence[str], view: str
+) -> float:
+    """Go over all images as `activate` does; return the device's idle share of the time."""
+    # Not at the top: the networks can be timed without Grain and TensorStore.
+    from jaxdesc.config import Config, CropConfig, ImagesConfig, ScoreConfig, TargetConfig
+    from jaxdesc.stages.activate import activate_all
     from jaxdesc.stages.run import Inputs, Run
     from jaxdesc.store import Store
     from jaxdesc.vocabulary.vocabulary import Vocabulary
 
+    config = Config(
+        target=TargetConfig(layers=tuple(layers)),
+        images=ImagesConfig(source=source.spec, batch=batch),
+        crop=CropConfig(view=view),
+        score=ScoreConfig(exemplars=1),
+    )
+    inputs = Inputs(loaded.target, loaded.clip, source, Vocabulary((), "none"), loaded.clip)
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(config, inputs, Store(Path(folder)), quiet=True)
+        activate_all(run, (view,))
+        return run.idle["activate"]
+
+
+def layers(
+    loaded: Networks, source: Source, names: Sequence[str], batch: int, repeats: int
+) -> list[Table]:
+    """The pass over all images for some layers, next to one for the last of them alone."""
+    jobs = {"one layer": names[-1:], f"{len(names)} layers": names}
+    sizes = {"photos": len(source), "target": loaded.target.name, "batch": batch}
+
+    def job(name: str, view: str) -> Job:
+        turns = iter([_few(source, batch)])
+        asked = batch, jobs[name], view
+        return Job(name, lambda: _activated(loaded, next(turns, source), *asked), len(source))
+
+    return [
+        timed(
+            f"Photos to activations of several layers, {view} windows",
+            sizes | {"layers": ", ".join(names)},
+            [job(name, view) for name in jobs],
+            repeats,
+            "one layer",
+        )
+        for view in ("attention", "centre")
+    ]
+
+
+def probe(loaded: Networks, source: Source, batch: int, repeats: int, rivals: Any) -> Table:
+    """The pass over all images: photos to activations on attention windows."""
     idle: list[float] = []
-    images = ImagesConfig(source=source.spec, batch=batch)
-    config = Config(images=images, score=ScoreConfig(exemplars=1))
-    # The first turn does not count: it takes the fewest photos with the same shapes.
-    few = Repeated(source, min(2 * even(len(source), batch), len(source)))
+    few = _few(source, batch)
     turns, rival_turns = iter([few]), iter([few])
 
-    def ours() -> np.ndarray:
-        photos = next(turns, source)
-        inputs = Inputs(loaded.target, loaded.clip, photos, Vocabulary((), "none"), loaded.clip)
-        with tempfile.TemporaryDirectory() as folder:
-            run = Run(config, inputs, Store(Path(folder)), quiet=True)
-            activations = activate(run).read("activations")
-            idle.append(run.idle["activate"])
-            return activations
+    def ours() -> None:
+        asked = next(turns, source), batch, (LOGITS,), "attention"
+        idle.append(_activated(loaded, *asked))
 
     jobs = [Job("jaxdesc", ours, len(source))]
     if rivals:

@@ -33,6 +33,7 @@ class Options:
         kappa: concentration κ.
         target, clip: sources of the networks.
         photos: a folder; scenes if empty.
+        layers: layers of the target between commas; the last is also timed alone.
         count: photos per pass, those of the folder repeated; 0 takes each once.
         batch: images per forward pass.
         repeats: runs of each job.
@@ -50,6 +51,7 @@ class Options:
     target: str = "scenes"
     clip: str = "scenes"
     photos: str = ""
+    layers: str = "layer1,layer2,layer3,layer4,fc"
     count: int = 0
     batch: int = 64
     repeats: int = 3
@@ -129,6 +131,13 @@ def _probe(options: Options) -> list[Table]:
     return [networks.probe(options.networks, source, *sizes, options.rival)]
 
 
+def _layers(options: Options) -> list[Table]:
+    source, names = _photos(options), options.layers.split(",")
+    for name in names:
+        options.networks.target.check_layer(name)
+    return networks.layers(options.networks, source, names, options.batch, options.repeats)
+
+
 class Subject(NamedTuple):
     """Something that can be timed.
 
@@ -166,6 +175,7 @@ SUBJECTS = {
         (*_NETWORKS, "repeats", "rival"),
     ),
     "probe": Subject(_probe, (*_NETWORKS, "photos", "count", "repeats", "rival")),
+    "layers": Subject(_layers, (*_NETWORKS, "photos", "layers", "count", "repeats")),
     "photos": Subject(lambda o: [networks.reading(_photos(o), o.repeats)], ("photos", "repeats")),
     "roofline": Subject(
         lambda o: [networks.roofline(o.networks, o.arrays, o.batch, o.repeats)],

@@ -39,6 +39,7 @@ _OPTIONS = (
     flags.DEFINE_string("target", _DEFAULT.target, "The target: a folder, or scenes."),
     flags.DEFINE_string("clip", _DEFAULT.clip, "CLIP: a folder, or scenes."),
     flags.DEFINE_path("photos", _DEFAULT.photos, "A folder of photos; scenes by default."),
+    flags.DEFINE_string("layers", _DEFAULT.layers, "Layers; the last is also timed alone."),
     flags.DEFINE_integer("count", _DEFAULT.count, "Photos per pass, repeated; 0: each once.", 0),
     flags.DEFINE_integer("batch", _DEFAULT.batch, "Images per forward pass.", 1),
     flags.DEFINE_integer("repeats", _DEFAULT.repeats, "Runs of each.", 1),

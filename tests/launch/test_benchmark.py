@@ -25,17 +25,19 @@ def benchmark(output, **flags):
 @pytest.mark.full
 def test_every_subject(tmp_path):
     """Leave out the rivals that PyTorch has to compile, which would take longest."""
-    subjects = "scoring,sweep,averaging,bfloat16,disk,networks,probe,photos,roofline"
+    subjects = "scoring,sweep,averaging,bfloat16,disk,networks,probe,layers,photos,roofline"
     output = tmp_path / "made" / "benchmark.json"
     tables, printed = benchmark(output, subjects=subjects, batch=8, **SIZES)
     tables = {table["title"]: table for table in tables}
-    assert len(tables) == 11
+    assert len(tables) == 13
     assert tables["Scoring"]["sizes"].items() >= SIZES.items()
     ours = {f"jaxdesc, {name}" for name in ("full", "screened", "auto", "certainty")}
     assert tables["Scoring"]["medians"].keys() == {"the bare product"} | ours
     assert all(value > 0 for table in tables.values() for value in table["medians"].values())
     assert all(floor > 0 for floor in tables["Roofline"]["floors"].values())
     facts = tables["Photos to activations, attention windows"]["facts"]
+    several = tables["Photos to activations of several layers, centre windows"]["medians"]
+    assert list(several) == ["one layer", "5 layers"]
     assert 0 <= facts["device idle, share of the pass"] <= 1
     assert all(f"**{title}**" in printed for title in tables)
     assert output.with_suffix(".md").exists()
