@@ -85,7 +85,7 @@ def test_layers_and_units(networks, tmp_path):
     for end in ("", "/mlp", "/attention", "/norm1"):
         assert f"`blocks.3{end}`" in PAGE
         assert f"blocks.1{end}" in target.layers
-    for folder in ("", "blocks.1/", "blocks.1%2Fmlp/"):
+    for folder in ("", "blocks.1/", "blocks.1~2Fmlp/"):
         assert (tmp_path / "report" / f"{folder}index.html").exists()
 
 

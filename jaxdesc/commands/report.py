@@ -16,7 +16,9 @@ from pathlib import Path
 
 from jaxdesc.commands import flags, inputs
 from jaxdesc.errors import InputError
+from jaxdesc.images.example import Source
 from jaxdesc.images.sources import open_source
+from jaxdesc.models.target import Target
 from jaxdesc.report import files, plots, report
 from jaxdesc.report.files import Saved
 from jaxdesc.report.page import Method
@@ -34,18 +36,26 @@ def main() -> None:
     """Read the runs, look at their exemplars' images, write the pages."""
     flags.only_with(_FIGURES, _NEURONS)
     workdir = inputs.finished()
-    layers = files.layers_in(workdir)
-    if not layers or inputs.LAYER.value or _FIGURES.value:
-        folder = inputs.results()
-        _write(folder, _read(folder, inputs.LAYER.value))
-        return
-    every = {layer: _read(workdir / folder_of(layer), layer) for layer in layers}
+    layers = () if inputs.LAYER.value or _FIGURES.value else files.layers_in(workdir)
+    chosen = {layer: workdir / folder_of(layer) for layer in layers}
+    folders = chosen or {inputs.LAYER.value: inputs.results()}
+    every = {layer: _read(folder, layer) for layer, folder in folders.items()}
+    first = next(iter(every.values()))
+    config, units = first[0].config, _units(first[0].result, _NEURONS.value)
+    source, target = open_source(config.images.source), None
+    if _HEATMAPS.value or _FIGURES.value:
+        target = inputs.open_target(config)
     for layer, runs in every.items():
-        _write(workdir / folder_of(layer), runs)
-    results = {layer: runs[0].result for layer, runs in every.items()}
-    title = f"{every[layers[0]][0].config.target.source}: what each neuron responds to"
-    address = "../{}/report/index.html"
-    print(f"{report.write_index(workdir / 'report', title, results, address)}: the layers")
+        _write(folders[layer] / "report", runs, source, target if _HEATMAPS.value else None)
+    if _FIGURES.value and target:
+        (folder,) = folders.values()
+        written = plots.draw(folder / "figures", workdir, first, source, target, units)
+        print(f"figures in {written[0].parent}")
+    if layers:
+        title = f"{config.target.source}: what each neuron responds to"
+        results = {layer: runs[0].result for layer, runs in every.items()}
+        pages = "../{}/report/index.html"
+        print(f"{report.write_index(workdir / 'report', title, results, pages)}: the layers")
 
 
 def _read(folder: Path, layer: str) -> list[Saved]:
@@ -64,29 +74,21 @@ def _read(folder: Path, layer: str) -> list[Saved]:
     return runs
 
 
-def _write(workdir: Path, runs: Sequence[Saved]) -> None:
-    """Write the page of a layer, and its figures if they are asked for."""
-    config, page = runs[0].config, workdir / "report"
-    units = _units(runs[0].result, _NEURONS.value)
-    source, target = open_source(config.images.source), None
-    if _HEATMAPS.value or _FIGURES.value:
-        target = inputs.open_target(config)
-    if (page / "index.html").exists():
-        print(f"{page / 'index.html'} is replaced", flush=True)
+def _write(folder: Path, runs: Sequence[Saved], source: Source, target: Target | None) -> None:
+    config, page = runs[0].config, folder / "index.html"
+    if page.exists():
+        print(f"{page} is replaced", flush=True)
     size = report.write(
-        page,
+        folder,
         f"{config.target.source}: what each neuron of {config.target.layer} responds to",
         [Method.of(run) for run in runs],
         source,
-        target if _HEATMAPS.value else None,
+        target,
         config.crop,
         config.images.batch,
         inputs.displays(),
     )
-    print(f"{page / 'index.html'}: {size / 1e6:.1f} MB with its thumbnails")
-    if _FIGURES.value and target:
-        written = plots.draw(workdir / "figures", workdir, runs, source, target, units)
-        print(f"figures in {written[0].parent}")
+    print(f"{page}: {size / 1e6:.1f} MB with its thumbnails")
 
 
 def _units(result: Result, asked: Sequence[str] | None) -> list[int]:

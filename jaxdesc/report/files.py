@@ -50,6 +50,7 @@ def claim(workdir: Place, config: Config, overwrite: bool = False) -> list[str]:
         return []
     try:
         old = dict(json.loads(content)["config"])
+        layers = dict(old.get("target", {})).get("layers", ())
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{workdir / 'config.json'} is not a config of a run ({error!r}): give another working "
@@ -59,7 +60,6 @@ def claim(workdir: Place, config: Config, overwrite: bool = False) -> list[str]:
     changed = [text for text in keys if not text.startswith(CHANGEABLE)]
     if not changed:
         return []
-    layers = dict(old.get("target", {})).get("layers", ())
     folders = [f"{folder_of(layer)}/" for layer in layers]
     results = [name for name in workdir.files() if is_result(_within(name, folders))]
     if not overwrite:
@@ -129,7 +129,7 @@ def _write_json(path: str, content: Mapping[str, Any]) -> None:
 
 def layers_in(workdir: Path) -> tuple[str, ...]:
     """Layers of a working directory of several, whose results are in `folder_of` each; else ()."""
-    with suppress(OSError, ValueError, KeyError, TypeError):  # `read` refuses such a file
+    with suppress(OSError, LookupError, TypeError, ValueError):  # `read` refuses such a file
         about = json.loads((workdir / "config.json").read_text(encoding="utf-8"))
         return Config.from_dict(about["config"]).target.layers
     return ()

@@ -29,7 +29,7 @@ from jaxdesc.report.tables import similarity_name
 from jaxdesc.result import Neuron
 from jaxdesc.similarity import SIMILARITIES
 from jaxdesc.store import Artifact, Place
-from jaxdesc.store.workdir import DRAWN
+from jaxdesc.store.workdir import DRAWN, folder_of
 
 INK, MUTED, ACCENT, FRAME = "#1f1e1c", "#6d6a64", "#b8420f", "#ff6a2b"
 SERIES = (ACCENT, "#2f6690", "#6a8d3a", "#8a5a9e")  # their order stays clear without colour
@@ -307,8 +307,8 @@ def draw(
 ) -> list[Path]:
     """Write every figure of some units, each with an exemplar, and return the files.
 
-    `folder` is numbered, as figures-2, if it holds other figures. `workdir` is that of the first
-    run, whose artifacts are read; `runs` are the methods side by side.
+    `folder` is numbered, as figures-2, if it holds other figures. `workdir` has the first run's
+    artifacts, which are read; `runs` are the methods side by side.
     """
     run, crop, options = runs[0], runs[0].config.crop, runs[0].config.score
     results = [located(saved.result, source) for saved in runs]
@@ -352,7 +352,7 @@ def draw(
             *similarity,
             options.alpha,
         )
-        paths += save(figure, folder, f"scores_{neuron.layer}_{neuron.unit}")
+        paths += save(figure, folder, f"scores_{folder_of(neuron.layer)}_{neuron.unit}")
     return paths
 
 

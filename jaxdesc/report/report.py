@@ -11,7 +11,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from jaxdesc.attention.cams import DEFAULT
 from jaxdesc.config import CropConfig
@@ -105,7 +104,7 @@ def write_index(folder: Path, title: str, results: Mapping[str, Result], pages: 
     `pages` is the address of a layer's page as seen from there, with {} for the layer's folder.
     """
     page.check_replaceable(folder)
-    addresses = {layer: pages.format(quote(folder_of(layer))) for layer in results}
+    addresses = {layer: pages.format(folder_of(layer)) for layer in results}
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "index.html").write_text(page.index(title, results, addresses), encoding="utf-8")
     return folder / "index.html"

@@ -21,13 +21,14 @@ _ARTIFACT = re.compile(r"[a-z]+-[0-9a-f]{16}|lock")
 
 
 def folder_of(layer: str) -> str:
-    """Name a layer's folder in the working directory of several: the layer, percent-encoded.
+    """Name a layer's folder in the working directory of several, such as `blocks.3~2Fmlp`.
 
-    No two layers share a name, none is a path, and none is that of something else in there.
+    It is percent-encoded, with ~ for %, which addresses of buckets would decode. No two layers
+    share a name, none is a path, and none is that of something else in there.
     """
-    name = quote(layer, safe="")
+    name = quote(layer, safe="").replace("~", "%7E").replace("%", "~")
     taken = any(names.fullmatch(name) for names in (_FOUND, _FILES, _KEPT))
-    return f"%{ord(name[0]):02X}{name[1:]}" if taken else name
+    return f"~{ord(name[0]):02X}{name[1:]}" if taken else name
 
 
 def is_result(name: str) -> bool:
