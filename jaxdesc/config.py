@@ -173,8 +173,9 @@ class CropConfig(_Group):
         field: side of the window as a share of the image's shorter side; at 224/256 a window
             shows as much as WWW's.
         cam: attention map around whose peak the attention window is cut: "grad_cam", "cam" (for a
-            mean over positions and one linear layer), "grad_cam_pp", "layer_cam" or "score_cam"
-            (one forward pass per channel of the feature maps).
+            mean over positions and one linear layer), "grad_cam_pp", "layer_cam", "score_cam"
+            (one forward pass per channel of the feature maps), or, for vision transformers,
+            "legrad" or "class_attention".
         cam_input: input of the map: "whole", the image squashed to a square, or "centre".
         cam_class: class that the map explains: "predicted" or "label".
         seed: seed of the random windows.

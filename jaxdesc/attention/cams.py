@@ -2,7 +2,8 @@
 
 A map weights the channels A_k of a layer (LayerCAM each cell of them) by what they do for the
 logit y_c of a class, adds them up and keeps what is positive. `CAMS` holds every kind; a kind is
-a function from the layer A and the gradient g = ∂y_c/∂A to the maps of a batch.
+a function from the layer A and the gradient g = ∂y_c/∂A to the maps of a batch. Two kinds are of a
+vision transformer's attention probabilities instead, which the network computes for them alone.
 """
 
 import math
@@ -16,11 +17,17 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Float32, Int, UInt8
 
+from jaxdesc.attention.probabilities import (
+    check_class_attention,
+    check_probabilities,
+    class_attention,
+    legrad,
+)
 from jaxdesc.config import CropConfig
 from jaxdesc.errors import InputError, shown
 from jaxdesc.images.loader import padded
 from jaxdesc.images.preprocess import Preprocess
-from jaxdesc.models.taps import Apply, ClassGradient, class_gradient, positions
+from jaxdesc.models.taps import Apply, ClassGradient, class_gradient
 from jaxdesc.models.target import Pixels, Target, normalised
 from jaxdesc.runtime import fingerprint
 from jaxdesc.runtime.compiler import contraction, in_pieces, jit, product
@@ -142,43 +149,17 @@ def _logits_behind(
 def check_seen(target: Target, layer: str) -> None:
     """Refuse tokens whose patches no logit depends on, as those after the last block.
 
-    A network that is pooled at its class token reads nothing else of them. Found by the gradients
-    of a made-up image's logit with respect to every layer of tokens, in one backward pass.
+    A network that is pooled at its class token reads nothing else of them.
     """
-    layers = tuple((n, shape) for n, shape in target.shapes.items() if target.class_token(n))
-    size = target.preprocess.size
-    pixels = np.random.default_rng(0).normal(size=(1, size, size, 3)).astype(np.float32)
-    seen = _depended_on(target.apply, layers, target.prefix, target.params, pixels)
-    names = [name for name, _ in layers if seen[name]]
-    if not names or layer in names:
+    names = [name for name in target.shapes if target.class_token(name)]
+    read = [name for name in names if name in target.read_at_patches]
+    if not read or layer in read:
         return
-    before = [name for name, _ in layers][: [name for name, _ in layers].index(layer)]
-    best = [name for name in names if name in before] or names
+    before = [name for name in read if names.index(name) < names.index(layer)]
     raise InputError(
         f"The logits of {target.name} read only the class token of {layer!r}, so an attention map "
-        f"of it would be zero everywhere: take the layer {best[-1]!r}."
+        f"of it would be zero everywhere: take the layer {(before or read)[-1]!r}."
     )
-
-
-@partial(jit, static=("apply", "layers", "prefix"))
-def _depended_on(
-    apply: Apply,
-    layers: tuple[tuple[str, tuple[int, ...]], ...],
-    prefix: int,
-    params: Any,
-    pixels: Any,
-) -> dict[str, Array]:
-    """Return which layers have a patch that the largest logit has a gradient at."""
-
-    def logit(zeros: dict[str, Array]) -> Array:
-        logits = apply(
-            params, pixels, lambda name, x: x + zeros[name].astype(x.dtype) if name in zeros else x
-        )
-        return logits.max()
-
-    zeros = {name: jnp.zeros((len(pixels), *shape), jnp.float32) for name, shape in layers}
-    gradients = jax.grad(logit)(zeros)
-    return {name: (positions(g, prefix) != 0).any() for name, g in gradients.items()}
 
 
 class Cam(NamedTuple):
@@ -192,6 +173,8 @@ class Cam(NamedTuple):
     compute: Callable[[ClassGradient], Maps]
     check: Callable[[Target, str], None] | None = None
     passes: bool = False  # True if it takes a forward pass per channel rather than one
+    probabilities: bool = False  # True if it is made of attention probabilities, not of a layer
+    of_class: bool = True  # False if it is the same for every class, and needs none
 
 
 CAMS = {
@@ -200,6 +183,14 @@ CAMS = {
     "grad_cam_pp": Cam("Grad-CAM++", grad_cam_pp),
     "layer_cam": Cam("LayerCAM", layer_cam),
     "score_cam": Cam("Score-CAM", score_cam, passes=True),
+    "legrad": Cam("LeGrad", legrad, check_probabilities, probabilities=True),
+    "class_attention": Cam(
+        "Class attention",
+        class_attention,
+        check_class_attention,
+        probabilities=True,
+        of_class=False,
+    ),
 }
 DEFAULT = "grad_cam"
 
@@ -208,8 +199,12 @@ def check_cam(target: Target, cam: str, layer: str = "") -> None:
     """Raise `InputError` for a kind of map that does not exist, or does not suit the network."""
     if cam not in CAMS:
         raise InputError(f"Unknown attention map {shown(cam)}: expected one of {', '.join(CAMS)}.")
-    if not target.logit_count:
-        raise InputError(f"{target.name} has no classes, so it has no attention map of one.")
+    if CAMS[cam].of_class and not target.logit_count:
+        free = ", ".join(repr(name) for name, each in CAMS.items() if not each.of_class)
+        raise InputError(
+            f"{target.name} has no classes, so it has no attention map of one: if it is a vision "
+            f"transformer with a class token, take {free}, which needs none."
+        )
     layer = layer or target.attention_layer
     if not layer:
         raise InputError(f"{target.name} offers its tap no layer, so it has no attention map.")
@@ -218,7 +213,7 @@ def check_cam(target: Target, cam: str, layer: str = "") -> None:
         raise InputError(
             f"Layer {layer!r} of {target.name} has no rows and columns: choose another."
         )
-    if target.class_token(layer):
+    if target.class_token(layer) and not CAMS[cam].probabilities:
         check_seen(target, layer)
     check = CAMS[cam].check
     if check:
@@ -335,9 +330,13 @@ def _attend(
 
 
 def cam_fingerprint(target: Target, cam: str) -> str:
-    """Name a map in fingerprints: one from outside this package by the program that it computes."""
+    """Name a map in fingerprints, one that the target's does not cover by its program.
+
+    These are maps from outside this package, and those of values that a network computes only if
+    asked, which its fingerprint leaves out.
+    """
     compute = CAMS[cam].compute
-    if compute.__module__.startswith(f"{__package__}."):
+    if compute.__module__.startswith(f"{__package__}.") and not CAMS[cam].probabilities:
         return cam
     layer = target.attention_layer
     size = target.preprocess.size

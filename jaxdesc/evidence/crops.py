@@ -54,7 +54,7 @@ class Study:
     probes: tuple[str, ...] = PROBES
     fields: tuple[float, ...] = FIELDS
     field: float = 0.65
-    cams: tuple[str, ...] = tuple(CAMS)
+    cams: tuple[str, ...] = tuple(name for name, cam in CAMS.items() if not cam.probabilities)
     kappas: tuple[float, ...] = (0.0, 16.0)
     exemplars: int = 16
     slow: tuple[int, int] = (1, 160)

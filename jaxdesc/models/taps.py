@@ -5,6 +5,10 @@ returns:
 
     apply(params, pixels [batch, row, column, 3], tap) -> logits [batch, class], or None
 
+A tap that has `names` gets values of these kinds too, which a network computes only if asked. There
+is one so far: attention probabilities [batch, head, query, key], which fused attention never holds.
+They are `BLOCK/attention_probs` of a block whose tokens are the layer `BLOCK`.
+
 A tap is made, used and read inside one traced function. Anything that splits or maps a batch
 (`in_pieces`, `shard_map`, `jax.vmap`) goes around `apply` together with its tap and its gradient:
 a tap inside it would keep tracers that are invalid outside.
@@ -12,6 +16,7 @@ a tap inside it would keep tracers that are invalid outside.
 
 import math
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +25,8 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, Int
 
 from jaxdesc.runtime.compiler import materialised
+
+ATTENTION_PROBS = "attention_probs"
 
 Tap = Callable[[str, Array], Array]
 Apply = Callable[[Any, Any, Tap], Any]
@@ -42,6 +49,47 @@ def untouched(name: str, x: Array) -> Array:
     """Tap that changes nothing."""
     del name
     return x
+
+
+@dataclass(frozen=True)
+class Asking:
+    """A tap that also wants values of some kinds, which a network computes only if asked.
+
+    Attributes:
+        tap: function that the layers and these values are handed to.
+        names: kinds of value, the last parts of their names, such as "attention_probs".
+    """
+
+    tap: Tap
+    names: Collection[str]
+
+    def __call__(self, name: str, x: Array) -> Array:
+        """Return what the tap returns."""
+        return self.tap(name, x)
+
+
+def asks(tap: Tap, kind: str) -> bool:
+    """Return True if a tap wants values of a kind that a network computes only if asked."""
+    return kind in getattr(tap, "names", ())
+
+
+def attention_probs(
+    forward: Callable[[Any, Tap], Any], pixels: Array | np.ndarray | jax.ShapeDtypeStruct
+) -> dict[str, tuple[int, ...]]:
+    """Return the shape [batch, head, query, key] of each block's attention probabilities.
+
+    They are by the block's name, in the order of the blocks; empty if the network,
+    `forward(pixels, tap)`, offers none.
+    """
+    shapes = {}
+
+    def tap(name: str, x: Array) -> Array:
+        shapes[name] = x.shape
+        return x
+
+    jax.eval_shape(lambda x: forward(x, Asking(tap, (ATTENTION_PROBS,))), pixels)
+    probs = {block: shapes.get(f"{block}/{ATTENTION_PROBS}") for block in shapes}
+    return {block: shape for block, shape in probs.items() if shape is not None}
 
 
 def recorded(
@@ -67,7 +115,8 @@ class ClassGradient(NamedTuple):
     """A layer A of a network, and how the logit y_c of each image's class c depends on it.
 
     Tokens are a square grid without their prefix: what a logit takes from the class token has no
-    position. `forward` maps normalised images to logits, for maps that need further passes.
+    position. `forward` takes normalised images and a tap, by default one that changes nothing, and
+    returns logits, for maps that need further passes. A network without classes has one logit, 0.
     """
 
     maps: Float32[Array, "batch row column channel"]  # A
@@ -75,7 +124,8 @@ class ClassGradient(NamedTuple):
     classes: Int[Array, " batch"]  # c
     logits: Float[Array, "batch class"]  # y
     pixels: Float[Array, "batch height width 3"]  # normalised
-    forward: Callable[[Array], Array]
+    forward: Callable[..., Array]
+    prefix: int  # tokens that are not patches
 
 
 def class_gradient(
@@ -105,6 +155,8 @@ def class_gradient(
             return x + zeros.astype(x.dtype)
 
         logits = apply(params, pixels, tap)
+        if logits is None:  # maps that need no class look at nothing but `forward`
+            logits = jnp.zeros((len(pixels), 1), jnp.float32)
         labels = logits.argmax(axis=1) if classes is None else classes
         chosen = jnp.take_along_axis(logits.astype(jnp.float32), labels[:, None], axis=1)
         return chosen.sum(), (values[layer], labels, logits)
@@ -117,5 +169,6 @@ def class_gradient(
         classes=labels,
         logits=logits,
         pixels=pixels,
-        forward=lambda pixels: apply(params, pixels, untouched),
+        forward=lambda pixels, tap=untouched: apply(params, pixels, tap),
+        prefix=prefix,
     )

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from jaxdesc.errors import InputError, as_printed, shown
 from jaxdesc.images.preprocess import Preprocess
-from jaxdesc.models.taps import Apply, class_gradient, recorded
+from jaxdesc.models.taps import Apply, attention_probs, class_gradient, positions, recorded
 from jaxdesc.runtime import fingerprint
 from jaxdesc.runtime.compiler import in_pieces, jit
 from jaxdesc.runtime.mesh import on_each, shared_out
@@ -43,7 +43,7 @@ class Target:
         apply: (params, pixels [B, H, W, 3], tap) -> logits [B, classes], or None without classes.
             It calls `tap(name, x)` at each layer x that it offers, a grid [B, h, w, N] or tokens
             [B, prefix + h · w, N], and goes on with what the tap returns; not within a scan, a vmap
-            or an inner jit.
+            or an inner jit. `taps.ATTENTION_PROBS` it offers to taps that ask for them.
         preprocess: preprocessing that it expects.
         classes: names of each class, the usual name first; if empty, nothing is evaluated.
         name: for reports.
@@ -181,6 +181,26 @@ class Target:
         offered = [name for name in self.layers if name != LOGITS]
         return self.attention or (offered[-1] if offered else "")
 
+    @cached_property
+    def attention_blocks(self) -> tuple[str, ...]:
+        """Blocks whose attention probabilities the network offers if asked; none for most."""
+        side = self.preprocess.size
+        pixels = jax.ShapeDtypeStruct((2, side, side, 3), jnp.float32)
+        forward = partial(self.apply, self.params)
+        return tuple(attention_probs(forward, pixels))
+
+    @cached_property
+    def read_at_patches(self) -> frozenset[str]:
+        """Layers of tokens with a class token, at whose patches a logit has a gradient.
+
+        Found by the largest logit of a made-up image, in one backward pass for all layers.
+        """
+        layers = tuple((n, shape) for n, shape in self.shapes.items() if self.class_token(n))
+        side = self.preprocess.size
+        pixels = np.random.default_rng(0).normal(size=(1, side, side, 3)).astype(np.float32)
+        read = _read_at_patches(self.apply, layers, self.prefix, self.params, pixels)
+        return frozenset(name for name, is_read in read.items() if is_read)
+
     def check_layer(self, layer: str, pooling: str = "mean") -> None:
         """Raise `InputError` for a layer that does not exist, or can't be pooled like this."""
         if layer not in self.shapes:
@@ -255,6 +275,25 @@ class Target:
 def normalised(preprocess: Preprocess, pixels: Array) -> Array:
     """Normalise views as they were cut; numbers that are not bytes are normalised already."""
     return preprocess.normalise(pixels) if pixels.dtype == jnp.uint8 else pixels
+
+
+@partial(jit, static=("apply", "layers", "prefix"))
+def _read_at_patches(
+    apply: Apply,
+    layers: tuple[tuple[str, tuple[int, ...]], ...],
+    prefix: int,
+    params: Any,
+    pixels: Any,
+) -> dict[str, Array]:
+    def logit(zeros: dict[str, Array]) -> Array:
+        logits = apply(
+            params, pixels, lambda name, x: x + zeros[name].astype(x.dtype) if name in zeros else x
+        )
+        return logits.max()
+
+    zeros = {name: jnp.zeros((len(pixels), *shape), jnp.float32) for name, shape in layers}
+    gradients = jax.grad(logit)(zeros)
+    return {name: (positions(g, prefix) != 0).any() for name, g in gradients.items()}
 
 
 # XLA computes only what a program returns: layers that are not asked for cost nothing.

@@ -14,7 +14,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from jaxdesc.models.settings import DEPTH, NUMBER, POSITIVE, one_of, only
-from jaxdesc.models.taps import Tap, untouched
+from jaxdesc.models.taps import ATTENTION_PROBS, Tap, asks, untouched
 
 Tokens = Float[Array, "batch length features"]
 Mask = Bool[Array, "batch 1 1 length"]  # true for tokens that may be attended to
@@ -84,13 +84,30 @@ class Attention(nnx.Module):
         self.v_proj = linear(width, width, residual, rngs)
         self.out_proj = linear(width, width, width**-0.5, rngs)
 
-    def __call__(self, x: Tokens, mask: Mask | None, bias: Bias | None) -> Tokens:
-        """Mix the tokens."""
+    def __call__(
+        self,
+        x: Tokens,
+        mask: Mask | None,
+        bias: Bias | None,
+        tap: Tap = untouched,
+        name: str = "",
+    ) -> Tokens:
+        """Mix the tokens.
+
+        If the tap asks for them, it gets the probabilities [batch, head, query, key] as `name`,
+        unless there is a mask or a bias.
+        """
         split = (*x.shape[:-1], self.heads, x.shape[-1] // self.heads)
         query, key, value = (f(x).reshape(split) for f in (self.q_proj, self.k_proj, self.v_proj))
-        mixed = jax.nn.dot_product_attention(
-            query, key, value, bias=bias, mask=mask, is_causal=self.causal
-        )
+        if asks(tap, ATTENTION_PROBS) and mask is None and bias is None and not self.causal:
+            # As XLA's dot_product_attention does, with the softmax in float32.
+            products = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
+            probs = jax.nn.softmax(products * split[-1] ** -0.5, axis=-1).astype(key.dtype)
+            mixed = jnp.einsum("bhqk,bkhd->bqhd", tap(name, probs), value)
+        else:
+            mixed = jax.nn.dot_product_attention(
+                query, key, value, bias=bias, mask=mask, is_causal=self.causal
+            )
         return self.out_proj(mixed.reshape(x.shape))
 
 
@@ -137,13 +154,15 @@ class Layer(nnx.Module):
         """Return the tokens after this layer.
 
         Pre-norm, the tap gets the first norm `name/norm1`, attention's output `name/attention`, the
-        perceptron's hidden units `name/mlp`, and what is returned, the residual stream, as `name`.
+        perceptron's hidden units `name/mlp`, and what is returned, the residual stream, as `name`;
+        if it asks for them, attention's probabilities `name/attention_probs` too.
         """
         if self.post_norm:
             x = self.layer_norm1(x + self.self_attn(x, mask, bias))
             return self.layer_norm2(x + self.fc2(self.activation(self.fc1(x))))
         normed = tap(f"{name}/norm1", self.layer_norm1(x))
-        mixed = tap(f"{name}/attention", self.self_attn(normed, mask, bias))
+        mixed = self.self_attn(normed, mask, bias, tap, f"{name}/{ATTENTION_PROBS}")
+        mixed = tap(f"{name}/attention", mixed)
         x = x + (mixed if self.scale1 is None else mixed * self.scale1[...][None, None])
         normed = self.layer_norm2(x)
         hidden = self.fc1(normed)

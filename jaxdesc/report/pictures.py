@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
-from jaxdesc.attention.cams import attend_as, check_cam
+from jaxdesc.attention.cams import CAMS, attend_as, check_cam
 from jaxdesc.config import CropConfig
 from jaxdesc.images.example import Box, Example, Source, load
 from jaxdesc.images.labels import matched
@@ -43,7 +43,8 @@ class Picture(NamedTuple):
         heat: the attention map, one character of `LEVELS` per cell, with spaces between its rows;
             empty if it has no positive value, or no target was given.
         area: the part of the image that the map covers, in pixels.
-        explained: name of the class that the map explains; empty without a map.
+        explained: name of the class that the map explains; empty without a map, or if it is of no
+            class.
     """
 
     thumbnail: bytes
@@ -121,12 +122,12 @@ def scaled(size: tuple[int, int]) -> tuple[int, int]:
 def _heats(
     target: Target, crop: CropConfig, pixels: np.ndarray, labels: Sequence[int | None]
 ) -> list[tuple[str, str]]:
-    """Each image's map, and the name of the class that it explains."""
+    """Each image's map, and the name of the class that it explains, if it explains one."""
     heats = []
     for cam, label in zip(*explained_maps(target, crop, pixels, labels), strict=True):
         names = target.classes[label] if label < len(target.classes) else ()
         heat, name = encode(cam), names[0] if names else f"class {label}"
-        heats.append((heat, name if heat else ""))
+        heats.append((heat, name if heat and CAMS[crop.cam].of_class else ""))
     return heats
 
 

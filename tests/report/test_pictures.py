@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdesc.attention import attention_maps
+from jaxdesc.attention import CAMS, attention_maps
 from jaxdesc.config import CropConfig
 from jaxdesc.errors import UnusableImage
 from jaxdesc.report.pictures import (
@@ -78,6 +78,13 @@ def test_a_heatmap_is_the_runs_own_map(crop):
             assert picture.heat == picture.explained == ""
         np.testing.assert_allclose(picture.area, area, atol=1.5)
     assert any(picture.heat for picture in found.values())
+
+
+def test_a_map_of_no_class_explains_none(monkeypatch):
+    monkeypatch.setitem(CAMS, "grad_cam", CAMS["grad_cam"]._replace(of_class=False))
+    found = look(Pictures(7), range(7), plain_target(classes=NAMES), CropConfig(), batch=7)
+    assert any(picture.heat for picture in found.values())
+    assert not any(picture.explained for picture in found.values())
 
 
 def test_a_map_of_nothing_is_none_and_a_box_is_in_thousandths():
