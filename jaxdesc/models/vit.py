@@ -6,8 +6,9 @@ Data-Efficient Image Transformers", ICML 2021; Oquab et al., "DINOv2", TMLR 2024
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -217,3 +218,36 @@ def read_vit(source: Path, notes: list[str]) -> ViT:
     table = checkpoint.pytorch_table({"(.*)": r"\1"}, ignored)
     tensors = _renamed(read_tensors(source, notes), config.hidden_size)
     return checkpoint.assign(shapes, tensors, table, source)
+
+
+# Names of a plain ViT's tensors, as `ViTForImageClassification` of published checkpoints has them.
+HUGGING_FACE_VIT = checkpoint.pytorch_table(
+    {
+        "class_token": "vit.embeddings.cls_token",
+        "positions": "vit.embeddings.position_embeddings",
+        "patch_embedding": "vit.embeddings.patch_embeddings.projection",
+        r"blocks\.(\d+)\.layer_norm1": r"vit.encoder.layer.\1.layernorm_before",
+        r"blocks\.(\d+)\.layer_norm2": r"vit.encoder.layer.\1.layernorm_after",
+        **{
+            rf"blocks\.(\d+)\.self_attn\.{name[0]}_proj": (
+                rf"vit.encoder.layer.\1.attention.attention.{name}"
+            )
+            for name in ("query", "key", "value")
+        },
+        r"blocks\.(\d+)\.self_attn\.out_proj": r"vit.encoder.layer.\1.attention.output.dense",
+        r"blocks\.(\d+)\.fc1": r"vit.encoder.layer.\1.intermediate.dense",
+        r"blocks\.(\d+)\.fc2": r"vit.encoder.layer.\1.output.dense",
+        "norm": "vit.layernorm",
+        "head": "classifier",
+    },
+    ignored="",
+)
+
+
+def save_vit(model: ViT, folder: str | PathLike[str], labels: Sequence[str]) -> None:
+    """Write a plain ViT and its classes as Hugging Face's `ViTForImageClassification` reads them.
+
+    Raises `InputError` for a network with other parts, such as registers or LayerScale.
+    """
+    tensors = checkpoint.tensors_of(model, HUGGING_FACE_VIT)
+    checkpoint.write_folder(folder, model.config.to_huggingface(labels), tensors)

@@ -1,6 +1,6 @@
 """Config of a vision transformer, read from Hugging Face's or timm's `config.json`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -64,6 +64,16 @@ class ViTConfig(TransformerConfig):
     def last_block(self) -> int:
         """Number of the last block."""
         return self.num_hidden_layers - 1
+
+    def to_huggingface(self, labels: Sequence[str]) -> dict[str, Any]:
+        """Return `config.json` of a `ViTForImageClassification` of this size, with its classes."""
+        return {
+            "architectures": ["ViTForImageClassification"],
+            "model_type": "vit",
+            **{key: getattr(self, key) for key in READ if hasattr(self, key)},
+            "id2label": {str(index): label for index, label in enumerate(labels)},
+            "label2id": {label: index for index, label in enumerate(labels)},
+        }
 
 
 class Family(NamedTuple):

@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jaxtyping import Float
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPImageProcessorPil, CLIPTokenizer
@@ -24,7 +23,15 @@ from jaxdesc.images.preprocess import Preprocess
 from jaxdesc.models.clip import CLIP, save_clip_model
 from jaxdesc.models.clip_config import CLIPConfig
 from jaxdesc.scenes import captions
-from jaxdesc.scenes.training import Batch, Schedule, batches, cut, fit, render_split
+from jaxdesc.scenes.training import (
+    Batch,
+    Schedule,
+    batches,
+    cut,
+    fit,
+    render_split,
+    sine_positions,
+)
 from jaxdesc.scenes.world import BACKGROUNDS, CLASSES, COLOURS, HEIGHT, WIDTH, Scene
 
 SIZE, PATCH, WIDTH_OF_TOWERS = 48, 8, 128
@@ -106,22 +113,10 @@ class SupervisedCLIP(nnx.Module):
     def __init__(self, config: CLIPConfig, rngs: nnx.Rngs):
         self.clip = CLIP(config, rngs=rngs)
         positions = self.clip.vision.position_embedding
-        positions[...] = _sine_positions(SIZE // PATCH, config.vision.hidden_size)
+        positions[...] = sine_positions(SIZE // PATCH, config.vision.hidden_size)
         outputs = len(CLASSES), len(COLOURS), len(BACKGROUNDS)
         width = config.vision.hidden_size
         self.heads = nnx.List([nnx.Linear(width, count, rngs=rngs) for count in outputs])
-
-
-def _sine_positions(side: int, width: int) -> Float[jax.Array, "token width"]:
-    """2-D sine–cosine positions after a zero row for the class token; trained as usual."""
-    frequencies = 1.0 / 100 ** (np.arange(width // 4) / (width // 4))
-    steps = np.arange(side)[:, None] * frequencies
-    line = np.concatenate([np.sin(steps), np.cos(steps)], 1)
-    rows = np.repeat(line, side, 0)
-    columns = np.tile(line, (side, 1))
-    grid = np.concatenate([rows, columns], 1)
-    # At the scale of the patch embedding's initialisation: larger positions drown the pixels.
-    return jnp.asarray(0.1 * np.concatenate([np.zeros((1, width)), grid]), jnp.float32)
 
 
 def train(

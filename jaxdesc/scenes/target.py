@@ -15,6 +15,7 @@ from PIL import Image
 from jaxdesc.images.preprocess import Preprocess
 from jaxdesc.models.resnet import ResNet, save_resnet
 from jaxdesc.models.resnet_config import ResNetConfig
+from jaxdesc.models.vit import ViT
 from jaxdesc.scenes.training import Batch, Schedule, batches, cut, fit, render_split
 from jaxdesc.scenes.world import CLASSES, HEIGHT, WIDTH, Box, Scene
 
@@ -42,7 +43,7 @@ QUICK = Schedule(steps=4, batch=16, learning_rate=3e-3)
 def train(scenes: Sequence[Scene], schedule: Schedule, directory: Path) -> ResNet:
     """Train the target on whole scenes and on windows that hold the object."""
     model = ResNet(ResNetConfig.from_timm(CONFIG), rngs=nnx.Rngs(0))
-    fit(model, _loss, batches(scenes, 1, schedule, _batch), schedule, directory)
+    fit(model, loss, batches(scenes, 1, schedule, _batch), schedule, directory)
     return model
 
 
@@ -64,7 +65,8 @@ def window(scene: Scene, rng: np.random.Generator) -> Box:
     return x0, y0, x1, y1
 
 
-def _loss(model: Any, batch: Any, progress: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+def loss(model: Any, batch: Any, progress: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+    """Cross-entropy of a batch's classes, and the share of them that is predicted."""
     del progress
     logits = model(PREPROCESS.normalise(batch["pixels"]))
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, batch["classes"])
@@ -73,22 +75,28 @@ def _loss(model: Any, batch: Any, progress: jax.Array) -> tuple[jax.Array, dict[
 
 
 def logits(
-    model: ResNet, scenes: Sequence[Scene], batch: int = 200
+    model: ResNet | ViT,
+    scenes: Sequence[Scene],
+    preprocess: Preprocess = PREPROCESS,
+    batch: int = 200,
 ) -> Float32[np.ndarray, "scene logit"]:
-    """Logits of whole scenes."""
+    """Logits of whole scenes, squashed to the size that the network expects."""
     model.eval()
-    compute = nnx.jit(lambda model, pixels: model(PREPROCESS.normalise(pixels)))
+    compute = nnx.jit(lambda model, pixels: model(preprocess.normalise(pixels)))
     parts = []
     for start in range(0, len(scenes), batch):
         part = scenes[start : start + batch]
-        pixels = np.stack([cut(s, WHOLE, SIZE, Image.Resampling.BILINEAR) for s in part])
+        pixels = np.stack([cut(s, WHOLE, preprocess.size, Image.Resampling.BILINEAR) for s in part])
         parts.append(np.asarray(compute(model, pixels)))
     return np.concatenate(parts)
 
 
-def accuracy(model: ResNet, scenes: Sequence[Scene]) -> float:
-    """Share of whole scenes whose class the target predicts."""
-    return float(np.mean(logits(model, scenes).argmax(1) == [scene.kind for scene in scenes]))
+def accuracy(
+    model: ResNet | ViT, scenes: Sequence[Scene], preprocess: Preprocess = PREPROCESS
+) -> float:
+    """Share of whole scenes whose class a target predicts."""
+    predicted = logits(model, scenes, preprocess).argmax(1)
+    return float(np.mean(predicted == [scene.kind for scene in scenes]))
 
 
 def build(

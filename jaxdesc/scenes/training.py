@@ -13,6 +13,7 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 from flax import nnx
+from jaxtyping import Float
 from PIL import Image
 from tqdm import tqdm
 
@@ -58,6 +59,18 @@ def cut(scene: Scene, window: Sequence[float], size: int, resample: int) -> np.n
     box = (float(window[0]), float(window[1]), float(window[2]), float(window[3]))
     image = Image.fromarray(scene.pixels)
     return np.asarray(image.resize((size, size), Image.Resampling(resample), box=box))
+
+
+def sine_positions(side: int, width: int) -> Float[jax.Array, "token width"]:
+    """2-D sine–cosine positions after a zero row for the class token; trained as usual."""
+    frequencies = 1.0 / 100 ** (np.arange(width // 4) / (width // 4))
+    steps = np.arange(side)[:, None] * frequencies
+    line = np.concatenate([np.sin(steps), np.cos(steps)], 1)
+    rows = np.repeat(line, side, 0)
+    columns = np.tile(line, (side, 1))
+    grid = np.concatenate([rows, columns], 1)
+    # At the scale of the patch embedding's initialisation: larger positions drown the pixels.
+    return jnp.asarray(0.1 * np.concatenate([np.zeros((1, width)), grid]), jnp.float32)
 
 
 def batches(

@@ -18,7 +18,7 @@ from jaxdesc.attention import attention_maps
 from jaxdesc.errors import InputError
 from jaxdesc.models.packaging import target_preprocess
 from jaxdesc.models.taps import recorded
-from jaxdesc.models.vit import interpolated
+from jaxdesc.models.vit import interpolated, read_vit, save_vit
 from jaxdesc.models.vit_config import from_entries
 from tests.models.torch_checkpoints import channels_first, largest_error, torch_model
 
@@ -223,6 +223,23 @@ def test_names_of_published_checkpoints(title, names, tmp_path):
     for state in (respelled(model.state_dict(), names), model.state_dict()):
         save_file(state, tmp_path / "model.safetensors")
         assert same_weights(jd.load_target(tmp_path, preprocess=PREPROCESS), target)
+
+
+def test_a_saved_vit_is_read_by_both(tmp_path, rng):
+    labels = [f"name {index}" for index in range(7)]
+    target = saved(small("ViT"), tmp_path / "theirs")
+    save_vit(read_vit(tmp_path / "theirs", []), tmp_path / "ours", labels)
+    found = jd.load_target(tmp_path / "ours", preprocess=PREPROCESS)
+    assert same_weights(found, target)
+    assert found.classes == tuple((label,) for label in labels)
+    model = transformers.ViTForImageClassification.from_pretrained(tmp_path / "ours").eval()
+    agree(found, model, rng.normal(size=(2, 24, 24, 3)).astype(np.float32))
+
+
+def test_a_network_that_is_no_plain_vit_is_not_saved_as_one(tmp_path):
+    saved(small("DINOv2 with registers and a head"), tmp_path)
+    with pytest.raises(InputError, match="register_tokens"):
+        save_vit(read_vit(tmp_path, []), tmp_path / "ours", [])
 
 
 def test_attention_maps_of_a_vit(tmp_path, rng):

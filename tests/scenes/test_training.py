@@ -15,7 +15,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoTokenizer, CLIPTokenizer
 
 import jaxdesc as jd
-from jaxdesc.scenes import attributes, captions, clip, target
+from jaxdesc.scenes import attributes, captions, clip, target, vit
 from jaxdesc.scenes.training import Schedule, cut, fit, render_split
 from jaxdesc.scenes.world import CLASSES, HEIGHT, WIDTH, render
 from tests.conftest import ROOT
@@ -26,7 +26,7 @@ ODD_TEXTS = ["", "Zürich 日本 🙂 \x00\x7f", "ÅÉ ﬁ", "a photo of a white
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
-    """Folder of a quick training, by the command as a user would, both networks at once.
+    """Folder of a quick training, by the command as a user would, three networks at once.
 
     XLA compiles without optimising, which halves the time of a training that is all compilation.
     """
@@ -39,7 +39,7 @@ def quick(tmp_path_factory):
             cwd=ROOT, env=os.environ | {"XLA_FLAGS": flags}, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )
-        for network in ("target", "clip")
+        for network in ("target", "clip", "vit")
     ]  # fmt: skip
     for training in trainings:
         said, _ = training.communicate(timeout=600)
@@ -173,6 +173,23 @@ def test_attributes_are_learnt_from_whole_scenes_and_from_windows():
     assert not lost[seen].any()
 
 
+def test_the_transformer_learns_from_windows_before_whole_scenes():
+    scenes = [render("train", 0, index) for index in range(48)]
+    for reach, size in ((0.0, vit.SIZE // 2), (0.99, vit.SIZE // 2), (1.0, vit.SIZE)):
+        batch = vit._batch(scenes, reach, np.random.default_rng(0))
+        assert batch["pixels"].shape == (48, size, size, 3)
+        assert batch["classes"].tolist() == [scene.kind for scene in scenes]
+    for scene in scenes:
+        rng = np.random.default_rng(scene.kind)
+        assert vit._window(scene, 0.0, rng) == scene.box
+        x0, y0, x1, y1 = vit._window(scene, 0.99, rng)
+        left, top, right, bottom = scene.box
+        assert left / 2 <= x0 <= left
+        assert top / 2 <= y0 <= top
+        assert right <= x1 <= (right + WIDTH) / 2
+        assert bottom <= y1 <= (bottom + HEIGHT) / 2
+
+
 def test_batches_hold_true_captions(tokenizer):
     scenes = render_split("train", 32)
     tokens = tokenizer(captions.texts(), padding=True, return_tensors="np")["input_ids"]
@@ -276,7 +293,7 @@ def test_cut_takes_left_top_right_bottom():
 
 @pytest.mark.full
 def test_a_training_leaves_its_record_and_folders_in_their_formats(quick):
-    for name, network in (("target", target), ("clip", clip)):
+    for name, network in (("target", target), ("clip", clip), ("vit", vit)):
         record = json.loads((quick / name / "training.json").read_text())
         assert record["samples"] == network.QUICK.steps * network.QUICK.batch
         assert 0 <= record["accuracy"] <= 1
@@ -286,6 +303,7 @@ def test_a_training_leaves_its_record_and_folders_in_their_formats(quick):
     assert found.preprocess == target.PREPROCESS
     assert found.shapes["layer4"] == (4, 4, 128)
     assert np.ptp(found.logits(found.preprocess.normalise(scene_views(112))), axis=0).max() > 1e-3
+    assert jd.load_target(str(quick / "vit")).preprocess == vit.PREPROCESS
     assert jd.load_clip(str(quick / "clip")).preprocess == clip.PREPROCESS
     images, texts = clip_errors(quick / "clip", scene_views(clip.SIZE))
     assert max(images, texts) < 1e-5
