@@ -24,7 +24,7 @@ from jaxdesc.images.example import Source
 from jaxdesc.images.sources import open_source
 from jaxdesc.models.architectures import load_target
 from jaxdesc.models.encoder import Namer
-from jaxdesc.models.namers import load_clip
+from jaxdesc.models.namers import load_clip, load_namer
 from jaxdesc.models.sentence import SentenceEncoder, load_sentence_encoder
 from jaxdesc.models.target import Target
 from jaxdesc.pipeline import describe_each
@@ -50,6 +50,7 @@ __all__ = [
     "explain",
     "image_features",
     "load_clip",
+    "load_namer",
     "load_sentence_encoder",
     "load_target",
     "write_report",
@@ -158,11 +159,13 @@ def _settings(base: Config, inputs: Inputs, *options: Mapping[str, Any]) -> Conf
 
 def _check_types(target: Any, clip: Any, scorer: Any, sentence_encoder: Any, workdir: Any) -> None:
     if isinstance(target, Namer) and isinstance(clip, Target):
-        raise InputError("target is a CLIP, and clip a target: give them the other way round.")
+        raise InputError(
+            "target is a name encoder, and clip a target: give them the other way round."
+        )
     check_type(target, Target, "target", "load_target")
-    check_type(clip, Namer, "clip", "load_clip")
+    check_type(clip, Namer, "clip", "load_namer")
     if scorer is not None:
-        check_type(scorer, Namer, "scorer", "load_clip")
+        check_type(scorer, Namer, "scorer", "load_namer")
     if sentence_encoder is not None and not callable(sentence_encoder):
         check_type(sentence_encoder, SentenceEncoder, "sentence_encoder", "load_sentence_encoder")
     if not isinstance(workdir, str | os.PathLike | None):

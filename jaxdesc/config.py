@@ -106,10 +106,10 @@ class TargetConfig(_Group):
 
 @dataclass(frozen=True)
 class ClipConfig(_Group):
-    """The CLIP that compares views with concepts.
+    """The name encoder that compares views with concepts, such as CLIP.
 
     Attributes:
-        source: Hugging Face folder or id, or "scenes".
+        source: folder or Hugging Face id of a CLIP or SigLIP, or "scenes".
         revision: branch, tag or commit of a Hugging Face id; the main branch if empty.
         preprocess: a name in `images.preprocess.PRESETS`, or empty for what the checkpoint says.
         input: what CLIP sees of an exemplar: "view", the window that the target saw (the paper);

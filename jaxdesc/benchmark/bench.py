@@ -18,7 +18,7 @@ from jaxdesc.benchmark.subjects import Options
 from jaxdesc.errors import SHOWN
 from jaxdesc.models.architectures import load_target
 from jaxdesc.models.encoder import Namer
-from jaxdesc.models.namers import load_clip
+from jaxdesc.models.namers import load_namer
 from jaxdesc.models.target import Target
 from jaxdesc.runtime.chips import CHIPS, Chip
 from jaxdesc.scenes import clip as scenes_clip
@@ -109,7 +109,7 @@ class Bench:
     def clip(self, precision: str) -> Namer:
         """The CLIP, read from its folder."""
         if ("clip", precision) not in self.loaded:
-            self.loaded["clip", precision] = load_clip(self.clip_folder, precision=precision)
+            self.loaded["clip", precision] = load_namer(self.clip_folder, precision=precision)
         clip: Namer = self.loaded["clip", precision]
         return clip
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxdesc.api import load_clip, load_target
+from jaxdesc.api import load_namer, load_target
 from jaxdesc.benchmark import features, networks, scoring
 from jaxdesc.benchmark.features import Arrays
 from jaxdesc.benchmark.networks import Networks
@@ -116,7 +116,7 @@ class Options:
     def networks(self) -> Networks:
         """Both networks."""
         folders = locate(self.target, "target", None)[0], locate(self.clip, "clip", None)[0]
-        return Networks(load_target(self.target), load_clip(self.clip), *folders)
+        return Networks(load_target(self.target), load_namer(self.clip), *folders)
 
 
 def _photos(options: Options) -> Any:

@@ -19,7 +19,7 @@ from jaxdesc.errors import InputError
 from jaxdesc.images.sources import open_source
 from jaxdesc.models.architectures import load_target
 from jaxdesc.models.encoder import Namer
-from jaxdesc.models.namers import load_clip
+from jaxdesc.models.namers import load_namer
 from jaxdesc.models.sentence import load_sentence_encoder
 from jaxdesc.models.target import Target
 from jaxdesc.pipeline import Cell, Grid, sweep
@@ -148,7 +148,7 @@ def open_target(config: Config, platform: str = "") -> Target:
 
 def open_clip(config: Config) -> Namer:
     """Load the CLIP that compares views with concepts."""
-    return load_clip(
+    return load_namer(
         config.clip.source,
         revision=config.clip.revision,
         precision=config.precision,
@@ -206,7 +206,7 @@ def open_judges(config: Config, clip: Namer) -> dict[str, Any]:
     same = options.scorer in ("", clip.name, config.clip.source)
     stated = config.clip.preprocess if same else ""
     return {
-        "scorer": clip if reuse else load_clip(options.scorer or clip.name, preprocess=stated),
+        "scorer": clip if reuse else load_namer(options.scorer or clip.name, preprocess=stated),
         "sentence": load_sentence_encoder(options.sentence) if options.sentence else None,
     }
 

@@ -25,7 +25,7 @@ from jaxdesc.images.loader import batches, padded
 from jaxdesc.images.views import ATTENTION
 from jaxdesc.models.architectures import load_target
 from jaxdesc.models.encoder import Namer
-from jaxdesc.models.namers import load_clip
+from jaxdesc.models.namers import load_namer
 from jaxdesc.models.target import Target
 from jaxdesc.pipeline import Grid, run_networks, sweep
 from jaxdesc.stages.run import Run
@@ -83,7 +83,7 @@ def tables(
         InputError: as `pipeline.run_networks`.
     """
     study = study or Study()
-    networks = target or load_target(SCENES), clip or load_clip(SCENES)
+    networks = target or load_target(SCENES), clip or load_namer(SCENES)
     run = open_run(workdir, setting(study), *networks)
     with run.store.held():
         return (*window_tables(run, study), *map_tables(run, study))

@@ -27,7 +27,7 @@ from jaxdesc.evidence.world import PROBES, SCENES, SETTING, on_probe, open_run, 
 from jaxdesc.exemplars import Slots, exemplars
 from jaxdesc.models.architectures import load_target
 from jaxdesc.models.encoder import Namer
-from jaxdesc.models.namers import load_clip
+from jaxdesc.models.namers import load_namer
 from jaxdesc.models.target import Target
 from jaxdesc.pipeline import Grid, probe_pass, sweep
 from jaxdesc.scenes import captions
@@ -88,7 +88,7 @@ def tables(
         InputError: as `pipeline.run_networks`.
     """
     study = study or Study()
-    networks = target or load_target(SCENES), clip or load_clip(SCENES)
+    networks = target or load_target(SCENES), clip or load_namer(SCENES)
     run = open_run(workdir, setting(study), *networks)
     planted = _plant(study)
     with run.store.held():

@@ -27,7 +27,7 @@ from jaxdesc.evidence.table import Cell, Table, grouped
 from jaxdesc.evidence.world import PROBES, SETTING, open_run, scenes_of, shown
 from jaxdesc.models.architectures import load_target
 from jaxdesc.models.encoder import Namer
-from jaxdesc.models.namers import load_clip
+from jaxdesc.models.namers import load_namer
 from jaxdesc.models.target import LOGITS, Target
 from jaxdesc.pipeline import Grid, describe, sweep
 from jaxdesc.runtime.ahead import ahead
@@ -76,7 +76,7 @@ def tables(
     Raises:
         InputError: a config that does not fit its inputs.
     """
-    bench = _Bench(workdir, config, load_clip(config.clip.source))
+    bench = _Bench(workdir, config, load_namer(config.clip.source))
     with Store(Place(workdir).at("artifacts")).held():
         of_attributes = attributes(bench, probes)
         return (*of_attributes, *hidden(bench, probes[0], layers, count, random_concepts))

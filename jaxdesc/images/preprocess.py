@@ -181,6 +181,7 @@ PRESETS = {
     "imagenet_bicubic": Preprocess(224, 224 / 256, "bicubic", *IMAGENET),  # microsoft/resnet-50
     "inception": Preprocess(224, 224 / 256, "bilinear", (0.5,) * 3, (0.5,) * 3),  # [-1, 1]
     "openai": Preprocess(224, 1.0, "bicubic", *OPENAI),  # OpenAI's CLIPs
+    "siglip": Preprocess(224, 1.0, "bicubic", (0.5,) * 3, (0.5,) * 3),
 }
 
 

@@ -52,7 +52,7 @@ ARCHITECTURES = {
         names=(*FAMILIES, *VITS),
         read=read_vit,
         # After it a network that reads its class token has no gradient at the patches.
-        attention="blocks.{config.last_block}/norm1",
+        attention="{config.attention}",
     ),
     "convnext": Architecture(names=(*MODEL_TYPES, *CONVNEXTS), read=read_convnext),
 }
@@ -75,7 +75,7 @@ def load_target(
             a local folder with timm's `config.json` and torchvision's tensors, with a Hugging Face
             `ResNetForImageClassification` or `TimmWrapperForImageClassification`, or with what
             `launch.convert` wrote; or with a vision transformer or a ConvNeXt, Hugging Face's or
-            timm's;
+            timm's; or with a whole CLIP or SigLIP, whose image tower is the target;
             a file of torchvision's tensors, such as `resnet50-11ad3fa6.pth`, or a training
             checkpoint that holds them;
             a Hugging Face id, such as timm/resnet50.tv_in1k (torchvision's V1 weights) or

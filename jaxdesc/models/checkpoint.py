@@ -22,7 +22,7 @@ from safetensors.numpy import save_file
 
 from jaxdesc.errors import InputError
 from jaxdesc.models.source import ORBAX, is_converted, weights_file
-from jaxdesc.models.tensors import read_tensors
+from jaxdesc.models.tensors import read_tensors, renamed
 
 Axes = tuple[int, ...]
 Model = TypeVar("Model", bound=nnx.Module)
@@ -48,9 +48,6 @@ class Table(NamedTuple):
     ignored: str = ""
     last: Mapping[str, str] = {}
     axes: Mapping[int, Axes] = {}
-
-
-PARAMETERS = Table({"(.*)": r"\1"})  # names as a converted checkpoint has them
 
 
 def pytorch_table(rows: Mapping[str, str], ignored: str) -> Table:
@@ -85,16 +82,18 @@ def read_model(
     folder: str | PathLike[str],
     table: Callable[[Mapping[str, Any]], Table],
     notes: list[str] | None = None,
+    names: Mapping[str, str | list[str]] = {},
 ) -> Model:
     """Return the `abstract` model with the parameters that a folder holds.
 
     They are in any format, whose table `table` finds from the tensors by name, or what
-    `launch.convert` wrote. Notes get a sentence about each thing that was left out. Raises
-    `InputError` for missing or unreadable weights, and as `assign`.
+    `launch.convert` wrote. Tensors are `tensors.renamed` by `names` first. Notes get a sentence
+    about each thing that was left out. Raises `InputError` for missing or unreadable weights, and
+    as `assign`.
     """
     if is_converted(folder):
-        return read_orbax(shapes, folder)
-    tensors = read_tensors(folder, notes)
+        return read_orbax(shapes, folder, names)
+    tensors = renamed(read_tensors(folder, notes), names)
     return assign(shapes, tensors, table(tensors), folder)
 
 
@@ -116,6 +115,10 @@ def assign(
     def read(claim: _Claim) -> Array | tuple[str, str]:
         tensor, parameter = tensors[claim.tensor], parameters[claim.parameter]
         shape = [parameter.shape[axis] for axis in np.argsort(claim.axes)]
+        # Learned tokens and single numbers have a leading axis of 1 in some files.
+        further = tensor.shape[: max(0, tensor.ndim - len(shape))]
+        if set(further) == {1}:
+            tensor = tensor.reshape(tensor.shape[len(further) :])
         if list(tensor.shape) != shape:
             has = f"{claim.tensor} (has {list(tensor.shape)}, expected {shape})"
             return "misshapen tensors", has
@@ -167,26 +170,34 @@ def write_folder(
     save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
 
 
-def write_orbax(model: nnx.Module, folder: str | PathLike[str]) -> None:
-    """Write a model's parameters with Orbax, each under its dotted path."""
+def write_orbax(params: Any, folder: str | PathLike[str]) -> None:
+    """Write a model's parameters, an `nnx.State`, with Orbax, each under its dotted path."""
     import orbax.checkpoint as ocp
 
     # Weights are as good as random bits: compressed, they would only load slower.
     with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_compression=False)) as checkpointer:
         checkpointer.save(
-            Path(folder).absolute() / ORBAX, args=ocp.args.PyTreeSave(_parameters(model))
+            Path(folder).absolute() / ORBAX, args=ocp.args.PyTreeSave(_by_path(params))
         )
 
 
-def read_orbax(shapes: Model, folder: str | PathLike[str]) -> Model:
-    """Return the `abstract` model with the parameters that `write_orbax` wrote."""
+def read_orbax(
+    shapes: Model,
+    folder: str | PathLike[str],
+    names: Mapping[str, str | list[str]] = {},
+    ignored: str = "",
+) -> Model:
+    """Return the `abstract` model with the parameters that `write_orbax` wrote.
+
+    They are renamed first, as in `read_model`; `ignored` is a pattern of those to leave out.
+    """
     import orbax.checkpoint as ocp
 
     path = Path(folder).absolute() / ORBAX
     try:
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
-            names = checkpointer.metadata(path).item_metadata.tree
-            on_host = dict.fromkeys(names, ocp.RestoreArgs(restore_type=np.ndarray))
+            stored = checkpointer.metadata(path).item_metadata.tree
+            on_host = dict.fromkeys(stored, ocp.RestoreArgs(restore_type=np.ndarray))
             arrays = checkpointer.restore(path, args=ocp.args.PyTreeRestore(restore_args=on_host))
     except Exception as error:  # of no fixed type: Orbax's, TensorStore's, an OSError
         reason = str(error).partition("\n")[0][:200]
@@ -194,12 +205,16 @@ def read_orbax(shapes: Model, folder: str | PathLike[str]) -> Model:
             f"{path} can't be read ({type(error).__name__}: {reason}); expected what convert "
             "writes; convert the checkpoint again."
         ) from error
-    return assign(shapes, arrays, PARAMETERS, folder)
+    return assign(shapes, renamed(arrays, names), Table({"(.*)": r"\1"}, ignored), folder)
 
 
 def _parameters(model: nnx.Module) -> dict[str, Any]:
     """Return the arrays of a model (of an abstract one: their shapes) by dotted path."""
-    leaves = nnx.to_flat_state(nnx.state(model))
+    return _by_path(nnx.state(model))
+
+
+def _by_path(params: Any) -> dict[str, Any]:
+    leaves = nnx.to_flat_state(params)
     return {".".join(map(str, path)): leaf.get_value() for path, leaf in leaves}
 
 

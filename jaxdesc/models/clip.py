@@ -18,13 +18,16 @@ from jaxtyping import Array, Float, Int
 from jaxdesc.errors import InputError
 from jaxdesc.images.preprocess import Preprocess
 from jaxdesc.models import checkpoint
-from jaxdesc.models.clip_config import CLIPConfig, TextConfig, VisionConfig
+from jaxdesc.models.clip_config import CLIPConfig, TextConfig
 from jaxdesc.models.encoder import Namer, Tower
-from jaxdesc.models.packaging import clip_preprocess
+from jaxdesc.models.packaging import namer_preprocess
 from jaxdesc.models.precision import float32_products
 from jaxdesc.models.settings import parsed, read_config
+from jaxdesc.models.taps import Tap
 from jaxdesc.models.texts import load_tokenizer
 from jaxdesc.models.transformer import Tokens, encoded, layer_norm, layers, linear, normal
+from jaxdesc.models.vit import EARLIER, ViT
+from jaxdesc.models.vit_config import ViTConfig
 from jaxdesc.runtime.compiler import in_pieces
 
 Pixels = Float[Array, "batch height width 3"]  # normalised as the checkpoint's preprocessing says
@@ -39,60 +42,17 @@ LEGACY_EOS_TOKEN_ID = 2
 TOKENS = 3200
 
 
-class VisionTower(nnx.Module):
-    """A vision transformer over square patches and a class token."""
-
-    def __init__(self, config: VisionConfig, *, rngs: nnx.Rngs):
-        width, patch = config.hidden_size, config.patch_size
-        positions = (config.image_size // patch) ** 2 + 1
-        self.config = config
-        self.class_embedding = nnx.Param(normal(width**-0.5)(rngs.params(), (width,)))
-        self.patch_embedding = nnx.Conv(
-            3,
-            width,
-            (patch, patch),
-            strides=(patch, patch),
-            padding="VALID",
-            use_bias=False,
-            kernel_init=normal(0.02),
-            rngs=rngs,
-        )
-        self.position_embedding = nnx.Param(normal(0.02)(rngs.params(), (positions, width)))
-        self.pre_layernorm = layer_norm(config, rngs)
-        self.layers = nnx.List(layers(config, rngs=rngs))
-        self.post_layernorm = layer_norm(config, rngs)
-
-    @float32_products
-    def __call__(self, pixels: Pixels) -> Tokens:
-        """Return every token after the last layer, the class token first."""
-        return encoded(self.layers, self.embed(pixels))
-
-    def embed(self, pixels: Pixels) -> Tokens:
-        """Return every token before the first layer, the class token first."""
-        side = self.config.image_size
-        if pixels.shape[1:3] != (side, side):
-            raise InputError(
-                f"CLIP was given images of {pixels.shape[1]} × {pixels.shape[2]} pixels, but its "
-                f"config sets image_size {side}; resize and crop them to {side} × {side}."
-            )
-        patches = self.patch_embedding(jnp.asarray(pixels, self.patch_embedding.kernel.dtype))
-        patches = patches.reshape(pixels.shape[0], -1, patches.shape[-1])
-        first = jnp.broadcast_to(self.class_embedding[...], (len(patches), 1, patches.shape[-1]))
-        x = jnp.concatenate([first.astype(patches.dtype), patches], axis=1)
-        return self.pre_layernorm(x + self.position_embedding[...][None])
-
-
 class TextTower(nnx.Module):
-    """A causal transformer over token ids."""
+    """A transformer over token ids; if causal, a token sees only itself and those before it."""
 
-    def __init__(self, config: TextConfig, *, rngs: nnx.Rngs):
+    def __init__(self, config: TextConfig, *, causal: bool, rngs: nnx.Rngs):
         width, positions = config.hidden_size, config.max_position_embeddings
         self.config = config
         self.token_embedding = nnx.Embed(
             config.vocab_size, width, embedding_init=normal(0.02), rngs=rngs
         )
         self.position_embedding = nnx.Param(normal(0.02)(rngs.params(), (positions, width)))
-        self.layers = nnx.List(layers(config, causal=True, rngs=rngs))
+        self.layers = nnx.List(layers(config, causal=causal, rngs=rngs))
         self.final_layer_norm = layer_norm(config, rngs)
 
     @float32_products
@@ -105,7 +65,7 @@ class TextTower(nnx.Module):
         length, most = ids.shape[1], self.config.max_position_embeddings
         if length > most:
             raise InputError(
-                f"CLIP was given texts of {length} tokens, but its config sets "
+                f"A text tower was given texts of {length} tokens, but its config sets "
                 f"max_position_embeddings {most}; truncate them to {most} tokens."
             )
         positions = self.position_embedding[...][None, :length]
@@ -123,15 +83,11 @@ class CLIP(nnx.Module):
         image, text = config.vision.hidden_size, config.text.hidden_size
         common = config.projection_dim
         self.config = config
-        self.vision = VisionTower(config.vision, rngs=rngs)
-        self.text = TextTower(config.text, rngs=rngs)
+        self.vision = ViT(config.vision, rngs=rngs)
+        self.text = TextTower(config.text, causal=True, rngs=rngs)
         self.visual_projection = linear(image, common, image**-0.5, rngs, bias=False)
         self.text_projection = linear(text, common, text**-0.5, rngs, bias=False)
         self.logit_scale = nnx.Param(jnp.asarray(config.logit_scale_init_value, jnp.float32))
-
-    def pooled_image(self, pixels: Pixels) -> Float[Array, "batch features"]:
-        """Return the normalised class token: the image tower's output before its projection."""
-        return self.vision.post_layernorm(self.vision(pixels)[:, 0])
 
     @float32_products
     def encode_images(self, pixels: Pixels) -> Features:
@@ -139,9 +95,12 @@ class CLIP(nnx.Module):
 
         Raises `InputError` if the images have another size than the config's.
         """
-        sizes = {"tpu": max(1, TOKENS // len(self.vision.position_embedding[...]))}
-        pooled = in_pieces(CLIP.pooled_image, self, pixels, sizes)
-        return _unit(self.visual_projection, pooled)
+        return unit(self.visual_projection(pooled_images(self.vision, pixels).astype(jnp.float32)))
+
+    @float32_products
+    def tapped_images(self, pixels: Pixels, tap: Tap) -> Features:
+        """Return `encode_images` of images of any size; the tap gets the image tower's layers."""
+        return unit(self.visual_projection(self.vision.pooled(pixels, tap).astype(jnp.float32)))
 
     @float32_products
     def encode_texts(self, ids: Ids) -> Features:
@@ -154,31 +113,51 @@ class CLIP(nnx.Module):
         end = self.config.text.eos_token_id
         ends = jnp.argmax(ids if end == LEGACY_EOS_TOKEN_ID else ids == end, axis=-1)
         tokens = jnp.take_along_axis(self.text(ids), ends[:, None, None], axis=1)[:, 0]
-        return _unit(self.text_projection, tokens)
+        # Concepts are closer to each other than bfloat16's 8 bits resolve.
+        return unit(self.text_projection(tokens.astype(jnp.float32)))
 
 
-def _unit(projection: nnx.Linear, pooled: Float[Array, "batch features"]) -> Features:
-    # Concepts are closer to each other than bfloat16's 8 bits resolve.
-    features = projection(pooled.astype(jnp.float32))
+def pooled_images(tower: ViT, pixels: Pixels) -> Float[Array, "batch features"]:
+    """Return an image tower's vectors, before any projection, of images of its config's size."""
+    side = tower.config.image_size
+    if pixels.shape[1:3] != (side, side):
+        raise InputError(
+            f"An image tower was given images of {pixels.shape[1]} × {pixels.shape[2]} pixels, but "
+            f"its config sets image_size {side}; resize and crop them to {side} × {side}."
+        )
+    sizes = {"tpu": max(1, TOKENS // len(tower.positions[...]))}
+    return in_pieces(ViT.pooled, tower, pixels, sizes)
+
+
+def unit(features: Features) -> Features:
+    """Return unit vectors."""
     return features / jnp.linalg.norm(features, axis=-1, keepdims=True)
 
 
+# Tensors of Hugging Face's CLIP and SigLIP.
 ROWS = {
-    r"vision\.(class|patch)_embedding": r"vision_model.embeddings.\1_embedding",
-    r"text\.token_embedding": "text_model.embeddings.token_embedding",
-    r"(vision|text)\.position_embedding": r"\1_model.embeddings.position_embedding.embedding",
+    r"vision\.class_token": "vision_model.embeddings.class_embedding",
+    r"vision\.patch_embedding": "vision_model.embeddings.patch_embedding",
+    r"vision\.positions": "vision_model.embeddings.position_embedding.embedding",
     # Hugging Face's own spelling, which every published checkpoint has.
-    r"vision\.pre_layernorm": "vision_model.pre_layrnorm",
-    r"vision\.post_layernorm": "vision_model.post_layernorm",
+    r"vision\.pre_norm": "vision_model.pre_layrnorm",
+    r"vision\.norm": "vision_model.post_layernorm",
+    r"vision\.blocks\.(\d+\.(?:layer_norm|self_attn).*)": r"vision_model.encoder.layers.\1",
+    r"vision\.blocks\.(\d+)\.(fc[12])": r"vision_model.encoder.layers.\1.mlp.\2",
+    r"vision\.pool\.(fc[12])": r"vision_model.head.mlp.\1",
+    r"vision\.pool\.(probe|attention\..*|layernorm)": r"vision_model.head.\1",
+    r"text\.token_embedding": "text_model.embeddings.token_embedding",
+    r"text\.position_embedding": "text_model.embeddings.position_embedding.embedding",
     r"text\.final_layer_norm": "text_model.final_layer_norm",
-    r"(vision|text)\.(layers\.\d+\.(?:layer_norm|self_attn).*)": r"\1_model.encoder.\2",
-    r"(vision|text)\.(layers\.\d+)\.(fc[12])": r"\1_model.encoder.\2.mlp.\3",
+    r"text\.(layers\.\d+\.(?:layer_norm|self_attn).*)": r"text_model.encoder.\1",
+    r"text\.(layers\.\d+)\.(fc[12])": r"text_model.encoder.\1.mlp.\2",
+    r"text_head": "text_model.head",
     r"(visual|text)_projection": r"\1_projection",
-    "logit_scale": "logit_scale",
+    r"logit_(scale|bias)": r"logit_\1",
 }
-_IGNORED = r"(vision|text)_model\.embeddings\.position_ids"
-HUGGING_FACE_CLIP = checkpoint.pytorch_table(ROWS, _IGNORED)
-FLAX_CLIP = checkpoint.Table(ROWS, _IGNORED)
+IGNORED = r"(vision|text)_model\.embeddings\.position_ids"
+HUGGING_FACE_CLIP = checkpoint.pytorch_table(ROWS, IGNORED)
+FLAX_CLIP = checkpoint.Table(ROWS, IGNORED)
 
 
 def load_clip_model(folder: str | PathLike[str], notes: list[str] | None = None) -> CLIP:
@@ -193,7 +172,7 @@ def load_clip_model(folder: str | PathLike[str], notes: list[str] | None = None)
         flax = any(name.endswith(".kernel") for name in tensors)
         return FLAX_CLIP if flax else HUGGING_FACE_CLIP
 
-    return checkpoint.read_model(checkpoint.abstract(CLIP, config), folder, table, notes)
+    return checkpoint.read_model(checkpoint.abstract(CLIP, config), folder, table, notes, EARLIER)
 
 
 def save_clip_model(model: CLIP, folder: str | PathLike[str]) -> None:
@@ -202,10 +181,9 @@ def save_clip_model(model: CLIP, folder: str | PathLike[str]) -> None:
     checkpoint.write_folder(folder, model.config.to_huggingface(), tensors)
 
 
-def load(folder: Path, preprocess: str | Preprocess, notes: list[str]) -> Namer:
-    """Load a folder's CLIP as a name encoder: the entry "clip" of `NAMERS`."""
-    model = load_clip_model(folder, notes)
-    text, image_size = model.config.text, model.config.vision.image_size
+def namer_of(model: CLIP, folder: Path, preprocess: Preprocess) -> Namer:
+    """Return a CLIP as a name encoder, with the tokenizer of its folder."""
+    text = model.config.text
     files = "tokenizer.json, or vocab.json and merges.txt"
     tokenizer = load_tokenizer("CLIPTokenizer", folder, "CLIP", files, text.vocab_size)
     graph, params = nnx.split(model)
@@ -216,5 +194,23 @@ def load(folder: Path, preprocess: str | Preprocess, notes: list[str]) -> Namer:
         tokenizer=tokenizer,
         length=text.max_position_embeddings,
         padding=tokenizer.eos_token_id,  # never read: the tower is causal
-        preprocess=clip_preprocess(folder, image_size, preprocess, notes),
+        preprocess=preprocess,
+        logit_scale=float(jnp.exp(model.logit_scale[...])),
+        **looking_into(graph, model.config.vision),
     )
+
+
+def looking_into(graph: Any, tower: ViTConfig) -> dict[str, Any]:
+    """Return the fields of a `Namer` by which its image tower's layers are looked at."""
+    return {
+        "apply": lambda params, x, tap: nnx.merge(graph, params).tapped_images(x, tap),
+        "attention": tower.attention,
+        "prefix": tower.prefix,
+    }
+
+
+def load(folder: Path, preprocess: str | Preprocess, notes: list[str]) -> Namer:
+    """Load a folder's CLIP as a name encoder: the entry "clip" of `NAMERS`."""
+    model = load_clip_model(folder, notes)
+    size = model.config.vision.image_size
+    return namer_of(model, folder, namer_preprocess(folder, size, preprocess, notes, "openai"))

@@ -12,14 +12,14 @@ from flax import nnx
 from jaxdesc.errors import InputError
 from jaxdesc.models.architectures import architecture_of
 from jaxdesc.models.checkpoint import write_orbax
-from jaxdesc.models.clip import load_clip_model
-from jaxdesc.models.source import CLIP, FILES, TARGET, kind_of, open_network
+from jaxdesc.models.namers import load_namer
+from jaxdesc.models.source import CLIP, FILES, TARGET, kinds_of, open_network
 
 
 class Converted(NamedTuple):
-    """A converted network: its kind ("target" or "CLIP"), its source, its number of parameters."""
+    """A converted network: its kind, its source, its number of parameters."""
 
-    kind: str
+    kind: str  # "target" or "name encoder"
     name: str
     parameters: int
 
@@ -27,13 +27,13 @@ class Converted(NamedTuple):
 def convert(
     source: str | PathLike[str], output: str | PathLike[str], *, revision: str | None = None
 ) -> Converted:
-    """Write a folder from which `load_target` or `load_clip` loads the same network.
+    """Write a folder from which `load_target` or `load_namer` loads the same network.
 
     It holds the parameters as the network computes with them (of a target, with BatchNorm folded
     in), bit for bit; the source's own configs, tokenizer and preprocessing; and in `converted.json`
     the source, with the commit of a Hugging Face id. It appears whole or not at all.
 
-    The source is as `load_target` or `load_clip` take it, except "scenes", which is several
+    The source is as `load_target` or `load_namer` take it, except "scenes", which is several
     networks; its config says which kind it is. Raises `InputError` for a source that can't be read,
     or an output that exists or can't be written.
     """
@@ -41,13 +41,14 @@ def convert(
     folder = Path(output).expanduser()
     if folder.exists():
         raise InputError(f"The output {str(folder)!r} exists: give a folder that does not.")
-    kind = kind_of(path) or TARGET
+    kind = (*kinds_of(path), TARGET)[0]
     if kind not in (TARGET, CLIP):
         raise InputError(
-            f"{path / 'config.json'} is neither a target's nor a CLIP's: expected timm's "
-            "architecture, or a target's or CLIP's model_type."
+            f"{path / 'config.json'} is neither a target's nor a name encoder's: expected timm's "
+            "architecture, or a target's or name encoder's model_type."
         )
-    model: Any = load_clip_model(path) if kind == CLIP else architecture_of(path).read(path, [])
+    model: Any = None if kind == CLIP else architecture_of(path).read(path, [])
+    params = load_namer(path).params if kind == CLIP else nnx.state(model)
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     try:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -59,14 +60,14 @@ def convert(
                 (unfinished / file).parent.mkdir(exist_ok=True)
                 shutil.copyfile(path / file, unfinished / file)
         _write_json(unfinished / "converted.json", {"source": name})
-        write_orbax(model, unfinished)
+        write_orbax(params, unfinished)
         unfinished.rename(folder)
     except OSError as error:
         raise InputError(
             f"The output {str(folder)!r} can't be written ({error.strerror}): give one that can."
         ) from error
-    parameters = sum(array.size for array in jax.tree.leaves(nnx.state(model)))
-    return Converted("CLIP" if kind == CLIP else kind, name, parameters)
+    parameters = sum(array.size for array in jax.tree.leaves(params))
+    return Converted("name encoder" if kind == CLIP else kind, name, parameters)
 
 
 def _write_json(file: Path, entries: dict[str, Any]) -> None:

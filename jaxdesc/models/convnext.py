@@ -20,9 +20,12 @@ from jaxdesc.models import checkpoint
 from jaxdesc.models.precision import float32_products
 from jaxdesc.models.settings import (
     DEPTH,
+    HUGGING_FACE,
     NUMBER,
     POSITIVE,
+    TIMM,
     Setting,
+    label_count,
     misfits,
     one_of,
     only,
@@ -80,7 +83,7 @@ class ConvNextConfig:
             given = pretrained_cfg(entries) | entries
             return replace(config, num_classes=given.get("num_classes", 1000))
         named = entries.get("architectures") or ["ForImageClassification"]
-        classes = len(entries.get("id2label") or {}) or entries.get("num_labels", 2)
+        classes = label_count(entries)
         second = entries["model_type"] == "convnextv2"
         return replace(
             config,
@@ -111,11 +114,9 @@ TIMM_SIZES = {
 }
 TIMM_SETTINGS = {
     "architecture": one_of(TIMM_SIZES),
-    "in_chans": only(3),
+    **TIMM,
     "global_pool": only("avg"),
     "model_args": only(None, {}),
-    "model_type": only("timm_wrapper"),
-    "quantization_config": only(None),
 }
 
 
@@ -140,10 +141,8 @@ SETTINGS = {
     "depths": _each(DEPTH),
     "hidden_act": one_of(ACTIVATIONS),
     **dict.fromkeys(("layer_norm_eps", "layer_scale_init_value"), NUMBER),
-    **dict.fromkeys(("patch_size", "num_labels"), POSITIVE),
-    "num_channels": only(3),
-    "id2label": Setting("an object", lambda value: value is None or isinstance(value, dict)),
-    **dict.fromkeys(("quantization_config", "auto_map"), only(None)),
+    "patch_size": POSITIVE,
+    **HUGGING_FACE,
 }
 
 

@@ -12,7 +12,8 @@ from jaxtyping import Array, Float, Float32, UInt8
 
 from jaxdesc.errors import InputError
 from jaxdesc.images.preprocess import Preprocess
-from jaxdesc.models.texts import Progress, TextBatches, fingerprint_of, tokenize, unseen
+from jaxdesc.models.taps import Apply
+from jaxdesc.models.texts import LENGTHS, Progress, TextBatches, fingerprint_of, tokenize, unseen
 from jaxdesc.runtime import fingerprint
 from jaxdesc.runtime.compiler import jit
 from jaxdesc.runtime.mesh import on_each, shared_out
@@ -47,11 +48,19 @@ class Namer:
         params: pytree of all its weights.
         images: (params, normalised pixels [B, size, size, 3]) -> unit features [B, d], float32.
         texts: (params, token ids [B, L]) -> unit features [B, d], float32. L is at most `length`;
-            what follows a text's own tokens is padding and must not change its features.
+            what follows a text's own tokens is padding and must not change its features, unless
+            the encoder reads padding.
         tokenizer: a Hugging Face tokenizer.
         length: most tokens a text may have.
         padding: token id behind a text's own tokens.
         preprocess: preprocessing that `images` expects.
+        reads_padding: every text is padded to `length`, as SigLIP's have to be.
+        logit_scale, logit_bias: a logit is the cosine of an image and a text times the scale, plus
+            the bias. The sigmoid of a logit with a bias is the probability that a text fits
+            (SigLIP); CLIP's have no bias. None if the encoder has none.
+        apply: (params, normalised pixels, tap) -> what `images` gives, its image tower's layers
+            handed to the tap as a `Target`'s are; None if they can't be looked at.
+        attention, prefix: of that tower, as a `Target`'s.
         name: for reports.
         mesh: devices among which a batch is split; the default device if None.
         notes: what was assumed or stripped when it was read, a sentence each.
@@ -64,6 +73,12 @@ class Namer:
     length: int
     padding: int
     preprocess: Preprocess
+    reads_padding: bool = False
+    logit_scale: float | None = None
+    logit_bias: float | None = None
+    apply: Apply | None = None
+    attention: str = ""
+    prefix: int = 0
     name: str = "clip"
     mesh: Mesh | None = None
     notes: tuple[str, ...] = ()
@@ -83,7 +98,8 @@ class Namer:
         images = fingerprint.of_function(self.images, self.params, pixels)
         texts = fingerprint.of_function(self.texts, self.params, tokens)
         hashes = fingerprint.of_weights(self.params), images, texts, fingerprint_of(self.tokenizer)
-        return " ".join((*hashes, str(self.preprocess)))
+        padding = self.padding if self.reads_padding else None
+        return " ".join((*hashes, str(self.preprocess), str(padding)))
 
     def encode_images(
         self, pixels: Float[Array | np.ndarray, "batch size size 3"]
@@ -135,6 +151,7 @@ class Namer:
             self.reading,
             longest=self.length,
             padding=self.padding,
+            lengths=() if self.reads_padding else LENGTHS,
         )
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxdesc.errors import InputError, printable, shown
-from jaxdesc.images.preprocess import IMAGENET, OPENAI, PRESETS, Preprocess, check_preset
+from jaxdesc.images.preprocess import IMAGENET, PRESETS, Preprocess, check_preset
 from jaxdesc.models.settings import parsed, pretrained_cfg, read_config, read_json
 from jaxdesc.vocabulary import imagenet, wordnet
 from jaxdesc.vocabulary.names import class_names
@@ -43,10 +43,7 @@ def target_preprocess(path: Path, stated: str | Preprocess, notes: list[str]) ->
         usual = "imagenet_bicubic"
         notes += _assumed(file, HUGGING_FACE_ENTRIES, given, preprocess, usual, "target")
         if isinstance(given.get("size"), dict) and "height" in given["size"]:
-            notes.append(
-                f"{file} squashes images to a square: their central square is taken instead, which "
-                "keeps the shapes of what they show."
-            )
+            notes.append(squashes(file))
         return preprocess
     file = path if path.is_file() else path / "config.json"
     entries = parsed(pretrained_cfg, entries, path)
@@ -56,42 +53,63 @@ def target_preprocess(path: Path, stated: str | Preprocess, notes: list[str]) ->
     return preprocess
 
 
-def clip_preprocess(
-    folder: Path, image_size: int, stated: str | Preprocess, notes: list[str]
+def namer_preprocess(
+    folder: Path, image_size: int, stated: str | Preprocess, notes: list[str], usual: str
 ) -> Preprocess:
-    """Return a CLIP's preprocessing: the shorter side to `size`, then the centre `crop_size`.
+    """Return a name encoder's preprocessing: the shorter side to `size`, then the centre of it.
 
     It is in `preprocessor_config.json`, or the newer `processor_config.json`, and makes images of
-    the tower's `image_size`; so does a stated preset. Otherwise as `target_preprocess`.
+    the tower's `image_size`; so does a stated preset. What it leaves open is `usual`'s, a name in
+    `PRESETS`. Otherwise as `target_preprocess`.
     """
     if stated:
-        preprocess = _stated(stated)
-        if isinstance(stated, str):
-            return replace(preprocess, size=image_size)
-        if preprocess.size != image_size:
-            raise InputError(
-                f"The preprocessing stated for {folder} makes images of {preprocess.size} pixels, "
-                f"but its config.json sets image_size {image_size}: give one of that size."
-            )
-        return preprocess
+        return stated_preprocess(folder, image_size, stated)
     names = ("preprocessor_config.json", "processor_config.json")
     file = next((folder / name for name in names if (folder / name).exists()), folder / names[0])
 
-    def clip(entries: dict[str, Any]) -> Preprocess:
-        size, crop = entries.get("size", image_size), entries.get("crop_size", image_size)
-        shortest = size["shortest_edge"] if isinstance(size, dict) else size
+    def read(entries: dict[str, Any]) -> Preprocess:
+        size = entries.get("size", image_size)
+        squashed = isinstance(size, dict) and "height" in size
+        key = "size" if squashed else "crop_size"
+        crop = entries.get(key, image_size)
         side = crop["height"] if isinstance(crop, dict) else crop
+        shortest = size["shortest_edge"] if isinstance(size, dict) and not squashed else size
         if type(side) is not int or side != image_size:
-            raise ValueError(
-                f"crop_size {shown(side)} is not config.json's image_size {image_size}"
-            )
-        return _hugging_face(entries, side, side / shortest, OPENAI, "do_center_crop")
+            raise ValueError(f"{key} {shown(side)} is not config.json's image_size {image_size}")
+        steps = () if squashed else ("do_center_crop",)
+        statistics = PRESETS[usual].mean, PRESETS[usual].std
+        field = 1.0 if squashed else side / shortest
+        return _hugging_face(entries, side, field, statistics, *steps)
 
     expected = "size with shortest_edge, crop_size"
-    preprocess, given = _read(file, clip, "CLIP's preprocessing", expected)
-    entries = ("crop_size", *HUGGING_FACE_ENTRIES)
-    notes += _assumed(file, entries, given, preprocess, "openai", "clip")
+    preprocess, given = _read(file, read, "a name encoder's preprocessing", expected)
+    squashed = isinstance(given.get("size"), dict) and "height" in given["size"]
+    needed = HUGGING_FACE_ENTRIES if squashed else ("crop_size", *HUGGING_FACE_ENTRIES)
+    notes += _assumed(file, needed, given, preprocess, usual, "clip")
+    if squashed:
+        notes.append(squashes(file))
     return preprocess
+
+
+def stated_preprocess(folder: Path, image_size: int, stated: str | Preprocess) -> Preprocess:
+    """Return a stated preset, or a preprocessing that makes images of a tower's `image_size`."""
+    preprocess = _stated(stated)
+    if isinstance(stated, str):
+        return replace(preprocess, size=image_size)
+    if preprocess.size != image_size:
+        raise InputError(
+            f"The preprocessing stated for {folder} makes images of {preprocess.size} pixels, "
+            f"but its config.json sets image_size {image_size}: give one of that size."
+        )
+    return preprocess
+
+
+def squashes(file: Path) -> str:
+    """Return the note about images that a checkpoint's preprocessing squashes to a square."""
+    return (
+        f"{file} squashes images to a square: their central square is taken instead, which keeps "
+        "the shapes of what they show."
+    )
 
 
 def _stated(stated: str | Preprocess) -> Preprocess:

@@ -93,6 +93,27 @@ def one_of(values: Mapping[str, Any]) -> Setting:
     return Setting(" or ".join(values), lambda value: isinstance(value, str) and value in values)
 
 
+# Entries of Hugging Face's configs that any network may have, at the values implemented.
+HUGGING_FACE = {
+    "num_labels": POSITIVE,
+    "num_channels": only(3),
+    "id2label": Setting("an object", lambda value: value is None or isinstance(value, dict)),
+    "quantization_config": only(None),
+    "auto_map": only(None),  # code in the checkpoint
+}
+# Likewise of timm's.
+TIMM = {
+    "in_chans": only(3),
+    "model_type": only("timm_wrapper"),
+    "quantization_config": only(None),
+}
+
+
+def label_count(entries: Mapping[str, Any]) -> int:
+    """Return how many classes a Hugging Face config has; two by default."""
+    return len(entries.get("id2label") or {}) or entries.get("num_labels", 2)
+
+
 def misfits(
     settings: Mapping[str, Setting], entries: Mapping[str, Any], where: str = ""
 ) -> list[str]:

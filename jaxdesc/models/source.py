@@ -35,8 +35,8 @@ KINDS = {
         "config.json and model.safetensors",
     ),
     CLIP: Kind(
-        "a CLIP",
-        "load_clip or --config.clip.source",
+        "a name encoder",
+        "load_namer or --config.clip.source",
         "config.json, model.safetensors, tokenizer.json and preprocessor_config.json",
     ),
     SENTENCE: Kind(
@@ -46,7 +46,15 @@ KINDS = {
     ),
 }
 # Kinds by config.json's model_type, to name the right loader; others are left to their loader.
-MODEL_TYPES = {"resnet": TARGET, "clip": CLIP, "bert": SENTENCE, "mpnet": SENTENCE}
+# The first is what the whole network is.
+MODEL_TYPES = {
+    "resnet": (TARGET,),
+    "clip": (CLIP, TARGET),
+    "siglip": (CLIP, TARGET),
+    "bert": (SENTENCE,),
+    "mpnet": (SENTENCE,),
+}
+OPEN_CLIP = "open_clip_config.json"
 
 # owner/name, with an optional @revision as timm writes it; neither can leave its folder.
 IDENTIFIER = re.compile(
@@ -59,10 +67,10 @@ REVISION = re.compile(r"(?!.*\.\.)\w[\w./-]*", re.A)
 CONFIGS = (
     *("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer.json"),
     *("tokenizer_config.json", "special_tokens_map.json", "vocab.json", "vocab.txt", "merges.txt"),
-    "sentence_bert_config.json",
+    *("sentence_bert_config.json", OPEN_CLIP),
 )
 FILES = (*CONFIGS, "modules.json", "config_sentence_transformers.json", "1_Pooling/config.json")
-MARKERS = ("adapter_config.json", "open_clip_config.json", "model_index.json")
+MARKERS = ("adapter_config.json", "model_index.json")
 INNER = "0_*/"
 # Weights by format; the first format that exists is downloaded, the first file that exists is read.
 FORMATS = (
@@ -70,15 +78,21 @@ FORMATS = (
     ("flax_model.msgpack",),
     ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*.bin"),
 )
-WEIGHTS = tuple(name for names in FORMATS for name in names if "*" not in name)
+OPEN_CLIP_FORMATS = (
+    ("open_clip_model.safetensors",),
+    ("open_clip_pytorch_model.safetensors",),
+    ("open_clip_pytorch_model.bin",),
+)
 ORBAX = "orbax"  # folder of a converted checkpoint, in place of such a file
 
-_CLIPS = "such as laion/CLIP-ViT-B-32-laion2B-s34B-b79K or openai/clip-vit-base-patch32"
 _FILE = "give the file itself, in place of its folder"
 _SAVE = "give the checkpoint that it was made from, or save it with transformers' save_pretrained"
 # Files that show which tool wrote a folder without config.json and weights, and the remedy.
 PACKAGINGS = {
-    "open_clip_*": ("open_clip", f"give the same CLIP as transformers' CLIPModel, {_CLIPS}"),
+    "open_clip_*": (
+        "open_clip",
+        f"give a name encoder's {OPEN_CLIP} and weights, or a target's config.json and weights",
+    ),
     "model_index.json": ("diffusers", "give the folder of a CLIP or a ResNet"),
     "saved_model.pb": ("TensorFlow (SavedModel)", _SAVE),
     "*.h5": ("Keras or TensorFlow (HDF5)", _SAVE),
@@ -124,12 +138,11 @@ def open_network(source: str | PathLike[str], kind: str, revision: str | None = 
         if inner != path:
             _refuse_packagings(inner)
         path = path if kind == SENTENCE else inner
-    described = kind in KINDS and (path / "config.json").exists()
-    actual = kind_of(path) if described else None
-    if actual and actual != kind:
+    actual = kinds_of(path) if kind in KINDS else ()
+    if actual and kind not in actual:
         raise InputError(
-            f"{path} is {KINDS[actual].words} and not {KINDS[kind].words}: read it by "
-            f"{KINDS[actual].loader}, and give {_layout(kind)} instead."
+            f"{path} is {KINDS[actual[0]].words} and not {KINDS[kind].words}: read it by "
+            f"{KINDS[actual[0]].loader}, and give {_layout(kind)} instead."
         )
     return Located(path, name, notes)
 
@@ -219,6 +232,8 @@ def _downloaded(identifier: str, kind: str, revision: str | None) -> Path:
     files = [*FILES, *MARKERS, *(INNER + name for name in CONFIGS)]
     first, *others = ([*names, *(INNER + name for name in names)] for names in FORMATS)
     path = download(revision, files + first)
+    if is_open_clip(path):
+        others = [list(names) for names in OPEN_CLIP_FORMATS]
     for weights in others:
         if any(weights_file(folder).exists() for folder in (path, *path.glob(INNER))):
             break
@@ -229,8 +244,14 @@ def _downloaded(identifier: str, kind: str, revision: str | None) -> Path:
 def weights_file(source: str | PathLike[str]) -> Path:
     """Return the file with a folder's weights, or the one that is missing; a file is its own."""
     path = Path(source)
-    files = [path] if path.is_file() else [path / name for name in WEIGHTS]
+    files = [path] if path.is_file() else [path / name for name in weights_names(path)]
     return next((file for file in files if file.exists()), files[0])
+
+
+def weights_names(folder: Path) -> tuple[str, ...]:
+    """Return the names that a folder's weights may have, the preferred ones first."""
+    formats = OPEN_CLIP_FORMATS if is_open_clip(folder) else FORMATS
+    return tuple(name for names in formats for name in names if "*" not in name)
 
 
 def is_converted(folder: str | PathLike[str]) -> bool:
@@ -238,13 +259,27 @@ def is_converted(folder: str | PathLike[str]) -> bool:
     return (Path(folder) / ORBAX).is_dir()
 
 
-def kind_of(path: Path) -> str | None:
-    """Return which of `KINDS` a folder's config describes, or None; a file is a target's."""
-    entries = {"architecture": ""} if path.is_file() else read_config(path)
+def is_open_clip(folder: Path) -> bool:
+    """Return if a folder holds open_clip's packaging of a CLIP, and not Hugging Face's too.
+
+    timm's image tower may be next to it.
+    """
+    if not (folder / OPEN_CLIP).exists():
+        return False
+    return not (folder / "config.json").exists() or "architecture" in read_config(folder)
+
+
+def kinds_of(path: Path) -> tuple[str, ...]:
+    """Return which of `KINDS` a folder's configs describe, if it is known; a file is a target's."""
+    if path.is_file():
+        return (TARGET,)
+    if is_open_clip(path):
+        return (CLIP, TARGET) if (path / "config.json").exists() else (CLIP,)
+    entries = read_config(path) if (path / "config.json").exists() else {}
     if "architecture" in entries:
-        return TARGET
+        return (TARGET,)
     model_type = entries.get("model_type")
-    return MODEL_TYPES.get(model_type) if isinstance(model_type, str) else None
+    return MODEL_TYPES.get(model_type, ()) if isinstance(model_type, str) else ()
 
 
 def read_modules(path: Path) -> list[tuple[str, Path]]:
@@ -275,7 +310,7 @@ def read_modules(path: Path) -> list[tuple[str, Path]]:
 def _first_module(path: Path, notes: list[str], kind: str) -> Path:
     """Return the folder of the network that sentence-transformers starts with."""
     (_, folder), *others = read_modules(path) or [("", path)]
-    if kind == SENTENCE or kind_of(folder) != CLIP:
+    if kind == SENTENCE or CLIP not in kinds_of(folder):
         return folder
     if folder != path:
         notes.append(f"{path} was packaged by sentence-transformers: its {folder.name} was read.")
@@ -297,7 +332,7 @@ def _refuse_packagings(path: Path) -> None:
                 "give that folder."
             )
     readable = weights_file(path).exists() or is_converted(path)
-    if readable and (path / "config.json").exists():
+    if is_open_clip(path) or (readable and (path / "config.json").exists()):
         return
     for pattern, (tool, remedy) in PACKAGINGS.items():
         for file in path.glob(pattern):

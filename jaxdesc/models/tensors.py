@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 
 from jaxdesc.errors import InputError
 from jaxdesc.models.settings import read_object
-from jaxdesc.models.source import ORBAX, WEIGHTS, weights_file
+from jaxdesc.models.source import ORBAX, weights_file, weights_names
 
 # Prefixes that wrappers give to every tensor: (distributed) data parallelism, torch.compile,
 # Lightning and other modules around a network, transformers' wrapper of timm.
@@ -57,8 +57,33 @@ class Tensors(Mapping[str, np.ndarray]):
         return len(self._reads)
 
 
+def renamed(tensors: Mapping[str, np.ndarray], names: Mapping[str, str | list[str]]) -> Tensors:
+    r"""Return tensors under other names, each still read when it is asked for.
+
+    Args:
+        tensors: by their present names.
+        names: new names by patterns of whole names, with `\1`, `\2` … for a pattern's groups; the
+            first that matches counts. A list names the equal parts of a tensor, one after the
+            other. A tensor that none matches, or whose new name is taken, keeps its own.
+    """
+    reads: Reads = {}
+
+    def part(name: str, index: int, count: int) -> np.ndarray:
+        return tensors[name] if count == 1 else np.split(tensors[name], count)[index]
+
+    for name in tensors:
+        found = ((re.fullmatch(pattern, name), new) for pattern, new in names.items())
+        match, new = next(((m, new) for m, new in found if m), (None, name))
+        parts = (
+            [match.expand(n) for n in ([new] if isinstance(new, str) else new)] if match else [name]
+        )
+        for index, own in enumerate(parts):
+            reads[name if own in reads else own] = partial(part, name, index, len(parts))
+    return Tensors(reads)
+
+
 def read_tensors(source: str | PathLike[str], notes: list[str] | None = None) -> Tensors:
-    """Read the tensors of a folder with one of `WEIGHTS`, or of one file of any name.
+    """Read the tensors of a folder with weights of `source.FORMATS`, or of one file of any name.
 
     Formats are safetensors and PyTorch's, whole or in shards with an index, and Flax's msgpack,
     whose names are joined by dots. A prefix of `PREFIXES` that all names share is stripped, and
@@ -68,8 +93,8 @@ def read_tensors(source: str | PathLike[str], notes: list[str] | None = None) ->
     file, notes = weights_file(source), [] if notes is None else notes
     if not file.exists():
         raise InputError(
-            f"{file.parent} holds no weights: expected {', '.join(WEIGHTS)} or {ORBAX}/; download "
-            "the checkpoint again."
+            f"{file.parent} holds no weights: expected {', '.join(weights_names(file.parent))} or "
+            f"{ORBAX}/; download the checkpoint again."
         )
     reads = _reader(file)(file, notes)
     while prefix := next((p for p in PREFIXES if _is_wrapped(reads, p)), ""):

@@ -103,11 +103,19 @@ class TextBatches:
     """Texts in batches that are computed one by one, in any order, and then put together.
 
     Texts of equal tokens are computed once, so they have the same features, bit for bit. Each has
-    at least one token and at most `longest`, followed by padding with the id `padding`, which must
-    not change what `compute` returns.
+    at least one token and at most `longest`, followed by padding with the id `padding` to the next
+    of `lengths`, or else to `longest`; how much of it must not change what `compute` returns.
     """
 
-    def __init__(self, tokens: Sequence[Tokens], compute: Compute, *, longest: int, padding: int):
+    def __init__(
+        self,
+        tokens: Sequence[Tokens],
+        compute: Compute,
+        *,
+        longest: int,
+        padding: int,
+        lengths: Sequence[int] = LENGTHS,
+    ):
         first: dict[Tokens, int] = {}
         for index, ids in enumerate(tokens):
             first.setdefault(ids, index)
@@ -118,13 +126,13 @@ class TextBatches:
         # may not be full is of the shortest.
         order = sorted(first, key=len, reverse=True)
         while order:
-            rows, width = _shape(len(order), len(order[0]), longest)
+            rows, width = _shape(len(order), len(order[0]), longest, lengths)
             batch, order = order[:rows], order[rows:]
             filled = batch + batch[-1:] * (rows - len(batch))  # rows without a text repeat the last
             padded = [ids + (padding,) * (width - len(ids)) for ids in filled]
-            lengths = np.array([len(ids) for ids in filled], np.int32)
+            counts = np.array([len(ids) for ids in filled], np.int32)
             self._indices.append([first[ids] for ids in batch])
-            self._rows.append((np.array(padded, np.int32), lengths))
+            self._rows.append((np.array(padded, np.int32), counts))
         self._compute = compute
 
     def __len__(self) -> int:
@@ -169,8 +177,8 @@ class TextBatches:
         return features
 
 
-def _shape(texts: int, length: int, longest: int) -> tuple[int, int]:
+def _shape(texts: int, length: int, longest: int, lengths: Sequence[int]) -> tuple[int, int]:
     """Return the rows and tokens of the next batch of `texts` texts, the longest of `length`."""
-    width = min(longest, next(n for n in (*LENGTHS, longest) if n >= length))
+    width = min(longest, next(n for n in (*lengths, longest) if n >= length))
     full = max(1, TOKENS_AT_ONCE // width)
     return min([full, *(rows for rows in FEW_ROWS if rows >= texts)]), width

@@ -74,9 +74,11 @@ def layer_norm(config: TransformerConfig, rngs: nnx.Rngs) -> nnx.LayerNorm:
 
 
 class Attention(nnx.Module):
-    """Multi-head self-attention; if causal, a token sees only itself and those before it."""
+    """Multi-head attention; if causal, a token sees only itself and those before it."""
 
-    def __init__(self, config: TransformerConfig, residual: float, causal: bool, rngs: nnx.Rngs):
+    def __init__(
+        self, config: TransformerConfig, residual: float, causal: bool = False, *, rngs: nnx.Rngs
+    ):
         width = config.hidden_size
         self.causal, self.heads = causal, config.num_attention_heads
         self.q_proj = linear(width, width, residual, rngs)
@@ -87,18 +89,21 @@ class Attention(nnx.Module):
     def __call__(
         self,
         x: Tokens,
-        mask: Mask | None,
-        bias: Bias | None,
+        mask: Mask | None = None,
+        bias: Bias | None = None,
+        queries: Float[Array, "batch query features"] | None = None,
         tap: Tap = untouched,
         name: str = "",
-    ) -> Tokens:
-        """Mix the tokens.
+    ) -> Float[Array, "batch query features"]:
+        """Mix the tokens, for each of them, or for each of other queries.
 
         If the tap asks for them, it gets the probabilities [batch, head, query, key] as `name`,
         unless there is a mask or a bias.
         """
-        split = (*x.shape[:-1], self.heads, x.shape[-1] // self.heads)
-        query, key, value = (f(x).reshape(split) for f in (self.q_proj, self.k_proj, self.v_proj))
+        asking = x if queries is None else queries
+        projections = (self.q_proj, asking), (self.k_proj, x), (self.v_proj, x)
+        split = self.heads, x.shape[-1] // self.heads
+        query, key, value = (f(y).reshape(*y.shape[:-1], *split) for f, y in projections)
         if asks(tap, ATTENTION_PROBS) and mask is None and bias is None and not self.causal:
             # As XLA's dot_product_attention does, with the softmax in float32.
             products = jnp.einsum("bqhd,bkhd->bhqk", query, key, preferred_element_type=jnp.float32)
@@ -108,7 +113,7 @@ class Attention(nnx.Module):
             mixed = jax.nn.dot_product_attention(
                 query, key, value, bias=bias, mask=mask, is_causal=self.causal
             )
-        return self.out_proj(mixed.reshape(x.shape))
+        return self.out_proj(mixed.reshape(asking.shape))
 
 
 class Layer(nnx.Module):
@@ -135,7 +140,7 @@ class Layer(nnx.Module):
         self.post_norm = post_norm
         self.activation = ACTIVATIONS[config.hidden_act]
         self.layer_norm1 = layer_norm(config, rngs)
-        self.self_attn = Attention(config, residual, causal, rngs)
+        self.self_attn = Attention(config, residual, causal, rngs=rngs)
         self.layer_norm2 = layer_norm(config, rngs)
         self.fc1 = linear(width, inner, (2 * width) ** -0.5, rngs)
         self.fc2 = linear(inner, width, residual, rngs)
@@ -173,6 +178,28 @@ class Layer(nnx.Module):
         added = self.fc2(tap(f"{name}/mlp", hidden))
         x = x + (added if self.scale2 is None else added * self.scale2[...][None, None])
         return tap(name, x)
+
+
+class AttentionPool(nnx.Module):
+    """A learned query that attends to all tokens, then a perceptron around a shortcut.
+
+    The multihead attention pooling of Zhai et al., "Scaling Vision Transformers", CVPR 2022.
+    """
+
+    def __init__(self, config: TransformerConfig, *, rngs: nnx.Rngs):
+        width, inner = config.hidden_size, config.intermediate_size
+        self.activation = ACTIVATIONS[config.hidden_act]
+        self.probe = nnx.Param(normal(1.0)(rngs.params(), (width,)))
+        self.attention = Attention(config, width**-0.5, rngs=rngs)
+        self.layernorm = layer_norm(config, rngs)
+        self.fc1 = linear(width, inner, width**-0.5, rngs)
+        self.fc2 = linear(inner, width, inner**-0.5, rngs)
+
+    def __call__(self, x: Tokens) -> Float[Array, "batch features"]:
+        """Return one vector per row."""
+        probe = jnp.broadcast_to(self.probe[...], (len(x), 1, x.shape[-1])).astype(x.dtype)
+        pooled = self.attention(x, queries=probe)[:, 0]
+        return pooled + self.fc2(self.activation(self.fc1(self.layernorm(pooled))))
 
 
 def layers(

@@ -5,12 +5,9 @@ Data-Efficient Image Transformers", ICML 2021; Oquab et al., "DINOv2", TMLR 2024
 "Vision Transformers Need Registers", ICLR 2024. Numbers follow Hugging Face transformers.
 """
 
-import re
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +20,16 @@ from jaxdesc.models.precision import float32_products
 from jaxdesc.models.settings import parsed, read_config
 from jaxdesc.models.source import is_converted
 from jaxdesc.models.taps import Tap, untouched
-from jaxdesc.models.tensors import Tensors, read_tensors
-from jaxdesc.models.transformer import Tokens, encoded, layer_norm, layers, linear, normal
+from jaxdesc.models.tensors import read_tensors, renamed
+from jaxdesc.models.transformer import (
+    AttentionPool,
+    Tokens,
+    encoded,
+    layer_norm,
+    layers,
+    linear,
+    normal,
+)
 from jaxdesc.models.vit_config import ViTConfig, from_entries
 
 CUBIC = -0.75  # torch's coefficient of bicubic interpolation without antialiasing
@@ -37,15 +42,13 @@ class ViT(nnx.Module):
         width, patch = config.hidden_size, config.patch_size
         positions = (config.image_size // patch) ** 2 + config.placed
 
-        def tokens(count: int) -> nnx.Param[Array] | None:
-            shape = 1, count, width
-            return nnx.Param(normal(0.02)(rngs.params(), shape)) if count else None
+        def learned(std: float, *shape: int) -> nnx.Param[Array]:
+            return nnx.Param(normal(std)(rngs.params(), (*shape, width)))
 
         self.config = config
-        self.class_token = tokens(min(1, config.class_tokens))
-        self.distillation_token = tokens(max(0, config.class_tokens - 1))
-        self.register_tokens = tokens(config.registers)
-        self.positions = nnx.Param(normal(0.02)(rngs.params(), (1, positions, width)))
+        self.class_token = learned(width**-0.5) if config.class_tokens else None
+        self.distillation_token = learned(0.02) if config.class_tokens > 1 else None
+        self.register_tokens = learned(0.02, config.registers) if config.registers else None
         self.patch_embedding = nnx.Conv(
             3,
             width,
@@ -56,10 +59,12 @@ class ViT(nnx.Module):
             kernel_init=normal(0.02),
             rngs=rngs,
         )
+        self.positions = learned(0.02, positions)
         self.pre_norm = layer_norm(config, rngs) if config.pre_norm else None
         kind = {"scaled": config.scaled, "gated": config.gated}
         self.blocks = nnx.List(layers(config, **kind, rngs=rngs))
         self.norm = layer_norm(config, rngs)
+        self.pool = AttentionPool(config, rngs=rngs) if config.attention_pool else None
         inputs, classes = width * (2 if config.head == "mean" else 1), config.num_classes
         both = classes and config.head == "both"
         self.head = linear(inputs, classes, 0.02, rngs) if classes else None
@@ -86,40 +91,64 @@ class ViT(nnx.Module):
             return logits
         return (logits + self.distilled_head(x[:, 1])) / 2
 
+    @float32_products
+    def pooled(
+        self, pixels: Float[Array, "batch height width 3"], tap: Tap = untouched
+    ) -> Float[Array, "batch features"]:
+        """Return one vector per normalised image: the attention pool's, or the class token's.
+
+        The tap gets what that of a call does.
+        """
+        x = encoded(self.blocks, self.embed(pixels), tap)
+        if self.pool is not None:
+            return self.pool(tap("norm", self.norm(x)).astype(jnp.float32))
+        if tap is untouched:  # the other tokens need no norm
+            return self.norm(x[:, 0])
+        return tap("norm", self.norm(x))[:, 0]
+
     def embed(self, pixels: Float[Array, "batch height width 3"]) -> Tokens:
         """Return every token before the first block: class tokens, registers, patches."""
         patches = self.patch_embedding(jnp.asarray(pixels, self.patch_embedding.kernel.dtype))
         count, rows, columns, width = patches.shape
-        placed, learned = self.config.placed, self.positions[...]
-        places = interpolated(learned[:, placed:], rows, columns, self.config.antialias)
-        x = patches.reshape(count, rows * columns, width) + places.astype(patches.dtype)
-        first = [token for token in (self.class_token, self.distillation_token) if token]
-        prefix = [token[...] for token in first]
+        x, placed = patches.reshape(count, rows * columns, width), self.config.placed
+
+        def repeated(tokens: nnx.Param[Array]) -> Tokens:
+            shape = count, tokens[...].size // width, width
+            return jnp.broadcast_to(tokens[...], shape).astype(x.dtype)
+
+        first = [self.class_token, self.distillation_token]
+        prefix = [repeated(token) for token in first if token is not None]
+        registers = [repeated(self.register_tokens)] if self.register_tokens is not None else []
         if placed:
-            prefix = [jnp.concatenate(prefix, axis=1) + learned[:, :placed]]
-        prefix += [self.register_tokens[...]] if self.register_tokens else []
-        x = jnp.concatenate([*(jnp.repeat(p, count, axis=0) for p in prefix), x], axis=1)
+            x, prefix = jnp.concatenate([*prefix, x], axis=1), []
+        learned = self.positions[...]
+        positions = interpolated(learned, placed, rows, columns, self.config.antialias)
+        x = x + positions[None].astype(x.dtype)
+        if further := [*prefix, *registers]:
+            x = jnp.concatenate([x[:, :placed], *further, x[:, placed:]], axis=1)
         return x if self.pre_norm is None else self.pre_norm(x)
 
 
 def interpolated(
-    learned: Float[Array, "1 positions width"], rows: int, columns: int, antialias: bool
-) -> Float[Array, "1 patches width"]:
+    learned: Float[Array, "positions width"], placed: int, rows: int, columns: int, antialias: bool
+) -> Float[Array, "tokens width"]:
     """Return positions of a square grid for one of other sides, by torch's bicubic resizing.
 
-    Hugging Face resizes ViT's, DeiT's and DINOv2's without antialiasing, with the coefficient
-    -0.75, and those of DINOv2 with registers with it, with -0.5.
+    The first `placed` are those of class tokens and stay. Hugging Face resizes ViT's, DeiT's and
+    DINOv2's without antialiasing, with the coefficient -0.75, and those of DINOv2 with registers
+    with it, with -0.5.
     """
-    side, width = round(learned.shape[1] ** 0.5), learned.shape[2]
+    side, width = round((len(learned) - placed) ** 0.5), learned.shape[1]
     if (rows, columns) == (side, side):
         return learned
-    square = learned.astype(jnp.float32).reshape(side, side, width)
+    square = learned[placed:].astype(jnp.float32).reshape(side, side, width)
     if antialias:
         resized = jax.image.resize(square, (rows, columns, width), "cubic")
     else:
         down, across = _bicubic(side, rows), _bicubic(side, columns)
         resized = jnp.einsum("pr,qc,rcd->pqd", down, across, square)
-    return resized.reshape(1, rows * columns, width)
+    resized = resized.reshape(rows * columns, width).astype(learned.dtype)
+    return jnp.concatenate([learned[:placed], resized])
 
 
 def _bicubic(inputs: int, outputs: int) -> Float[np.ndarray, "outputs inputs"]:
@@ -171,38 +200,26 @@ JOINED = {
     rf"{_BLOCK}\.attn\.qkv{_LEAF}": [rf"blocks.\1.self_attn.{x}_proj.\2" for x in "qkv"],
     rf"{_BLOCK}\.mlp\.weights_in{_LEAF}": [rf"blocks.\1.{x}.\2" for x in ("gate", "fc1")],
 }
-WRAPPERS = r"(?:vit|deit|dinov2|dinov2_with_registers|vision_model)\."
+WRAPPERS = {r"(?:vit|deit|dinov2|dinov2_with_registers|vision_model)\.(.*)": r"\1"}
 # Of pretraining, of other towers, and poolers that nothing here reads.
 _IGNORED = (
     r"(embeddings\.)?mask_token|embeddings\.position_ids|logit_(scale|bias)|"
-    r"(pooler|visual_projection|text_model)\..*"
+    r"(pooler|visual_projection|text_projection|text_model)\..*"
 )
 
 
-def _ours(name: str) -> list[str]:
-    """Return our names of what a checkpoint's tensor holds; its own if it is unknown."""
-    name = re.sub(rf"^{WRAPPERS}", "", name)
-    for pattern, ours in (NAMES | JOINED).items():
-        if match := re.fullmatch(pattern, name):
-            return [match.expand(part) for part in ([ours] if isinstance(ours, str) else ours)]
-    return [name]
-
-
-def _renamed(tensors: Mapping[str, np.ndarray], width: int) -> Tensors:
-    """Return a checkpoint's tensors under our names, with our shapes; each is read on its own."""
-    reads: dict[str, Any] = {}
-
-    def read(name: str, index: int, count: int, tokens: bool) -> np.ndarray:
-        tensor = np.split(tensors[name], count)[index]
-        return tensor.reshape(1, -1, width) if tokens else tensor
-
-    for name in tensors:
-        parts = _ours(name)
-        for index, ours in enumerate(parts):
-            tokens = ours in ("positions", "class_token")  # of CLIP and SigLIP without a batch
-            unique = name if ours in reads else ours  # a second one is unknown
-            reads[unique] = partial(read, name, index, len(parts), tokens)
-    return Tensors(reads)
+# Parameters' names in folders that were converted before CLIP and the others shared this network.
+EARLIER = {
+    r"vision\.class_embedding": "vision.class_token",
+    r"vision\.position_embedding": "vision.positions",
+    r"vision\.pre_layernorm\.(.*)": r"vision.pre_norm.\1",
+    r"vision\.post_layernorm\.(.*)": r"vision.norm.\1",
+    r"vision\.layers\.(.*)": r"vision.blocks.\1",
+}
+# Those of the image tower in a converted CLIP or SigLIP, and what else that holds.
+TOWER = {old: ours.removeprefix("vision.") for old, ours in EARLIER.items()}
+TOWER |= {r"vision\.(.*)": r"\1"}
+_OTHERS = r"(text|text_head|(visual|text)_projection|pool)\..*|logit_(scale|bias)"
 
 
 def read_vit(source: Path, notes: list[str]) -> ViT:
@@ -213,10 +230,10 @@ def read_vit(source: Path, notes: list[str]) -> ViT:
     config = parsed(from_entries, read_config(source), source)
     shapes = checkpoint.abstract(ViT, config)
     if is_converted(source):
-        return checkpoint.read_orbax(shapes, source)
+        return checkpoint.read_orbax(shapes, source, TOWER, _OTHERS)
     ignored = _IGNORED if config.num_classes else rf"{_IGNORED}|head\..*"
     table = checkpoint.pytorch_table({"(.*)": r"\1"}, ignored)
-    tensors = _renamed(read_tensors(source, notes), config.hidden_size)
+    tensors = renamed(renamed(read_tensors(source, notes), WRAPPERS), NAMES | JOINED)
     return checkpoint.assign(shapes, tensors, table, source)
 
 
@@ -250,4 +267,7 @@ def save_vit(model: ViT, folder: str | PathLike[str], labels: Sequence[str]) -> 
     Raises `InputError` for a network with other parts, such as registers or LayerScale.
     """
     tensors = checkpoint.tensors_of(model, HUGGING_FACE_VIT)
+    for name in ("cls_token", "position_embeddings"):  # with an axis of the batch
+        tokens = tensors[f"vit.embeddings.{name}"]
+        tensors[f"vit.embeddings.{name}"] = tokens.reshape(1, -1, tokens.shape[-1])
     checkpoint.write_folder(folder, model.config.to_huggingface(labels), tensors)

@@ -4,14 +4,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from jaxdesc.errors import InputError
+from jaxdesc.errors import InputError, shown
 from jaxdesc.models.settings import (
     ANY,
     BOOLEAN,
+    HUGGING_FACE,
     NUMBER,
     POSITIVE,
+    TIMM,
     UNKNOWN,
     Setting,
+    label_count,
     misfits,
     only,
     pretrained_cfg,
@@ -34,6 +37,7 @@ class ViTConfig(TransformerConfig):
         placed: how many of the class tokens have a position.
         scaled, gated: kind of `transformer.Layer`.
         antialias: positions are interpolated as by torch's antialiased resizing.
+        attention_pool: if an attention pool follows, as in SigLIP's image tower.
         patch_bias, pre_norm: if patches have a bias, and a norm is in front of the first layer.
     """
 
@@ -52,6 +56,7 @@ class ViTConfig(TransformerConfig):
     scaled: bool = False
     gated: bool = False
     antialias: bool = False
+    attention_pool: bool = False
     patch_bias: bool = True
     pre_norm: bool = False
 
@@ -61,9 +66,9 @@ class ViTConfig(TransformerConfig):
         return self.class_tokens + self.registers
 
     @property
-    def last_block(self) -> int:
-        """Number of the last block."""
-        return self.num_hidden_layers - 1
+    def attention(self) -> str:
+        """Default layer of attention maps: after it the patches of a network may not be read."""
+        return f"blocks.{self.num_hidden_layers - 1}/norm1"
 
     def to_huggingface(self, labels: Sequence[str]) -> dict[str, Any]:
         """Return `config.json` of a `ViTForImageClassification` of this size, with its classes."""
@@ -119,15 +124,14 @@ FAMILIES = {
     "clip_vision_model": Family(
         _CLIP, {"CLIPVisionModel": "", "CLIPVisionModelWithProjection": ""}
     ),
+    "clip": Family(_CLIP, {"CLIPModel": ""}, within="vision_config"),
     "siglip_vision_model": Family(_SIGLIP, {"SiglipVisionModel": ""}),
     "siglip": Family(_SIGLIP, {"SiglipModel": ""}, within="vision_config"),
 }
 COMMON = SETTINGS | {
-    **dict.fromkeys(("image_size", "patch_size", "num_labels"), POSITIVE),
-    "num_channels": only(3),
+    **dict.fromkeys(("image_size", "patch_size"), POSITIVE),
+    **HUGGING_FACE,
     "qkv_bias": only(True),
-    "id2label": Setting("an object", lambda value: value is None or isinstance(value, dict)),
-    "auto_map": only(None),  # code in the checkpoint
 }
 READ = (*SETTINGS, "image_size", "patch_size")
 
@@ -160,12 +164,7 @@ def _timm_sizes() -> dict[str, ViTConfig]:
 
 
 TIMM_SIZES = _timm_sizes()
-TIMM_SETTINGS = {
-    "in_chans": only(3),
-    "global_pool": only("token"),
-    "model_type": only("timm_wrapper"),
-    "quantization_config": only(None),
-}
+TIMM_SETTINGS = TIMM | {"global_pool": only("token")}
 # Without effect in evaluation mode.
 TIMM_ARGUMENTS = {"img_size": POSITIVE, **dict.fromkeys(("drop_rate", "drop_path_rate"), ANY)}
 
@@ -183,10 +182,41 @@ def _from_huggingface(entries: dict[str, Any]) -> ViTConfig:
     family = FAMILIES[entries["model_type"]]
     named = entries.get("architectures") or [next(iter(family.heads))]
     problems = misfits({"architectures": _one_of_these(family.heads)}, {"architectures": named})
-    tower = entries.get(family.within, {}) if family.within else entries
+    tower = within(entries, family.within) if family.within else entries
+    _refuse(problems + tower_misfits(family, tower, family.within))
+    sizes = tower_sizes(family, tower)
+    if head := family.heads[named[0]]:
+        sizes = replace(sizes, head=head, num_classes=label_count(entries))
+    return sizes
+
+
+def within(entries: Mapping[str, Any], name: str) -> Any:
+    """Return the entries of one tower of a config; those of an old `NAME_dict` overrule."""
+    return next((entries[k] for k in (f"{name}_dict", name) if entries.get(k) is not None), {})
+
+
+def tower_misfits(family: Family, tower: Any, name: str = "") -> list[str]:
+    """List what is not implemented among an image tower's entries, which `name` holds."""
     if not isinstance(tower, dict):
-        problems.append(f"{family.within} = {repr(tower)[:60]} (expected an object of settings)")
-    _refuse(problems or misfits({**COMMON, **family.settings}, tower))
+        return [f"{name} = {shown(tower)[:60]} (expected an object of settings)"]
+    where = f"{name}." if name else ""
+    problems = misfits({**COMMON, **family.settings}, tower, where)
+    if problems:
+        return problems
+    return size_misfits(tower_sizes(family, tower), where)
+
+
+def size_misfits(sizes: ViTConfig, where: str = "") -> list[str]:
+    """List the sizes that do not go together; all entries fit `COMMON`."""
+    problems = head_misfits(vars(sizes), where)
+    if sizes.patch_size > sizes.image_size:
+        most = f"(expected at most image_size = {sizes.image_size})"
+        problems.append(f"{where}patch_size = {sizes.patch_size} {most}")
+    return problems
+
+
+def tower_sizes(family: Family, tower: Mapping[str, Any]) -> ViTConfig:
+    """Read the entries of an image tower that fit; absent ones take the family's defaults."""
     sizes = {key: tower[key] for key in READ if key in tower and hasattr(family.sizes, key)}
     width = sizes.get("hidden_size", family.sizes.hidden_size)
     if "mlp_ratio" in family.settings:  # its width replaces intermediate_size
@@ -196,16 +226,13 @@ def _from_huggingface(entries: dict[str, Any]) -> ViTConfig:
         sizes |= {"intermediate_size": inner, "gated": gated}
     if family.sizes.registers:
         sizes["registers"] = tower.get("num_register_tokens", family.sizes.registers)
-    if head := family.heads[named[0]]:
-        classes = len(entries.get("id2label") or {}) or entries.get("num_labels", 2)
-        sizes |= {"head": head, "num_classes": classes}
-    return _checked(replace(family.sizes, **sizes))
+    return replace(family.sizes, **sizes)
 
 
 def _from_timm(entries: dict[str, Any]) -> ViTConfig:
     name = str(entries.get("architecture")).partition(".")[0]
-    sizes = Setting("a name such as vit_base_patch16_224", lambda value: value in TIMM_SIZES)
-    _refuse(misfits({"architecture": sizes}, {"architecture": name}))
+    known_name = Setting("a name such as vit_base_patch16_224", lambda value: value in TIMM_SIZES)
+    _refuse(misfits({"architecture": known_name}, {"architecture": name}))
     base = TIMM_SIZES[name]
     arguments = entries.get("model_args") or {}
     known = TIMM_ARGUMENTS | dict.fromkeys(set(arguments) - set(TIMM_ARGUMENTS), UNKNOWN)
@@ -213,7 +240,9 @@ def _from_timm(entries: dict[str, Any]) -> ViTConfig:
     given = entries, pretrained_cfg(entries)
     classes = next((e["num_classes"] for e in given if "num_classes" in e), base.num_classes)
     side = arguments.get("img_size", base.image_size)
-    return _checked(replace(base, num_classes=classes, image_size=side))
+    sizes = replace(base, num_classes=classes, image_size=side)
+    _refuse(size_misfits(sizes))
+    return sizes
 
 
 def _one_of_these(heads: Mapping[str, str]) -> Setting:
@@ -221,16 +250,6 @@ def _one_of_these(heads: Mapping[str, str]) -> Setting:
         f"only {' or '.join(repr([name]) for name in heads)}",
         lambda value: isinstance(value, list) and len(value) == 1 and value[0] in heads,
     )
-
-
-def _checked(config: ViTConfig) -> ViTConfig:
-    problems = head_misfits(vars(config))
-    if config.patch_size > config.image_size:
-        problems.append(
-            f"patch_size = {config.patch_size} (expected at most image_size = {config.image_size})"
-        )
-    _refuse(problems)
-    return config
 
 
 def _refuse(problems: list[str]) -> None:

@@ -112,7 +112,7 @@ class SupervisedCLIP(nnx.Module):
 
     def __init__(self, config: CLIPConfig, rngs: nnx.Rngs):
         self.clip = CLIP(config, rngs=rngs)
-        positions = self.clip.vision.position_embedding
+        positions = self.clip.vision.positions
         positions[...] = sine_positions(SIZE // PATCH, config.vision.hidden_size)
         outputs = len(CLASSES), len(COLOURS), len(BACKGROUNDS)
         width = config.vision.hidden_size
@@ -181,7 +181,7 @@ def _window(
 
 def _loss(model: Any, batch: Any, progress: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
     clip = model.clip
-    pooled = clip.pooled_image(PREPROCESS.normalise(batch["pixels"]))
+    pooled = clip.vision.pooled(PREPROCESS.normalise(batch["pixels"]))
     supervised, accuracy = _heads_loss(model.heads, pooled, batch)
     images = _unit(clip.visual_projection(pooled))
     texts = clip.encode_texts(batch["tokens"])

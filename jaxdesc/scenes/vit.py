@@ -44,7 +44,7 @@ def train(scenes: Sequence[Scene], schedule: Schedule, directory: Path) -> ViT:
     """
     model = ViT(CONFIG, rngs=nnx.Rngs(0))
     side = SIZE // CONFIG.patch_size
-    model.positions[...] = sine_positions(side, CONFIG.hidden_size)[None]
+    model.positions[...] = sine_positions(side, CONFIG.hidden_size)
 
     def batch(chosen: Sequence[Scene], rng: np.random.Generator, step: int) -> Batch:
         return _batch(chosen, min(step / (WARM_UP * schedule.steps), 1.0), rng)

@@ -155,7 +155,7 @@ def image_features(
     Raises:
         InputError: a source that can't be opened, or without any image that can be used.
     """
-    check_type(clip, Namer, "clip", "load_clip")
+    check_type(clip, Namer, "clip", "load_namer")
     batch = ClipConfig(batch=batch).batch
     displays = [] if converted(bool, quiet, "quiet") else [Bar]
     source = open_source(images)

@@ -91,7 +91,7 @@ def concept_features(
     Raises:
         InputError: concepts or a template that can't be used.
     """
-    check_type(clip, Namer, "clip", "load_clip")
+    check_type(clip, Namer, "clip", "load_namer")
     vocabulary, template = load_vocabulary(concepts), VocabularyConfig(template=template).template
     features = clip.encode_texts(prompts(vocabulary, template))
     (base,) = clip.encode_texts([base_template(template)])

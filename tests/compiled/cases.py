@@ -9,6 +9,7 @@ chips.
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -23,7 +24,7 @@ from jaxdesc.config import Config
 from jaxdesc.images.preprocess import PRESETS
 from jaxdesc.models import checkpoint
 from jaxdesc.models.clip import CLIP
-from jaxdesc.models.clip_config import CLIPConfig, VisionConfig
+from jaxdesc.models.clip_config import CLIPConfig
 from jaxdesc.models.encoder import Namer, Tower
 from jaxdesc.models.resnet import ResNet, fold_batch_norm
 from jaxdesc.models.resnet_config import TIMM_SIZES
@@ -118,7 +119,7 @@ def target(precision: str) -> Target:
 
 def namer(precision: str, patch: int) -> Namer:
     """Return a CLIP ViT-B whose weights are shapes."""
-    config = CLIPConfig(vision=VisionConfig(patch_size=patch))
+    config = CLIPConfig(vision=replace(CLIPConfig().vision, patch_size=patch))
     graph, params = nnx.split(checkpoint.abstract(CLIP, config))
     return Namer(
         params=_typed(params, precision),

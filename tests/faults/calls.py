@@ -117,17 +117,17 @@ DESCRIBE = {
     "The sentence encoder returned shape (3, 3) for 4 texts: expected one row": asked(
         target=plain_target(classes=NAMED * 6), sentence_encoder=lambda texts: np.eye(3)
     ),
-    "target is a CLIP, and clip a target: give them the other way round.": lambda p: asked(
+    "target is a name encoder, and clip a target: give them the other way round.": lambda p: asked(
         target=jd.load_clip("scenes"), clip=plain_target()
     )(p),
     "target is the text 'o/n': load it with jaxdesc.load_target('o/n').": asked(target="o/n"),
-    "clip is of type NoneType: expected a Namer, as jaxdesc.load_clip": asked(clip=None),
-    "scorer is the text 'scenes': load it with jaxdesc.load_clip": asked(scorer="scenes"),
+    "clip is of type NoneType: expected a Namer, as jaxdesc.load_namer": asked(clip=None),
+    "scorer is the text 'scenes': load it with jaxdesc.load_namer": asked(scorer="scenes"),
     "sentence_encoder is of type int: expected a SentenceEncoder,": asked(sentence_encoder=3),
     "workdir is 3: give the path of a folder.": asked(workdir=3),
     "quiet is 1: expected a value of type bool.": asked(quiet=1),
     "config is 'photos.py': expected a group of settings.": asked(config="photos.py"),
-    "clip is the text 'scenes': load it with jaxdesc.load_clip": lambda p: jd.image_features(
+    "clip is the text 'scenes': load it with jaxdesc.load_namer": lambda p: jd.image_features(
         "scenes", "scenes:count=5"
     ),
     "The folder <here>/run/artifacts can't be made or written (Not a directory): give": lambda p: (

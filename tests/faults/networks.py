@@ -11,6 +11,7 @@ import jaxdesc as jd
 from jaxdesc.models.packaging import target_preprocess
 from jaxdesc.models.source import locate
 from tests.faults.place import rows
+from tests.models.torch_namers import write_open_clip, write_siglip
 
 NAN = float("nan")
 WEIGHTS = "model.safetensors"
@@ -96,6 +97,39 @@ def packaged(files):
     return run
 
 
+def siglip(**towers):
+    """A folder that holds nothing but a SigLIP's config."""
+    return folder(jd.load_namer, {"config": {"model_type": "siglip"} | towers})
+
+
+def open_clip(**model):
+    """A folder that holds nothing but an open_clip config."""
+    entries = {"embed_dim": 16, "vision_cfg": {}, "text_cfg": {}} | model
+    return folder(jd.load_namer, {"open_clip_config": {"model_cfg": entries}})
+
+
+def small(write, change=None, **options):
+    """A small name encoder whose folder `change` has edited."""
+
+    def run(place):
+        write(place.folder / "net", **options)
+        if change is not None:
+            change(place.folder / "net")
+        jd.load_namer(place.folder / "net")
+
+    return run
+
+
+def entries(file, **changes):
+    """Set entries of a JSON file."""
+
+    def change(folder):
+        content = json.loads((folder / file).read_text())
+        (folder / file).write_text(json.dumps(content | changes))
+
+    return change
+
+
 def misfits(entries, where=""):
     """The refusal of config entries, each with its value and what was expected."""
     return ", ".join(
@@ -145,16 +179,15 @@ PACKAGED = {
     ),
     "<here>/net holds an adapter of PEFT (adapter_config.json), which changes a network that it "
     "does not hold: merge both": packaged(["config.json", WEIGHTS, "adapter_config.json"]),
-    "<here>/clip is a CLIP and not a target network: read it by load_clip or ..., and give": (
-        lambda p: jd.load_target(p.network("clip"))
-    ),
-    "<here>/clip is a CLIP and not a sentence encoder: read it by load_clip or ..., and give": (
+    "<here>/clip is a name encoder and not a sentence encoder: read it by load_namer or ...": (
         lambda p: jd.load_sentence_encoder(p.network("clip"))
     ),
-    f"<here>/target is a target network and not a CLIP: read it by ..., and give {LAYOUT}": (
-        lambda p: jd.load_clip(p.network("target"))
+    f"<here>/target is a target network and not a name encoder: ..., and give {LAYOUT}": (
+        lambda p: jd.load_namer(p.network("target"))
     ),
-    f"<here>/ViT.pt is a file, but a CLIP is {LAYOUT}": lambda p: jd.load_clip(p.file("ViT.pt")),
+    f"<here>/ViT.pt is a file, but a name encoder is {LAYOUT}": lambda p: jd.load_namer(
+        p.file("ViT.pt")
+    ),
 }
 
 # Values in configs, and what was expected: everything that is wrong is said at once.
@@ -187,8 +220,9 @@ VISION = {
     "image_size": (2.0, COUNT),
     "num_channels": (1, "only 3"),
 }
+ACTS = "quick_gelu or gelu or gelu_pytorch_tanh"
 TEXT = {
-    "hidden_act": ("relu", "quick_gelu or gelu or gelu_pytorch_tanh"),
+    "hidden_act": ("relu", ACTS),
     "vocab_size": (True, COUNT),
     "eos_token_id": ([2, 3], "an integer"),
 }
@@ -249,7 +283,13 @@ CONFIGS = {
     ),
     f"<here>/net: {NO_RESNET}: {misfits(RESNET)}; use": resnet(**values(RESNET)),
     "<here>/net: No ResNet has the sizes ... channels=(0, 0, 0, 0)": resnet(hidden_sizes=[2] * 4),
-    "<here>/clip/config.json sets model_type 'siglip': expected one": clip_of(model_type="siglip"),
+    "<here>/clip/config.json sets model_type 'align': expected one": clip_of(model_type="align"),
+    "<here>/clip is a name encoder of the kind siglip: read it by load_namer": clip_of(
+        model_type="siglip"
+    ),
+    "<here>/clip is a SigLIP 2 for images of any shape (NaFlex), which is not implemented: give": (
+        clip_of(model_type="siglip2")
+    ),
     f"{NO_CLIP}: {misfits(CLIP)}, {misfits(VISION, 'vision_config.')}, "
     f"{misfits(TEXT, 'text_config.')}; use a Hugging Face CLIP checkpoint": clip_of(
         **values(CLIP), vision_config=values(VISION), text_config=values(TEXT)
@@ -279,6 +319,9 @@ LABELS = rows(
     )
 }
 
+NO_PREPROCESSING = (
+    "<here>/clip/preprocessor_config.json can't be read as a name encoder's preprocessing"
+)
 PREPROCESSING = {
     **rows(
         "<here>/target: ",
@@ -291,15 +334,19 @@ PREPROCESSING = {
             "expected ...; correct its config.json.": {"crop_mode": "border"},
         },
     ),
-    "<here>/clip/preprocessor_config.json can't be read as CLIP's preprocessing (AttributeError...)"
-    ": expected size with shortest_edge, crop_size": clip("preprocessor_config.json", "[]"),
-    "<here>/clip/preprocessor_config.json can't be read as CLIP's preprocessing (JSONDecodeError": (
-        clip("preprocessor_config.json", "{")
-    ),
-    "<here>/clip/preprocessor_config.json can't be read as CLIP's preprocessing: Preprocess(... "
-    "mean=(nan, nan, nan), ...) is not a preprocessing:": prepared({"image_mean": [NAN] * 3}),
     **rows(
-        "<here>/clip/preprocessor_config.json can't be read as CLIP's preprocessing (",
+        f"{NO_PREPROCESSING} ",
+        lambda content: clip("preprocessor_config.json", content),
+        {
+            "(AttributeError...): expected size with shortest_edge, crop_size": "[]",
+            "(JSONDecodeError": "{",
+        },
+    ),
+    f"{NO_PREPROCESSING}: Preprocess(... mean=(nan, nan, nan), ...) is not a preprocessing:": (
+        prepared({"image_mean": [NAN] * 3})
+    ),
+    **rows(
+        f"{NO_PREPROCESSING} (",
         prepared,
         {
             'ValueError("crop_size 1000000 is not': {"crop_size": 10**6},
@@ -368,4 +415,70 @@ SENTENCES = {
     ),
 }
 
-ROWS = FOUND | PACKAGED | CONFIGS | LABELS | PREPROCESSING | TOKENIZERS | SENTENCES
+NO_SIGLIP = "<here>/net: config.json describes no SigLIP that is implemented"
+NO_OPEN_CLIP = "<here>/net: open_clip_config.json describes no CLIP that is implemented"
+SIGLIP_VISION = {"hidden_act": ("relu", ACTS), "patch_size": ([16, 16], COUNT)}
+SIGLIP_TEXT = {"vocab_size": (0, COUNT)}
+OPEN_CLIP_VISION = {
+    "layers": ([3, 4, 6, 3], "an integer from 1 to 128"),
+    "no_ln_pre": (True, "only False"),
+    "timm_model_name": ("vit_base_patch16_siglip_224", "only None"),
+    "unheard_of": (1, "no such entry"),
+}
+OPEN_CLIP_TEXT = {"hf_model_name": ("xlm-roberta-base", "only None")}
+TOKENIZER = "The tokenizer of the SigLIP folder '<here>/net' has no padding token, or puts no end"
+NAMERS = {
+    f"{NO_SIGLIP}: {misfits(SIGLIP_VISION, 'vision_config.')}, "
+    f"{misfits(SIGLIP_TEXT, 'text_config.')}; use a Hugging Face SigLIP": siglip(
+        vision_config=values(SIGLIP_VISION), text_config=values(SIGLIP_TEXT)
+    ),
+    f"{NO_SIGLIP}: text_config.projection_size = 512 (expected vision_config.hidden_size = 768)": (
+        siglip(text_config={"projection_size": 512})
+    ),
+    f"{NO_SIGLIP}: vision_config.vision_use_head = False (expected only True)": siglip(
+        vision_config={"vision_use_head": False}
+    ),
+    f"{TOKENIZER}-of-text token behind a text": small(
+        write_siglip, entries("tokenizer_config.json", pad_token=None)
+    ),
+    f"{TOKENIZER}...: download tokenizer.json": small(
+        write_siglip, entries("tokenizer_config.json", eos_token="<unk>")
+    ),
+    "The SigLIP folder '<here>/net' has no tokenizer: expected tokenizer.json": small(
+        write_siglip, lambda folder: (folder / "tokenizer.json").unlink()
+    ),
+    "<here>/net/preprocessor_config.json can't be read as ... (ValueError(\"size 32 is not": (
+        small(
+            write_siglip,
+            entries("preprocessor_config.json", size={"height": 32, "width": 32}),
+        )
+    ),
+    f"{NO_OPEN_CLIP}: model_cfg.custom_text = True (expected only False), "
+    f"{misfits(OPEN_CLIP_VISION, 'vision_cfg.')}, {misfits(OPEN_CLIP_TEXT, 'text_cfg.')}; use": (
+        open_clip(
+            custom_text=True,
+            vision_cfg=values(OPEN_CLIP_VISION),
+            text_cfg=values(OPEN_CLIP_TEXT),
+        )
+    ),
+    f"{NO_OPEN_CLIP}: model_cfg = 3 (expected an object of settings)": folder(
+        jd.load_namer, {"open_clip_config": {"model_cfg": 3}}
+    ),
+    "<here>/net holds no weights: expected open_clip_model.safetensors, ...; download": open_clip(),
+    "The CLIP folder '<here>/net' has no tokenizer: expected tokenizer.json, or vocab.json": small(
+        write_open_clip, tokenizer=False
+    ),
+    **rows(
+        "<here>/net/open_clip_config.json: ",
+        lambda preprocess: small(write_open_clip, **preprocess),
+        {
+            "preprocess_cfg.resize_mode = 'longest' (expected": {"resize_mode": "longest"},
+            "Preprocess(size=24, ...) is not a preprocessing": {"mean": [0.1]},
+        },
+    ),
+    "<here>/net is a name encoder and not a target network: read it by load_namer": folder(
+        jd.load_target, {"open_clip_config": {}}
+    ),
+}
+
+ROWS = FOUND | PACKAGED | CONFIGS | LABELS | PREPROCESSING | TOKENIZERS | NAMERS | SENTENCES

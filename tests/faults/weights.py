@@ -184,7 +184,7 @@ ROWS = {
     "'scenes' is several networks: give one of scenes:attributes, scenes:clip": lambda p: convert(
         "scenes", p.folder / "out"
     ),
-    "<here>/net/config.json is neither a target's nor a CLIP's: expected timm's": lambda p: convert(
-        p.file("net/config.json", '{"model_type": "bert"}').parent, p.folder / "out"
+    "<here>/net/config.json is neither a target's nor a name encoder's: expected": lambda p: (
+        convert(p.file("net/config.json", '{"model_type": "bert"}').parent, p.folder / "out")
     ),
 }

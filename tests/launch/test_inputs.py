@@ -15,7 +15,7 @@ from jaxdesc.commands import inputs
 from jaxdesc.config import Config
 from jaxdesc.errors import InputError
 from jaxdesc.models.architectures import load_target
-from jaxdesc.models.namers import load_clip
+from jaxdesc.models.namers import load_namer
 from jaxdesc.store import Place as Workdir
 from jaxdesc.store import Processes
 from tests.conftest import ROOT
@@ -63,7 +63,7 @@ def test_a_second_start_compiles_nothing_again(networks, tmp_path):
 
 def test_the_judge_is_float32_at_any_precision(networks):
     for precision in ("float32", "bfloat16"):
-        clip = load_clip(str(networks.clip), precision=precision)
+        clip = load_namer(str(networks.clip), precision=precision)
         for named in ("", clip.name):
             judges = {"scorer": named, "sentence": ""}
             config = Config.from_dict({"precision": precision, "evaluation": judges})
@@ -76,7 +76,7 @@ def test_the_judge_is_float32_at_any_precision(networks):
 def test_a_stated_preprocessing_reaches_the_networks(tmp_path, monkeypatch, capsys):
     """The run's networks, and the judge if it is the run's CLIP."""
     seen = []
-    target, clip = load_target("scenes"), replace(load_clip("scenes"), name="a@1")
+    target, clip = load_target("scenes"), replace(load_namer("scenes"), name="a@1")
 
     def loading(network):
         def load(source, *, preprocess="", **_):
@@ -88,7 +88,7 @@ def test_a_stated_preprocessing_reaches_the_networks(tmp_path, monkeypatch, caps
         return load
 
     monkeypatch.setattr(inputs, "load_target", loading(target))
-    monkeypatch.setattr(inputs, "load_clip", loading(None))
+    monkeypatch.setattr(inputs, "load_namer", loading(None))
     stated = {"target": "imagenet_v2", "clip": "openai"}
     flags = [f"--config.{kind}.preprocess={name}" for kind, name in stated.items()]
     scenes = f"--config={ROOT / 'configs' / 'scenes.py'}"
@@ -97,7 +97,7 @@ def test_a_stated_preprocessing_reaches_the_networks(tmp_path, monkeypatch, caps
             "describe", scenes, f"--workdir={tmp_path / 'run'}", *flags
         )
     assert seen == ["imagenet_v2", "openai"]
-    monkeypatch.setattr(inputs, "load_clip", loading(clip))
+    monkeypatch.setattr(inputs, "load_namer", loading(clip))
     for scorer in ("", "a@1", "a", "b"):
         values = {"clip": {"source": "a", "preprocess": "openai"}, "precision": "bfloat16"}
         config = Config.from_dict(values | {"evaluation": {"scorer": scorer, "sentence": ""}})

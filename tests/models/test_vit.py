@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import jax
@@ -10,17 +11,22 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from flax import nnx
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import jaxdesc as jd
 from jaxdesc.attention import attention_maps
 from jaxdesc.errors import InputError
+from jaxdesc.models.checkpoint import write_orbax
+from jaxdesc.models.convert import convert
 from jaxdesc.models.packaging import target_preprocess
 from jaxdesc.models.taps import recorded
 from jaxdesc.models.vit import interpolated, read_vit, save_vit
 from jaxdesc.models.vit_config import from_entries
+from jaxdesc.scenes.clip import build_tokenizer
 from tests.models.torch_checkpoints import channels_first, largest_error, torch_model
+from tests.models.torch_namers import unigrams
 
 SMALL = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
@@ -87,7 +93,7 @@ def theirs(model, pixels, **options):
         hook.remove()
     if "logits" in out:
         return out.logits.numpy(), found
-    if not isinstance(model, transformers.CLIPVisionModel):  # whose output has no norm
+    if "CLIP" not in type(model).__name__:  # whose output has no norm
         found["norm"] = out.last_hidden_state.numpy()
     return None, found
 
@@ -141,8 +147,38 @@ def test_the_image_tower_of_a_whole_siglip(tmp_path, rng):
 
 
 def test_positions_of_the_same_grid_stay_as_they_are(rng):
-    learned = jnp.asarray(rng.normal(size=(1, 9, 4)), "float32")
-    assert interpolated(learned, 3, 3, False) is learned
+    learned = jnp.asarray(rng.normal(size=(10, 4)), "float32")
+    assert interpolated(learned, 1, 3, 3, False) is learned
+
+
+@pytest.mark.parametrize("title", ["CLIP", "SigLIP"])
+def test_the_image_tower_of_a_whole_network(title, tmp_path, rng):
+    """Taken out of a CLIP or SigLIP, also of a converted one, it is what it is by itself."""
+    tower = {"hidden_act": "quick_gelu" if title == "CLIP" else "gelu_pytorch_tanh"}
+    text = {"vocab_size": 900, "max_position_embeddings": 8, "projection_size": 32}
+    text |= {key: SMALL[key] for key in SMALL if "size" not in key or key == "intermediate_size"}
+    entries = {"vision_config": SMALL | tower, "text_config": text | {"hidden_size": 32}}
+    whole = torch_model({"CLIP": "CLIPModel", "SigLIP": "SiglipModel"}[title], entries)
+    target = saved(whole, tmp_path / "whole")
+    pixels = rng.normal(size=(3, 24, 24, 3)).astype(np.float32)
+    agree(target, whole.vision_model, pixels)
+    assert target.layers == saved(small(f"{title}'s tower"), tmp_path / "tower").layers
+    tokenizer = build_tokenizer() if title == "CLIP" else unigrams()
+    tokenizer.save_pretrained(tmp_path / "whole")
+    convert(tmp_path / "whole", tmp_path / "out")
+    assert same_weights(jd.load_target(tmp_path / "out", preprocess=PREPROCESS), target)
+
+
+def test_one_that_was_converted_earlier(tmp_path):
+    """Its learned tokens had leading axes."""
+    target = saved(small("DINOv2 with registers"), tmp_path / "vit")
+    convert(tmp_path / "vit", tmp_path / "out")
+    shutil.rmtree(tmp_path / "out" / "orbax")
+    arrays = {".".join(map(str, p)): x.get_value() for p, x in nnx.to_flat_state(target.params)}
+    for name in ("class_token", "register_tokens", "positions"):
+        arrays[name] = arrays[name].reshape(1, -1, 32)
+    write_orbax(nnx.State({n: nnx.Param(x) for n, x in arrays.items()}), tmp_path / "out")
+    assert same_weights(jd.load_target(tmp_path / "out", preprocess=PREPROCESS), target)
 
 
 UNITS = [f"blocks.{block}{end}" for block in range(2) for end in ("", "/mlp", "/attention")]

@@ -137,7 +137,7 @@ def test_clip_s_loss_equals_its_definition(rng):
 
     images, texts, true = features(rng, 5), features(rng, 5), rng.random((5, 5)) < 0.4
     towers = SimpleNamespace(
-        pooled_image=lambda pixels: jnp.asarray(3 * images),
+        vision=SimpleNamespace(pooled=lambda pixels: jnp.asarray(3 * images)),
         visual_projection=jnp.asarray,
         encode_texts=lambda tokens: jnp.asarray(texts),
         logit_scale={...: jnp.float32(1.5)},
