@@ -20,6 +20,7 @@ with epy.lazy_api_imports(globals()):
         load_sentence_encoder,
         load_target,
         write_report,
+        zero_shot,
     )
     from jaxdesc.config import Config
     from jaxdesc.errors import InputError, UnusableImage
@@ -55,4 +56,5 @@ __all__ = [
     "load_target",
     "similarity",
     "write_report",
+    "zero_shot",
 ]

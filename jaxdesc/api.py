@@ -27,6 +27,7 @@ from jaxdesc.models.encoder import Namer
 from jaxdesc.models.namers import load_clip, load_namer
 from jaxdesc.models.sentence import SentenceEncoder, load_sentence_encoder
 from jaxdesc.models.target import Target
+from jaxdesc.models.zero_shot import zero_shot
 from jaxdesc.pipeline import describe_each
 from jaxdesc.report.explain import explain
 from jaxdesc.report.files import write_skipped
@@ -54,6 +55,7 @@ __all__ = [
     "load_sentence_encoder",
     "load_target",
     "write_report",
+    "zero_shot",
 ]
 
 

@@ -89,8 +89,20 @@ def test_layers_and_units(networks, tmp_path):
         assert (tmp_path / "report" / f"{folder}index.html").exists()
 
 
+def test_classes_by_name(networks, rng):
+    target = run("zero_shot", networks.clip)
+    assert target.classes == (("cat",), ("dog",), ("crane", "bird"))
+    assert target.layers[0] == "fc"
+    pixels = rng.integers(0, 256, (2, 48, 48, 3), dtype=np.uint8)
+    assert target.logits(pixels).shape == (2, 3)
+
+
 def test_the_page_names_every_door_and_the_families_that_are_tested():
-    doors = {name for name in jd.__all__ if name.startswith("from_")} | {"load_target", "Target"}
+    doors = {name for name in jd.__all__ if name.startswith("from_")} | {
+        "load_target",
+        "zero_shot",
+        "Target",
+    }
     assert set(EXAMPLES) == {*doors, "setup", "layers"}
     families = re.search(r"bridges`\): (.+?)\.\n", PAGE, re.S)[1]
     assert len(re.split(r",\s", families)) == len(FAMILIES)
