@@ -7,14 +7,11 @@ import numpy as np
 import pytest
 
 from configs.scenes import get_config
-from jaxdesc.attention import attention_maps
 from jaxdesc.config import AblationConfig, Config
-from jaxdesc.evaluation.localisation import localisation
 from jaxdesc.evaluation.statistics import bootstrap, mcnemar, paired
 from jaxdesc.evidence import crops
 from jaxdesc.evidence.crops import Study
 from jaxdesc.evidence.world import PROBES, SETTING, on_probe, open_run
-from jaxdesc.images.sources import open_source
 from jaxdesc.models.namers import load_clip
 from jaxdesc.pipeline import Grid, sweep
 from tests import plain_target
@@ -27,7 +24,6 @@ STUDY = Study(
     field=0.4,
     cams=("grad_cam", "layer_cam", "score_cam"),
     exemplars=2,
-    slow=(1, 12),
 )
 # Forty names for each of 32 neurons: a random network rarely finds one of two.
 NAMES = tuple(tuple(np.roll(PHRASES, 5 * neuron)[:40].tolist()) for neuron in range(32))
@@ -110,7 +106,7 @@ def test_windows(study):
 @pytest.mark.full
 def test_maps(study, map_tables):
     _, metrics = study
-    maps, differences, _ = map_tables
+    maps, differences = map_tables
     assert [row[:2] for row in maps.rows] == [(cam, k) for cam in STUDY.cams for k in (0.0, 16.0)]
     for cam, kappa, *found, same, sets in maps.rows:
         assert sets == (1 if cam == "score_cam" else 2)
@@ -119,32 +115,3 @@ def test_maps(study, map_tables):
     for cam, kappa, *found, p, sets in differences.rows:
         pair = ({"cam": cam}, {"cam": "grad_cam"})
         check_pair(metrics, STUDY.probes[:sets], kappa, pair, found, p)
-
-
-@pytest.mark.full
-def test_localisation(study, map_tables):
-    target = study[0].inputs.target
-
-    def looked(cam, sets, count):
-        examples = [open_source(probe)[i] for probe in STUDY.probes[:sets] for i in range(count)]
-        pixels = np.stack([target.preprocess.squash(example.image) for example in examples])
-        maps, _ = attention_maps(target, target.preprocess.normalise(pixels), cam=cam)
-        boxes = [example.box / np.tile(example.image.size, 2) for example in examples]
-        return localisation(np.asarray(maps), np.array(boxes))
-
-    for cam, *shares, pointing, energy, empty, images in map_tables[2].rows:
-        sets, count = (1, 12) if cam == "score_cam" else (2, COUNT)
-        found, usual = looked(cam, sets, count), looked("grad_cam", sets, count)
-        mapped = ~np.isnan(found.energy)
-        for bounds, values in zip(
-            shares, (found.pointing, found.energy[mapped], found.chance), strict=True
-        ):
-            np.testing.assert_allclose(bounds, bootstrap(values), atol=1e-5)
-        assert (empty, images) == (1 - mapped.mean(), sets * count)
-        if cam == "grad_cam":
-            assert (pointing, energy) == (None, None)
-            continue
-        np.testing.assert_allclose(pointing, paired(found.pointing, usual.pointing), atol=1e-5)
-        both = mapped & ~np.isnan(usual.energy)
-        expected = paired(found.energy[both], usual.energy[both])
-        np.testing.assert_allclose(energy, expected, atol=1e-5)

@@ -94,3 +94,24 @@ def test_the_command_writes_numbers_and_page(tmp_path, monkeypatch, capsys):
         page = evidence.render(tables, facts)
         assert (tmp_path / folder / "evidence.md").read_text() == page
     assert page in capsys.readouterr().out
+
+
+def test_the_command_measures_one_study_and_keeps_the_others(tmp_path, monkeypatch, capsys):
+    changed = replace(BY_NAME["sparse"], rows=BY_NAME["sparse"].rows[::-1])
+
+    class Sparse:
+        tables = staticmethod(lambda workdir: (changed,))
+
+    monkeypatch.setitem(script.STUDIES, "sparse", Sparse)
+    monkeypatch.setattr(script.inputs, "keep_programs", lambda workdir: None)
+    command = ["evidence", f"--workdir={tmp_path}", "--study=sparse"]
+    with pytest.raises(SystemExit):
+        cli.main(command)
+    assert "evidence.json does not exist: leave --study out" in capsys.readouterr().err
+    evidence_file = tmp_path / "evidence.json"
+    evidence_file.write_text(evidence.dump(TABLES, FACTS))
+    with pytest.raises(SystemExit):
+        cli.main(command)
+    tables, facts = evidence.load(evidence_file.read_text())
+    assert tables == tuple(changed if each.name == "sparse" else each for each in TABLES)
+    assert facts["seconds"] == FACTS["seconds"] | {"sparse": 0}
