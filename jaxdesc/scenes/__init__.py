@@ -2,8 +2,8 @@
 
 It needs no download: the renderer is seeded, and the trained networks ship with the package in the
 formats that real ones come in (`networks/target`: timm's `config.json` and torchvision's tensor
-names; `networks/clip`: a Hugging Face CLIP folder). It enters the library through the registries,
-as any other data does; importing this module registers it.
+names; `networks/clip` and `networks/vit`: Hugging Face folders of a CLIP and of a ViT). It enters
+the library through the registries, as any other data does; importing this module registers it.
 """
 
 from collections.abc import Sequence

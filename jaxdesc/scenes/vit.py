@@ -30,8 +30,8 @@ CONFIG = ViTConfig(
     patch_size=8,
     num_classes=len(CLASSES),
 )
-WARM_UP = 0.65  # of all steps: windows around the object, at half the size
-FULL = Schedule(steps=2_200, batch=64, learning_rate=1.5e-3, save_every=100)
+WARM_UP = 0.4  # of all steps: windows around the object, at half the size
+FULL = Schedule(steps=3_500, batch=64, learning_rate=1.5e-3, save_every=100)
 QUICK = Schedule(steps=4, batch=16)
 
 
