@@ -152,7 +152,8 @@ def build_networks(folder):
     save_resnet(resnet, found.target, target.CONFIG)
     tokenizer = clip.build_tokenizer()
     config = CLIPConfig.from_huggingface(clip.config(tokenizer))
-    save_clip_model(_random(lambda: CLIP(config, rngs=nnx.Rngs(0))), found.clip)
+    # With this seed neurons have concepts, and not all the same ones.
+    save_clip_model(_random(lambda: CLIP(config, rngs=nnx.Rngs(0)), seed=7), found.clip)
     tokenizer.save_pretrained(found.clip)
     CLIPImageProcessorPil(
         size={"shortest_edge": clip.SIZE}, crop_size={"height": clip.SIZE, "width": clip.SIZE}
@@ -160,11 +161,11 @@ def build_networks(folder):
     return found
 
 
-def _random(build):
+def _random(build, seed=0):
     """A model whose weights NumPy draws: its own initialisers would take seconds to compile."""
     from flax import nnx
 
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     graph, state = nnx.split(nnx.eval_shape(build))
 
     def drawn(path, variable):

@@ -14,7 +14,8 @@ from jaxdesc.pipeline import Grid
 # A value other than the default for every key.
 OTHER = {
     "target": {"source": "resnet50", "revision": "v1", "preprocess": "imagenet_v2",
-               "classes": "imagenet", "layer": "layer4", "pooling": "max"},
+               "classes": "imagenet", "layer": "layer4",
+               "layers": ["layer3", "fc"], "pooling": "max"},
     "clip": {"source": "clip", "revision": "v2", "preprocess": "openai", "input": "image",
              "batch": 3},
     "images": {"source": "folder:photos", "batch": 5, "max_skipped": 0.25, "workers": 3},

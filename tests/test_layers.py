@@ -25,7 +25,8 @@ PACKAGES = {
     **{room: set() for room in ("errors", "config", "vocabulary")},
     **dict.fromkeys(("attention", "exemplars", "similarity"), ARITHMETIC),
     **dict.fromkeys(("scoring", "evaluation"), ARITHMETIC | {"scipy"}),
-    "images": ARITHMETIC | {"PIL", "absl", "array_record", "grain", "tensorflow_datasets"},
+    "images": ARITHMETIC
+    | {"PIL", "absl", "array_record", "datasets", "grain", "pyarrow", "tensorflow_datasets"},
 }
 # Optional packages, or those that one module alone may know.
 KNOWN = {
@@ -37,7 +38,8 @@ KNOWN = {
     "matplotlib": ("report",),
     "jinja2": ("report", "evidence"),
     "tensorboardX": ("report",),
-    "pyarrow": ("result",),
+    "datasets": ("images",),
+    "pyarrow": ("images", "result"),
     "tensorstore": ("store",),
     "orbax": ("models", "scenes"),
 }
@@ -138,7 +140,7 @@ def test_a_room_imports_the_packages_it_may():
 def test_what_is_imported_is_declared():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     optional = project["optional-dependencies"]
-    extras = ("torch", "torch-target", "equinox", "tensorboard")
+    extras = ("torch", "torch-target", "equinox", "datasets", "tensorboard")
     declared = project["dependencies"] + [r for extra in extras for r in optional[extra]]
     names = {re.match(r"[\w-]+", requirement)[0] for requirement in declared}
     used = {name for module in MODULES for name in outside(module)}

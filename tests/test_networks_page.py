@@ -11,6 +11,7 @@ import jaxdesc as jd
 from jaxdesc.models.architectures import ARCHITECTURES
 from jaxdesc.models.convnext import MODEL_TYPES
 from jaxdesc.models.vit_config import FAMILIES as FAMILIES_OF_VIT
+from tests.launch.test_layers import SIZES
 from tests.models.bridges.families import FAMILIES
 from tests.models.torch_checkpoints import torch_model
 
@@ -54,7 +55,9 @@ def test_a_checkpoint(networks, capsys):
 def test_the_page_names_every_architecture_and_no_name_that_does_not_load():
     table = re.search(r"^\| architecture .*?\n\n", PAGE, re.M | re.S)[0]
     names = {
-        name for row in table.splitlines() for name in re.findall(r"`(\w+)`", row.split("|")[2])
+        name
+        for row in table.strip().splitlines()
+        for name in re.findall(r"`(\w+)`", row.split("|")[2])
     }
     for architecture in ARCHITECTURES.values():
         assert names & set(architecture.names)
@@ -63,9 +66,7 @@ def test_the_page_names_every_architecture_and_no_name_that_does_not_load():
 
 
 def test_layers_and_units(networks, tmp_path):
-    sizes = {"hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 24}
-    sizes |= {"num_hidden_layers": 2, "image_size": 24, "patch_size": 8, "num_labels": 3}
-    torch_model("ViTForImageClassification", sizes).save_pretrained(tmp_path / "vit")
+    torch_model("ViTForImageClassification", SIZES).save_pretrained(tmp_path / "vit")
     ViTImageProcessorPil(size={"height": 24, "width": 24}).save_pretrained(tmp_path / "vit")
     (tmp_path / "words.txt").write_text("star\nsky\n")
     known = run(
@@ -79,8 +80,8 @@ def test_layers_and_units(networks, tmp_path):
     )
     found, target = known["found"], known["target"]
     assert {name: len(result) for name, result in found.items()} == {
-        "blocks.1": 16,
-        "blocks.1/mlp": 24,
+        "blocks.1": 32,
+        "blocks.1/mlp": 32,
     }
     for end in ("", "/mlp", "/attention", "/norm1"):
         assert f"`blocks.3{end}`" in PAGE

@@ -80,8 +80,8 @@ def load_target(
             checkpoint that holds them;
             a Hugging Face id, such as timm/resnet50.tv_in1k (torchvision's V1 weights) or
             timm/resnet50.tv2_in1k (V2);
-            "scenes", the embedded world's classifier, or "scenes:attributes", its network of
-            attributes.
+            "scenes", the embedded world's classifier, "scenes:vit", its vision transformer, or
+            "scenes:attributes", its network of attributes.
         revision: branch, tag or commit of a Hugging Face id; its main branch by default. The
             target's name gives the commit.
         precision: "float32", or "bfloat16" for weights and feature maps; logits, pooled activations

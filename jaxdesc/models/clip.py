@@ -203,7 +203,7 @@ def namer_of(model: CLIP, folder: Path, preprocess: Preprocess) -> Namer:
 def looking_into(graph: Any, tower: ViTConfig) -> dict[str, Any]:
     """Return the fields of a `Namer` by which its image tower's layers are looked at."""
     return {
-        "apply": lambda params, x, tap: nnx.merge(graph, params).tapped_images(x, tap),
+        "apply": Tower(graph, "tapped_images"),
         "attention": tower.attention,
         "prefix": tower.prefix,
     }

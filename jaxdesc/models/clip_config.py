@@ -5,7 +5,15 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from jaxdesc.errors import InputError, shown
-from jaxdesc.models.settings import HUGGING_FACE, INTEGER, NUMBER, POSITIVE, Setting, misfits, only
+from jaxdesc.models.settings import (
+    FROM_HUGGING_FACE,
+    INTEGER,
+    NUMBER,
+    POSITIVE,
+    Setting,
+    misfits,
+    only,
+)
 from jaxdesc.models.transformer import SETTINGS, TransformerConfig, head_misfits
 from jaxdesc.models.vit_config import FAMILIES, READ, ViTConfig, tower_misfits, tower_sizes, within
 
@@ -15,9 +23,9 @@ CLIP_SETTINGS = {
     "architectures": only(["CLIPModel"], None),
     "projection_dim": POSITIVE,
     "logit_scale_init_value": NUMBER,
-    **HUGGING_FACE,
+    **FROM_HUGGING_FACE,
 }
-SIGLIP_SETTINGS = {"architectures": only(["SiglipModel"], None), **HUGGING_FACE}
+SIGLIP_SETTINGS = {"architectures": only(["SiglipModel"], None), **FROM_HUGGING_FACE}
 TEXT_SETTINGS = SETTINGS | dict.fromkeys(("vocab_size", "max_position_embeddings"), POSITIVE)
 CLIP_TEXT_SETTINGS = TEXT_SETTINGS | {"is_causal": only(True), "eos_token_id": INTEGER}
 

@@ -20,10 +20,10 @@ from jaxdesc.models import checkpoint
 from jaxdesc.models.precision import float32_products
 from jaxdesc.models.settings import (
     DEPTH,
-    HUGGING_FACE,
+    FROM_HUGGING_FACE,
+    FROM_TIMM,
     NUMBER,
     POSITIVE,
-    TIMM,
     Setting,
     label_count,
     misfits,
@@ -114,7 +114,7 @@ TIMM_SIZES = {
 }
 TIMM_SETTINGS = {
     "architecture": one_of(TIMM_SIZES),
-    **TIMM,
+    **FROM_TIMM,
     "global_pool": only("avg"),
     "model_args": only(None, {}),
 }
@@ -142,7 +142,7 @@ SETTINGS = {
     "hidden_act": one_of(ACTIVATIONS),
     **dict.fromkeys(("layer_norm_eps", "layer_scale_init_value"), NUMBER),
     "patch_size": POSITIVE,
-    **HUGGING_FACE,
+    **FROM_HUGGING_FACE,
 }
 
 

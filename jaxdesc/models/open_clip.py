@@ -132,7 +132,7 @@ def from_open_clip(entries: Mapping[str, Any]) -> CLIPConfig:
 
     Raises `InputError` for all entries that are not implemented.
     """
-    model = entries.get("model_cfg")
+    model: Any = entries.get("model_cfg")
     if not isinstance(model, dict):
         _refuse([f"model_cfg = {shown(model)[:60]} (expected an object of settings)"])
     vision, text = model.get("vision_cfg", {}), model.get("text_cfg", {})

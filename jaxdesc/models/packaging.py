@@ -74,8 +74,9 @@ def namer_preprocess(
         crop = entries.get(key, image_size)
         side = crop["height"] if isinstance(crop, dict) else crop
         shortest = size["shortest_edge"] if isinstance(size, dict) and not squashed else size
-        if type(side) is not int or side != image_size:
-            raise ValueError(f"{key} {shown(side)} is not config.json's image_size {image_size}")
+        square = not squashed or size.get("width", side) == side
+        if type(side) is not int or side != image_size or not square:
+            raise ValueError(f"{key} {shown(crop)} is not config.json's image_size {image_size}")
         steps = () if squashed else ("do_center_crop",)
         statistics = PRESETS[usual].mean, PRESETS[usual].std
         field = 1.0 if squashed else side / shortest

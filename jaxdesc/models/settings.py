@@ -94,7 +94,7 @@ def one_of(values: Mapping[str, Any]) -> Setting:
 
 
 # Entries of Hugging Face's configs that any network may have, at the values implemented.
-HUGGING_FACE = {
+FROM_HUGGING_FACE = {
     "num_labels": POSITIVE,
     "num_channels": only(3),
     "id2label": Setting("an object", lambda value: value is None or isinstance(value, dict)),
@@ -102,7 +102,7 @@ HUGGING_FACE = {
     "auto_map": only(None),  # code in the checkpoint
 }
 # Likewise of timm's.
-TIMM = {
+FROM_TIMM = {
     "in_chans": only(3),
     "model_type": only("timm_wrapper"),
     "quantization_config": only(None),

@@ -274,7 +274,7 @@ def kinds_of(path: Path) -> tuple[str, ...]:
     if path.is_file():
         return (TARGET,)
     if is_open_clip(path):
-        return (CLIP, TARGET) if (path / "config.json").exists() else (CLIP,)
+        return (CLIP,)
     entries = read_config(path) if (path / "config.json").exists() else {}
     if "architecture" in entries:
         return (TARGET,)

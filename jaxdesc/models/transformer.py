@@ -166,7 +166,7 @@ class Layer(nnx.Module):
             x = self.layer_norm1(x + self.self_attn(x, mask, bias))
             return self.layer_norm2(x + self.fc2(self.activation(self.fc1(x))))
         normed = tap(f"{name}/norm1", self.layer_norm1(x))
-        mixed = self.self_attn(normed, mask, bias, tap, f"{name}/{ATTENTION_PROBS}")
+        mixed = self.self_attn(normed, mask, bias, tap=tap, name=f"{name}/{ATTENTION_PROBS}")
         mixed = tap(f"{name}/attention", mixed)
         x = x + (mixed if self.scale1 is None else mixed * self.scale1[...][None, None])
         normed = self.layer_norm2(x)

@@ -169,7 +169,7 @@ def _bicubic(inputs: int, outputs: int) -> Float[np.ndarray, "outputs inputs"]:
 # published) and of timm, as patterns of whole names, and ours. The first that matches counts.
 _BLOCK = r"(?:encoder\.)?(?:layers?|blocks)\.(\d+)"
 _LEAF = r"\.(weight|bias)"
-NAMES = {
+NAMES: dict[str, str | list[str]] = {
     r"(?:embeddings\.)?(?:cls_token|class_embedding)": "class_token",
     r"(?:embeddings\.)?(?:distillation|dist)_token": "distillation_token",
     r"(?:embeddings\.)?(?:register_tokens|reg_token)": "register_tokens",
@@ -196,7 +196,7 @@ NAMES = {
     rf"{_BLOCK}\.mlp\.gate_proj{_LEAF}": r"blocks.\1.gate.\2",
 }
 # Tensors that hold several of ours, one after the other.
-JOINED = {
+JOINED: dict[str, str | list[str]] = {
     rf"{_BLOCK}\.attn\.qkv{_LEAF}": [rf"blocks.\1.self_attn.{x}_proj.\2" for x in "qkv"],
     rf"{_BLOCK}\.mlp\.weights_in{_LEAF}": [rf"blocks.\1.{x}.\2" for x in ("gate", "fc1")],
 }

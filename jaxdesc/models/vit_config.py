@@ -8,10 +8,10 @@ from jaxdesc.errors import InputError, shown
 from jaxdesc.models.settings import (
     ANY,
     BOOLEAN,
-    HUGGING_FACE,
+    FROM_HUGGING_FACE,
+    FROM_TIMM,
     NUMBER,
     POSITIVE,
-    TIMM,
     UNKNOWN,
     Setting,
     label_count,
@@ -130,7 +130,7 @@ FAMILIES = {
 }
 COMMON = SETTINGS | {
     **dict.fromkeys(("image_size", "patch_size"), POSITIVE),
-    **HUGGING_FACE,
+    **FROM_HUGGING_FACE,
     "qkv_bias": only(True),
 }
 READ = (*SETTINGS, "image_size", "patch_size")
@@ -164,7 +164,7 @@ def _timm_sizes() -> dict[str, ViTConfig]:
 
 
 TIMM_SIZES = _timm_sizes()
-TIMM_SETTINGS = TIMM | {"global_pool": only("token")}
+TIMM_SETTINGS = FROM_TIMM | {"global_pool": only("token")}
 # Without effect in evaluation mode.
 TIMM_ARGUMENTS = {"img_size": POSITIVE, **dict.fromkeys(("drop_rate", "drop_path_rate"), ANY)}
 

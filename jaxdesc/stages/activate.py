@@ -78,7 +78,7 @@ def _layers(keys: Iterable[Key]) -> list[str]:
 def mislabelled(run: Run, activated: Artifact) -> str:
     """Name the images whose labels are not classes of the target; empty if there are none."""
     source, classes = run.inputs.source, run.inputs.target.logit_count
-    if not source.has_labels:
+    if not (source.has_labels and classes):
         return ""
     labels = activated.read("label")
     wrong = np.flatnonzero((labels < -1) | (labels >= classes))

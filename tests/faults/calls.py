@@ -124,6 +124,9 @@ DESCRIBE = {
     "clip is of type NoneType: expected a Namer, as jaxdesc.load_namer": asked(clip=None),
     "scorer is the text 'scenes': load it with jaxdesc.load_namer": asked(scorer="scenes"),
     "sentence_encoder is of type int: expected a SentenceEncoder,": asked(sentence_encoder=3),
+    "namer is of type Target: expected a Namer, as jaxdesc.load_namer": lambda p: jd.zero_shot(
+        plain_target(), ["cat", "dog"]
+    ),
     "workdir is 3: give the path of a folder.": asked(workdir=3),
     "quiet is 1: expected a value of type bool.": asked(quiet=1),
     "config is 'photos.py': expected a group of settings.": asked(config="photos.py"),

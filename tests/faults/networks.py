@@ -266,7 +266,7 @@ CONFIGS = {
             "num_classes=0, ...; expected block": {"num_classes": 0},
             "cardinality=2, ...; expected ... in basic blocks": {"model_args": {"cardinality": 2}},
             "base_width=1, ...; expected ... in basic blocks": {
-                "model_args": {"block": "bottleneck", "base_width": 1}
+                "model_args": {"block": "bottleneck", "channels": [32] * 4, "base_width": 1}
             },
             "num_classes=1000000000000000000": {"num_classes": 10**18},
             "block='v2'": {"model_args": {"block": "v2"}},
@@ -447,7 +447,7 @@ NAMERS = {
     "The SigLIP folder '<here>/net' has no tokenizer: expected tokenizer.json": small(
         write_siglip, lambda folder: (folder / "tokenizer.json").unlink()
     ),
-    "<here>/net/preprocessor_config.json can't be read as ... (ValueError(\"size 32 is not": (
+    "<here>/net/preprocessor_config.json can't be read as ... (ValueError(\"size {'height': 32": (
         small(
             write_siglip,
             entries("preprocessor_config.json", size={"height": 32, "width": 32}),

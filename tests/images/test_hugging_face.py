@@ -42,7 +42,7 @@ def labelled(paths, part):
 
 
 class Photos(datasets.GeneratorBasedBuilder):
-    """A data set as the library caches it, of images in files of their own."""
+    """A data set as the library caches it, of images in separate files."""
 
     BUILDER_CONFIGS = [datasets.BuilderConfig(name) for name in ("plain", "other")]  # noqa: RUF012
 
@@ -184,7 +184,7 @@ def test_what_can_t_be_opened(data, spec, message):
 
 @pytest.fixture
 def cache(tmp_path, photos, monkeypatch):
-    """A cache of two data sets, one of which has two configs; and a folder of its photos."""
+    """A folder of photos, and a cache of two data sets of them, the second with two configs."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     monkeypatch.setitem(globals(), "PHOTOS", tmp_path)
     for path in photos[:3]:

@@ -11,9 +11,10 @@ from tests.report.made_up import data_of
 
 LAYERS = "blocks.1/mlp", "blocks.1"
 FOLDERS = "blocks.1~2Fmlp", "blocks.1"
+# As many hidden units as channels, so that both layers share programs.
 SIZES = {
-    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48,
-    "image_size": 24, "patch_size": 8, "num_labels": 7,
+    "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 32,
+    "image_size": 24, "patch_size": 8, "num_labels": 3,
 }  # fmt: skip
 RESULTS = {"concepts.csv", "concepts.jsonl", "config.json", "exemplars.png", "metrics.json"}
 QUIET = {"quiet": "true"}
@@ -107,7 +108,7 @@ def test_a_page_for_each_layer_and_one_that_names_them(command, workdir):
     index = (workdir / "report" / "index.html").read_text("utf-8")
     links = re.findall(r'<a href="([^"]*)">([^<]*)</a></th>\s*<td>(\d+)</td>', index)
     assert [(layer, count) for _, layer, count in links] == [
-        ("blocks.1/mlp", "48"),
+        ("blocks.1/mlp", "32"),
         ("blocks.1", "32"),
     ]
     pages = [(workdir / "report" / address).resolve() for address, *_ in links]
@@ -117,9 +118,9 @@ def test_a_page_for_each_layer_and_one_that_names_them(command, workdir):
     page = pages[0].read_text("utf-8")
     data = data_of(page)
     assert data["layer"] == "blocks.1/mlp"
-    assert "48 neurons of layer blocks.1/mlp" in page
+    assert "32 neurons of layer blocks.1/mlp" in page
     assert "the neurons of blocks.1/mlp are not classes" in page
-    assert data["units"] == list(range(48))
+    assert data["units"] == list(range(32))
     (method,) = data["methods"]
     for shown, neuron in zip(method["neurons"], neurons, strict=True):
         assert [concept[0] for concept in shown["concepts"]] == [

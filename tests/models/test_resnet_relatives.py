@@ -131,7 +131,7 @@ def test_tensors_of_another_relative_are_refused(tmp_path):
         jd.load_target(tmp_path, preprocess=PREPROCESS)
 
 
-FULL = ("resnet50d", "resnext50_32x4d", "resnext101_32x8d", "wide_resnet50_2")
+FULL = ("resnet50", "resnet50d", "resnext50_32x4d", "resnext101_32x8d", "wide_resnet50_2")
 
 
 def at_full_size(name, folder):

@@ -218,11 +218,11 @@ def test_units_of_every_block(title, tmp_path, rng):
 
 @pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.full)])
 def test_a_layer_is_the_same_among_others(precision, tmp_path, rng):
-    """Bit for bit, whichever others are recorded."""
+    """Bit for bit, whichever others are recorded; twenty images take two pieces."""
     small("ViT").save_pretrained(tmp_path)
     target = jd.load_target(tmp_path, precision=precision, preprocess=PREPROCESS)
-    pixels = rng.integers(0, 256, (5, 24, 24, 3), dtype=np.uint8)
-    layers = ("blocks.0", "blocks.0/attention", "blocks.1", "fc")
+    pixels = rng.integers(0, 256, (20, 24, 24, 3), dtype=np.uint8)
+    layers = ("blocks.0/mlp", "blocks.1/attention", "fc")
     together, _ = target.activate(pixels, layers)
     for layer in layers:
         np.testing.assert_array_equal(target.activations(pixels, layer), together[layer])

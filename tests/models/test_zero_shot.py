@@ -103,7 +103,7 @@ HALF = (0.5,) * 3, (0.5,) * 3
     [
         ("cat", r"^classes are 'cat': give a list"),
         (["cat", 3], r"^class 1 is 3: give its name"),
-        (["cat", ""], r"^class 1 is \('',\): give its name"),
+        (["cat", ""], r"^class 1 is '': give its name"),
         (["cat", ("cat", "dog")], r"^classes 0 and 1 are both 'cat'"),
         (["cat"], r"give at least two"),
     ],
@@ -116,8 +116,6 @@ def test_names_that_are_none_are_refused(classes, message, namer):
 def test_an_encoder_without_layers_is_refused(namer):
     with pytest.raises(jd.InputError, match=r"clip does not offer the layers of its image tower"):
         jd.zero_shot(replace(namer, apply=None, name="clip"), NAMES)
-    with pytest.raises(jd.InputError, match=r"^namer is of type Target: expected a Namer"):
-        jd.zero_shot(jd.load_target("scenes"), NAMES)
 
 
 def test_two_of_the_same_are_one(namer, target):

@@ -63,7 +63,7 @@ def randomised(model):
         module, _, leaf = path.rpartition(".")
         is_norm = isinstance(modules[module], torch.nn.LayerNorm) and leaf == "weight"
         around_one = is_norm or leaf in ("lambda1", "gamma", "layer_scale_parameter")
-        spread = 0.2 if parameter.ndim == 1 else parameter[0].numel() ** -0.5
+        spread = 0.2 if parameter.ndim < 2 else parameter[0].numel() ** -0.5
         fixed = parameter.ndim == 3 or "grn" in path
         torch.nn.init.normal_(parameter, 1.0 if around_one else 0.0, 0.5 if fixed else spread)
     return model.eval()

@@ -204,11 +204,3 @@ def test_a_notebook_gets_a_result_for_each(tmp_path, target, clip, alone):
     ):
         with pytest.raises(InputError, match=message):
             ask(**layers)
-
-
-def test_layers_do_not_depend_on_others_that_are_recorded(target, rng):
-    """Bit for bit; fused with what follows, they would round differently."""
-    pixels = rng.integers(0, 256, (5, 32, 32, 3), dtype=np.uint8)
-    together = target.activate(pixels, LAYERS)[0]
-    for layer in LAYERS:
-        np.testing.assert_array_equal(target.activations(pixels, layer), together[layer])

@@ -85,14 +85,6 @@ def check_layers(title: str, layers: Sequence[str], known: Iterable[str]) -> tup
     return layers
 
 
-def remembers(title: str, what: str) -> str:
-    """Return the sentence about a network that keeps something from one call to the next."""
-    return (
-        f"{title} keeps {what} of one call for the next, which a compiled network can't: compute "
-        "it in each call, or keep it as a parameter or buffer."
-    )
-
-
 def finished(
     apply: Apply,
     params: Any,
@@ -104,8 +96,7 @@ def finished(
     """Return the target, once its layers have been seen to be called.
 
     What `apply` returns are no logits if `classes` is None. Other libraries promote ranks and
-    types, regardless of JAX's settings here. A network that is no function of its params and pixels
-    is refused when it is traced.
+    types, regardless of JAX's settings here. A network that branches on values is refused.
     """
     title = fields["name"]
 
@@ -117,11 +108,9 @@ def finished(
         except BRANCHES as error:
             raise InputError(
                 f"{title} needs the values of an array in Python ({type(error).__name__}), for a "
-                "branch, a length or NumPy, which a compiled network can't have: choose by where "
-                "instead, or write it as the apply of a Target."
+                "branch, a length or NumPy, which a compiled network can't have: choose by "
+                "jnp.where or torch.where instead."
             ) from error
-        except jax.errors.UnexpectedTracerError as error:
-            raise InputError(remembers(title, "an array")) from error
         return None if classes is None else output
 
     if not isinstance(preprocess, Preprocess):

@@ -21,7 +21,6 @@ from jaxdesc.models.bridges.common import (
     finished,
     needed,
     numbered,
-    remembers,
     replace_first,
 )
 from jaxdesc.models.taps import Tap
@@ -101,8 +100,11 @@ def from_torch(
             # torchax's tensors wrap an array; here they would be those of the trace just made.
             kept = (getattr(leaf, "_elem", leaf) for leaf in jax.tree.leaves(value))
             if any(isinstance(array, jax.core.Tracer) for array in kept):
-                what = f"a tensor, {'.'.join(filter(None, (name, attribute)))},"
-                raise InputError(remembers(target.name, what))
+                raise InputError(
+                    f"{target.name} keeps a tensor of one call for the next, in "
+                    f"{'.'.join(filter(None, (name, attribute)))}, which a compiled network can't: "
+                    "compute it in each call, or make it a buffer."
+                )
     return target
 
 

@@ -201,9 +201,7 @@ class Branches(nn.Module):
 
 
 def test_a_network_that_keeps_tensors_is_refused_and_the_tensor_named():
-    with pytest.raises(
-        jd.InputError, match=r"^Remembers keeps a tensor, inner\.cache, of one call"
-    ):
+    with pytest.raises(jd.InputError, match=r"^Remembers keeps a tensor .* in inner\.cache, which"):
         jd.from_torch(Remembers(), ["inner"], PREPROCESS)
 
 
@@ -213,7 +211,7 @@ def test_levit_is_refused():
     heads = {"num_attention_heads": [2, 3, 4], "depths": [1, 1, 1]}
     config = transformers.LevitConfig(**sizes, **heads)
     model = transformers.LevitForImageClassification(config)
-    with pytest.raises(jd.InputError, match=r"keeps a tensor, levit\..*attention_bias_cache, of"):
+    with pytest.raises(jd.InputError, match=r"keeps a tensor .* in levit\..*attention_bias_cache,"):
         jd.from_torch(model, ["levit.encoder.stages.0"], PREPROCESS)
 
 
