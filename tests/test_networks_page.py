@@ -91,7 +91,7 @@ def test_layers_and_units(networks, tmp_path):
 
 
 def test_classes_by_name(networks, rng):
-    target = run("zero_shot", networks.clip)
+    target = run("zero_shot", FOLDER=networks.clip)["target"]
     assert target.classes == (("cat",), ("dog",), ("crane", "bird"))
     assert target.layers[0] == "fc"
     pixels = rng.integers(0, 256, (2, 48, 48, 3), dtype=np.uint8)

@@ -97,8 +97,9 @@ def recorded(
 ) -> tuple[Any, dict[str, Array]]:
     """Return a network's logits and the values of some layers, by name.
 
-    A layer has the same values, bit for bit, regardless of which others are recorded: XLA computes
-    each as it is instead of fusing it with what follows, which rounds differently.
+    XLA computes each layer as it is instead of fusing it with what follows, which would round it
+    differently from one set of layers to another. What a layer's product is for still decides its
+    order of summation now and then, so that the last bits may depend on which others are recorded.
     """
     values = {}
 

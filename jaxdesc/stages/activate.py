@@ -1,7 +1,7 @@
 """Activate: every neuron's activation on the view of every image."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -48,9 +48,9 @@ def activate_all(run: Run, views: Sequence[str]) -> dict[Key, Artifact]:
     """Activate all layers and several views in one pass over the images, decoding each once.
 
     Returns the artifact of `activate` of each layer in each view, regardless of `config.crop.view`;
-    existing ones are not computed again, and are the same if they were computed on their own. A
-    shard is a batch of one device. Activations that are NaN, or more skipped images than
-    `config.images.max_skipped` allows, end the run.
+    existing ones are kept. The pass runs the program of all layers, whatever is missing, so that an
+    interrupted run ends with the same bits. A shard is a batch of one device. Activations that are
+    NaN, or more skipped images than `config.images.max_skipped` allows, end the run.
     """
     shards, inputs = _shards(run), _inputs(run, views)
 
@@ -68,11 +68,9 @@ def activate_all(run: Run, views: Sequence[str]) -> dict[Key, Artifact]:
 def missing_layers(run: Run) -> list[str]:
     """Return the layers that lack an artifact of `activate`."""
     every = _inputs(run, run.views).items()
-    return _layers(key for key, inputs in every if not run.store.has("activate", inputs))
-
-
-def _layers(keys: Iterable[Key]) -> list[str]:
-    return list(dict.fromkeys(key.layer for key in keys))
+    return list(
+        dict.fromkeys(key.layer for key, inputs in every if not run.store.has("activate", inputs))
+    )
 
 
 def mislabelled(run: Run, activated: Artifact) -> str:
@@ -143,7 +141,7 @@ def _pass(run: Run, shards: Shards, drafts: Mapping[Key, Draft]) -> None:
         return
     source, config, watch, mesh = run.inputs.source, run.config, Watch(), local_mesh()
     target, size = run.inputs.target.on(mesh), shards.each * device_count(mesh)
-    layers, views = _layers(drafts), list(dict.fromkeys(key.view for key in drafts))
+    layers, views = config.target.described, list(dict.fromkeys(key.view for key in drafts))
     crop = target.preprocess, source, config.crop, views, images, size
     cut = cut_views(*crop, attention_of(run, target), watch, config.images.workers)
     started = ((batch, watch(begin(run, target, layers, batch))) for batch in cut)

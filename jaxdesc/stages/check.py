@@ -210,7 +210,7 @@ def look_before(run: Run) -> None:
     if crop.view == ATTENTION and CAMS[crop.cam].passes:
         crop = CropConfig(view="centre")
     batch, usable = _batch(target, source, crop, size, attention_of(run, target))
-    found, predicted = begin(run, target, layers, batch)[crop.view]
+    found, predicted = begin(run, target, config.target.described, batch)[crop.view]
     doubts = []
     for layer in layers:
         activations = np.asarray(found[layer])[: len(usable)][usable]

@@ -218,14 +218,16 @@ def test_units_of_every_block(title, tmp_path, rng):
 
 @pytest.mark.parametrize("precision", ["float32", pytest.param("bfloat16", marks=pytest.mark.full)])
 def test_a_layer_is_the_same_among_others(precision, tmp_path, rng):
-    """Bit for bit, whichever others are recorded; twenty images take two pieces."""
+    """Up to rounding, whichever others are recorded; twenty images take two pieces."""
     small("ViT").save_pretrained(tmp_path)
     target = jd.load_target(tmp_path, precision=precision, preprocess=PREPROCESS)
     pixels = rng.integers(0, 256, (20, 24, 24, 3), dtype=np.uint8)
     layers = ("blocks.0/mlp", "blocks.1/attention", "fc")
     together, _ = target.activate(pixels, layers)
+    rounding = {"float32": 1e-6, "bfloat16": 1e-2}[precision]
     for layer in layers:
-        np.testing.assert_array_equal(target.activations(pixels, layer), together[layer])
+        slack = rounding * np.abs(together[layer]).max()
+        np.testing.assert_allclose(target.activations(pixels, layer), together[layer], 0, slack)
 
 
 # Published checkpoints' names, which transformers 5 reads and no longer uses inside.
