@@ -24,8 +24,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Int
 
-from jaxdesc.runtime.compiler import materialised
-
 ATTENTION_PROBS = "attention_probs"
 
 Tap = Callable[[str, Array], Array]
@@ -97,14 +95,12 @@ def recorded(
 ) -> tuple[Any, dict[str, Array]]:
     """Return a network's logits and the values of some layers, by name.
 
-    XLA computes each layer as it is instead of fusing it with what follows, which would round it
-    differently from one set of layers to another. What a layer's product is for still decides its
-    order of summation now and then, so that the last bits may depend on which others are recorded.
+    Its last bits may depend on which others are recorded: XLA fuses what it can, and decides orders
+    of summation by what a product is for.
     """
     values = {}
 
     def tap(name: str, x: Array) -> Array:
-        x = materialised(x)
         if name in layers:
             values[name] = x
         return x
