@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 import orbax.checkpoint as ocp
 from flax import nnx
 from jaxtyping import Float
@@ -25,28 +27,34 @@ Loss = Callable[[Any, Any, jax.Array], tuple[jax.Array, dict[str, jax.Array]]]
 
 @dataclass(frozen=True)
 class Schedule:
-    """Steps and rates of training: AdamW, linear warm-up, cosine decay to zero."""
+    """Steps and rates of training: AdamW, linear warm-up, cosine decay to zero.
+
+    With `muon`, its peak rate, that optimiser steps the matrices instead (Jordan et al., "Muon",
+    2024), and AdamW everything else.
+    """
 
     steps: int
     batch: int
     learning_rate: float = 1e-3
+    muon: float = 0.0
     weight_decay: float = 0.05
     save_every: int = 500
 
     def optimiser(self) -> optax.GradientTransformation:
         """Build the optax transformation; only matrices decay."""
-        rate = optax.warmup_cosine_decay_schedule(
-            0.0, self.learning_rate, max(1, self.steps // 20), self.steps
-        )
-        return optax.chain(
-            optax.clip_by_global_norm(1.0),
-            optax.adamw(
-                rate,
-                b2=0.98,
-                weight_decay=self.weight_decay,
-                mask=lambda params: jax.tree.map(lambda p: p.ndim > 1, params),
-            ),
-        )
+        clip, decay = optax.clip_by_global_norm(1.0), self.weight_decay
+        rate = self._rate(self.learning_rate)
+        if self.muon:
+            muon = optax.contrib.muon(
+                self._rate(self.muon), adam_learning_rate=rate, adam_b2=0.98, weight_decay=decay
+            )
+            return optax.chain(clip, muon)
+        matrices = partial(jax.tree.map, lambda param: param.ndim > 1)
+        return optax.chain(clip, optax.adamw(rate, b2=0.98, weight_decay=decay, mask=matrices))
+
+    def _rate(self, peak: float) -> optax.Schedule:
+        warm_up = max(1, self.steps // 20)
+        return optax.warmup_cosine_decay_schedule(0.0, peak, warm_up, self.steps)
 
 
 def render_split(split: str, count: int) -> list[Scene]:

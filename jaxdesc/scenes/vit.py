@@ -31,8 +31,9 @@ CONFIG = ViTConfig(
     num_classes=len(CLASSES),
 )
 WARM_UP = 0.4  # of all steps: windows around the object, at half the size
-FULL = Schedule(steps=3_500, batch=64, learning_rate=1.5e-3, save_every=100)
-QUICK = Schedule(steps=4, batch=16)
+# In 600 steps on windows AdamW alone reached 15 % of training windows, Muon 78 %.
+FULL = Schedule(steps=4_000, batch=64, learning_rate=2e-3, muon=0.02, save_every=100)
+QUICK = Schedule(steps=4, batch=16, muon=0.02)
 
 
 def train(scenes: Sequence[Scene], schedule: Schedule, directory: Path) -> ViT:
