@@ -30,9 +30,9 @@ CONFIG = ViTConfig(
     patch_size=8,
     num_classes=len(CLASSES),
 )
-WARM_UP = 0.4  # of all steps: windows around the object, at half the size
+WARM_UP = 0.4  # of all steps: windows around the object, from half the size
 # In 600 steps on windows AdamW alone reached 15 % of training windows, Muon 78 %.
-FULL = Schedule(steps=4_000, batch=64, learning_rate=2e-3, muon=0.02, save_every=100)
+FULL = Schedule(steps=4_500, batch=64, learning_rate=2e-3, muon=0.02, save_every=100)
 QUICK = Schedule(steps=4, batch=16, muon=0.02)
 
 
@@ -40,8 +40,8 @@ def train(scenes: Sequence[Scene], schedule: Schedule, directory: Path) -> ViT:
     """Train the classifier on windows, from tight to wide, and then on whole scenes too.
 
     From random weights and whole scenes a transformer learns backgrounds first, as CLIP's tower
-    does. A tight window at half the size shows the object as large, in patches, as a whole scene
-    does, with a quarter of the patches.
+    does. The windows' sizes in pixels grow with them, so that the object stays as large, in
+    patches, as in a whole scene; tight ones have a quarter of its patches.
     """
     model = ViT(CONFIG, rngs=nnx.Rngs(0))
     side = SIZE // CONFIG.patch_size
@@ -55,7 +55,8 @@ def train(scenes: Sequence[Scene], schedule: Schedule, directory: Path) -> ViT:
 
 
 def _batch(scenes: Sequence[Scene], reach: float, rng: np.random.Generator) -> Batch:
-    size = SIZE if reach == 1 else SIZE // 2
+    patch = CONFIG.patch_size
+    size = patch * round(SIZE / patch * (1 + reach) / 2)
     windows = [_window(scene, reach, rng) for scene in scenes]
     pairs = zip(scenes, windows, strict=True)
     pixels = [cut(scene, window, size, Image.Resampling.BILINEAR) for scene, window in pairs]
@@ -63,14 +64,14 @@ def _batch(scenes: Sequence[Scene], reach: float, rng: np.random.Generator) -> B
 
 
 def _window(scene: Scene, reach: float, rng: np.random.Generator) -> Box:
-    """A rectangle that holds the object, from its box to half of what is around it.
+    """A rectangle that holds the object, and each side's margin up to a share `reach` of it.
 
     At full reach, 1, it is drawn as for the other targets.
     """
     if reach == 1:
         return target.window(scene, rng)
     left, top, right, bottom = scene.box
-    u = rng.uniform(0, reach / 2, 4)
+    u = rng.uniform(0, reach, 4)
     x1, y1 = right + u[2] * (WIDTH - right), bottom + u[3] * (HEIGHT - bottom)
     return left * (1 - u[0]), top * (1 - u[1]), x1, y1
 
