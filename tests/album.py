@@ -1,6 +1,7 @@
 """An image source of a user's own: scenes in upright, oblong and enlarged pictures."""
 
 import hashlib
+from collections import Counter
 from functools import cache
 
 import numpy as np
@@ -30,6 +31,18 @@ class Album:
 
     def fingerprint(self):
         return hashlib.sha256(self.spec.encode()).hexdigest()
+
+
+class Counting(Album):
+    """Counts how often each picture is decoded."""
+
+    def __init__(self, count, seed=0):
+        super().__init__(count, seed)
+        self.decoded = Counter()
+
+    def __getitem__(self, index):
+        self.decoded[index] += 1
+        return super().__getitem__(index)
 
 
 @cache

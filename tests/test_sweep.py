@@ -19,7 +19,7 @@ from jaxdesc.stages.run import Inputs, Run
 from jaxdesc.store import Artifact, Place, Store
 from jaxdesc.vocabulary.vocabulary import load_vocabulary
 from tests import plain_target
-from tests.album import Album
+from tests.album import Album, Counting
 
 SIX = tuple(CLASSES.values())[:6]
 CONCEPTS = {"words": [*captions.vocabulary()[::37], "Cat", "star"], "few": ["star", "cat", "moon"]}
@@ -37,16 +37,6 @@ SCORES = {"kappas": (0.0, 4.0), "alphas": (0.5, 0.9), "exemplars": (2, 5)}
 GRID = Grid(**SCORES, views=("centre", "attention"), probes=tuple(PROBES))
 SETTINGS = list(product(*SCORES.values()))
 IMAGES = 24
-
-
-class Counting(Album):
-    def __init__(self, count, seed=0):
-        super().__init__(count, seed)
-        self.decoded = Counter()
-
-    def __getitem__(self, index):
-        self.decoded[index] += 1
-        return super().__getitem__(index)
 
 
 class CountingClip(Namer):

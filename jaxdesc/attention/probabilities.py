@@ -67,7 +67,7 @@ def check_probabilities(target: Target, layer: str) -> None:
     """Refuse a network that offers no attention probabilities, and any layer that was asked for."""
     if not target.attention_blocks:
         raise InputError(
-            f"{target.name} offers no attention probabilities, of which this map is made: take "
+            f"{target.name} offers no attention probabilities, which this map is made from: take "
             f"'grad_cam', or a vision transformer that load_target reads."
         )
     if layer != target.attention_layer:

@@ -1,6 +1,7 @@
 """A probe image, what every source of images offers, and decoding."""
 
 import operator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -83,6 +84,28 @@ class Source(Protocol):
     def fingerprint(self) -> str:
         """Hash everything the images' content depends on."""
         ...
+
+
+def image_column(features: Mapping[str, Any], wanted: str | None, title: str) -> str:
+    """Name the chosen image among a data set's columns, of TFDS's or `datasets`' features.
+
+    Raises `InputError`, which `title` begins, if it is not there, or none is chosen of several.
+    """
+    keys = sorted(key for key, feature in features.items() if type(feature).__name__ == "Image")
+    if wanted is None and (len(keys) == 1 or "image" in keys):
+        wanted = "image" if "image" in keys else keys[0]
+    if wanted and wanted in keys:
+        return wanted
+    if not keys:
+        fault = f"no image among its columns {', '.join(sorted(features))}: give another"
+    elif wanted is not None:
+        fault = f"no image {shown(wanted)}: expected one of {', '.join(keys)}"
+    else:
+        fault = (
+            f"{len(keys)} images, {', '.join(keys)}: choose one with ',image={keys[0]}' after the "
+            "split"
+        )
+    raise InputError(f"{title} has {fault}.")
 
 
 def load(source: Source, index: int) -> Example:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxdesc.errors import SHOWN, InputError, UnusableImage, is_text, shown
-from jaxdesc.images.example import Example, decode
+from jaxdesc.images.example import Example, decode, image_column
 
 FORM = "hf:NAME/SPLIT[,config=CONFIG][,image=COLUMN], or hf:FOLDER/SPLIT[,image=COLUMN]"
 _NAMES = ("file_name", "filename")
@@ -46,7 +46,7 @@ class HuggingFace:
         splits = _saved(folder, title) if local else _cached(name, config, title)
         rows = _part(splits, self._split, title)
         features = rows.features
-        self._image = _image(features, options.get("image"), title)
+        self._image = image_column(features, options.get("image"), title)
         keys = [key for key, each in features.items() if type(each).__name__ == "ClassLabel"]
         self._labels = sorted(keys, key=lambda key: (key != "label", key))
         self.namings = tuple(tuple(features[key].names) for key in self._labels)
@@ -161,25 +161,6 @@ def _part(splits: dict[str, Any], split: str, title: str) -> Any:
     if not sum(map(len, rows)):
         raise InputError(f"{title} has no row in the split {shown(split)}: give another.")
     return datasets.concatenate_datasets(rows)
-
-
-def _image(features: Any, wanted: str | None, title: str) -> str:
-    """Name the column of the chosen image."""
-    keys = sorted(key for key, feature in features.items() if type(feature).__name__ == "Image")
-    if wanted is None and (len(keys) == 1 or "image" in keys):
-        wanted = "image" if "image" in keys else keys[0]
-    if wanted and wanted in keys:
-        return wanted
-    if not keys:
-        fault = f"no image among its columns {', '.join(sorted(features))}: give another"
-    elif wanted is not None:
-        fault = f"no image {shown(wanted)}: expected one of {', '.join(keys)}"
-    else:
-        fault = (
-            f"{len(keys)} images, {', '.join(keys)}: choose one with ',image={keys[0]}' after the "
-            "split"
-        )
-    raise InputError(f"{title} has {fault}.")
 
 
 def _columns(rows: Any, image: str, labels: list[str], name: str | None) -> tuple[Any, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from jaxdesc.errors import SHOWN, InputError, UnusableImage, is_text, shown
-from jaxdesc.images.example import Box, Example, decode
+from jaxdesc.images.example import Box, Example, decode, image_column
 
 FORM = "tfds:NAME[/CONFIG][:VERSION]/SPLIT[,data_dir=PATH][,image=KEY]"
 _NAMES = ("file_name", "filename", "image/filename")
@@ -44,8 +44,8 @@ class Tfds:
         data_dir = options.get("data_dir") or os.environ.get("TFDS_DATA_DIR")
         builder = _prepared(name, data_dir and os.path.expanduser(data_dir))
         self._info = builder.info
-        self._image = _image(self._info, options.get("image"))
-        features = self._info.features
+        features, title = self._info.features, f"The TFDS set {self._info.full_name}"
+        self._image = image_column(features, options.get("image"), title)
         keys = [key for key, each in features.items() if type(each).__name__ == "ClassLabel"]
         self._labels = sorted(keys, key=lambda key: (key != "label", key))
         self.namings = tuple(tuple(features[key].names or ()) for key in self._labels)
@@ -104,25 +104,6 @@ class Tfds:
 
     def _number(self, index: int) -> str:
         return f"{self._info.full_name}/{self._split}/{index:08d}"
-
-
-def _image(info: Any, wanted: str | None) -> str:
-    """Key of the chosen image."""
-    keys = sorted(k for k, feature in info.features.items() if type(feature).__name__ == "Image")
-    if wanted is None and (len(keys) == 1 or "image" in keys):
-        wanted = "image" if "image" in keys else keys[0]
-    if wanted and wanted in keys:
-        return wanted
-    if not keys:
-        fault = f"no image among its features {', '.join(sorted(info.features))}: give another"
-    elif wanted is not None:
-        fault = f"no image {shown(wanted)}: expected one of {', '.join(keys)}"
-    else:
-        fault = (
-            f"{len(keys)} images, {', '.join(keys)}: choose one with ',image={keys[0]}' after the "
-            "split"
-        )
-    raise InputError(f"The TFDS set {info.full_name} has {fault}.")
 
 
 def _prepared(name: str, data_dir: str | None) -> Any:

@@ -27,7 +27,6 @@ from jaxdesc.models.taps import Tap
 from jaxdesc.models.texts import load_tokenizer
 from jaxdesc.models.transformer import Tokens, encoded, layer_norm, layers, linear, normal
 from jaxdesc.models.vit import EARLIER, ViT
-from jaxdesc.models.vit_config import ViTConfig
 from jaxdesc.runtime.compiler import in_pieces
 
 Pixels = Float[Array, "batch height width 3"]  # normalised as the checkpoint's preprocessing says
@@ -181,36 +180,35 @@ def save_clip_model(model: CLIP, folder: str | PathLike[str]) -> None:
     checkpoint.write_folder(folder, model.config.to_huggingface(), tensors)
 
 
-def namer_of(model: CLIP, folder: Path, preprocess: Preprocess) -> Namer:
-    """Return a CLIP as a name encoder, with the tokenizer of its folder."""
-    text = model.config.text
-    files = "tokenizer.json, or vocab.json and merges.txt"
-    tokenizer = load_tokenizer("CLIPTokenizer", folder, "CLIP", files, text.vocab_size)
+def namer_of(model: Any, tokenizer: Any, preprocess: Preprocess, **fields: Any) -> Namer:
+    """Return a network of two towers, as `CLIP` has, as a name encoder; fields are of `Namer`."""
     graph, params = nnx.split(model)
+    tower = model.config.vision
     return Namer(
         params=params,
         images=Tower(graph, "encode_images"),
         texts=Tower(graph, "encode_texts"),
         tokenizer=tokenizer,
-        length=text.max_position_embeddings,
-        padding=tokenizer.eos_token_id,  # never read: the tower is causal
+        length=model.config.text.max_position_embeddings,
         preprocess=preprocess,
         logit_scale=float(jnp.exp(model.logit_scale[...])),
-        **looking_into(graph, model.config.vision),
+        apply=Tower(graph, "tapped_images"),
+        attention=tower.attention,
+        prefix=tower.prefix,
+        **fields,
     )
 
 
-def looking_into(graph: Any, tower: ViTConfig) -> dict[str, Any]:
-    """Return the fields of a `Namer` by which its image tower's layers are looked at."""
-    return {
-        "apply": Tower(graph, "tapped_images"),
-        "attention": tower.attention,
-        "prefix": tower.prefix,
-    }
+def clip_namer(model: CLIP, folder: Path, preprocess: Preprocess) -> Namer:
+    """Return a CLIP as a name encoder, with the tokenizer of its folder."""
+    files, size = "tokenizer.json, or vocab.json and merges.txt", model.config.text.vocab_size
+    tokenizer = load_tokenizer("CLIPTokenizer", folder, "CLIP", files, size)
+    # Padding is never read: the tower is causal.
+    return namer_of(model, tokenizer, preprocess, padding=tokenizer.eos_token_id)
 
 
 def load(folder: Path, preprocess: str | Preprocess, notes: list[str]) -> Namer:
     """Load a folder's CLIP as a name encoder: the entry "clip" of `NAMERS`."""
     model = load_clip_model(folder, notes)
     size = model.config.vision.image_size
-    return namer_of(model, folder, namer_preprocess(folder, size, preprocess, notes, "openai"))
+    return clip_namer(model, folder, namer_preprocess(folder, size, preprocess, notes, "openai"))

@@ -4,7 +4,7 @@ import json
 import shutil
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 from flax import nnx
@@ -41,25 +41,31 @@ def convert(
     folder = Path(output).expanduser()
     if folder.exists():
         raise InputError(f"The output {str(folder)!r} exists: give a folder that does not.")
-    kind = (*kinds_of(path), TARGET)[0]
-    if kind not in (TARGET, CLIP):
+    kind = next(iter(kinds_of(path)), TARGET)
+    written = {"converted.json": {"source": name}}
+    if kind == CLIP:
+        params = load_namer(path).params
+    elif kind == TARGET:
+        model = architecture_of(path).read(path, [])
+        params = nnx.state(model)
+        if path.is_file():  # a state dict has no config: one is written from its sizes
+            written["config.json"] = model.config.to_timm()
+    else:
         raise InputError(
             f"{path / 'config.json'} is neither a target's nor a name encoder's: expected timm's "
             "architecture, or a target's or name encoder's model_type."
         )
-    model: Any = None if kind == CLIP else architecture_of(path).read(path, [])
-    params = load_namer(path).params if kind == CLIP else nnx.state(model)
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     try:
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
-        if path.is_file():  # a state dict has no config: one is written from its sizes
-            _write_json(unfinished / "config.json", model.config.to_timm())
         for file in FILES:
             if (path / file).is_file():
                 (unfinished / file).parent.mkdir(exist_ok=True)
                 shutil.copyfile(path / file, unfinished / file)
-        _write_json(unfinished / "converted.json", {"source": name})
+        for file, entries in written.items():
+            text = json.dumps(entries, indent=2) + "\n"
+            (unfinished / file).write_text(text, encoding="utf-8")
         write_orbax(params, unfinished)
         unfinished.rename(folder)
     except OSError as error:
@@ -68,7 +74,3 @@ def convert(
         ) from error
     parameters = sum(array.size for array in jax.tree.leaves(params))
     return Converted("name encoder" if kind == CLIP else kind, name, parameters)
-
-
-def _write_json(file: Path, entries: dict[str, Any]) -> None:
-    file.write_text(json.dumps(entries, indent=2) + "\n", encoding="utf-8")

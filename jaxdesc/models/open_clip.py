@@ -15,7 +15,7 @@ import numpy as np
 from jaxdesc.errors import InputError, shown
 from jaxdesc.images.preprocess import OPENAI, Preprocess
 from jaxdesc.models import checkpoint
-from jaxdesc.models.clip import CLIP, HUGGING_FACE_CLIP, LEGACY_EOS_TOKEN_ID, namer_of
+from jaxdesc.models.clip import CLIP, HUGGING_FACE_CLIP, LEGACY_EOS_TOKEN_ID, clip_namer
 from jaxdesc.models.clip_config import CLIPConfig, TextConfig
 from jaxdesc.models.encoder import Namer
 from jaxdesc.models.packaging import squashes, stated_preprocess
@@ -225,7 +225,7 @@ def load(folder: Path, preprocess: str | Preprocess, notes: list[str]) -> Namer:
         tensors = respelled(read_tensors(folder, notes))
         model = checkpoint.assign(shapes, tensors, TABLE, folder)
     size, cfg = config.vision.image_size, entries.get("preprocess_cfg") or {}
-    return namer_of(model, folder, _preprocess(folder, size, preprocess, cfg, notes))
+    return clip_namer(model, folder, _preprocess(folder, size, preprocess, cfg, notes))
 
 
 def respelled(tensors: Mapping[str, np.ndarray]) -> Tensors:

@@ -24,12 +24,12 @@ from jaxdesc.models.clip import (
     Ids,
     Pixels,
     TextTower,
-    looking_into,
+    namer_of,
     pooled_images,
     unit,
 )
 from jaxdesc.models.clip_config import SigLIPConfig
-from jaxdesc.models.encoder import Namer, Tower
+from jaxdesc.models.encoder import Namer
 from jaxdesc.models.packaging import namer_preprocess
 from jaxdesc.models.precision import float32_products
 from jaxdesc.models.settings import parsed, read_config
@@ -124,17 +124,11 @@ def load(folder: Path, preprocess: str | Preprocess, notes: list[str]) -> Namer:
             "end-of-text token behind a text, as SigLIP's does: download tokenizer.json and "
             "tokenizer_config.json, again."
         )
-    graph, params = nnx.split(model)
-    return Namer(
-        params=params,
-        images=Tower(graph, "encode_images"),
-        texts=Tower(graph, "encode_texts"),
-        tokenizer=tokenizer,
-        length=text.max_position_embeddings,
+    return namer_of(
+        model,
+        tokenizer,
+        namer_preprocess(folder, image_size, preprocess, notes, "siglip"),
         padding=tokenizer.pad_token_id,
         reads_padding=True,
-        preprocess=namer_preprocess(folder, image_size, preprocess, notes, "siglip"),
-        logit_scale=float(jnp.exp(model.logit_scale[...])),
         logit_bias=float(model.logit_bias[...]),
-        **looking_into(graph, model.config.vision),
     )

@@ -48,7 +48,7 @@ def activate_all(run: Run, views: Sequence[str]) -> dict[Key, Artifact]:
     """Activate all layers and several views in one pass over the images, decoding each once.
 
     Returns the artifact of `activate` of each layer in each view, regardless of `config.crop.view`;
-    existing ones are kept. The pass runs the program of all layers, whatever is missing, so that an
+    existing ones are kept. The pass runs the program of all layers, even if some exist, so that an
     interrupted run ends with the same bits. A shard is a batch of one device. Activations that are
     NaN, or more skipped images than `config.images.max_skipped` allows, end the run.
     """

@@ -13,10 +13,11 @@ import pytest
 
 import jaxdesc as jd
 from tests.conftest import ROOT
-from tests.faults import calls, images, networks, weights, words
+from tests.faults import calls, images, namers, networks, weights, words
 from tests.faults.place import Place, says
 
-CASES = [case for table in (images, words, networks, weights, calls) for case in table.ROWS.items()]
+TABLES = images, words, networks, namers, weights, calls
+CASES = [case for table in TABLES for case in table.ROWS.items()]
 
 
 @pytest.fixture

@@ -254,7 +254,7 @@ LABELLED = r"The TFDS set labelled_photos/1\.2\.0"
         ("labelled_photos/validation[:0]", r"^The split 'validation\[:0\]' of .* is empty: "),
         ("two_images/train", "has 2 images, left, right: choose one with ',image=left' after"),
         ("two_images/train,image=up", "no image 'up': expected one of left, right"),
-        ("no_image/train", "has no image among its features label: give another"),
+        ("no_image/train", "has no image among its columns label: give another"),
     ],
 )
 def test_what_can_t_be_opened(data, spec, message):

@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from dataclasses import replace
+from functools import partial
 
 import jax
 import numpy as np
@@ -350,3 +351,16 @@ def test_a_network_without_classes():
     assert target.fingerprint
     with pytest.raises(jd.InputError, match="Unknown layer 'fc' of target"):
         target.logits(views)
+
+
+def test_networks_of_one_structure_share_programs(wanted, timm_folder):
+    traces = []
+
+    @partial(jax.jit, static_argnames="apply")
+    def logits(apply, params, pixels):
+        traces.append(apply)
+        return apply(params, pixels, lambda name, array: array)
+
+    for target in (wanted, jd.load_target(timm_folder)):
+        logits(target.apply, target.params, np.zeros((1, 64, 64, 3), np.float32))
+    assert len(traces) == 1

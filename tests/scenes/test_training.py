@@ -175,14 +175,14 @@ def test_attributes_are_learnt_from_whole_scenes_and_from_windows():
 
 def test_the_transformer_learns_from_windows_before_whole_scenes():
     scenes = [render("train", 0, index) for index in range(48)]
-    for reach, size in ((0.0, vit.SIZE // 2), (0.99, vit.SIZE // 2), (1.0, vit.SIZE)):
+    for reach, size in ((0.0, vit.SIZE // 2), (0.5, 64), (1.0, vit.SIZE)):
         batch = vit._batch(scenes, reach, np.random.default_rng(0))
         assert batch["pixels"].shape == (48, size, size, 3)
         assert batch["classes"].tolist() == [scene.kind for scene in scenes]
     for scene in scenes:
         rng = np.random.default_rng(scene.kind)
         assert vit._window(scene, 0.0, rng) == scene.box
-        x0, y0, x1, y1 = vit._window(scene, 0.99, rng)
+        x0, y0, x1, y1 = vit._window(scene, 0.5, rng)
         left, top, right, bottom = scene.box
         assert left / 2 <= x0 <= left
         assert top / 2 <= y0 <= top

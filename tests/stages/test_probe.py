@@ -1,7 +1,6 @@
 """The pass over the images: several views at once, and images that can't be used."""
 
 import csv
-from collections import Counter
 from dataclasses import replace
 
 import numpy as np
@@ -24,7 +23,7 @@ from jaxdesc.stages.select import select
 from jaxdesc.store import Store
 from jaxdesc.vocabulary.vocabulary import load_vocabulary
 from tests import plain_target
-from tests.album import Album
+from tests.album import Album, Counting
 
 CONFIG = Config.from_dict(
     {
@@ -75,16 +74,6 @@ def with_view(config, view):
 
 
 # Several views in one pass.
-
-
-class Counting(Album):
-    def __init__(self, count):
-        super().__init__(count)
-        self.decoded = Counter()
-
-    def __getitem__(self, index):
-        self.decoded[index] += 1
-        return super().__getitem__(index)
 
 
 def of_views(artifacts):

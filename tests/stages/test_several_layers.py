@@ -1,7 +1,5 @@
 """Several layers from one pass over the images: each is what a run of it alone finds."""
 
-from collections import Counter
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -11,7 +9,7 @@ from jaxdesc.errors import InputError
 from jaxdesc.pipeline import Grid, compare, describe_each, sweep
 from jaxdesc.stages import activate as activating
 from tests import plain_target
-from tests.album import Album
+from tests.album import Album, Counting
 from tests.runs import CONCEPTS, CONFIG, IMAGES, SIX, begin, changed
 from tests.test_pipeline import compiled
 
@@ -21,18 +19,6 @@ LAYERS = ("blocks.0/mlp", "blocks.0", "fc")
 def network(params, pixels, tap):
     maps = tap("blocks.0/mlp", plain_target.patches(params, pixels))
     return plain_target.head(params, tap("blocks.0", jnp.tanh(maps) - 0.3 * maps))
-
-
-class Counting(Album):
-    """An album that counts how often each picture is decoded."""
-
-    def __init__(self, count):
-        super().__init__(count)
-        self.decoded = Counter()
-
-    def __getitem__(self, index):
-        self.decoded[index] += 1
-        return super().__getitem__(index)
 
 
 @pytest.fixture(scope="module")

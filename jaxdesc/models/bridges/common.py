@@ -95,8 +95,8 @@ def finished(
 ) -> Target:
     """Return the target, once its layers have been seen to be called.
 
-    What `apply` returns are no logits if `classes` is None. Other libraries promote ranks and
-    types, regardless of JAX's settings here. A network that branches on values is refused.
+    If `classes` is None, what `apply` returns is not read as logits. Other libraries promote ranks
+    and types, regardless of JAX's settings here. A network that branches on values is refused.
     """
     title = fields["name"]
 

@@ -41,7 +41,7 @@ def from_equinox(
         module: any `equinox.Module`; a copy of it is set to inference mode.
         layers: paths such as `blocks.10.norm1`, by attribute, index and key.
         preprocess: what the module expects, or a name in `jaxdesc.images.preprocess.PRESETS`.
-        classes: name or names of each class; None if what it returns are no logits.
+        classes: name or names of each class; None if it returns something other than logits.
         state: `equinox.nn.State` of its BatchNorm, the second argument of its call.
         arguments: further ones of its call, such as {"key": None}.
         fields: further fields of `Target`: name, attention, prefix, wnids.

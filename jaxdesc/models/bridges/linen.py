@@ -39,7 +39,7 @@ def from_linen(
         variables: all its collections, as `module.init` returns them.
         layers: paths such as `backbone.Conv_0`, as the parameters have them.
         preprocess: what the module expects, or a name in `jaxdesc.images.preprocess.PRESETS`.
-        classes: name or names of each class; None if what it returns are no logits.
+        classes: name or names of each class; None if it returns something other than logits.
         arguments: those by which its call is one of evaluation, such as {"train": False}.
         fields: further fields of `Target`: name, attention, prefix, wnids.
 

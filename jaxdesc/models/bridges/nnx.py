@@ -33,7 +33,7 @@ def from_nnx(
         module: any `nnx.Module`; it is copied, and the copy set to evaluation mode.
         layers: paths such as `blocks.10.norm1`, as in `nnx.iter_modules`.
         preprocess: what the module expects, or a name in `jaxdesc.images.preprocess.PRESETS`.
-        classes: name or names of each class; None if what it returns are no logits.
+        classes: name or names of each class; None if it returns something other than logits.
         fields: further fields of `Target`: name, attention, prefix, wnids.
 
     Raises:

@@ -49,7 +49,7 @@ def from_torch(
         module: any `torch.nn.Module`; it is copied, and stays in its mode and on its device.
         layers: names as in `module.named_modules()`, such as `vit.layers.10`.
         preprocess: what the module expects, or a name in `jaxdesc.images.preprocess.PRESETS`.
-        classes: name or names of each class; None if what it returns are no logits.
+        classes: name or names of each class; None if it returns something other than logits.
         maps_last: layers whose maps are [B, h, w, C] already, such as those of a `Linear`.
         fields: further fields of `Target`: name, attention, prefix, wnids.
 
@@ -73,8 +73,8 @@ def from_torch(
         def forward(self, pixels: Any) -> Any:
             output = self.network(pixels)
             output = output[0] if isinstance(output, tuple) else output
-            logits = output if isinstance(output, torch.Tensor) else getattr(output, "logits", None)
-            return logits if logits is not None and logits.ndim == 2 else None
+            logits = getattr(output, "logits", output)
+            return logits if isinstance(logits, torch.Tensor) and logits.ndim == 2 else None
 
     with warnings.catch_warnings(action="ignore"):  # it reads every attribute, deprecated ones too
         params, function = torchax.extract_jax(Logits())
@@ -95,17 +95,22 @@ def from_torch(
             return function(params, (jnp.moveaxis(jnp.asarray(pixels), -1, 1),))
 
     target = finished(apply, params, layers, preprocess, classes, fields)
+    _refuse_kept(network, target.name)
+    return target
+
+
+def _refuse_kept(network: Any, title: str) -> None:
+    """Refuse a network that still holds a tensor of the trace just made."""
     for name, layer in network.named_modules():
         for attribute, value in vars(layer).items():
-            # torchax's tensors wrap an array; here they would be those of the trace just made.
+            # torchax's tensors wrap an array.
             kept = (getattr(leaf, "_elem", leaf) for leaf in jax.tree.leaves(value))
             if any(isinstance(array, jax.core.Tracer) for array in kept):
                 raise InputError(
-                    f"{target.name} keeps a tensor of one call for the next, in "
+                    f"{title} keeps a tensor of one call for the next, in "
                     f"{'.'.join(filter(None, (name, attribute)))}, which a compiled network can't: "
                     "compute it in each call, or make it a buffer."
                 )
-    return target
 
 
 def _torchax() -> Any:
