@@ -193,7 +193,7 @@ REFUSED = {
     "^target offers no attention probabilities, .* take 'grad_cam', or a vision trans": (
         plain_target.plain_target, "legrad", "",
     ),
-    "^target offers no attention probabilities, of": (
+    "^target offers no attention probabilities, which": (
         plain_target.plain_target, "class_attention", "",
     ),
     "^A map of attention probabilities .* not of the layer 'tokens'": (
