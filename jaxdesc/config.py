@@ -113,15 +113,16 @@ class ClipConfig(_Group):
         revision: branch, tag or commit of a Hugging Face id; the main branch if empty.
         preprocess: a name in `images.preprocess.PRESETS`, or empty for what the checkpoint says.
         input: what CLIP sees of an exemplar: "view", the window that the target saw (the paper);
-            "image", CLIP's preprocessing of the whole image (WWW); or "method", for a table of
-            both: the image for centre views and the view for all others.
+            "image", CLIP's preprocessing of the whole image (WWW); "both", whose features are
+            averaged; or "method", for a table of methods: the image for centre views and the view
+            for all others.
         batch: images per forward pass and device; auto for what fits, 256 at most.
     """
 
     source: str = "openai/clip-vit-base-patch32"
     revision: str = ""
     preprocess: str = ""
-    input: str = _choice("view", "image", "method")
+    input: str = _choice("view", "image", "both", "method")
     batch: int = _batch(64)
 
 
@@ -178,6 +179,12 @@ class CropConfig(_Group):
             "legrad" or "class_attention".
         cam_input: input of the map: "whole", the image squashed to a square, or "centre".
         cam_class: class that the map explains: "predicted" or "label".
+        of: whose attention windows are cut: "class", one window per image for all units (the
+            paper), or "unit", each unit's own on each of its exemplars.
+        rank: order of the exemplars of units with their own windows: by the activation on the
+            "window", which the network then sees too, or on the whole "image".
+        candidates: images whose windows compete for each exemplar of such a unit, if ranked by
+            window: the most active ones.
         seed: seed of the random windows.
     """
 
@@ -186,7 +193,20 @@ class CropConfig(_Group):
     cam: str = "grad_cam"
     cam_input: str = _choice("whole", "centre")
     cam_class: str = _choice("predicted", "label")
+    of: str = _choice("class", "unit")
+    rank: str = _choice("window", "image")
+    candidates: int = _count(2, 64)
     seed: int = _setting(0, lambda seed: 0 <= seed < 2**32, "an integer in [0, 2**32)")
+
+    @property
+    def units(self) -> bool:
+        """True if each unit has windows of its own."""
+        return self.view == "attention" and self.of == "unit"
+
+    @property
+    def first(self) -> str:
+        """View of every image that the network sees first: the whole one for units' windows."""
+        return "full" if self.units else self.view
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,8 @@ class Exemplars(NamedTuple):
     """Exemplars of each unit.
 
     Attributes:
-        images: their indices, best first; 0 in empty slots.
+        images: their indices, best first; 0 in empty slots. With windows of their own, those of
+            the windows (`stages.look`).
         values: their activations; 0 in empty slots.
         counts: number of slots of each unit that hold an exemplar.
         lowest, highest: smallest and largest activation of each unit over all images.
@@ -94,7 +95,7 @@ class Exemplars(NamedTuple):
         return Slots(self.images, self.counts)
 
     def among(self, images: Integer[np.ndarray, "row"]) -> Slots:
-        """Exemplars as rows of an array over some images, which are given in ascending order."""
+        """Exemplars as rows of an array over some of their images, which are ascending."""
         taken = self.slots.taken
         rows = np.where(taken, np.searchsorted(images, self.images), 0)
         return Slots(rows.astype(np.int32), self.counts)
@@ -131,6 +132,25 @@ class Exemplars(NamedTuple):
             "weak": self.weak,
         }
         return [tuple(compress(doubts, holds)) for holds in zip(*doubts.values(), strict=True)]
+
+    def again(self, values: Float32[np.ndarray, "unit slot"], n: int) -> "Exemplars":
+        """Order these by other activations, and keep the first n of each unit.
+
+        Equal ones stay in the order of their images.
+        """
+        taken = self.slots.taken
+        last = np.where(taken, self.images, _LAST)
+        order = np.lexsort((last, np.where(taken, -values, np.inf)), axis=1)[:, :n]
+        images, ranked = (np.take_along_axis(part, order, 1) for part in (self.images, values))
+        counts = np.minimum(self.counts, n)
+        empty = np.arange(images.shape[1])[None] >= counts[:, None]
+        largest = np.where(empty, -np.inf, ranked).max(axis=1).astype(np.float32)
+        return self._replace(
+            images=np.where(empty, 0, images),
+            values=np.where(empty, np.float32(0), ranked),
+            counts=counts,
+            highest=np.maximum(self.highest, largest),
+        )
 
     def first(self, n: int, name: Callable[[int], str]) -> "Exemplars":
         """Apply the rule at a smaller n; ties at the top are drawn by the images' names."""

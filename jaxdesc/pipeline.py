@@ -26,6 +26,7 @@ from jaxdesc.stages.embed import embed, embed_all
 from jaxdesc.stages.encode import encode
 from jaxdesc.stages.evaluate import ceilings, evaluate, measured, score_words
 from jaxdesc.stages.evaluate import sweep as sweep_settings
+from jaxdesc.stages.look import Windows, look, rank
 from jaxdesc.stages.run import Run
 from jaxdesc.stages.score import Setting, score, selection, texts
 from jaxdesc.stages.select import chosen, select
@@ -37,10 +38,18 @@ class Seen(NamedTuple):
     """Artifacts of the networks: all that scoring and evaluation need."""
 
     activated: Artifact
-    selected: Artifact
+    selected: Artifact  # the exemplars
     embedded: Artifact
     encoded: Artifact
     words: Artifact | None
+    looked: Artifact | None = None  # the windows, if units have their own
+
+    @property
+    def windows(self) -> Windows:
+        """The views that exemplars are."""
+        if self.looked is None:
+            return Windows.of_images(self.activated)
+        return Windows.of_units(self.looked)
 
 
 def run_networks(run: Run) -> Seen:
@@ -55,8 +64,13 @@ def run_networks(run: Run) -> Seen:
         run.tell(f"{run.inputs.target.name}: {found}")
         if found.near_chance:
             run.note(near_chance(run.inputs.target, found))
-    selected = select(run, activated)
-    return Seen(activated, selected, embed(run, activated, selected), encoded, words)
+    selected, looked = select(run, activated), None
+    windows = Windows.of_images(activated)
+    if run.config.crop.units:
+        looked = look(run, activated, selected)
+        windows, selected = Windows.of_units(looked), rank(run, selected, looked)
+    embedded = embed(run, windows, selected)
+    return Seen(activated, selected, embedded, encoded, words, looked)
 
 
 def _before_images(run: Run) -> tuple[Artifact, Artifact | None]:
@@ -91,9 +105,10 @@ def describe(run: Run) -> Result:
     scored = score(run, *arrays)
     certain = certainty(run, scored, *arrays)
     evaluated = evaluate(run, scored, seen.words) if seen.words else None
-    found, exemplars, boxes = selection(scored), chosen(seen.selected), seen.activated.read("boxes")
-    images = seen.embedded.read("images").tolist()
-    names = dict(zip(images, seen.embedded.values["names"], strict=True))
+    found, exemplars, windows = selection(scored), chosen(seen.selected), seen.windows
+    rows = seen.embedded.read("rows").tolist()
+    names = dict(zip(rows, seen.embedded.values["names"], strict=True))
+    images, boxes = windows.images.tolist(), list(map(tuple, windows.boxes.tolist()))
     stages = filter(None, (*seen, scored, certain, evaluated))
     return Result(
         neurons=build_neurons(
@@ -102,7 +117,7 @@ def describe(run: Run) -> Result:
             maximum=found.maximum,
             threshold=found.threshold,
             exemplars=[
-                [Exemplar(names[i], value, tuple(boxes[i].tolist()), i) for i, value in ranked]
+                [Exemplar(names[row], value, boxes[row], images[row]) for row, value in ranked]
                 for ranked in exemplars.ranked()
             ],
             flags=exemplars.flags(run.config.score.fewest),
@@ -111,7 +126,7 @@ def describe(run: Run) -> Result:
         ),
         metrics=measured(evaluated, seen.words) if evaluated and seen.words else None,
         ceilings=ceilings(seen.words) if seen.words else None,
-        fallbacks=seen.activated.values["fallbacks"],
+        fallbacks=(seen.looked or seen.activated).values["fallbacks"],
         skipped=tuple(left_out(run, seen.activated)),
         top1=top1(run, seen.activated),
         notes=tuple(run.notes),
@@ -220,7 +235,7 @@ def sweep(
     ordered = sorted(grid.kappas), sorted(grid.alphas), sorted(grid.exemplars)
     settings = [Setting(*setting) for setting in product(*ordered)]
     for part in runs:
-        _, selected, embedded, encoded, judged = run_networks(part)
+        _, selected, embedded, encoded, judged, _ = run_networks(part)
         assert judged is not None
         swept = sweep_settings(part, settings, selected, embedded, encoded, judged)
         best = ceilings(judged)
@@ -276,13 +291,14 @@ def probe_pass(run: Run) -> Probe:
     """The input of every method of naming neurons, from all images that can be used."""
     seen = run_networks(run)
     everything = embed_all(run, seen.activated)
-    images = everything.read("images")
+    images, own = everything.read("rows"), seen.looked is not None
     return Probe(
         activations=seen.activated.read("activations")[images],
         images=everything.read("features"),
         concepts=seen.encoded.read("features"),
         base=seen.encoded.read("base"),
-        exemplars=chosen(seen.selected).among(images),
+        exemplars=chosen(seen.selected).among(seen.embedded.read("rows") if own else images),
+        windows=seen.embedded.read("features") if own else None,
     )
 
 

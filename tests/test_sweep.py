@@ -104,7 +104,7 @@ def test_no_network_runs_twice(swept):
     # A look at one batch, one pass for both views, and one more for a view's exemplars.
     assert set(source.decoded) == set(range(IMAGES))
     assert max(source.decoded.values()) <= 2 + len(GRID.views)
-    embedded = [len(artifact.read("images")) for _, artifact in artifacts_of(folder, "embed")]
+    embedded = [len(artifact.read("rows")) for _, artifact in artifacts_of(folder, "embed")]
     batch = CONFIG.clip.batch
     assert sum(map(len, clip.seen)) == sum(-(-count // batch) * batch for count in embedded)
     assert set(clip.encoded.values()) == {1}

@@ -104,7 +104,16 @@ def _weighted(
 
 
 def check_linear(target: Target, layer: str) -> None:
-    """Refuse a network whose logits are not one linear layer on a layer's mean over positions.
+    """Refuse a network whose logits are not one linear layer on a layer's mean over positions."""
+    if not is_linear(target, layer):
+        raise InputError(
+            f"{target.name}: CAM needs logits that are one linear layer on the mean of {layer!r} "
+            "over positions, but this network's are not: choose another method."
+        )
+
+
+def is_linear(target: Target, layer: str) -> bool:
+    """Return True if the logits are one linear layer on a layer's mean over positions.
 
     Made-up maps take the layer's place: the logits of the whole must be the sum of those of the
     means of either half of the channels. All values are small integers, exact in bfloat16.
@@ -124,11 +133,8 @@ def check_linear(target: Target, layer: str) -> None:
         for part in parts
     )
     apart, largest = np.abs(whole - (first + second - nothing)), np.abs(whole)
-    if np.nanmax(apart, initial=0) > LINEAR_TOLERANCE * np.nanmax(largest, initial=1e-30):
-        raise InputError(
-            f"{target.name}: CAM needs logits that are one linear layer on the mean of {layer!r} "
-            "over positions, but this network's are not: choose another method."
-        )
+    allowed = LINEAR_TOLERANCE * np.nanmax(largest, initial=1e-30)
+    return bool(np.nanmax(apart, initial=0) <= allowed)
 
 
 @partial(jit, static=("apply", "layer", "prefix"))

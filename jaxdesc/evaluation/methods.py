@@ -39,7 +39,7 @@ class Method(NamedTuple):
 def discovered(probe: Probe, options: ScoreConfig) -> Selected:
     """Select the concepts that stand out among a neuron's exemplars; WWW's with κ = 0."""
     views, slots = probe.exemplars.distinct()
-    arrays = probe.images[views], slots, probe.concepts, probe.base
+    arrays = probe.views[views], slots, probe.concepts, probe.base
     found = scoring.discover(*arrays, options.kappa, options.alpha, options.block)
     found = found.without(probe.dead)
     return np.split(found.concepts.astype(np.int64), np.cumsum(found.counts)[:-1])

@@ -19,7 +19,8 @@ BlockScores = Callable[[Float32[Array, "block feature"]], Float[Array, "neuron b
 class Probe(NamedTuple):
     """Activations and CLIP features of the same probe images; all features have unit length.
 
-    `base` is the base template's feature; exemplars are rows of `images`.
+    `base` is the base template's feature. Exemplars are rows of `images`, or of `windows` if units
+    have windows of their own.
     """
 
     activations: Float32[np.ndarray, "image neuron"]
@@ -27,6 +28,12 @@ class Probe(NamedTuple):
     concepts: Float32[np.ndarray, "concept feature"]
     base: Float32[np.ndarray, "feature"]
     exemplars: Slots
+    windows: Float32[np.ndarray, "window feature"] | None = None
+
+    @property
+    def views(self) -> Float32[np.ndarray, "view feature"]:
+        """Features of which the exemplars are rows."""
+        return self.images if self.windows is None else self.windows
 
     @property
     def dead(self) -> Bool[np.ndarray, "neuron"]:

@@ -231,7 +231,7 @@ def _class_layers(run: Run, passes: Mapping[str, Sequence[Probe]]) -> Iterator[L
 
 def _arrays(probe: Probe) -> tuple[np.ndarray, Slots, np.ndarray, np.ndarray]:
     views, slots = probe.exemplars.distinct()
-    return probe.images[views], slots, probe.concepts, probe.base
+    return probe.views[views], slots, probe.concepts, probe.base
 
 
 def certainty_tables(study: Study, layers: Sequence[Layer]) -> tuple[Table, Table]:

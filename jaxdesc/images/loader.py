@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, islice
 from typing import Any, NamedTuple, TypeVar
@@ -83,6 +83,13 @@ def batches(
                 first, more = source.identify(min(images)), len(set(images)) - 1
                 others = f" and {more} more" if more else ""
                 print(printable(f"warning of {first!r}{others}: {message}"), file=sys.stderr)
+
+
+def regrouped(parts: Iterable[Iterable[Any]], size: int) -> Iterator[list[Any]]:
+    """Yield what batches of images hold, several items for each image, in batches of items."""
+    items = chain.from_iterable(chain.from_iterable(parts))
+    while chunk := list(islice(items, size)):
+        yield chunk
 
 
 def _left_out(index: int, error: UnusableImage) -> None:

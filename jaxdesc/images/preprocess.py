@@ -150,17 +150,28 @@ class Preprocess:
         """
         if size is None:
             size = image.size if isinstance(image, Image.Image) else image.shape[1::-1]
-        width, height = self._resized(size, field)
+        (width, height), (top, left), box = self._placed(size, centre, field)
         if isinstance(image, np.ndarray) and image.shape[:2] != (height, width):
             image = Image.fromarray(image)
         if isinstance(image, Image.Image):
             image = np.asarray(image.resize((width, height), INTERPOLATIONS[self.interpolation]))
+        window = image[top : top + self.size, left : left + self.size]
+        return np.ascontiguousarray(window), box
+
+    def box(self, size: tuple[int, int], centre: Centre, field: float | None = None) -> Box:
+        """Return the box that `cut` gives for an image of (width, height) in pixels."""
+        return self._placed(size, centre, field)[2]
+
+    def _placed(
+        self, size: tuple[int, int], centre: Centre, field: float | None
+    ) -> tuple[tuple[int, int], tuple[int, int], Box]:
+        """(width, height) of the resized image, the window's (top, left) there, and its box."""
+        width, height = self._resized(size, field)
         top, left = corner(height, width, self.size, centre)
         corners = (left, top, left + self.size, top + self.size)
         across, down = size[0] / width, size[1] / height
         x0, y0, x1, y1 = (c * s for c, s in zip(corners, (across, down) * 2, strict=True))
-        window = image[top : top + self.size, left : left + self.size]
-        return np.ascontiguousarray(window), (x0, y0, x1, y1)
+        return (width, height), (top, left), (x0, y0, x1, y1)
 
     def _resized(self, size: tuple[int, int], field: float | None) -> tuple[int, int]:
         """(width, height) of the whole image at the window's scale."""

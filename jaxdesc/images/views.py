@@ -207,8 +207,8 @@ def map_input(
 
 def cut_view(
     preprocess: Preprocess, crop: CropConfig, image: Image.Image, centre: windows.Centre
-) -> tuple[UInt8[np.ndarray, "size size 3"], Box]:
+) -> UInt8[np.ndarray, "size size 3"]:
     """Cut one view: the window around `centre`, or the whole image for the view "full"."""
     if crop.view == "full":
-        return preprocess.squash(image), windows.whole(image.size)
-    return preprocess.cut(image, centre, crop.field)
+        return preprocess.squash(image)
+    return preprocess.cut(image, centre, crop.field)[0]

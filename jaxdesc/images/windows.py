@@ -6,11 +6,13 @@ Centres are (y, x) as fractions of the height and the width.
 """
 
 import numpy as np
-from jaxtyping import Array, Bool, Float, Float64
+from jaxtyping import Array, Bool, Float, Float64, Int
 
 from jaxdesc.images.example import Box
 
 VIEWS = ("centre", "attention", "random", "box", "full")  # "full" is the whole image, no window
+
+POSITIONS = 5  # of a unit's window along each side of an image, so that units share windows
 
 Centre = tuple[float, float]
 MIDDLE: Centre = (0.5, 0.5)
@@ -44,12 +46,39 @@ def random_centre(seed: int, image: int, size: tuple[int, int], field: float) ->
     of images.
     """
     generator = np.random.Generator(np.random.Philox(key=[seed, image]))
-    side = field * min(size)
-    y, x = (
-        (side / 2 + float(share) * (length - side)) / length
-        for share, length in zip(generator.random(2), reversed(size), strict=True)
-    )
-    return y, x
+    (y, x) = _centred(generator.random(2), np.array(size[::-1], np.float64), field)
+    return float(y), float(x)
+
+
+def _centred(
+    shares: Float[np.ndarray, "*n 2"], size: Float[np.ndarray, "*n 2"], field: float
+) -> Float[np.ndarray, "*n 2"]:
+    """Centres of windows at shares of the way that they can go, down and to the right."""
+    side = field * size.min(axis=-1, keepdims=True)
+    return (side / 2 + shares * (size - side)) / size
+
+
+def snapped(
+    centres: Float[np.ndarray, "*n 2"], sizes: Float[np.ndarray, "*n 2"], field: float
+) -> Int[np.ndarray, "*n"]:
+    """Number of the position, among 5 × 5 in each image, that is nearest to a window's centre.
+
+    Positions are at equal steps of the way that a window can go; along an axis on which it can't
+    move it is in the middle. Sizes are (height, width) in pixels.
+    """
+    side = field * sizes.min(axis=-1, keepdims=True)
+    free = sizes - side
+    shares = np.where(free > 0, (centres * sizes - side / 2) / np.where(free > 0, free, 1), 0.5)
+    down, across = np.moveaxis(np.rint((POSITIONS - 1) * np.clip(shares, 0, 1)), -1, 0)
+    return (POSITIONS * down + across).astype(np.int64)
+
+
+def at_positions(
+    positions: Int[np.ndarray, "*n"], sizes: Float[np.ndarray, "*n 2"], field: float
+) -> Float64[np.ndarray, "*n 2"]:
+    """Centres of the windows at the positions that `snapped` numbers."""
+    shares = np.stack(np.divmod(positions, POSITIONS), axis=-1) / (POSITIONS - 1)
+    return _centred(shares, sizes, field)
 
 
 def whole(size: tuple[int, int]) -> Box:

@@ -272,6 +272,17 @@ class Target:
         return found
 
 
+def pooled(layer: str, x: Array, pooling: str, prefix: int) -> Float[Array, "batch neuron"]:
+    """Return the activations of a layer's neurons, of its value; logits are such already."""
+    if layer == LOGITS:
+        return x
+    x = x.astype(jnp.float32)
+    if pooling == "class":
+        return x[:, 0]
+    over = jnp.mean if pooling == "mean" else jnp.max
+    return over(x, axis=(1, 2)) if x.ndim == 4 else over(x[:, prefix:], axis=1)
+
+
 def normalised(preprocess: Preprocess, pixels: Array) -> Array:
     """Normalise views as they were cut; numbers that are not bytes are normalised already."""
     return preprocess.normalise(pixels) if pixels.dtype == jnp.uint8 else pixels
@@ -309,17 +320,11 @@ def _activate(
     params: Any,
     pixels: Any,
 ) -> tuple[dict[str, Array], Array | None]:
-    def pool(x: Array) -> Array:
-        x = x.astype(jnp.float32)
-        if pooling == "class":
-            return x[:, 0]
-        over = jnp.mean if pooling == "mean" else jnp.max
-        return over(x, axis=(1, 2)) if x.ndim == 4 else over(x[:, prefix:], axis=1)
-
     def activate(params: Any, pixels: Array) -> tuple[dict[str, Array], Array | None]:
         logits, values = recorded(apply, params, normalised(preprocess, pixels), layers)
-        pooled = {name: logits if name == LOGITS else pool(values[name]) for name in layers}
-        return pooled, logits.argmax(axis=1) if classify else None
+        values[LOGITS] = logits
+        found = {name: pooled(name, values[name], pooling, prefix) for name in layers}
+        return found, logits.argmax(axis=1) if classify else None
 
     found: tuple[dict[str, Array], Array | None] = shared_out(
         partial(in_pieces, activate), mesh, params, pixels

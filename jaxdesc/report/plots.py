@@ -324,8 +324,9 @@ def draw(
     folder = folder.with_name(Place(folder.parent).unused(folder.name, "/methods.svg", same))
     paths = save(figure, folder, "methods")
 
-    looks = [_both_views(neuron, source, target, crop) for neuron in neurons[:LOOKS]]
-    paths += save(views(looks, CAMS[crop.cam].title), folder, "views")
+    if not crop.units:
+        looks = [_both_views(neuron, source, target, crop) for neuron in neurons[:LOOKS]]
+        paths += save(views(looks, CAMS[crop.cam].title), folder, "views")
 
     def array(stage: str, name: str) -> np.ndarray:
         artifact = Place(workdir / "artifacts" / run.result.fingerprints[stage])
@@ -336,17 +337,17 @@ def draw(
     figure = activations([title_of(neuron) for neuron in neurons], values, marks)
     paths += save(figure, folder, "activations")
 
-    images, features = array("embed", "images"), array("embed", "features")
+    embedded, features = array("embed", "rows"), array("embed", "features")
+    exemplars = array("rank" if "rank" in run.result.fingerprints else "select", "images")
     concepts, base = array("encode", "features"), array("encode", "base")
     similarity = options.similarity, options.kappa
     if similarity_name(options.kappa, options.similarity) == "cosine":
         similarity = ScoreConfig.similarity, ScoreConfig.kappa  # t-vMF, next to the cosine
     for neuron in neurons:
-        # The artifact has the indices that the images had when they were described.
-        exemplars = [exemplar.index for exemplar in run.result[neuron.unit].exemplars]
+        chosen = exemplars[neuron.unit, : len(neuron.exemplars)]
         figure = scores(
             title_of(neuron),
-            features[np.searchsorted(images, exemplars)],
+            features[np.searchsorted(embedded, chosen)],
             concepts,
             base,
             *similarity,

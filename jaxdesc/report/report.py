@@ -88,8 +88,10 @@ def write(
 ) -> int:
     """Write the page of some methods, the first of which is listed, and return its size in bytes.
 
-    `crop` is as for `pictures.look`; there are no heatmaps without a target.
+    `crop` is as for `pictures.look`. There are no heatmaps without a target, nor of classes over
+    the windows of units.
     """
+    target = None if crop.units else target
     methods = [replace(method, result=located(method.result, source)) for method in methods]
     neurons = (neuron for method in methods for neuron in method.result)
     indices = sorted({e.index for neuron in neurons for e in neuron.exemplars})

@@ -1,7 +1,7 @@
 """Activate: every neuron's activation on the view of every image."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import product
@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxdesc.attention.cams import attend_as, cam_fingerprint
+from jaxdesc.attention.units import known_at_once, looking_at_once
 from jaxdesc.errors import InputError
 from jaxdesc.evaluation.top1 import Top1
 from jaxdesc.images.loader import even
@@ -40,8 +41,10 @@ def activate(run: Run) -> Artifact:
     true if the attention map was empty or the image has no box, so that the view is the centre;
     skipped [I], true if the image can't be used, so that its other rows are NaN. If the source has
     labels, also label [I], the image's class or -1, and predicted [I], the target's for the view.
+    If units have windows of their own, also peaks [I, N], as `attention.units` finds them in this
+    pass, of layers whose units' peaks it gives.
     """
-    return activate_all(run, run.views)[Key(run.config.target.layer, run.config.crop.view)]
+    return activate_all(run, run.views)[Key(run.config.target.layer, run.config.crop.first)]
 
 
 def activate_all(run: Run, views: Sequence[str]) -> dict[Key, Artifact]:
@@ -100,7 +103,7 @@ def top1(run: Run, activated: Artifact) -> Top1 | None:
     if not known.any():
         return None
     right = int((labels == predicted)[known].sum())
-    return Top1(right, int(known.sum()), classes, run.config.crop.view)
+    return Top1(right, int(known.sum()), classes, run.config.crop.first)
 
 
 def _shards(run: Run) -> Shards:
@@ -122,6 +125,8 @@ def _inputs(run: Run, views: Sequence[str]) -> dict[Key, dict[str, Any]]:
         crops[view] = relevant_options(replace(config.crop, view=view), source)
         if view == ATTENTION:
             crops[view]["cam"] = cam_fingerprint(target, config.crop.cam)
+        if config.crop.of == "unit" and view == "full":
+            crops[view]["peaks"] = config.crop.cam
     return {
         Key(layer, view): common | {"layer": layer, "crop": crops[view]}
         for layer, view in product(config.target.described, views)
@@ -144,10 +149,11 @@ def _pass(run: Run, shards: Shards, drafts: Mapping[Key, Draft]) -> None:
     layers, views = config.target.described, list(dict.fromkeys(key.view for key in drafts))
     crop = target.preprocess, source, config.crop, views, images, size
     cut = cut_views(*crop, attention_of(run, target), watch, config.images.workers)
-    started = ((batch, watch(begin(run, target, layers, batch))) for batch in cut)
+    begin = beginning(run, target, layers)
+    started = ((batch, watch(begin(batch))) for batch in cut)
     with run.bar(len(images), f"activate {', '.join(views)}") as bar:
         for batch, activations in ahead(started):
-            rows = {key: _rows(run, batch, key, *activations[key.view]) for key in drafts}
+            rows = {key: _rows(run, batch, key, activations[key.view]) for key in drafts}
             run.idle["activate"] = watch.so_far()
             run.first_batch = run.first_batch or time.perf_counter() - run.began
             for start in range(0, len(batch.images), shards.each):
@@ -166,25 +172,43 @@ def _pass(run: Run, shards: Shards, drafts: Mapping[Key, Draft]) -> None:
     run.idle["activate"] = watch.share()
 
 
-def begin(
-    run: Run, target: Target, layers: Sequence[str], batch: Batch
-) -> dict[str, tuple[dict[str, Array], Array | None]]:
-    """Start the forward passes of a batch's views, without waiting for them.
+class Begun(NamedTuple):
+    """Forward passes of one view of a batch, by layer where they differ."""
 
-    Returns each view's activations [B, N] by layer, and if images have labels and the target has
-    logits, its classes [B]. `target` is the run's on the devices to use.
+    activations: Mapping[str, Array]  # [B, N]
+    predicted: Array | None  # [B], if images have labels and the target has logits
+    peaks: Mapping[str, Array] = {}  # [B, N]
+
+
+def beginning(
+    run: Run, target: Target, layers: Sequence[str]
+) -> Callable[[Batch], dict[str, Begun]]:
+    """Return the function that starts the forward passes of a batch's views, and waits for none.
+
+    `target` is the run's on the devices to use.
     """
-    pooling, classify = run.config.target.pooling, run.inputs.source.has_labels
-    options = tuple(layers), pooling, classify and target.logit_count > 0
-    return {view: target.activate(cut.pixels, *options) for view, cut in batch.views.items()}
+    config, classify = run.config, run.inputs.source.has_labels and target.logit_count > 0
+    options = tuple(layers), config.target.pooling, classify
+    look: Callable[[np.ndarray], Any] | None = None
+    if config.crop.of == "unit":
+        weights = known_at_once(target, layers, config.target.pooling, config.crop.cam)
+        look = looking_at_once(target, *options, weights)
+
+    def begin(batch: Batch) -> dict[str, Begun]:
+        return {
+            view: Begun(*look(cut.pixels))
+            if look and view == "full"
+            else Begun(*target.activate(cut.pixels, *options))
+            for view, cut in batch.views.items()
+        }
+
+    return begin
 
 
-def _rows(
-    run: Run, batch: Batch, key: Key, layers: Mapping[str, Array], predicted: Array | None
-) -> dict[str, np.ndarray]:
+def _rows(run: Run, batch: Batch, key: Key, begun: Begun) -> dict[str, np.ndarray]:
     """Wait for a batch's activations; NaN stands for an image that can't be used."""
     views, skipped = batch.views[key.view], np.array([bool(reason) for reason in batch.skipped])
-    values = np.array(layers[key.layer], np.float32)[: len(skipped)]
+    values = np.array(begun.activations[key.layer], np.float32)[: len(skipped)]
     check_finite(run.inputs.target, key.layer, values[~skipped])
     values[skipped] = np.nan
     rows = {
@@ -194,8 +218,10 @@ def _rows(
         "fallback": views.fallback & ~skipped,
         "skipped": skipped,
     }
-    if predicted is not None:
-        classes = np.asarray(predicted, np.int32)[: len(skipped)]
+    if key.layer in begun.peaks:
+        rows["peaks"] = np.asarray(begun.peaks[key.layer])[: len(skipped)]
+    if begun.predicted is not None:
+        classes = np.asarray(begun.predicted, np.int32)[: len(skipped)]
         rows |= {"label": batch.labels, "predicted": np.where(skipped, np.int32(-1), classes)}
     return rows
 

@@ -31,7 +31,7 @@ def certainty(
             return Certainty(nothing, nothing, nothing, ())
         return measure(
             embedded.read("features"),
-            found.among(embedded.read("images")),
+            found.among(embedded.read("rows")),
             encoded.read("features"),
             encoded.read("base"),
             options.kappa,

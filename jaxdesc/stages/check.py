@@ -1,7 +1,7 @@
 """Refuse a run that can't work, and try its target on a few images first."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ from jaxtyping import Float, Int
 from PIL import Image, ImageDraw, ImageFont
 
 from jaxdesc.attention.cams import CAMS, check_cam
+from jaxdesc.attention.units import check_units
 from jaxdesc.config import Config, CropConfig, ScoreConfig, converted
 from jaxdesc.errors import InputError, shown
 from jaxdesc.evaluation.top1 import Top1
@@ -20,7 +21,7 @@ from jaxdesc.images.views import ATTENTION, Attend, Batch, cut_views
 from jaxdesc.images.windows import VIEWS
 from jaxdesc.models.target import LOGITS, Target
 from jaxdesc.similarity import SIMILARITIES
-from jaxdesc.stages.activate import attention_of, begin, check_finite, missing_layers
+from jaxdesc.stages.activate import attention_of, beginning, check_finite, missing_layers
 from jaxdesc.stages.run import Run
 
 SHOWN, COLUMNS = 24, 6  # windows of a sheet
@@ -68,6 +69,8 @@ def check(run: Run) -> None:
         target.check_layer(layer, config.target.pooling)
     if "attention" in run.views:
         check_cam(target, config.crop.cam)
+    if config.crop.units:
+        _check_units(run)
     if config.score.exemplars > len(source):
         raise InputError(
             f"config.score.exemplars is {config.score.exemplars}, but {source.spec} holds only "
@@ -97,6 +100,22 @@ def check(run: Run) -> None:
             f"Class {names.index(())} of {target.name} has no name: give names for each class, or "
             "none at all."
         )
+
+
+def _check_units(run: Run) -> None:
+    """Refuse windows of units that can't have their own."""
+    config = run.config
+    for name, value, usual in (
+        ("cam_input", config.crop.cam_input, "whole"),
+        ("cam_class", config.crop.cam_class, "predicted"),
+    ):
+        if value != usual:
+            raise InputError(
+                "config.crop.of is 'unit', whose maps are of units and of whole images, but "
+                f"config.crop.{name} is {value!r}: choose {usual!r}."
+            )
+    for layer in config.target.described:
+        check_units(run.inputs.target, layer, config.target.pooling, config.crop.cam)
 
 
 @dataclass(frozen=True)
@@ -206,11 +225,11 @@ def look_before(run: Run) -> None:
     if not layers:
         return
     size = even(len(source), config.images.batch)
-    crop = config.crop
+    crop = replace(config.crop, view=config.crop.first)
     if crop.view == ATTENTION and CAMS[crop.cam].passes:
         crop = CropConfig(view="centre")
     batch, usable = _batch(target, source, crop, size, attention_of(run, target))
-    found, predicted = begin(run, target, config.target.described, batch)[crop.view]
+    found, predicted, _ = beginning(run, target, config.target.described)(batch)[crop.view]
     doubts = []
     for layer in layers:
         activations = np.asarray(found[layer])[: len(usable)][usable]

@@ -2,23 +2,26 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Float32, Int32, UInt8
+from PIL import Image
 
 from jaxdesc.config import ClipConfig, CropConfig, converted
 from jaxdesc.errors import InputError, UnusableImage, check_type
 from jaxdesc.images.example import Example, Source
-from jaxdesc.images.loader import batches, padded
+from jaxdesc.images.loader import batches, padded, regrouped
 from jaxdesc.images.preprocess import Preprocess
 from jaxdesc.images.sources import open_source
 from jaxdesc.images.views import cut_view
-from jaxdesc.images.windows import MIDDLE
+from jaxdesc.images.windows import MIDDLE, Centre
 from jaxdesc.models.encoder import Namer
 from jaxdesc.runtime.mesh import device_count, local_mesh
 from jaxdesc.runtime.progress import Bar, Progress
+from jaxdesc.stages.look import Windows
 from jaxdesc.stages.run import Run
 from jaxdesc.stages.select import chosen
 from jaxdesc.store import Artifact, Draft, Shards
@@ -28,106 +31,123 @@ NAMED = 3  # unusable images in a warning
 _log = logging.getLogger(__name__)
 
 
-def embed(run: Run, activated: Artifact, selected: Artifact) -> Artifact:
+def embed(run: Run, windows: Windows, selected: Artifact) -> Artifact:
     """Encode the distinct exemplar views with CLIP, each once.
 
-    Arrays: images [U] (indices, ascending), features [U, d]; `values["names"]` are the images'.
+    Arrays: rows [U] of the windows, ascending, and features [U, d]; `values["names"]` are those of
+    their images.
     """
-    images, _ = chosen(selected).slots.distinct()
+    rows, _ = chosen(selected).slots.distinct()
 
     def finish(draft: Draft) -> None:
-        draft.write("images", images)
+        draft.write("rows", rows)
         # Kept, since a TFDS set has to read a record to name its image.
-        draft.values["names"] = [run.inputs.source.identify(i) for i in images.tolist()]
+        draft.values["names"] = [run.inputs.source.identify(i) for i in windows.images[rows]]
 
-    return _embed(run, activated, images, {"select": selected.name}, finish)
+    return _embed(run, windows, run.config.crop, rows, {"select": selected.name}, finish)
 
 
 def embed_all(run: Run, activated: Artifact) -> Artifact:
-    """Encode the views of all images that can be used. Arrays: those of `embed`."""
-    images = np.flatnonzero(~activated.read("skipped")).astype(np.int32)
+    """Encode the first views of all images that can be used. Arrays: those of `embed`."""
+    crop = replace(run.config.crop, view=run.config.crop.first)
+    rows = np.flatnonzero(~activated.read("skipped")).astype(np.int32)
 
     def finish(draft: Draft) -> None:
-        draft.write("images", images)
+        draft.write("rows", rows)
 
-    return _embed(run, activated, images, {"activate": activated.name}, finish)
+    windows, known_by = Windows.of_images(activated), {"activate": activated.name}
+    return _embed(run, windows, crop, rows, known_by, finish)
 
 
 def _embed(
     run: Run,
-    activated: Artifact,
-    images: Int32[np.ndarray, "image"],
+    windows: Windows,
+    crop: CropConfig,
+    rows: Int32[np.ndarray, "row"],
     known_by: Mapping[str, str],
     finish: Callable[[Draft], None],
 ) -> Artifact:
     clip, config = run.inputs.clip, run.config
     # WWW, whose views are the centre ones, shows CLIP whole images.
-    by_method = config.clip.input == "method" and config.crop.view == "centre"
-    sees_image = config.clip.input == "image" or by_method
-    shards = Shards(len(images), config.clip.batch)
+    by_method = "image" if crop.view == "centre" else "view"
+    seen = {"method": [by_method], "both": ["view", "image"]}.get(
+        config.clip.input, [config.clip.input]
+    )
+    shards = Shards(len(rows), config.clip.batch)
     inputs = {
         **known_by,
         "clip": clip.fingerprint,
-        "input": "image" if sees_image else "view",
+        "input": seen,
         "batch": shards.each,
     }
 
     def compute(drafts: Mapping[str, Draft]) -> None:
         draft = drafts["embed"]
         missing = draft.missing(len(shards))
-        wanted = [int(images[row]) for shard in missing for row in shards.rows(shard)]
+        wanted = [int(rows[place]) for shard in missing for place in shards.rows(shard)]
         if not wanted:
             return
-        prepare = partial(_view, clip.preprocess, config.crop, activated.read("centres"))
-        if sees_image:
-            prepare = partial(_whole_image, clip.preprocess)
+        ways = {
+            "view": partial(cut_view, clip.preprocess, crop),
+            "image": partial(_whole_image, clip.preprocess),
+        }
+        prepare, images = windows.cutting([ways[way] for way in seen], wanted)
+        photos = run.inputs.source, images, prepare, shards.each, None, config.images.workers
         each = iter(missing)
         with run.bar(len(wanted), "embed") as bar:
-            photos = run.inputs.source, wanted, prepare, shards.each, None, config.images.workers
-            for features in _encoded(clip, *photos):
-                for start in range(0, len(features), shards.each):
-                    part = features[start : start + shards.each]
-                    draft.commit(next(each), {"features": part}, shards)
-                    bar.update(len(part))
+            encoded = _averaged(_encoded(clip, *photos), len(seen))
+            for features in regrouped([encoded], shards.each):
+                draft.commit(next(each), {"features": np.stack(features)}, shards)
+                bar.update(len(features))
 
     return run.stages("embed", {"embed": inputs}, compute, finish)["embed"]
 
 
-def _whole_image(preprocess: Preprocess, index: int, example: Example) -> np.ndarray:
+def _whole_image(
+    preprocess: Preprocess, image: Image.Image, centre: Centre
+) -> UInt8[np.ndarray, "size size 3"]:
     """Preprocess a whole image as CLIP does."""
+    del centre
+    return preprocess.cut(image, MIDDLE)[0]
+
+
+def _alone(preprocess: Preprocess, index: int, example: Example) -> list[np.ndarray]:
     del index
-    return preprocess.cut(example.image, MIDDLE)[0]
+    return [_whole_image(preprocess, example.image, MIDDLE)]
 
 
-def _view(
-    preprocess: Preprocess, crop: CropConfig, centres: np.ndarray, index: int, example: Example
-) -> np.ndarray:
-    """Cut the view that the target saw, for CLIP."""
-    y, x = centres[index]
-    return cut_view(preprocess, crop, example.image, (y, x))[0]
+def _averaged(
+    features: Iterable[Float32[np.ndarray, "view width"]], views: int
+) -> Iterator[Float32[np.ndarray, "row width"]]:
+    """Average the features of each row's views, to unit length."""
+    left = np.zeros((0, 0), np.float32)
+    for found in features:
+        left = np.concatenate([left, found]) if len(left) else found
+        whole = len(left) // views * views
+        rows = left[:whole].reshape(-1, views, left.shape[1]).mean(axis=1)
+        left = left[whole:]
+        yield rows / np.linalg.norm(rows, axis=1, keepdims=True) if views > 1 else rows
 
 
 def _encoded(
     clip: Namer,
     source: Source,
     images: Sequence[int],
-    prepare: Callable[[int, Example], np.ndarray],
+    prepare: Callable[[int, Example], list[np.ndarray]],
     batch: int,
-    skip: Callable[[int, UnusableImage], None] | None = None,
+    skip: Callable[[int, UnusableImage], list[np.ndarray]] | None = None,
     workers: int = 0,
-) -> Iterator[Float32[np.ndarray, "image width"]]:
+) -> Iterator[Float32[np.ndarray, "view width"]]:
     """Encode views of images batch by batch, on all devices of this process.
 
-    `prepare` cuts the view of an image, and `batch` counts images per forward pass and device. An
-    image that can't be used goes to `skip` and is left out; without `skip` its error is raised.
+    `prepare` cuts the views of an image, and `batch` counts views per forward pass and device. For
+    an image that can't be used, `skip` gives others; without it its error is raised.
     """
     mesh = local_mesh()
     encoder, size = clip.on(mesh), batch * device_count(mesh)
-    for chunk in batches(source, images, prepare, size, skip, workers):
-        views = [view for view in chunk if view is not None]
-        if views:
-            pixels = padded(np.stack(views), size)
-            yield np.asarray(encoder.encode_views(pixels))[: len(views)]
+    read = batches(source, images, prepare, size, skip, workers)
+    for views in regrouped(read, size):
+        yield np.asarray(encoder.encode_views(padded(np.stack(views), size)))[: len(views)]
 
 
 def image_features(
@@ -161,10 +181,11 @@ def image_features(
     source = open_source(images)
     skipped: dict[int, str] = {}
 
-    def skip(index: int, error: UnusableImage) -> None:
+    def skip(index: int, error: UnusableImage) -> list[np.ndarray]:
         skipped[index] = error.reason
+        return []
 
-    prepare, everything = partial(_whole_image, clip.preprocess), range(len(source))
+    prepare, everything = partial(_alone, clip.preprocess), range(len(source))
     with Progress(len(source), "image features", displays) as bar:
         found = []
         for features in _encoded(clip, source, everything, prepare, batch, skip):

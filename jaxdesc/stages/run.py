@@ -153,8 +153,12 @@ class Run:
 
     @property
     def views(self) -> list[str]:
-        """Views that one pass cuts: the run's, and the ablation's if the run is part of it."""
+        """Views that one pass cuts: the run's, and the ablation's if the run is part of it.
+
+        Units that have windows of their own see the whole image first.
+        """
         options = self.config.ablation
         source = self.config.images.source
         asked = options.views if options.kappas and source in (options.probes or (source,)) else ()
-        return list(dict.fromkeys([self.config.crop.view, *asked]))
+        crop = self.config.crop
+        return list(dict.fromkeys(replace(crop, view=v).first for v in (crop.view, *asked)))

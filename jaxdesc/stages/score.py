@@ -55,9 +55,9 @@ def select_concepts(
     if not found.counts.any():
         return [scoring.nothing(len(found.counts))] * len(settings)
     kappas, alphas, counts = map(distinct, zip(*settings, strict=True))
-    images = embedded.read("images")
-    names = dict(zip(images.tolist(), embedded.values["names"], strict=True))
-    slots = {count: found.first(count, names.__getitem__).among(images) for count in counts}
+    rows = embedded.read("rows")
+    names = dict(zip(rows.tolist(), embedded.values["names"], strict=True))
+    slots = {count: found.first(count, names.__getitem__).among(rows) for count in counts}
     try:
         selections = scoring.sweep(
             embedded.read("features"),

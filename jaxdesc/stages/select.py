@@ -12,8 +12,13 @@ from jaxdesc.store import Artifact, Draft
 
 
 def select(run: Run, activated: Artifact) -> Artifact:
-    """Find the exemplars of each unit, skipped images left out. Arrays: those of `Exemplars`."""
+    """Find the exemplars of each unit, skipped images left out. Arrays: those of `Exemplars`.
+
+    Units that are ranked by windows of their own get candidates, more than there are exemplars.
+    """
     count, size = run.config.score.exemplars, run.config.images.batch
+    if run.config.crop.units and run.config.crop.rank == "window":
+        count = min(count * run.config.crop.candidates, len(run.inputs.source))
 
     def compute(draft: Draft) -> None:
         usable = ~activated.read("skipped")

@@ -40,6 +40,10 @@ class Artifact:
         """Stage that made it."""
         return self.name.rpartition("-")[0]
 
+    def __contains__(self, array: str) -> bool:
+        """True if it has an array of this name."""
+        return self.place.read(f"{array}/zarr.json") is not None
+
     def read(self, array: str) -> np.ndarray:
         """Read a whole array."""
         return self.place.get(self.place.open(array))

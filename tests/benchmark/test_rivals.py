@@ -20,6 +20,7 @@ from jaxdesc.models.namers import load_clip
 from jaxdesc.models.taps import recorded
 from jaxdesc.stages.activate import activate
 from jaxdesc.stages.embed import embed
+from jaxdesc.stages.look import Windows
 from jaxdesc.stages.run import Inputs, Run
 from jaxdesc.stages.select import select
 from jaxdesc.store import Store
@@ -178,8 +179,8 @@ def test_the_whole_pipeline(both, source, tmp_path):
     assert len({tuple(centre) for centre in theirs.probed.centres}) > 1
     selected = select(run, activated)
     np.testing.assert_array_equal(theirs.exemplars, selected.read("images"))
-    embedded = embed(run, activated, selected)
-    images = embedded.read("images")
+    embedded = embed(run, Windows.of_images(activated), selected)
+    images = embedded.read("rows")
     features = pipeline.embed(rival, source, images, theirs.probed.centres, 3, 224 / 256)
     np.testing.assert_allclose(features, embedded.read("features"), rtol=0, atol=1e-6)
 

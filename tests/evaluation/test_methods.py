@@ -77,7 +77,7 @@ def test_every_image_that_can_be_used_is_encoded_and_nothing_else_is_computed(do
     centres = place.get(place.open("centres"))
     for row in (0, BROKEN, IMAGES - 2):
         image = run.inputs.source[kept[row]].image
-        view = cut_view(clip.preprocess, CONFIG.crop, image, tuple(centres[kept[row]]))[0]
+        view = cut_view(clip.preprocess, CONFIG.crop, image, tuple(centres[kept[row]]))
         feature = np.asarray(clip.encode_views(view[None]))[0]
         np.testing.assert_allclose(probe.images[row], feature, atol=1e-5)
 

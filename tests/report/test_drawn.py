@@ -22,10 +22,15 @@ FIRST = 4  # images before it are nobody's exemplar; their shapes come round aft
 def arrays(rng):
     features = rng.normal(size=(IMAGES, 4)).astype(np.float32)
     concepts = rng.normal(size=(9, 4)).astype(np.float32)
+    chosen = [
+        [exemplar.index + FIRST for exemplar in neuron.exemplars]
+        for neuron in layer(NEURONS, IMAGES, EXEMPLARS)
+    ]
     return {
         "activate": {"activations": rng.normal(size=(IMAGES, NEURONS)).astype(np.float32)},
+        "select": {"images": np.array(chosen)},
         # As embed leaves them: only the exemplars' images, in order.
-        "embed": {"images": np.arange(IMAGES) + FIRST, "features": features},
+        "embed": {"rows": np.arange(IMAGES) + FIRST, "features": features},
         "encode": {"features": concepts, "base": concepts[0]},
     }
 

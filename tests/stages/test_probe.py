@@ -18,6 +18,7 @@ from jaxdesc.scenes.world import render
 from jaxdesc.stages import activate as activating
 from jaxdesc.stages.activate import activate, activate_all
 from jaxdesc.stages.embed import embed
+from jaxdesc.stages.look import Windows
 from jaxdesc.stages.run import Inputs, Run
 from jaxdesc.stages.select import select
 from jaxdesc.store import Store
@@ -131,8 +132,8 @@ def test_a_batch_is_started_before_the_last_one_is_waited_for(begin, monkeypatch
         events.append("finish")
         return finished(*arguments)
 
-    began, finished = activating.begin, activating._rows
-    monkeypatch.setattr(activating, "begin", start)
+    began, finished = jd.Target.activate, activating._rows
+    monkeypatch.setattr(jd.Target, "activate", start)
     monkeypatch.setattr(activating, "_rows", finish)
     activate_all(begin(Album(COUNT)), ["attention"])
     s, f = "start", "finish"
@@ -264,7 +265,7 @@ def test_an_image_that_breaks_in_between_is_an_error(folder, begin, monkeypatch)
     best = source.files[int(selected.read("images")[0, 0])]
     best.write_bytes(b"")
     with pytest.raises(InputError, match=rf"^The image '{best}' is empty: repair or remo"):
-        embed(run, activated, selected)
+        embed(run, Windows.of_images(activated), selected)
 
 
 def test_ablations_note_them_too(broken, begin):

@@ -60,7 +60,7 @@ def test_a_run_calls_what_is_listed(called, view, layers, clip, tmp_path):
     asked = begin(tmp_path, config, network, clip, Album(IMAGES))
     results = [result for _, result in describe_each(asked)]
     listed = {}
-    for views in {len(artifact(tmp_path, each, "embed").read("images")) for each in results}:
+    for views in {len(artifact(tmp_path, each, "embed").read("rows")) for each in results}:
         size = Size(IMAGES, len(concepts.concepts), texts, views)
         for program in programs(config, network, clip, size, jax.devices()[:1]):
             function = program.function
