@@ -128,13 +128,20 @@ def is_linear(target: Target, layer: str) -> bool:
     parts = (means + signs, np.where(even, means, 0), np.where(even, 0, means), 0 * means)
     blank = np.zeros((2, target.preprocess.size, target.preprocess.size, 3), np.float32)
     network = target.apply, layer, target.prefix
+    # Weights may be given as shapes: the answer is the same for any.
+    params = jax.tree.map(_drawn_if_shape, target.params)
     whole, first, second, nothing = (
-        np.asarray(_logits_behind(*network, target.params, blank, np.float32(part)))
-        for part in parts
+        np.asarray(_logits_behind(*network, params, blank, np.float32(part))) for part in parts
     )
     apart, largest = np.abs(whole - (first + second - nothing)), np.abs(whole)
     allowed = LINEAR_TOLERANCE * np.nanmax(largest, initial=1e-30)
     return bool(np.nanmax(apart, initial=0) <= allowed)
+
+
+def _drawn_if_shape(weights: Any) -> Any:
+    if not isinstance(weights, jax.ShapeDtypeStruct):
+        return weights
+    return (0.1 * jax.random.normal(jax.random.key(0), weights.shape)).astype(weights.dtype)
 
 
 @partial(jit, static=("apply", "layer", "prefix"))

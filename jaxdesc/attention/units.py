@@ -32,20 +32,32 @@ NOWHERE = int(np.iinfo(np.uint16).max)  # in place of a peak if a map has no pos
 LINEAR = ("cam", "grad_cam")  # maps that behind a linear head are the layer times the weights
 AT_ONCE = 64  # units whose weights are computed in a batch; bounds memory
 
-# Weights [channel, unit] of the attention layer; None for channels, which are their own maps.
-Weights = Mapping[str, Array | None]
+# By layer, weights [channel, unit] of the attention layer, or their shape; None for channels, which
+# are their own maps.
+Weights = Mapping[str, Array | jax.ShapeDtypeStruct | None]
 
 
-def known_at_once(target: Target, layers: Sequence[str], pooling: str, cam: str) -> Weights:
-    """Return the layers whose units' peaks the first pass gives."""
+def known_at_once(target: Target, layer: str, pooling: str, cam: str) -> bool:
+    """Return True if the first pass gives the peaks of a layer's units."""
+    if layer != LOGITS:
+        return pooling != "class"
+    return cam in LINEAR and is_linear(target, target.attention_layer)
+
+
+def weights_at_once(target: Target, layers: Sequence[str], pooling: str, cam: str) -> Weights:
+    """Return what the first pass multiplies the attention layer by, of layers known at once."""
     found: dict[str, Array | None] = {}
     for layer in layers:
-        if layer != LOGITS and pooling != "class":
-            found[layer] = None
-        elif layer == LOGITS and cam in LINEAR and is_linear(target, target.attention_layer):
-            weights = _weights(target.apply, *_attention(target), target.params, _blank(target))
-            found[layer] = on_each(weights, target.mesh) if target.mesh else weights
+        if known_at_once(target, layer, pooling, cam):
+            found[layer] = _weights_of_logits(target) if layer == LOGITS else None
     return found
+
+
+def _weights_of_logits(target: Target) -> Float[Array, "channel unit"]:
+    side = target.preprocess.size
+    blank = np.zeros((1, side, side, 3), np.float32)
+    weights: Array = _weights(target.apply, *_attention(target), target.params, blank)
+    return on_each(weights, target.mesh) if target.mesh else weights
 
 
 def rows_and_columns(target: Target, layer: str, pooling: str) -> tuple[int, int]:
@@ -138,11 +150,6 @@ def _weights(
     one_hot = jnp.eye(len(values), dtype=jnp.float32)
     rows = jax.lax.map(lambda unit: pullback(unit)[0], one_hot, batch_size=AT_ONCE)
     return rows.T
-
-
-def _blank(target: Target) -> np.ndarray:
-    side = target.preprocess.size
-    return np.zeros((1, side, side, 3), np.float32)
 
 
 def _attention(target: Target) -> tuple[str, tuple[int, ...], int]:

@@ -21,7 +21,7 @@ from jaxdesc.runtime.compiled import Compiled
 from jaxdesc.stages.programs import Program, largest
 
 # Stages that all processes share; the first one does the others.
-SHARED = ("activate", "embed", "encode", "words")
+SHARED = ("activate", "look", "embed", "encode", "words")
 # Photos per second that a core decodes and cuts, that the threads of a process read, whose Python
 # takes turns, and that a process takes from its workers (docs/benchmarks.md, "Reading photos").
 PHOTOS, THREADED, RECEIVED = 134.0, 900.0, 3000.0

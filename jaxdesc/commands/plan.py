@@ -116,6 +116,8 @@ def _planned(
             bar.update(1)
     embeds = [row.program for row in rows if row.program.stage == "embed"]
     embedded = sum(program.calls * program.items for program in embeds)
+    looks = [row.program for row in rows if row.program.stage == "look"]
+    looked = sum(min(size.images, program.calls * program.items) for program in looks)
     count = len(devices) * hosts
     cores = _CORES.value or chip.cores * count
     return plan.Plan(
@@ -123,6 +125,6 @@ def _planned(
         chip=chip,
         devices=count,
         host=plan.Host.of(cores, hosts, config.images.workers, _RATE.value),
-        photos={"activate": size.images, "embed": embedded},
+        photos={"activate": size.images, "look": looked, "embed": embedded},
         rows=rows,
     )

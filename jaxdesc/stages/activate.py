@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxdesc.attention.cams import attend_as, cam_fingerprint
-from jaxdesc.attention.units import known_at_once, looking_at_once
+from jaxdesc.attention.units import looking_at_once, weights_at_once
 from jaxdesc.errors import InputError
 from jaxdesc.evaluation.top1 import Top1
 from jaxdesc.images.loader import even
@@ -191,7 +191,7 @@ def beginning(
     options = tuple(layers), config.target.pooling, classify
     look: Callable[[np.ndarray], Any] | None = None
     if config.crop.of == "unit":
-        weights = known_at_once(target, layers, config.target.pooling, config.crop.cam)
+        weights = weights_at_once(target, layers, config.target.pooling, config.crop.cam)
         look = looking_at_once(target, *options, weights)
 
     def begin(batch: Batch) -> dict[str, Begun]:

@@ -161,7 +161,7 @@ def _map(run: Run, candidates: Exemplars, inputs: Mapping[str, object]) -> Artif
     table[:] = units[columns == 0][:, None]  # padding repeats a row's first unit
     table[rows, columns] = units
     wanted = images[columns == 0]
-    shards = Shards(count, even(count, config.images.batch))
+    shards = Shards(count, even(len(source), config.images.batch))
 
     def compute(drafts: Mapping[str, Draft]) -> None:
         draft = drafts["maps"]
@@ -262,7 +262,7 @@ def _see(run: Run, looked: Artifact) -> Artifact:
     """Record the activation of every unit on each window. Array: activations [V, N]."""
     config, source, windows = run.config, run.inputs.source, Windows.of_units(looked)
     layer, count = config.target.layer, len(windows.images)
-    shards = Shards(count, even(count, config.images.batch))
+    shards = Shards(count, even(len(source), config.images.batch))
 
     def compute(drafts: Mapping[str, Draft]) -> None:
         draft = drafts["windows"]

@@ -15,15 +15,18 @@ import jax.numpy as jnp
 
 from jaxdesc import exemplars
 from jaxdesc.attention.cams import CAMS, looking
+from jaxdesc.attention.units import known_at_once, looking_at_once, mapping_units
 from jaxdesc.config import Config
 from jaxdesc.images.loader import even
 from jaxdesc.images.views import ATTENTION
 from jaxdesc.models.encoder import Namer
-from jaxdesc.models.target import Target
+from jaxdesc.models.target import LOGITS, Target
 from jaxdesc.runtime.compiled import Compiled
 from jaxdesc.runtime.mesh import Shapes, given
 from jaxdesc.scoring import block, discovery, null, pairs, problem, screening, stability
 from jaxdesc.similarity import SIMILARITIES
+from jaxdesc.stages.look import UNITS
+from jaxdesc.stages.select import candidates
 
 # Rows and tokens of a batch of texts, and how many such batches there are.
 Texts = Mapping[tuple[int, int], int]
@@ -123,6 +126,7 @@ def programs(
     return [
         *_activate(config, target, size, len(devices)),
         *of_layers(lambda neurons, size: _select(config, neurons, size, one)),
+        *_look(config, target, size, len(devices)),
         *of_layers(lambda _, size: _embed(config, namer, size, len(devices))),
         *_texts("encode", "", namer, size.prompts, one),
         *(
@@ -146,20 +150,53 @@ def _activate(config: Config, target: Target, size: Size, devices: int) -> Itera
     batch = even(size.images, config.images.batch) * devices
     side, calls = target.preprocess.size, -(-size.images // batch)
     pixels = given(batch, side, side, 3, dtype=jnp.uint8)
-    if config.crop.view == ATTENTION:
+    if config.crop.first == ATTENTION:
         compute, layer = CAMS[config.crop.cam].compute, target.attention_layer
         maps = looking(compute, target, (side, side), layer, target.mesh)
         classes = given(batch, dtype=jnp.int32) if config.crop.cam_class == "label" else None
         asked = pixels, classes
         yield Program("activate", "attention maps", maps, asked, calls, batch, devices)
-    layers, classify = config.target.described, target.logit_count > 0
-    views = target.activating(layers, config.target.pooling, classify)
+    options = config.target.described, config.target.pooling, target.logit_count > 0
+    views = target.activating(*options)
+    if config.crop.units:
+        pooling, cam = config.target.pooling, config.crop.cam
+        channels = target.shapes[target.attention_layer][-1]
+        weights = {
+            layer: given(channels, target.logit_count) if layer == LOGITS else None
+            for layer in config.target.described
+            if known_at_once(target, layer, pooling, cam)
+        }
+        views = looking_at_once(target, *options, weights)
     yield Program("activate", "activations", views, (pixels,), calls, batch, devices)
+
+
+def _look(config: Config, target: Target, size: Size, devices: int) -> Iterator[Program]:
+    """Yield the programs of each layer's units' own windows.
+
+    How many images and windows they have depends on the images: the most are counted.
+    """
+    if not config.crop.units:
+        return
+    batch = even(size.images, config.images.batch) * devices
+    side, pooling = target.preprocess.size, config.target.pooling
+    pixels = given(batch, side, side, 3, dtype=jnp.uint8)
+    for layer in config.target.described:
+        windows = target.shapes[layer][-1] * candidates(config, size.images)
+        calls = -(-windows // batch)
+        if not known_at_once(target, layer, pooling, config.crop.cam):
+            maps, units = mapping_units(target, layer, config.crop.cam), (batch, UNITS)
+            asked = ((pixels, given(*units, dtype=jnp.int32)),)
+            yield Program("look", f"maps of units of {layer}", maps, asked, calls, batch, devices)
+        if config.crop.rank == "window":
+            views = target.activating((layer,), pooling, False)
+            name = f"activations of {layer}"
+            yield Program("look", name, views, (pixels,), calls, batch, devices)
 
 
 def _select(config: Config, neurons: int, size: Size, one: Shapes) -> Iterator[Program]:
     batch = config.images.batch
-    state = one.on_each(jax.eval_shape(lambda: exemplars.empty(neurons, config.score.exemplars)))
+    count = candidates(config, size.images)
+    state = one.on_each(jax.eval_shape(lambda: exemplars.empty(neurons, count)))
     rows = given(batch, neurons), given(batch, dtype=jnp.int32), given(batch, dtype=jnp.bool_)
     calls = -(-size.images // batch)
     yield Program("select", "exemplars", partial(exemplars.update), (state, *rows), calls, batch)

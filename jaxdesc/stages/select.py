@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from jaxdesc import exemplars
+from jaxdesc.config import Config
 from jaxdesc.exemplars import Batch, Exemplars
 from jaxdesc.images.loader import padded
 from jaxdesc.stages.run import Run
@@ -16,9 +17,7 @@ def select(run: Run, activated: Artifact) -> Artifact:
 
     Units that are ranked by windows of their own get candidates, more than there are exemplars.
     """
-    count, size = run.config.score.exemplars, run.config.images.batch
-    if run.config.crop.units and run.config.crop.rank == "window":
-        count = min(count * run.config.crop.candidates, len(run.inputs.source))
+    count, size = candidates(run.config, len(run.inputs.source)), run.config.images.batch
 
     def compute(draft: Draft) -> None:
         usable = ~activated.read("skipped")
@@ -37,6 +36,13 @@ def select(run: Run, activated: Artifact) -> Artifact:
             draft.write(name, values)
 
     return run.stage("select", {"activate": activated.name, "exemplars": count}, compute)
+
+
+def candidates(config: Config, images: int) -> int:
+    """Return how many images each unit chooses."""
+    ranked_again = config.crop.units and config.crop.rank == "window"
+    count = config.score.exemplars * (config.crop.candidates if ranked_again else 1)
+    return min(count, images)
 
 
 def chosen(selected: Artifact) -> Exemplars:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxdesc import exemplars
-from jaxdesc.attention import cams
+from jaxdesc.attention import cams, units
 from jaxdesc.models import encoder, target
 from jaxdesc.pipeline import describe_each
 from jaxdesc.scoring import block, null, pairs, screening, stability
@@ -17,6 +17,7 @@ from tests.runs import CONCEPTS, CONFIG, IMAGES, SIX, artifact, begin, changed
 
 FUNCTIONS = [
     *((target, "_activate"), (cams, "_attend"), (encoder, "_views"), (encoder, "_texts")),
+    *((units, "_look_at_once"), (units, "_map_units")),
     *((exemplars, "update"), (block, "score_block"), (pairs, "pair_cosines")),
     *((pairs, "pair_means"), (pairs, "pair_sums"), (null, "score_sets")),
     *((stability, "mean_cosines"), (screening, "spread"), (screening, "screen_block")),
@@ -50,11 +51,22 @@ def called(monkeypatch):
     return found
 
 
+OWN, BOTH = {"of": "unit"}, ("patches", "fc")
+
+
 @pytest.mark.parametrize(
-    ("view", "layers"), [("attention", ()), ("centre", ()), ("centre", ("patches", "fc"))]
+    ("crop", "layers"),
+    [
+        ({}, ()),
+        ({"view": "centre"}, ()),
+        ({"view": "centre"}, BOTH),
+        (OWN, ()),
+        (OWN | {"rank": "image", "cam": "layer_cam"}, ()),
+        (OWN | {"cam": "layer_cam"}, BOTH),
+    ],
 )
-def test_a_run_calls_what_is_listed(called, view, layers, clip, tmp_path):
-    config = changed(CONFIG, crop={"view": view}, target={"layers": layers})
+def test_a_run_calls_what_is_listed(called, crop, layers, clip, tmp_path):
+    config = changed(CONFIG, crop=crop, target={"layers": layers})
     network, concepts = plain_target.plain_target(classes=SIX), load_vocabulary(CONCEPTS)
     texts = clip.text_batches(prompts(concepts, config.vocabulary.template)).shapes
     asked = begin(tmp_path, config, network, clip, Album(IMAGES))
