@@ -68,6 +68,7 @@ def describe(
     layer: str | None = None,
     layers: Iterable[str] | None = None,
     view: str | None = None,
+    of: str | None = None,
     cam: str | None = None,
     similarity: str | None = None,
     kappa: float | None = None,
@@ -93,6 +94,8 @@ def describe(
         layer: "fc" (default) or another layer of the target.
         layers: several layers instead.
         view: "attention" (the paper; default), "centre" (WWW), "random", "box" or "full".
+        of: whose attention view is cut: of the predicted "class" (the paper; default), one per
+            image, or each "unit"'s own.
         cam: map whose peak the attention view is cut around: "grad_cam" (default), "cam", …
         similarity: entry of `jaxdesc.similarity.SIMILARITIES`, "t_vmf" by default.
         kappa: parameter of the similarity: κ ≥ 0 of t-vMF, 16 by default; 0 is the cosine (WWW).
@@ -114,7 +117,7 @@ def describe(
     inputs = Inputs(target, clip, source, vocabulary, scorer or clip, sentence_encoder)
     score = {"similarity": similarity, "kappa": kappa, "alpha": alpha, "exemplars": exemplars}
     described = _described(layer, layers)
-    settings = _settings(base, inputs, described, {"view": view, "cam": cam}, score)
+    settings = _settings(base, inputs, described, {"view": view, "of": of, "cam": cam}, score)
     settings = fitting(settings, target, clip, len(source))
     with tempfile.TemporaryDirectory() as temporary:
         place = Place(os.path.expanduser(workdir or temporary))

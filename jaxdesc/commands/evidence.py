@@ -2,7 +2,7 @@ r"""Measure everything that docs/evidence.md says.
 
     jaxdesc evidence --workdir=out/evidence
 
-About ten minutes on two CPU cores; started again, it reads what is done. Writes
+Some three quarters of an hour on two CPU cores; started again, it reads what is done. Writes
 evidence.json, all the numbers, and evidence.md, the page; `--docs=docs` puts both there too, and
 `--study=localisation` measures that study alone and takes the others' numbers from there.
 """
@@ -16,7 +16,7 @@ import jax
 
 from jaxdesc.commands import flags, inputs
 from jaxdesc.errors import InputError
-from jaxdesc.evidence import crops, localisation, page, similarity, sparse, truth
+from jaxdesc.evidence import crops, localisation, page, similarity, sparse, truth, units
 from jaxdesc.evidence.table import Table
 from jaxdesc.store import Place, write_file
 
@@ -28,6 +28,7 @@ STUDIES = {
     "similarity": similarity,
     "sparse": sparse,
     "truth": truth,
+    "units": units,
 }
 _STUDY = flags.DEFINE_multi_enum(
     "study",

@@ -43,7 +43,8 @@ KAPPAS = (0.0, 16.0)
 DIFFERENCES = (("attention", "centre"), ("attention", "full"))
 ALL = "all"
 
-HIDDEN_VIEWS = ("attention", "full")
+HIDDEN_VIEWS = ("attention", "full", "unit")  # "unit": attention's, of each unit's own map
+HIDDEN_PAIRS = (("attention", "full"), ("unit", "attention"), ("unit", "full"))
 HIDDEN_LAYERS = ("layer1", "layer2", "layer3", "layer4", LOGITS)
 NAMED, RANDOM = "named", "random"  # how the label was obtained
 NONE = -1  # label of a neuron without a concept
@@ -91,11 +92,14 @@ class _Bench:
     clip: Namer
 
     def run(self, target: Target, images: str, layer: str, view: str) -> Run:
+        crop = replace(self.config.crop, view=view)
+        if view == "unit":
+            crop = replace(self.config.crop, view="attention", of="unit")
         config = replace(
             self.config,
             target=replace(self.config.target, source=target.name, layer=layer),
             images=replace(self.config.images, source=images),
-            crop=replace(self.config.crop, view=view),
+            crop=crop,
         )
         return open_run(self.workdir, config, target, self.clip)
 
@@ -189,7 +193,7 @@ def hidden(
     concept; of the others the share whose label is right (Wilson's interval), median AUC and
     standardised mean difference; and for the `neurons, others` of them whose other probe images
     both show and lack the concept, the median AUC there. "hidden differences", named − random over
-    the neurons that have a concept, paired. "hidden views", attention − full over all neurons,
+    the neurons that have a concept, paired. "hidden views", differences of views over all neurons,
     paired: a neuron without a concept is not right, and AUCs are of neurons with one by both.
     """
     target, scenes = load_target("scenes"), _Scenes(probe, count)
@@ -299,16 +303,19 @@ def _hidden_tables(
         kept = named.label != NONE
         pair = (_Tried(*(values[kept] for values in each)) for each in (named, random))
         against.append((view, layer, *_compared(*pair)))
-    views = [
-        (layer, *_compared(*(tried[view, layer, NAMED] for view in HIDDEN_VIEWS)))
-        for layer in layers
-    ]
-    chance, view = f"{NAMED} − {RANDOM}", " − ".join(HIDDEN_VIEWS)
+    views: list[tuple[Cell, ...]] = []
+    for layer in layers:
+        pairs_of_views = (
+            _compared(*(tried[view, layer, NAMED] for view in pair)) for pair in HIDDEN_PAIRS
+        )
+        views.append((layer, *(cell for compared in pairs_of_views for cell in compared)))
+    chance, titles = f"{NAMED} − {RANDOM}", [" − ".join(pair) for pair in HIDDEN_PAIRS]
+    heads = [head for pair in titles for head in (f"right, {pair}", f"AUC, {pair}")]
     differences = ("view", "layer", f"right, {chance}", f"AUC, {chance}")
     return (
         Table("hidden", (*columns, "neurons, others", "AUC, others"), tuple(rows)),
         Table("hidden differences", differences, tuple(against)),
-        Table("hidden views", ("layer", f"right, {view}", f"AUC, {view}"), tuple(views)),
+        Table("hidden views", ("layer", *heads), tuple(views)),
     )
 
 
