@@ -9,7 +9,7 @@ linear layer on the mean of the attention layer, whose Grad-CAM is that layer ti
 For other units a second pass looks at the images that have them among their exemplars.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -20,16 +20,17 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, UInt8
 
-from jaxdesc.attention.cams import CAMS, check_cam, is_linear
+from jaxdesc.attention.cams import CAMS, DEFAULT, check_cam, is_linear
 from jaxdesc.errors import InputError
 from jaxdesc.images.preprocess import Preprocess
-from jaxdesc.models.taps import Apply, Tap, class_gradient, grid, positions, recorded
+from jaxdesc.models.taps import Apply, ClassGradient, Tap, class_gradient, grid, positions, recorded
 from jaxdesc.models.target import LOGITS, Target, normalised, pooled
 from jaxdesc.runtime.compiler import contraction, in_pieces, jit
 from jaxdesc.runtime.mesh import on_each, shared_out
 
 NOWHERE = int(np.iinfo(np.uint16).max)  # in place of a peak if a map has no positive value
 LINEAR = ("cam", "grad_cam")  # maps that behind a linear head are the layer times the weights
+UNITS = 4  # of an image whose maps are computed in a backward pass
 AT_ONCE = 64  # units whose weights are computed in a batch; bounds memory
 
 # By layer, weights [channel, unit] of the attention layer, or their shape; None for channels, which
@@ -203,21 +204,27 @@ def unit_maps(
     pixels: UInt8[Array | np.ndarray, "batch size size 3"],
     units: Int[Array | np.ndarray, "batch unit"],
     layer: str = LOGITS,
-    cam: str = "grad_cam",
+    pooling: str = "mean",
+    cam: str = DEFAULT,
 ) -> Float[Array, "batch unit row column"]:
-    """Return the attention maps of several units of each image, before upsampling.
+    """Return the maps of several units of each image, before upsampling.
 
-    Units are logits, or those at the class token of another layer. The forward pass is computed
-    once for all units of an image, and the backward pass for each.
+    The forward pass is computed once for all units of an image, and the backward pass, which
+    channels do not need, for each.
     """
-    maps: Array = mapping_units(target, layer, cam)((pixels, units))
+    maps: Array = mapping_units(target, layer, pooling, cam)((pixels, units))
     return maps
 
 
-def mapping_units(target: Target, layer: str, cam: str) -> partial[Any]:
+def mapping_units(target: Target, layer: str, pooling: str, cam: str) -> partial[Any]:
     """Return the program of `unit_maps`, which takes (pixels, units)."""
-    apply = target.apply if layer == LOGITS else ClassToken(target.apply, layer)
-    network = apply, target.preprocess, target.mesh, CAMS[cam].compute, *_attention(target)
+    apply, seen = target.apply, _attention(target)
+    compute: Callable[[ClassGradient], Any] | None = CAMS[cam].compute
+    if layer != LOGITS and pooling == "class":
+        apply = ClassToken(target.apply, layer)
+    elif layer != LOGITS:
+        compute, seen = None, (layer, target.shapes[layer], target.prefix)
+    network = apply, target.preprocess, target.mesh, compute, *seen
     return partial(_map_units, *network, target.params)
 
 
@@ -226,7 +233,7 @@ def _map_units(
     apply: Apply,
     preprocess: Preprocess,
     mesh: Mesh | None,
-    compute: Any,
+    compute: Callable[[ClassGradient], Any] | None,
     layer: str,
     shape: tuple[int, ...],
     prefix: int,
@@ -236,6 +243,11 @@ def _map_units(
     def look(params: Any, rows: Any) -> Any:
         pixels, units = rows
         pixels = normalised(preprocess, pixels)
+        if compute is None:
+            _, values = recorded(apply, params, pixels, (layer,))
+            channels = grid(values[layer].astype(jnp.float32), prefix)
+            chosen = jnp.take_along_axis(channels, units[:, None, None], axis=3)
+            return jax.nn.relu(jnp.moveaxis(chosen, 3, 1))
 
         # What does not depend on the unit, the forward pass, is not repeated.
         def of_units(chosen: Array) -> Array:

@@ -87,6 +87,7 @@ def _write(folder: Path, runs: Sequence[Saved], source: Source, target: Target |
         config.crop,
         config.images.batch,
         inputs.displays(),
+        config.target.pooling,
     )
     print(f"{page}: {size / 1e6:.1f} MB with its thumbnails")
 

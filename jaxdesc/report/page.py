@@ -102,7 +102,8 @@ def content(
     """Collect the data of the page's script, as compact as JSON allows.
 
     A concept is [text, score], or [text, score, stability, q] as far as these were measured; an
-    exemplar is [position among images, activation, box in thousandths]. `sheets` has the number of
+    exemplar is [position among images, activation, box in thousandths]; a neuron with maps of its
+    own has one for each. `sheets` has the number of
     the file that holds each ranking of exemplars.
     """
     everyone = (neuron for method in methods for neuron in method.result)
@@ -122,7 +123,7 @@ def content(
             "names": list(names.values()),
             "sizes": [picture.size for picture in shown],
             "heats": [picture.heat for picture in shown],
-            "areas": [in_thousandths(p.area, p.size) if p.heat else [] for p in shown],
+            "areas": [in_thousandths(p.area, p.size) if p.heat or p.heats else [] for p in shown],
             "explained": [classes[picture.explained] for picture in shown],
         },
         "classes": list(classes),
@@ -152,15 +153,15 @@ def _method(
             ]
             for e in neuron.exemplars
         ]
-        neurons.append(
-            {
-                "concepts": concepts,
-                "maximum": _short(neuron.maximum),
-                "threshold": _short(neuron.threshold),
-                "sheet": sheets.get(_ranking(neuron)),
-                "exemplars": exemplars,
-            }
-        )
+        listed: dict[str, Any] = {
+            "concepts": concepts,
+            "maximum": _short(neuron.maximum),
+            "threshold": _short(neuron.threshold),
+            "sheet": sheets.get(_ranking(neuron)),
+            "exemplars": exemplars,
+        }
+        heats = [pictures[e.index].heats.get(neuron.unit, "") for e in neuron.exemplars]
+        neurons.append(listed | ({"heats": heats} if any(heats) else {}))
         texts = [text for text, _ in neuron.concepts]
         disagree = bool(texts and neuron.names) and not hit(texts, neuron.names)
         unstable = min(neuron.stability[:1], default=1.0) < UNSTABLE

@@ -2,16 +2,17 @@
 
 import io
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from jaxdesc.attention.cams import CAMS, attend_as, check_cam
+from jaxdesc.attention.units import UNITS, unit_maps
 from jaxdesc.config import CropConfig
 from jaxdesc.images.example import Box, Example, Source, load
 from jaxdesc.images.labels import matched
@@ -45,6 +46,7 @@ class Picture(NamedTuple):
         area: the part of the image that the map covers, in pixels.
         explained: name of the class that the map explains; empty without a map, or if it is of no
             class.
+        heats: maps of units by their number, if each has its own.
     """
 
     thumbnail: bytes
@@ -52,6 +54,15 @@ class Picture(NamedTuple):
     heat: str = ""
     area: Box = (0.0, 0.0, 0.0, 0.0)
     explained: str = ""
+    heats: Mapping[int, str] = {}
+
+
+class Own(NamedTuple):
+    """Units with maps of their own: the layer, its pooling, and by image those to show."""
+
+    layer: str
+    pooling: str
+    units: Mapping[int, Sequence[int]]
 
 
 def look(
@@ -61,8 +72,9 @@ def look(
     crop: CropConfig | None = None,
     batch: int = 64,
     seen: Callable[[int], object] | None = None,
+    own: Own | None = None,
 ) -> dict[int, Picture]:
-    """Read each image once: its thumbnail and, with a target, its attention map.
+    """Read each image once: its thumbnail and, with a target, its attention map, or units' `own`.
 
     `crop` has `cam`, `cam_input` and `cam_class` as the run had them. `seen` is called with the
     number of images of each finished batch of at most `batch`.
@@ -84,11 +96,14 @@ def look(
     found: dict[int, Picture] = {}
     for chunk in batches(source, wanted, prepare, max(1, batch)):
         read, pixels, labels = zip(*chunk, strict=True)
-        heats = [("", "")] * len(chunk)
-        if target:
+        images = wanted[len(found) : len(found) + len(chunk)]
+        heats: list[dict[str, Any]] = [{} for _ in chunk]
+        if target and own:
+            heats = _own_heats(target, crop, padded(np.stack(pixels), batch), own, images)
+        elif target:
             heats = _heats(target, crop, padded(np.stack(pixels), batch), labels)
-        for picture, (heat, explained) in zip(read, heats, strict=True):
-            found[wanted[len(found)]] = picture._replace(heat=heat, explained=explained)
+        for image, picture, heat in zip(images, read, heats, strict=True):
+            found[image] = picture._replace(**heat)
         if seen:
             seen(len(chunk))
     return found
@@ -121,14 +136,31 @@ def scaled(size: tuple[int, int]) -> tuple[int, int]:
 
 def _heats(
     target: Target, crop: CropConfig, pixels: np.ndarray, labels: Sequence[int | None]
-) -> list[tuple[str, str]]:
+) -> list[dict[str, Any]]:
     """Each image's map, and the name of the class that it explains, if it explains one."""
     heats = []
     for cam, label in zip(*explained_maps(target, crop, pixels, labels), strict=True):
         names = target.classes[label] if label < len(target.classes) else ()
         heat, name = encode(cam), names[0] if names else f"class {label}"
-        heats.append((heat, name if heat and CAMS[crop.cam].of_class else ""))
+        named = heat and CAMS[crop.cam].of_class
+        heats.append({"heat": heat, "explained": name if named else ""})
     return heats
+
+
+def _own_heats(
+    target: Target, crop: CropConfig, pixels: np.ndarray, own: Own, images: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Each image's maps of its units, some at a time."""
+    found: list[dict[int, str]] = [{} for _ in images]
+    units = [list(own.units.get(image, ())) for image in images]
+    for first in range(0, max(map(len, units)), UNITS):
+        parts = [each[first : first + UNITS] for each in units]
+        table = np.array([[*part, *[0] * (UNITS - len(part))] for part in parts], np.int32)
+        chosen = padded(table, len(pixels))
+        maps = np.asarray(unit_maps(target, pixels, chosen, own.layer, own.pooling, crop.cam))
+        for part, of_image, heats in zip(parts, maps, found, strict=False):
+            heats.update((unit, encode(cam)) for unit, cam in zip(part, of_image, strict=False))
+    return [{"heats": heats} for heats in found]
 
 
 def encode(cam: Float[np.ndarray, "row column"]) -> str:

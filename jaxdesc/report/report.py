@@ -36,6 +36,7 @@ def write_report(
     title: str = "What each neuron responds to",
     beside: Mapping[str, Any] | None = None,
     cam: str = DEFAULT,
+    of: str = "class",
 ) -> Path:
     """Write the page of a result: every neuron with its concepts and exemplars.
 
@@ -50,6 +51,7 @@ def write_report(
         beside: other results for the same neurons and images, by name; each by layer if there are
             several.
         cam: the kind of attention map that was given to `describe`.
+        of: whose windows they are, as was given to `describe`; "unit" gets heatmaps of units.
 
     Returns:
         The path of the page, or of the index.
@@ -62,7 +64,7 @@ def write_report(
     if isinstance(found, Mapping):
         for layer, result in found.items():
             others = {name: each[layer] for name, each in (beside or {}).items()}
-            options: dict[str, Any] = {"images": images, "target": target, "cam": cam}
+            options: dict[str, Any] = {"images": images, "target": target, "cam": cam, "of": of}
             options |= {"title": f"{title}: {layer}", "beside": others}
             write_report(result, path / folder_of(layer), **options)
         return write_index(path, title, found, "{}/index.html")
@@ -72,7 +74,7 @@ def write_report(
     if target is not None:
         check_type(target, Target, "target", "load_target")
     methods = [Method(name, result, result.metrics_dict()) for name, result in results.items()]
-    write(path, title, methods, open_source(images), target, CropConfig(cam=cam))
+    write(path, title, methods, open_source(images), target, CropConfig(cam=cam, of=of))
     return path / "index.html"
 
 
@@ -85,18 +87,27 @@ def write(
     crop: CropConfig,
     batch: int = 64,
     displays: Sequence[Callable[[State], Display]] = (),
+    pooling: str = "mean",
 ) -> int:
     """Write the page of some methods, the first of which is listed, and return its size in bytes.
 
-    `crop` is as for `pictures.look`. There are no heatmaps without a target, nor of classes over
-    the windows of units.
+    `crop` is as for `pictures.look`, and `pooling` that of the layer. There are no heatmaps without
+    a target. Units that have windows of their own have heatmaps of their own too.
     """
-    target = None if crop.units else target
     methods = [replace(method, result=located(method.result, source)) for method in methods]
     neurons = (neuron for method in methods for neuron in method.result)
     indices = sorted({e.index for neuron in neurons for e in neuron.exemplars})
+    own = None
+    if crop.units:
+        shown: dict[int, dict[int, None]] = {}
+        for method in methods:
+            for neuron in method.result:
+                for exemplar in neuron.exemplars:
+                    shown.setdefault(exemplar.index, {})[neuron.unit] = None
+        by_image = {image: tuple(units) for image, units in shown.items()}
+        own = pictures.Own(methods[0].result[0].layer, pooling, by_image)
     with Progress(len(indices), "look", displays) as bar:
-        seen = pictures.look(source, indices, target, crop, batch, bar.update)
+        seen = pictures.look(source, indices, target, crop, batch, bar.update, own)
     return page.write(folder, page.files(title, methods, seen))
 
 

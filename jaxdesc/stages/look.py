@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float32, Float64, Int, Int32, UInt8, UInt16
 from PIL import Image
 
 from jaxdesc.attention.cams import cam_fingerprint
-from jaxdesc.attention.units import NOWHERE, mapping_units, rows_and_columns
+from jaxdesc.attention.units import NOWHERE, UNITS, mapping_units, rows_and_columns
 from jaxdesc.exemplars import Exemplars, Slots
 from jaxdesc.images.example import Example
 from jaxdesc.images.loader import batches, even, padded, regrouped
@@ -26,8 +26,6 @@ from jaxdesc.stages.activate import check_finite
 from jaxdesc.stages.run import Run
 from jaxdesc.stages.select import chosen
 from jaxdesc.store import Artifact, Draft, Shards
-
-UNITS = 4  # of an image whose maps are computed in a backward pass
 
 Cut = Callable[[Image.Image, Centre], UInt8[np.ndarray, "size size 3"]]
 
@@ -171,7 +169,8 @@ def _map(run: Run, candidates: Exemplars, inputs: Mapping[str, object]) -> Artif
             return
         mesh = local_mesh()
         target, size = run.inputs.target.on(mesh), shards.each * device_count(mesh)
-        program = mapping_units(target, config.target.layer, config.crop.cam)
+        options = config.target.layer, config.target.pooling, config.crop.cam
+        program = mapping_units(target, *options)
         prepare = partial(_squash, target.preprocess)
         photos = [int(wanted[place]) for place in places]
         read = batches(source, photos, prepare, size, None, config.images.workers)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from jaxdesc import exemplars
 from jaxdesc.attention.cams import CAMS, looking
-from jaxdesc.attention.units import known_at_once, looking_at_once, mapping_units
+from jaxdesc.attention.units import UNITS, known_at_once, looking_at_once, mapping_units
 from jaxdesc.config import Config
 from jaxdesc.images.loader import even
 from jaxdesc.images.views import ATTENTION
@@ -25,7 +25,6 @@ from jaxdesc.runtime.compiled import Compiled
 from jaxdesc.runtime.mesh import Shapes, given
 from jaxdesc.scoring import block, discovery, null, pairs, problem, screening, stability
 from jaxdesc.similarity import SIMILARITIES
-from jaxdesc.stages.look import UNITS
 from jaxdesc.stages.select import candidates
 
 # Rows and tokens of a batch of texts, and how many such batches there are.
@@ -184,7 +183,7 @@ def _look(config: Config, target: Target, size: Size, devices: int) -> Iterator[
         windows = target.shapes[layer][-1] * candidates(config, size.images)
         calls = -(-windows // batch)
         if not known_at_once(target, layer, pooling, config.crop.cam):
-            maps, units = mapping_units(target, layer, config.crop.cam), (batch, UNITS)
+            maps, units = mapping_units(target, layer, pooling, config.crop.cam), (batch, UNITS)
             asked = ((pixels, given(*units, dtype=jnp.int32)),)
             yield Program("look", f"maps of units of {layer}", maps, asked, calls, batch, devices)
         if config.crop.rank == "window":

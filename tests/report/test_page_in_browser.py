@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 
+import jaxdesc as jd
 from jaxdesc.evaluation.metrics import f1
 from jaxdesc.report import page as pages
 from jaxdesc.report.page import Method
@@ -79,7 +80,7 @@ def open_page(browser, folder):
     """Open the page in a new window; it must complain of nothing and stay in its folder."""
     opened = []
 
-    def open_page(viewport=WIDE, scheme="light", fragment=""):
+    def open_page(viewport=WIDE, scheme="light", fragment="", folder=folder):
         page = browser.new_context(viewport=viewport, color_scheme=scheme).new_page()
         requests, complaints = [], []
         page.on("request", lambda request: requests.append(request.url))
@@ -87,17 +88,17 @@ def open_page(browser, folder):
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
         page.on("dialog", lambda dialog: complaints.append(dialog.message))
-        opened.append((page, requests, complaints))
+        opened.append((page, requests, complaints, folder.as_uri()))
         page.goto(f"{(folder / 'index.html').as_uri()}{fragment}")
         page.wait_for_selector(".row")
         return page
 
     yield open_page
-    for page, requests, complaints in opened:
+    for page, requests, complaints, address in opened:
         page.wait_for_timeout(50)
         page.context.close()
         assert complaints == []
-        assert [url for url in requests if not url.startswith(folder.as_uri())] == []
+        assert [url for url in requests if not url.startswith(address)] == []
 
 
 @pytest.fixture
@@ -265,6 +266,19 @@ def test_a_card_shows_what_each_method_found(page, result, pictures):
         f"{float(f'{exemplar.activation:.4g}'):.2f}{name and f' heatmap: {name}'}{exemplar.image}"
         for exemplar, name in zip(neuron.exemplars, explained, strict=True)
     ]
+
+
+def test_a_neuron_has_heatmaps_of_its_own(open_page, tmp_path):
+    found = layer(3, 5, 2)
+    options = {"images": Framed(6), "target": plain_target(), "of": "unit"}
+    jd.write_report(found, tmp_path, **options)
+    page = open_page(folder=tmp_path)
+    open_card(page, 0)
+    captions = page.locator("figcaption").all_text_contents()
+    mapped = [caption for caption in captions if "heatmap: this neuron" in caption]
+    assert mapped
+    assert page.locator(".heat").count() == len(mapped)
+    assert page.locator("#heat-switch").is_visible()
 
 
 def pixel(element, x, y):

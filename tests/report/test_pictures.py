@@ -12,12 +12,13 @@ from jaxdesc.errors import UnusableImage
 from jaxdesc.report.pictures import (
     CELL,
     LEVELS,
+    Own,
     encode,
     in_thousandths,
     look,
     scaled,
 )
-from tests.plain_target import plain_target
+from tests.plain_target import maps_and_logits, plain_target
 from tests.report.made_up import SIZES, Colours, Pictures, colour
 
 NAMES = tuple((f"name {label}", "other") for label in range(6))
@@ -78,6 +79,25 @@ def test_a_heatmap_is_the_runs_own_map(crop):
             assert picture.heat == picture.explained == ""
         np.testing.assert_allclose(picture.area, area, atol=1.5)
     assert any(picture.heat for picture in found.values())
+
+
+def test_units_have_maps_of_their_own():
+    """Ten channels of an image take three programs' calls."""
+    target, source = plain_target(classes=NAMES), Pictures(4)
+    crop = CropConfig(of="unit")
+    shown = {0: tuple(range(10)), 2: (7,)}
+    found = look(source, range(4), target, crop, batch=4, own=Own("patches", "mean", shown))
+    for index, picture in found.items():
+        assert picture.heat == picture.explained == ""
+        assert tuple(picture.heats) == shown.get(index, ())
+        pixels = target.preprocess.normalise(target.preprocess.squash(source[index].image)[None])
+        maps, _ = maps_and_logits(target, pixels)
+        for unit, heat in picture.heats.items():
+            assert heat == encode(np.asarray(maps, np.float64)[0, ..., unit])
+    logits = look(source, [1], target, crop, batch=2, own=Own("fc", "mean", {1: (3,)}))
+    pixels = target.preprocess.squash(source[1].image)[None]
+    (cam,), _ = attention_maps(target, pixels, np.array([3]))
+    assert logits[1].heats == {3: encode(np.asarray(cam))}
 
 
 def test_a_map_of_no_class_explains_none(monkeypatch):

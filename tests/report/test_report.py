@@ -17,6 +17,15 @@ def test_a_result_becomes_a_page(tmp_path):
     data = data_at(path)
     assert [method["name"] for method in data["methods"]] == ["this result", "WWW"]
     assert any(data["images"]["heats"])
+    path = jd.write_report(
+        found, tmp_path / "own", images=Colours(9), target=plain_target(), of="unit"
+    )
+    (method,), images = data_at(path)["methods"], data_at(path)["images"]
+    assert not any(images["heats"])
+    assert all(images["areas"])
+    heats = [heat for neuron in method["neurons"] for heat in neuron.get("heats", ())]
+    assert len(heats) > 9
+    assert 0 < heats.count("") < len(heats)  # of one image, some neurons have no map
     data = data_at(jd.write_report(found, str(tmp_path / "b"), images=Colours(9), title="<i>"))
     assert len(data["methods"]) == 1
     assert not any(data["images"]["heats"])

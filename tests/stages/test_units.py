@@ -13,6 +13,7 @@ import jaxdesc as jd
 from jaxdesc.attention import units
 from jaxdesc.exemplars import Exemplars
 from jaxdesc.images.example import Example
+from jaxdesc.models.taps import recorded
 from jaxdesc.pipeline import describe, describe_each, probe_pass
 from jaxdesc.scenes.source import Scenes
 from tests import plain_target
@@ -149,13 +150,13 @@ def test_maps_of_several_units_in_one_forward_pass():
     pixels = np.stack([target.preprocess.squash(scenes[i].image) for i in range(3)])
     chosen = np.array([[0, 5], [7, 7], [31, 2]])
     for cam in ("grad_cam", "legrad"):
-        maps = units.unit_maps(target, pixels, chosen, "fc", cam)
+        maps = units.unit_maps(target, pixels, chosen, "fc", "mean", cam)
         for column in range(2):
             alone, _ = jd.attention.attention_maps(target, pixels, chosen[:, column], cam)
             np.testing.assert_allclose(maps[:, column], alone, rtol=1e-4, atol=1e-7)
 
     last = target.layers[-1]
-    maps = units.unit_maps(target, pixels, chosen, last)
+    maps = units.unit_maps(target, pixels, chosen, last, "class")
 
     def value(params, pixels, tap):
         kept = {}
@@ -170,6 +171,15 @@ def test_maps_of_several_units_in_one_forward_pass():
     reader = replace(target, apply=value, classes=())
     alone, _ = jd.attention.attention_maps(reader, pixels, chosen[:, 0])
     np.testing.assert_allclose(maps[:, 0], alone, rtol=1e-4, atol=1e-7)
+    found = units.unit_maps(target, pixels, chosen, "blocks.1")
+    _, values = recorded(
+        target.apply, target.params, target.preprocess.normalise(pixels), ["blocks.1"]
+    )
+    tokens = np.asarray(values["blocks.1"])[:, target.prefix :]
+    for image, pair in enumerate(chosen):
+        for column, unit in enumerate(pair):
+            wanted = np.maximum(tokens[image, :, unit], 0).reshape(10, 10)
+            np.testing.assert_allclose(found[image, column], wanted, rtol=1e-4, atol=1e-5)
     with pytest.raises(jd.InputError, match=r"^Units at the class token of 'blocks.0' of .* 'max'"):
         units.check_units(target, "blocks.0", "class", "grad_cam")
     with pytest.raises(jd.InputError, match=r"^The attention map 'class_attention' is the same"):

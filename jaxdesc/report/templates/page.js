@@ -11,7 +11,9 @@ const list = byId("list");
 const card = byId("card");
 const places = new Map(data.units.map((unit, place) => [String(unit), place]));
 const labelled = data.labels.some((names) => names.length > 0);
-const heated = data.images.heats.some((heat) => heat !== "");
+const heated =
+  data.images.heats.some((heat) => heat !== "") ||
+  data.methods.some((method) => method.neurons.some((neuron) => neuron.heats));
 const boxed = data.methods.some((m) => m.neurons.some((n) => n.exemplars.some((e) => e.length > 2)));
 let order = []; // places of the neurons that are listed
 let shown = 0; // how many of them have rows
@@ -251,13 +253,15 @@ function exemplar(neuron, rank) {
   const [width, height] = thumbnail(image);
   const view = make("div", "view");
   const name = data.images.names[image];
-  const explained = data.classes[data.images.explained[image]];
+  // A neuron's own map, or that of the image's class.
+  const heat = neuron.heats ? neuron.heats[rank] : data.images.heats[image];
+  const explained = neuron.heats ? heat && "this neuron" : data.classes[data.images.explained[image]];
   view.style.width = `${(100 * width) / data.cell}%`;
   view.style.aspectRatio = `${width} / ${height}`;
   view.setAttribute("role", "img");
   view.setAttribute("aria-label", explained ? `${name}, heatmap of ${explained}` : name);
   placeSheet(view, neuron, rank, 0, 0, width, height);
-  if (data.images.heats[image]) view.append(heatmap(image));
+  if (heat) view.append(heatmap(heat, data.images.areas[image]));
   if (box.length) view.append(placed(make("div", "window"), box));
   const figure = make("figure", "exemplar", make("div", "cell", view), caption(name, explained, activation));
   figure.title = name;
@@ -282,8 +286,8 @@ function placed(element, [left, top, right, bottom]) {
 }
 
 /** A map of a few cells, which the browser smooths: dim at its lowest value, warm at its highest. */
-function heatmap(image) {
-  const rows = data.images.heats[image].split(" ");
+function heatmap(heat, area) {
+  const rows = heat.split(" ");
   const canvas = make("canvas", "heat");
   canvas.width = rows[0].length;
   canvas.height = rows.length;
@@ -294,7 +298,7 @@ function heatmap(image) {
     pixels.data.set([255 * value, 110 * value, 30 * value, 255 * (0.6 - 0.38 * value)], 4 * place);
   });
   context.putImageData(pixels, 0, 0);
-  return placed(canvas, data.images.areas[image]);
+  return placed(canvas, area);
 }
 
 // The card of a neuron
