@@ -1,14 +1,17 @@
 r"""Measure everything that docs/evidence.md says.
 
     jaxdesc evidence --workdir=out/evidence
+    jaxdesc evidence --workdir=out/evidence --docs=docs --real --images=folder:PHOTOS
 
 Some three quarters of an hour on two CPU cores; started again, it reads what is done. Writes
 evidence.json, all the numbers, and evidence.md, the page; `--docs=docs` puts both there too, and
-`--study=localisation` measures that study alone and takes the others' numbers from there.
+`--study=localisation` measures that study alone and takes the others' numbers from there; `--real`
+likewise measures real networks on labelled photos (`pip install 'jaxdesc[torch-target,networks]'`).
 """
 
 import os
 import time
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -16,8 +19,10 @@ import jax
 
 from jaxdesc.commands import flags, inputs
 from jaxdesc.errors import InputError
-from jaxdesc.evidence import crops, localisation, page, similarity, sparse, truth, units
+from jaxdesc.evidence import crops, localisation, page, real, similarity, sparse, truth, units
 from jaxdesc.evidence.table import Table
+from jaxdesc.images.example import Source
+from jaxdesc.images.sources import open_source
 from jaxdesc.store import Place, write_file
 
 FILE = "evidence.json"
@@ -37,7 +42,9 @@ _STUDY = flags.DEFINE_multi_enum(
     "Which study to measure, by default all; may be given again. The numbers of the others are "
     "read from evidence.json.",
 )
-FLAGS = (inputs.WORKDIR, _DOCS, _STUDY)
+_REAL = flags.DEFINE_bool("real", False, "Measure EfficientNet-Lite on --images.")
+_IMAGES = flags.DEFINE_string("images", None, "Labelled photos for --real, such as folder:PHOTOS.")
+FLAGS = (inputs.WORKDIR, _DOCS, _STUDY, _REAL, _IMAGES)
 
 
 def main() -> None:
@@ -46,9 +53,12 @@ def main() -> None:
     inputs.keep_programs(Place(workdir))
     folders = {workdir, Path(_DOCS.value or workdir)}
     tables, seconds = _kept(Path(_DOCS.value or workdir) / FILE)
-    for name in _STUDY.value or STUDIES:
+    studies = {name: partial(STUDIES[name].tables, workdir) for name in _STUDY.value or STUDIES}
+    if _REAL.value:
+        studies = {"real": partial(real.tables, workdir, _photos())}
+    for name, measure in studies.items():
         began = time.perf_counter()
-        tables |= {table.name: table for table in STUDIES[name].tables(workdir)}
+        tables |= {table.name: table for table in measure()}
         seconds[name] = round(time.perf_counter() - began)
     facts = {
         "seconds": seconds,
@@ -63,11 +73,25 @@ def main() -> None:
     print(text)
 
 
+def _photos() -> Source:
+    if not _IMAGES.value:
+        raise InputError("--images is missing: --real needs labelled photos, folder:PHOTOS.")
+    return open_source(_IMAGES.value)
+
+
 def _kept(file: Path) -> tuple[dict[str, Table], dict[str, int]]:
-    """Return the tables and seconds of the studies that are not measured; none if all are."""
-    if not _STUDY.value:
-        return {}, {}
+    """Return the tables and seconds of the studies that are not measured.
+
+    None if all are, except those on real photos.
+    """
+    alone = bool(_STUDY.value or _REAL.value)
     if not file.exists():
-        raise InputError(f"{file} does not exist: leave --study out, to measure all.")
+        if alone:
+            raise InputError(
+                f"{file} does not exist: leave --study out, or --real, to measure all."
+            )
+        return {}, {}
     tables, facts = page.load(file.read_text(encoding="utf-8"))
-    return {table.name: table for table in tables}, facts["seconds"]
+    kept = {table.name: table for table in tables if alone or table.name.startswith("photo")}
+    seconds = {name: took for name, took in facts["seconds"].items() if alone or name == "real"}
+    return kept, seconds

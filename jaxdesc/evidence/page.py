@@ -42,6 +42,7 @@ def render(tables: Iterable[Table], facts: Mapping[str, Any]) -> str:
         return by_name[name]
 
     return environment.get_template("evidence.md").render(
+        measured=by_name.__contains__,
         table=lambda name, columns=(), **where: markdown(named(name), columns, **where),
         at=lambda name, column, **where: named(name).at(column, **where),
         sides=lambda name, column, over, **where: summary(named(name), column, over, **where),

