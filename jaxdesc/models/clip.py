@@ -26,7 +26,7 @@ from jaxdesc.models.settings import parsed, read_config
 from jaxdesc.models.taps import Tap
 from jaxdesc.models.texts import load_tokenizer
 from jaxdesc.models.transformer import Tokens, encoded, layer_norm, layers, linear, normal
-from jaxdesc.models.vit import EARLIER, ViT
+from jaxdesc.models.vit import ViT
 from jaxdesc.runtime.compiler import in_pieces
 
 Pixels = Float[Array, "batch height width 3"]  # normalised as the checkpoint's preprocessing says
@@ -171,7 +171,7 @@ def load_clip_model(folder: str | PathLike[str], notes: list[str] | None = None)
         flax = any(name.endswith(".kernel") for name in tensors)
         return FLAX_CLIP if flax else HUGGING_FACE_CLIP
 
-    return checkpoint.read_model(checkpoint.abstract(CLIP, config), folder, table, notes, EARLIER)
+    return checkpoint.read_model(checkpoint.abstract(CLIP, config), folder, table, notes)
 
 
 def save_clip_model(model: CLIP, folder: str | PathLike[str]) -> None:

@@ -208,17 +208,8 @@ _IGNORED = (
 )
 
 
-# Parameters' names in folders that were converted before CLIP and the others shared this network.
-EARLIER = {
-    r"vision\.class_embedding": "vision.class_token",
-    r"vision\.position_embedding": "vision.positions",
-    r"vision\.pre_layernorm\.(.*)": r"vision.pre_norm.\1",
-    r"vision\.post_layernorm\.(.*)": r"vision.norm.\1",
-    r"vision\.layers\.(.*)": r"vision.blocks.\1",
-}
-# Those of the image tower in a converted CLIP or SigLIP, and what else that holds.
-TOWER = {old: ours.removeprefix("vision.") for old, ours in EARLIER.items()}
-TOWER |= {r"vision\.(.*)": r"\1"}
+# The image tower's parameters in a converted CLIP or SigLIP, and what else that holds.
+_TOWER = {r"vision\.(.*)": r"\1"}
 _OTHERS = r"(text|text_head|(visual|text)_projection|pool)\..*|logit_(scale|bias)"
 
 
@@ -230,7 +221,7 @@ def read_vit(source: Path, notes: list[str]) -> ViT:
     config = parsed(from_entries, read_config(source), source)
     shapes = checkpoint.abstract(ViT, config)
     if is_converted(source):
-        return checkpoint.read_orbax(shapes, source, TOWER, _OTHERS)
+        return checkpoint.read_orbax(shapes, source, _TOWER, _OTHERS)
     ignored = _IGNORED if config.num_classes else rf"{_IGNORED}|head\..*"
     table = checkpoint.pytorch_table({"(.*)": r"\1"}, ignored)
     tensors = renamed(renamed(read_tensors(source, notes), WRAPPERS), NAMES | JOINED)

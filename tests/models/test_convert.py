@@ -10,7 +10,6 @@ import pytest
 from flax import nnx
 
 import jaxdesc as jd
-from jaxdesc.models.checkpoint import write_orbax
 from jaxdesc.models.convert import convert
 from jaxdesc.models.resnet import read_folded_resnet
 from jaxdesc.scenes import NETWORKS
@@ -72,29 +71,6 @@ def test_a_clip_is_the_same_bit_for_bit(converted, tmp_path):
     assert before.fingerprint == after.fingerprint
     texts = ["a star", "A photo of a moth"]
     np.testing.assert_array_equal(before.encode_texts(texts), after.encode_texts(texts))
-
-
-EARLIER = {
-    "class_token": "class_embedding",
-    "positions": "position_embedding",
-    "pre_norm": "pre_layernorm",
-    "norm": "post_layernorm",
-    "blocks": "layers",
-}
-
-
-def test_a_clip_that_was_converted_earlier(converted, tmp_path):
-    """Its image tower's parameters had other names."""
-    folder = shutil.copytree(converted, tmp_path / "clip", ignore=shutil.ignore_patterns("orbax"))
-    clip, arrays = jd.load_clip(converted), {}
-    for path, leaf in nnx.to_flat_state(clip.params):
-        tower, part, *rest = map(str, path) if len(path) > 1 else (path[0], "")
-        part = EARLIER.get(part, part) if tower == "vision" else part
-        arrays[".".join(filter(None, (tower, part, *rest)))] = nnx.Param(leaf.get_value())
-    assert "vision.layers.0.self_attn.k_proj.kernel" in arrays
-    write_orbax(nnx.State(arrays), folder)
-    assert same(jd.load_clip(folder), clip)
-    assert same(jd.load_target(folder), jd.load_target("scenes:clip"))
 
 
 def test_arrays_of_another_network_are_refused(converted, tmp_path):
