@@ -200,7 +200,7 @@ class CropConfig(_Group):
 
     @property
     def units(self) -> bool:
-        """True if each unit has windows of its own."""
+        """True if windows are each unit's."""
         return self.view == "attention" and self.of == "unit"
 
     @property

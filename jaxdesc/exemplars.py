@@ -74,7 +74,7 @@ class Exemplars(NamedTuple):
     """Exemplars of each unit.
 
     Attributes:
-        images: their indices, best first; 0 in empty slots. With windows of their own, those of
+        images: their indices, best first; 0 in empty slots. For windows of units, those of
             the windows (`stages.look`).
         values: their activations; 0 in empty slots.
         counts: number of slots of each unit that hold an exemplar.

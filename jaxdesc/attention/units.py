@@ -1,4 +1,4 @@
-"""Where a unit itself looks: the peak of its own map of an image.
+"""Maps of units, and their peaks: the part of an image that a unit itself looks at.
 
 The map of a logit is an attention map of it, as `CAMS` has them for classes. The map of a channel
 is relu of the channel itself: at its own layer the gradient of its mean is constant. A unit that is
@@ -6,7 +6,7 @@ read from the class token gets the attention map of that value.
 
 The first pass over the images gives the peaks of all channels, and those of logits that are one
 linear layer on the mean of the attention layer, whose Grad-CAM is that layer times the weights.
-For other units a second pass looks at the images that have them among their exemplars.
+For other units there is a second pass over the images that they chose.
 """
 
 from collections.abc import Callable, Mapping, Sequence

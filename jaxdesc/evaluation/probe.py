@@ -19,8 +19,8 @@ BlockScores = Callable[[Float32[Array, "block feature"]], Float[Array, "neuron b
 class Probe(NamedTuple):
     """Activations and CLIP features of the same probe images; all features have unit length.
 
-    `base` is the base template's feature. Exemplars are rows of `images`, or of `windows` if units
-    have windows of their own.
+    `base` is the base template's feature. Exemplars are rows of `images`, or of `windows` if
+    these are the units'.
     """
 
     activations: Float32[np.ndarray, "image neuron"]
@@ -32,7 +32,7 @@ class Probe(NamedTuple):
 
     @property
     def views(self) -> Float32[np.ndarray, "view feature"]:
-        """Features of which the exemplars are rows."""
+        """Features that have a row for each exemplar."""
         return self.images if self.windows is None else self.windows
 
     @property

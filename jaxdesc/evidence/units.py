@@ -1,4 +1,4 @@
-"""Whose window: that of the predicted class, the unit's own, or none.
+"""Windows of the predicted class and of the unit: which of them names units better.
 
 Units with known names: the logits of the attribute network, of the classifier, and of the vision
 transformer that classifies the same scenes. Defaults were chosen on validation worlds, before the

@@ -58,7 +58,7 @@ class Picture(NamedTuple):
 
 
 class Own(NamedTuple):
-    """Units with maps of their own: the layer, its pooling, and by image those to show."""
+    """Units whose maps are shown: their layer, its pooling, and the units by image."""
 
     layer: str
     pooling: str

@@ -91,8 +91,8 @@ def write(
 ) -> int:
     """Write the page of some methods, the first of which is listed, and return its size in bytes.
 
-    `crop` is as for `pictures.look`, and `pooling` that of the layer. There are no heatmaps without
-    a target. Units that have windows of their own have heatmaps of their own too.
+    `crop` is as for `pictures.look`, and `pooling` the layer's. Without a target, heatmaps are left
+    out; windows of units have heatmaps of units.
     """
     methods = [replace(method, result=located(method.result, source)) for method in methods]
     neurons = (neuron for method in methods for neuron in method.result)

@@ -41,7 +41,7 @@ def activate(run: Run) -> Artifact:
     true if the attention map was empty or the image has no box, so that the view is the centre;
     skipped [I], true if the image can't be used, so that its other rows are NaN. If the source has
     labels, also label [I], the image's class or -1, and predicted [I], the target's for the view.
-    If units have windows of their own, also peaks [I, N], as `attention.units` finds them in this
+    For windows of units also peaks [I, N], as `attention.units` finds them in this
     pass, of layers whose units' peaks it gives.
     """
     return activate_all(run, run.views)[Key(run.config.target.layer, run.config.crop.first)]
@@ -173,7 +173,7 @@ def _pass(run: Run, shards: Shards, drafts: Mapping[Key, Draft]) -> None:
 
 
 class Begun(NamedTuple):
-    """Forward passes of one view of a batch, by layer where they differ."""
+    """Forward passes of one view of a batch; two of their results are by layer."""
 
     activations: Mapping[str, Array]  # [B, N]
     predicted: Array | None  # [B], if images have labels and the target has logits

@@ -1,7 +1,7 @@
-"""Look: where each unit looks on its exemplars, and what it does on these windows.
+"""Look: the part of each exemplar that a unit looks at, and its activation on this window.
 
-For units that have windows of their own (`config.crop.of`). The exemplars of others are the views
-of whole images, a row of `Windows` for each image.
+For windows of units (`config.crop.of`). Otherwise exemplars are the views of whole images, a row of
+`Windows` for each image.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -85,7 +85,7 @@ def look(run: Run, activated: Artifact, selected: Artifact) -> Artifact:
     """
     target, config = run.inputs.target, run.config
     candidates, cam = chosen(selected), cam_fingerprint(target, config.crop.cam)
-    inputs = {"select": selected.name, "field": config.crop.field, "cam": cam}
+    inputs = {"select": selected.name, "cam": cam}
     known = "peaks" in activated or not candidates.counts.any()
     mapped = None if known else _map(run, candidates, inputs)
 
@@ -114,7 +114,8 @@ def look(run: Run, activated: Artifact, selected: Artifact) -> Artifact:
         draft.write("boxes", np.array(boxes, np.float32).reshape(-1, 4))
         draft.values["fallbacks"] = int((taken & ~peaked).sum())
 
-    return run.stage("look", inputs | {"maps": mapped and mapped.name}, compute)
+    inputs |= {"field": str(config.crop.field), "maps": mapped.name if mapped else ""}
+    return run.stage("look", inputs, compute)
 
 
 def _peaks(
@@ -156,7 +157,7 @@ def _map(run: Run, candidates: Exemplars, inputs: Mapping[str, object]) -> Artif
     rows, columns = _places(images)
     count = int(rows[-1]) + 1
     table = np.zeros((count, UNITS), np.int32)
-    table[:] = units[columns == 0][:, None]  # padding repeats a row's first unit
+    table[:] = units[columns == 0][:, None]  # padding: the first unit of the row
     table[rows, columns] = units
     wanted = images[columns == 0]
     shards = Shards(count, even(len(source), config.images.batch))

@@ -155,7 +155,7 @@ class Run:
     def views(self) -> list[str]:
         """Views that one pass cuts: the run's, and the ablation's if the run is part of it.
 
-        Units that have windows of their own see the whole image first.
+        For windows of units, the whole image comes first.
         """
         options = self.config.ablation
         source = self.config.images.source

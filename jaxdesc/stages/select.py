@@ -15,7 +15,7 @@ from jaxdesc.store import Artifact, Draft
 def select(run: Run, activated: Artifact) -> Artifact:
     """Find the exemplars of each unit, skipped images left out. Arrays: those of `Exemplars`.
 
-    Units that are ranked by windows of their own get candidates, more than there are exemplars.
+    Units that are ranked again by their windows get candidates, more than there are exemplars.
     """
     count, size = candidates(run.config, len(run.inputs.source)), run.config.images.batch
 
