@@ -19,6 +19,7 @@ from jaxdesc.attention.units import UNITS, known_at_once, looking_at_once, mappi
 from jaxdesc.config import Config
 from jaxdesc.images.loader import even
 from jaxdesc.images.views import ATTENTION
+from jaxdesc.images.windows import POSITIONS
 from jaxdesc.models.encoder import Namer
 from jaxdesc.models.target import LOGITS, Target
 from jaxdesc.runtime.compiled import Compiled
@@ -39,7 +40,8 @@ class Size:
         images: probe images.
         concepts: concepts of the vocabulary.
         prompts: batches of their prompts (`TextBatches.shapes`).
-        views: distinct exemplars; 0 if each neuron has its own, up to all images.
+        views: distinct exemplars; 0 if each neuron has its own, up to all images, or to all places
+            of windows of units.
         judged: batches of the texts that each judge of the concepts encodes, by its name.
     """
 
@@ -118,7 +120,8 @@ def programs(
 
     def of_layers(list_programs: Callable[[int, Size], Iterator[Program]]) -> Iterator[Program]:
         for neurons, layers in counts.items():
-            most = min(size.images, neurons * config.score.exemplars)
+            each = POSITIONS**2 if config.crop.units else 1
+            most = min(size.images * each, neurons * config.score.exemplars)
             for program in list_programs(neurons, replace(size, views=size.views or most)):
                 yield replace(program, calls=program.calls * layers)
 
