@@ -38,6 +38,7 @@ def looked(target, cam, sets, count):
     return localisation(np.asarray(maps), np.array(boxes))
 
 
+@pytest.mark.full
 def test_rows_equal_maps_and_boxes(targets, table):
     assert [row[:2] for row in table.rows] == [(n, cam) for n, cams in MAPS.items() for cam in cams]
     for network, cam, *shares, pointing, energy, empty, images in table.rows:

@@ -70,6 +70,7 @@ def test_its_layers_are_those_of_the_image_tower(namer, target):
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-5)
 
 
+@pytest.mark.full
 def test_its_classes_are_described_by_attention(namer, target, tmp_path):
     options = {"images": "scenes:count=64", "concepts": "scenes", "exemplars": 3, "quiet": True}
     found = jd.describe(target, namer, **options, workdir=tmp_path)

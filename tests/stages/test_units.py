@@ -143,6 +143,7 @@ def test_peaks_of_the_first_pass_are_those_of_the_maps():
     assert not units.known_at_once(target, "fc", "mean", "layer_cam")
 
 
+@pytest.mark.full
 def test_maps_of_several_units_in_one_forward_pass():
     """A vision transformer's logits, and the units at its class token."""
     target = jd.load_target("scenes:vit")
@@ -219,7 +220,7 @@ class Killed(Exception):
     pass
 
 
-@pytest.mark.parametrize("kind", [LINEAR, CURVED])
+@pytest.mark.parametrize("kind", [pytest.param(LINEAR, marks=pytest.mark.full), CURVED])
 def test_a_run_that_was_killed_ends_the_same(kind, tmp_path, clip):
     config = changed(OWN, images={"batch": 7}, clip={"batch": 5})
     undisturbed = describe(begin(tmp_path / "whole", config, TARGETS[kind], clip, Album(IMAGES)))
