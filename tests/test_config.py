@@ -21,7 +21,7 @@ OTHER = {
     "images": {"source": "folder:photos", "batch": 5, "max_skipped": 0.25, "workers": 3},
     "vocabulary": {"source": "scenes", "template": "a {concept}", "compat": "www"},
     "crop": {"view": "random", "field": 0.5, "cam": "layer_cam", "cam_input": "centre",
-             "cam_class": "label", "seed": 7},
+             "cam_class": "label", "of": "unit", "rank": "image", "candidates": 3, "seed": 7},
     "score": {"exemplars": 10, "fewest": 3, "similarity": "cosine", "kappa": 0.5, "alpha": 0.9,
               "block": 64},
     "evaluation": {"scorer": "larger", "sentence": "mpnet"},
