@@ -219,7 +219,8 @@ def look_before(run: Run) -> None:
     programs that are compiled here.
     """
     target, source, config = run.inputs.target, run.inputs.source, run.config
-    for sentence in (*target.notes, *run.inputs.clip.notes, *_on_labels(source)):
+    of_inputs = *_on_labels(source), *_on_map(target, config.crop)
+    for sentence in (*target.notes, *run.inputs.clip.notes, *of_inputs):
         run.note(sentence)
     layers = missing_layers(run)
     if not layers:
@@ -262,6 +263,18 @@ def _batch(
             f"{first!r} {batch.skipped[0]}."
         )
     return batch, np.array([not reason for reason in batch.skipped])
+
+
+def _on_map(target: Target, crop: CropConfig) -> list[str]:
+    """Warn of Grad-CAM on tokens: on validation worlds a third of its peaks were in the box."""
+    tokens = len(target.shapes.get(target.attention_layer, ())) == 2
+    if not (tokens and crop.first == ATTENTION and crop.cam == "grad_cam"):
+        return []
+    return [
+        "Grad-CAM of a vision transformer often misses the object: on the embedded "
+        "world's its windows named 75 % of the classes, those of LayerCAM 93 %; try "
+        "config.crop.cam='layer_cam'"
+    ]
 
 
 def _on_labels(source: Source) -> list[str]:
