@@ -1,9 +1,13 @@
 """The oracles against examples worked out by hand."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
+from PIL import Image
 
-from tests.reference import attention, exemplars, metrics, scoring
+from jaxdesc import Preprocess
+from tests.reference import attention, exemplars, metrics, scoring, units
 
 
 def test_t_vmf():
@@ -74,6 +78,64 @@ def test_peak():
     assert attention.peak(np.array([[0.0, 2.0, 2.0, -9.0]])) == ((0.5, 0.375), True)
     for empty in (np.zeros((7, 7)), np.array([[-1.0, -2.0]]), np.array([[2.0, np.nan]])):
         assert attention.peak(empty) == ((0.5, 0.5), False)
+
+
+def test_snapped():
+    # The window of 20 can go 80 along 100. Middles beyond its ends, at 10 and 90, stay there.
+    assert [units.snapped(at, 100, 20) for at in (0.02, 0.98)] == [(0, 0.1), (4, 0.9)]
+    # An eighth of the way is between 0 and 1, three eighths between 1 and 2: the even one.
+    assert [units.snapped(at, 100, 20)[0] for at in (0.2, 0.4)] == [0, 2]
+    assert units.snapped(0.9, 20, 20) == (2, 0.5)
+
+
+def picture(at, ground=0, high=64):
+    """32 wide; a white spot over one of the network's 4 × 4 cells, at (row, column)."""
+    pixels = np.full((high, 32, 3), ground, np.uint8)
+    if at:
+        row, column = at[0] * high // 4, at[1] * 8
+        pixels[row : row + high // 4, column : column + 8] = 255
+    return SimpleNamespace(image=Image.fromarray(pixels))
+
+
+def brightness(pixels):
+    """The cells' brightness and its negative; the logits are twice their means."""
+    light = pixels.astype(np.float64).reshape(4, 8, 4, 8, 3).mean(axis=(1, 3, 4))[:, :, None]
+
+    def head(name, maps):
+        return {"cells": maps.mean(axis=(0, 1)) * 2}[name]
+
+    cells = np.concatenate([light, -light], axis=2)
+    return {"stem": -cells, "cells": cells}, head("cells", cells), head
+
+
+def windows(source, layer, rank, exemplars=2, candidates=2):
+    preprocess = Preprocess(32, 0.875, "bilinear", mean=(0.0,) * 3, std=(1.0,) * 3)
+    given = (layer, "mean", "grad_cam", 0.5, exemplars, candidates, rank)
+    return units.unit_windows(brightness, preprocess, source, *given)
+
+
+@pytest.mark.parametrize("layer", ["fc", "cells"])
+def test_windows_of_units(layer):
+    corners = [picture((3, 3), ground=2), picture((0, 0), ground=1), picture((0, 3))]
+    found = windows(corners, layer, "image")
+    bright, dark = found.exemplars
+    # Windows of 16 × 16 in the corners; those of the negative, which has no map, in the middle.
+    assert [row[:2] for row in bright] == [(0, (16, 48, 32, 64)), (1, (0, 0, 16, 16))]
+    middle = (8, 24, 24, 40)
+    assert [row[:2] for row in dark] == [(2, middle), (1, middle)]
+    assert found.fallbacks == 2
+    assert found.keys == {(0, (4, 4)), (1, (0, 0)), (2, (2, 2)), (1, (2, 2))}
+
+
+def test_the_second_look_ranks_the_windows():
+    # Two dim pictures are brighter as a whole than the spot, but not in the spot's window.
+    source = [picture(None, 50), picture(None, 50), picture((3, 0), high=32), picture(None, 1)]
+    first = windows(source, "cells", "image", candidates=3).exemplars[0]
+    assert [(index, round(value * 255)) for index, _, value in first] == [(0, 50), (1, 50)]
+    second = windows(source, "cells", "window", candidates=2)
+    assert [index for index, _, _ in second.exemplars[0]] == [2, 0]
+    assert second.exemplars[0][0][1] == (0, 16, 16, 32)
+    assert second.exemplars[0][0][2] > 0.2
 
 
 def test_metrics():

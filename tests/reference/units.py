@@ -1,79 +1,97 @@
-"""Oracle of windows of units: image by image, unit by unit; method: Windows of a unit."""
+"""Oracle of windows of units: one unit of one image at a time; method: Windows of a unit."""
 
 from types import SimpleNamespace
 
 import numpy as np
 
-from tests.reference import attention, exemplars
+from tests.reference import attention
+from tests.reference import exemplars as rules
 
-STEPS = 4  # a window is at one of 5 places along each side
+STEPS = 4  # from one end of a window's way to the other: five positions along each side
 
 
-def unit_windows(network, preprocess, source, crop, layer, pooling, count):
-    """Each unit's exemplars with its own windows.
+def unit_windows(
+    network, preprocess, source, layer, pooling, cam, field, exemplars, candidates, rank
+):
+    """Every unit's exemplars, each cut where the unit itself looks.
 
-    `network` maps normalised pixels [S, S, 3] to (layers, logits): by name the layers' maps
-    [h, w, C], and the logits [K]. Units are those of `layer`, "fc" for logits, or channels pooled
-    by "mean" or "max". `network.map(pixels, unit)` is a logit's attention map.
+    `network` gives layers [h, w, C] by name, logits [K] and `head(name, maps)`, the logits if
+    `maps` took that layer's place, of normalised pixels [S, S, 3]. Units are the logits ("fc"),
+    whose map is their `cam` at the last layer, or a layer's channels, which are their own maps.
 
-    Returns `exemplars`, for each unit (image, box, activation), best first; `windows`, the distinct
-    (image, place) of all candidates; and `fallbacks`, the number of candidates without a map.
+    Returns each unit's `exemplars` as (image, box, value), best first, whose value is the unit's
+    activation on what `rank` names, "window" or "image"; `fallbacks`, how many candidates have no
+    positive value in their map; and `keys`, the distinct (image, position) of all candidates.
     """
     images = [source[index].image for index in range(len(source))]
-    whole = [normalised(preprocess, preprocess.squash(image)) for image in images]
-    activations = np.array([activation(network, pixels, layer, pooling) for pixels in whole])
-    most = count * crop.candidates if crop.rank == "window" else count
-    candidates = exemplars.exemplars(activations, min(most, len(images)))
-    found, windows, fallbacks = [], set(), 0
-    for unit, chosen in enumerate(candidates):
+    views = [_normalised(preprocess, preprocess.squash(image)) for image in images]
+    activations = np.array([_activations(network, view, layer, pooling) for view in views])
+    n = min(exemplars * candidates, len(images)) if rank == "window" else exemplars
+    best, fallbacks, keys = [], 0, set()
+    for unit, chosen in enumerate(rules.exemplars(activations, n)):
         rows = []
-        for image in chosen:
-            if layer == "fc":
-                seen = network.map(whole[image], unit)
-            else:
-                seen = np.maximum(network(whole[image])[0][layer][..., unit], 0)
-            peak, peaked = attention.peak(seen)
-            fallbacks += not peaked
-            height, width = images[image].height, images[image].width
-            side = crop.field * min(height, width)
-            place = tuple(
-                nearest(share, length, side)
-                for share, length in zip(peak, (height, width), strict=True)
-            )
-            windows.add((image, place))
-            middle = tuple(
-                (side / 2 + step / STEPS * (length - side)) / length
-                for step, length in zip(place, (height, width), strict=True)
-            )
-            pixels, box = preprocess.cut(images[image], middle, crop.field)
-            value = activations[image, unit]
-            if crop.rank == "window":
-                view = normalised(preprocess, pixels)
-                value = activation(network, view, layer, pooling)[unit]
-            rows.append((image, box, value))
-        if crop.rank == "window":
+        for index in chosen:
+            image = images[index]
+            peak, found = attention.peak(_map(network, views[index], layer, cam, unit))
+            fallbacks += not found
+            side = field * min(image.width, image.height)
+            row, y = snapped(peak[0], image.height, side)
+            column, x = snapped(peak[1], image.width, side)
+            keys.add((index, (row, column)))
+            pixels, box = preprocess.cut(image, (y, x), field)
+            value = activations[index, unit]
+            if rank == "window":
+                window = _normalised(preprocess, pixels)
+                value = _activations(network, window, layer, pooling)[unit]
+            rows.append((index, box, float(value)))
+        if rank == "window":
             rows.sort(key=lambda row: (-row[2], row[0]))
-        found.append(rows[:count])
-    return SimpleNamespace(exemplars=found, windows=windows, fallbacks=fallbacks)
+        best.append(rows[:exemplars])
+    return SimpleNamespace(exemplars=best, fallbacks=fallbacks, keys=keys)
 
 
-def nearest(share, length, side):
-    """Step, out of 0 to `STEPS`, of a window with its middle at a share of the image's length."""
-    if length <= side:
-        return STEPS // 2
-    way = (share * length - side / 2) / (length - side)
-    return int(np.rint(STEPS * min(max(way, 0.0), 1.0)))
+def snapped(share, length, side):
+    """Along one axis: the nearest position, 0 to 4, and its middle as a share of the length.
+
+    `share` is where the window's middle should be. A window that fills the axis is at position 2.
+    """
+    way = length - side
+    if way <= 0:
+        return STEPS // 2, 0.5
+    along = (share * length - side / 2) / way  # 0 and 1: the window touches an edge
+    position = int(np.rint(min(max(along, 0.0), 1.0) * STEPS))
+    return position, (side / 2 + position / STEPS * way) / length
 
 
-def activation(network, pixels, layer, pooling):
-    """Every unit's activation."""
-    layers, logits = network(pixels)
+def _map(network, pixels, layer, cam, unit):
+    """Where a unit looks in an image [h, w]."""
+    layers, _, head = network(pixels)
+    if layer != "fc":
+        return np.maximum(np.asarray(layers[layer], np.float64)[:, :, unit], 0.0)
+    name = list(layers)[-1]
+    maps = np.asarray(layers[name], np.float64)
+    if cam == "score_cam":
+        # The network takes float32, as everywhere.
+        whole = lambda pixels: network(pixels.astype(np.float32))[1]  # noqa: E731
+        return attention.score_cam(whole, pixels, maps, unit)
+    # Behind a mean and a linear head, where alone CAM is defined, it is Grad-CAM times h·w.
+    of_logit = getattr(attention, "grad_cam" if cam == "cam" else cam)
+    return of_logit(lambda maps: head(name, maps), maps, unit)
+
+
+def _activations(network, pixels, layer, pooling):
+    """Every unit's activation on one view; method: Neurons."""
+    layers, logits, _ = network(pixels)
     if layer == "fc":
         return np.asarray(logits, np.float64)
-    cells = np.asarray(layers[layer], np.float64).reshape(-1, layers[layer].shape[-1])
-    return cells.mean(axis=0) if pooling == "mean" else cells.max(axis=0)
+    maps = np.asarray(layers[layer], np.float64)
+    height, width, channels = maps.shape
+    cells = [maps[y, x] for y, x in np.ndindex(height, width)]
+    if pooling == "mean":
+        return sum(cells) / len(cells)
+    return np.array([max(cell[k] for cell in cells) for k in range(channels)])
 
 
-def normalised(preprocess, pixels):
-    """Pixels as the network expects them."""
-    return (np.asarray(pixels, np.float64) / 255.0 - preprocess.mean) / preprocess.std
+def _normalised(preprocess, pixels):
+    scaled = (np.asarray(pixels, np.float64) / 255.0 - preprocess.mean) / preprocess.std
+    return scaled.astype(np.float32)

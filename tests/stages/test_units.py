@@ -18,7 +18,6 @@ from jaxdesc.pipeline import describe, describe_each, probe_pass
 from jaxdesc.scenes.source import Scenes
 from tests import plain_target
 from tests.album import Album, Counting
-from tests.reference import attention
 from tests.reference import units as reference
 from tests.runs import CONFIG, IMAGES, SIX, artifact, begin, changed
 
@@ -36,23 +35,21 @@ TARGETS = {
 }
 
 
-class OneByOne:
-    """The plain target in float64, an image at a time."""
+def one_by_one(kind):
+    """The plain target in float64, an image at a time, as the oracle takes it."""
+    params = {name: np.asarray(p, np.float64) for name, p in TARGETS[kind].params.items()}
+    bend = np.tanh if kind == CURVED else np.asarray
 
-    def __init__(self, kind, cam):
-        self.params = {k: np.asarray(v, np.float64) for k, v in TARGETS[kind].params.items()}
-        self.bend, self.cam = np.tanh if kind == CURVED else np.asarray, cam
+    def head(name, maps):
+        assert name == "patches"
+        return bend(maps).mean(axis=(0, 1)) @ params["weight"] + params["bias"]
 
-    def __call__(self, pixels):
-        colours = pixels.reshape(4, 8, 4, 8, 3).mean(axis=(1, 3))
-        maps = np.maximum(colours @ self.params["mix"], 0)
-        return {"patches": maps}, self.head(maps)
+    def network(pixels):
+        colours = pixels.astype(np.float64).reshape(4, 8, 4, 8, 3).mean(axis=(1, 3))
+        maps = np.maximum(colours @ params["mix"], 0)
+        return {"patches": maps}, head("patches", maps), head
 
-    def head(self, maps):
-        return self.bend(maps).mean(axis=(0, 1)) @ self.params["weight"] + self.params["bias"]
-
-    def map(self, pixels, unit):
-        return getattr(attention, self.cam)(self.head, self(pixels)[0]["patches"], unit)
+    return network
 
 
 @pytest.mark.parametrize("kind", [LINEAR, CURVED])
@@ -70,10 +67,10 @@ class OneByOne:
 def test_equals_the_oracle(kind, layer, pooling, changes, tmp_path, clip):
     config = changed(OWN, crop=changes, target={"layer": layer, "pooling": pooling})
     result = describe(begin(tmp_path, config, TARGETS[kind], clip, Album(IMAGES)))
-    network, preprocess = OneByOne(kind, config.crop.cam), plain_target.PREPROCESS
-    wanted = reference.unit_windows(
-        network, preprocess, Album(IMAGES), config.crop, layer, pooling, config.score.exemplars
-    )
+    crop, count = config.crop, config.score.exemplars
+    units_of = one_by_one(kind), plain_target.PREPROCESS, Album(IMAGES), layer, pooling
+    asked = crop.cam, crop.field, count, crop.candidates, crop.rank
+    wanted = reference.unit_windows(*units_of, *asked)
     for neuron, rows in zip(result, wanted.exemplars, strict=True):
         assert [each.index for each in neuron.exemplars] == [image for image, _, _ in rows]
         boxes = [box for _, box, _ in rows]
@@ -82,7 +79,7 @@ def test_equals_the_oracle(kind, layer, pooling, changes, tmp_path, clip):
         np.testing.assert_allclose([e.activation for e in neuron.exemplars], values, rtol=1e-4)
     assert result.fallbacks == wanted.fallbacks
     looked = artifact(tmp_path, result, "look")
-    assert len(looked.read("images")) == len(wanted.windows)
+    assert len(looked.read("images")) == len(wanted.keys)
     # The second pass is for maps that the first does not give.
     at_once = layer != "fc" or (kind == LINEAR and config.crop.cam == "grad_cam")
     assert any(tmp_path.glob("artifacts/maps-*")) != at_once
