@@ -3,7 +3,7 @@ r"""Measure everything that docs/evidence.md says.
     jaxdesc evidence --workdir=out/evidence
     jaxdesc evidence --workdir=out/evidence --docs=docs --real --images=folder:PHOTOS
 
-Some three quarters of an hour on two CPU cores; started again, it reads what is done. Writes
+About an hour on two CPU cores; started again, it reads what is done. Writes
 evidence.json, all the numbers, and evidence.md, the page; `--docs=docs` puts both there too, and
 `--study=localisation` measures that study alone and takes the others' numbers from there; `--real`
 likewise measures real networks on labelled photos (`pip install 'jaxdesc[torch-target,networks]'`).
