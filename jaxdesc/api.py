@@ -96,7 +96,8 @@ def describe(
         view: "attention" (the paper; default), "centre" (WWW), "random", "box" or "full".
         of: whose attention view is cut: of the predicted "class" (the paper; default), one per
             image, or each "unit"'s own.
-        cam: map whose peak the attention view is cut around: "grad_cam" (default), "cam", …
+        cam: map whose peak the attention view is cut around: "grad_cam" (default for feature maps
+            with rows and columns), "layer_cam" (default for tokens), "cam", …
         similarity: entry of `jaxdesc.similarity.SIMILARITIES`, "t_vmf" by default.
         kappa: parameter of the similarity: κ ≥ 0 of t-vMF, 16 by default; 0 is the cosine (WWW).
         alpha: concept sensitivity α in (0, 1], 0.95 by default.

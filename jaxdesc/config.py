@@ -176,7 +176,8 @@ class CropConfig(_Group):
         cam: attention map around whose peak the attention window is cut: "grad_cam", "cam" (for a
             mean over positions and one linear layer), "grad_cam_pp", "layer_cam", "score_cam"
             (one forward pass per channel of the feature maps), or, for vision transformers,
-            "legrad" or "class_attention".
+            "legrad" or "class_attention". Empty: what suits the network, "layer_cam" for a vision
+            transformer and else "grad_cam".
         cam_input: input of the map: "whole", the image squashed to a square, or "centre".
         cam_class: class that the map explains: "predicted" or "label".
         of: whose attention windows are cut: "class", one window per image for all units (the
@@ -190,7 +191,7 @@ class CropConfig(_Group):
 
     view: str = "attention"
     field: float = _setting(224 / 256, lambda share: 0 < share <= 1, "a share in (0, 1]")
-    cam: str = "grad_cam"
+    cam: str = ""
     cam_input: str = _choice("whole", "centre")
     cam_class: str = _choice("predicted", "label")
     of: str = _choice("class", "unit")

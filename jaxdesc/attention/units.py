@@ -20,7 +20,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int, UInt8
 
-from jaxdesc.attention.cams import CAMS, DEFAULT, check_cam, is_linear
+from jaxdesc.attention.cams import CAMS, check_cam, is_linear, suited
 from jaxdesc.errors import InputError
 from jaxdesc.images.preprocess import Preprocess
 from jaxdesc.models.taps import Apply, ClassGradient, Tap, class_gradient, grid, positions, recorded
@@ -205,13 +205,14 @@ def unit_maps(
     units: Int[Array | np.ndarray, "batch unit"],
     layer: str = LOGITS,
     pooling: str = "mean",
-    cam: str = DEFAULT,
+    cam: str = "",
 ) -> Float[Array, "batch unit row column"]:
     """Return the maps of several units of each image, before upsampling.
 
     The forward pass is computed once for all units of an image, and the backward pass, which
     channels do not need, for each.
     """
+    cam = suited(target, cam)
     maps: Array = mapping_units(target, layer, pooling, cam)((pixels, units))
     return maps
 

@@ -121,7 +121,9 @@ def open_run(config: Config | None = None) -> tuple[Run, Place]:
     quiet = QUIET.value or not together.leads
     run = Run(config, inputs, store, quiet, _in_a_log(), listener, began=STARTED)
     check(run)
-    run = replace(run, config=fitting(files.resumed(workdir, config), target, clip, len(source)))
+    run = replace(
+        run, config=fitting(files.resumed(workdir, run.config), target, clip, len(source))
+    )
     if run.names:
         run = replace(run, inputs=replace(inputs, **open_judges(config, clip)))
     run = replace(run, config=_pinned(run))

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxdesc.attention.cams import CAMS, DEFAULT
+from jaxdesc.attention.cams import CAMS, GRAD_CAM
 from jaxdesc.config import Config
 from jaxdesc.evidence.table import NAMES, Cell, Measured, Table, differences, grouped, means
 from jaxdesc.evidence.world import PROBES, SCENES, SETTING, on_probe, open_run
@@ -129,15 +129,15 @@ def map_tables(run: Run, study: Study) -> tuple[Table, Table]:
     gaps: list[tuple[Cell, ...]] = []
     for cam, by_kappa in found.items():
         sets = len(boxes[cam])
-        pairs = zip(boxes[cam], boxes[DEFAULT], strict=False)
+        pairs = zip(boxes[cam], boxes[GRAD_CAM], strict=False)
         same = float(np.concatenate([(a == b).all(axis=1) for a, b in pairs]).mean())
         for kappa, measured in by_kappa.items():
             rows.append((cam, kappa, *means(measured), same, sets))
-            if cam != DEFAULT:
-                usual = found[DEFAULT][kappa][:sets]
+            if cam != GRAD_CAM:
+                usual = found[GRAD_CAM][kappa][:sets]
                 gaps.append((cam, kappa, *differences(measured, usual), sets))
     names = tuple(NAMES.values())
-    compared_by = tuple(f"{name}, cam − {DEFAULT}" for name in names)
+    compared_by = tuple(f"{name}, cam − {GRAD_CAM}" for name in names)
     head = ("cam", "kappa", *names, "same window", "probe sets")
     return (
         Table("maps", head, tuple(rows)),

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from jaxdesc.attention.cams import CAMS, DEFAULT, attend, cam_fingerprint, check_cam
+from jaxdesc.attention.cams import CAMS, GRAD_CAM, attend, cam_fingerprint, check_cam
 from jaxdesc.evaluation.localisation import Localisation, localisation
 from jaxdesc.evaluation.statistics import bootstrap, paired
 from jaxdesc.evidence.table import Cell, Table
@@ -28,7 +28,7 @@ NETWORKS = {"ResNet": SCENES, "ViT": f"{SCENES}:vit"}
 # CAM needs a head that is linear in a mean, and Score-CAM takes a pass per channel.
 MAPS = {
     "ResNet": tuple(name for name, cam in CAMS.items() if not cam.probabilities),
-    "ViT": (DEFAULT, "grad_cam_pp", "layer_cam", "legrad", "class_attention"),
+    "ViT": (GRAD_CAM, "grad_cam_pp", "layer_cam", "legrad", "class_attention"),
 }
 
 
@@ -66,7 +66,7 @@ def tables(
         with run.store.held():
             looks = {cam: _looks(run, cam, study) for cam in maps[network]}
         rows += [(network, *row) for row in _compared(looks)]
-    compared_by = tuple(f"{name}, cam − {DEFAULT}" for name in ("pointing", "energy"))
+    compared_by = tuple(f"{name}, cam − {GRAD_CAM}" for name in ("pointing", "energy"))
     columns = ("network", "cam", *Localisation._fields, *compared_by, "without a map", "images")
     return (Table("localisation", columns, tuple(rows)),)
 
@@ -121,13 +121,13 @@ def _compared(looks: Mapping[str, Sequence[Localisation]]) -> list[tuple[Cell, .
     for cam, sets in looks.items():
         found = _joined(sets)
         # The images of a slow map are the first of the first probe sets.
-        pairs = zip(sets, looks[DEFAULT], strict=False)
+        pairs = zip(sets, looks[GRAD_CAM], strict=False)
         usual = _joined([[v[: len(look.chance)] for v in other] for look, other in pairs])
         mapped = ~np.isnan(found.energy)
         both = mapped & ~np.isnan(usual.energy)
         shares = found.pointing, found.energy[mapped], found.chance
         compared: tuple[Cell, ...] = (None, None)
-        if cam != DEFAULT:
+        if cam != GRAD_CAM:
             energies = paired(found.energy[both], usual.energy[both])
             compared = paired(found.pointing, usual.pointing), energies
         empty = float((~mapped).mean())

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool
 from PIL import Image
 
-from jaxdesc.attention.cams import DEFAULT, attend, cam_fingerprint
+from jaxdesc.attention.cams import GRAD_CAM, attend, cam_fingerprint
 from jaxdesc.errors import InputError
 from jaxdesc.evaluation.statistics import bootstrap, mcnemar, paired
 from jaxdesc.evidence.table import Cell, Table
@@ -84,7 +84,7 @@ def tables(
         Table("photo differences", (*where, "attention − view", "p", "photos"), tuple(gaps)),
         Table(
             "photo maps",
-            ("network", "judge", "field", "cam", "top-1", f"cam − {DEFAULT}", "p", "photos"),
+            ("network", "judge", "field", "cam", "top-1", f"cam − {GRAD_CAM}", "p", "photos"),
             tuple(maps),
         ),
     )
@@ -128,7 +128,7 @@ def _right(
         "judge": judge.fingerprint,
         "source": source.fingerprint(),
         "views": [list(each) for each in asked],
-        "maps": [cam_fingerprint(target, cam) for cam in (DEFAULT, *CAMS)],
+        "maps": [cam_fingerprint(target, cam) for cam in (GRAD_CAM, *CAMS)],
         "seed": SEED,
     }
 
@@ -176,8 +176,8 @@ def _look(
     centres: dict[str, list[Centre]] = {"centre": [MIDDLE] * len(images)}
     of_label = padded(labels.astype(np.int32), BATCH)
     for view, cam, classes in (
-        (ATTENTION, DEFAULT, None),
-        (LABEL, DEFAULT, of_label),
+        (ATTENTION, GRAD_CAM, None),
+        (LABEL, GRAD_CAM, of_label),
         *((cam, cam, None) for cam in CAMS),
     ):
         maps, _ = attend(target, pixels, classes, cam)

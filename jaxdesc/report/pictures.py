@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
-from jaxdesc.attention.cams import CAMS, attend_as, check_cam
+from jaxdesc.attention.cams import CAMS, attend_as, check_cam, suited
 from jaxdesc.attention.units import UNITS, unit_maps
 from jaxdesc.config import CropConfig
 from jaxdesc.images.example import Box, Example, Source, load
@@ -81,6 +81,7 @@ def look(
     """
     crop = crop or CropConfig()
     if target:
+        crop = replace(crop, cam=suited(target, crop.cam))
         source = matched(source, target)
 
     def prepare(_: int, example: Example) -> tuple[Picture, np.ndarray | None, int | None]:

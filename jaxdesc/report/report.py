@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from jaxdesc.attention.cams import DEFAULT
 from jaxdesc.config import CropConfig
 from jaxdesc.errors import InputError, check_type, shown
 from jaxdesc.images.example import Source
@@ -35,7 +34,7 @@ def write_report(
     target: Target | None = None,
     title: str = "What each neuron responds to",
     beside: Mapping[str, Any] | None = None,
-    cam: str = DEFAULT,
+    cam: str = "",
     of: str = "class",
 ) -> Path:
     """Write the page of a result: every neuron with its concepts and exemplars.

@@ -34,7 +34,7 @@ def check_names(config: Config) -> None:
     for key, name, entries in (
         ("target.preprocess", config.target.preprocess, preprocessings),
         ("clip.preprocess", config.clip.preprocess, preprocessings),
-        ("crop.cam", crop.cam, tuple(CAMS)),
+        ("crop.cam", crop.cam, ("", *CAMS)),
         ("score.similarity", config.score.similarity, tuple(SIMILARITIES)),
         *(("crop.view", view, VIEWS) for view in (crop.view, *config.ablation.views)),
     ):
@@ -219,8 +219,7 @@ def look_before(run: Run) -> None:
     programs that are compiled here.
     """
     target, source, config = run.inputs.target, run.inputs.source, run.config
-    of_inputs = *_on_labels(source), *_on_map(target, config.crop)
-    for sentence in (*target.notes, *run.inputs.clip.notes, *of_inputs):
+    for sentence in (*target.notes, *run.inputs.clip.notes, *_on_labels(source)):
         run.note(sentence)
     layers = missing_layers(run)
     if not layers:
@@ -263,18 +262,6 @@ def _batch(
             f"{first!r} {batch.skipped[0]}."
         )
     return batch, np.array([not reason for reason in batch.skipped])
-
-
-def _on_map(target: Target, crop: CropConfig) -> list[str]:
-    """Warn of Grad-CAM on tokens: on validation worlds a third of its peaks were in the box."""
-    tokens = len(target.shapes.get(target.attention_layer, ())) == 2
-    if not (tokens and crop.first == ATTENTION and crop.cam == "grad_cam"):
-        return []
-    return [
-        "Grad-CAM of a vision transformer often misses the object: on the embedded "
-        "world's its windows named 75 % of the classes, those of LayerCAM 93 %; try "
-        "config.crop.cam='layer_cam'"
-    ]
 
 
 def _on_labels(source: Source) -> list[str]:

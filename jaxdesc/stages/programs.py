@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdesc import exemplars
-from jaxdesc.attention.cams import CAMS, looking
+from jaxdesc.attention.cams import CAMS, looking, settled
 from jaxdesc.attention.units import UNITS, known_at_once, looking_at_once, mapping_units
 from jaxdesc.config import Config
 from jaxdesc.images.loader import even
@@ -109,7 +109,7 @@ def programs(
     leaves out has no program. How many pairs are scored depends on the features: the least, one
     tile of them per neuron, is counted.
     """
-    shapes = Shapes(devices)
+    config, shapes = settled(config, target), Shapes(devices)
     target = replace(target, params=shapes.on_each(target.params), mesh=shapes.mesh)
     namer = replace(namer, params=shapes.on_each(namer.params), mesh=shapes.mesh)
     one = Shapes(devices[:1])  # for stages that one device computes

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from jaxdesc.attention.cams import settled
 from jaxdesc.config import Config
 from jaxdesc.errors import printable
 from jaxdesc.evaluation import metrics
@@ -96,6 +97,9 @@ class Run:
     skipped: set[Skipped] = field(default_factory=set)
     top1s: dict[str, Top1] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.config = settled(self.config, self.inputs.target)
 
     def note(self, sentence: str) -> None:
         """Keep a sentence for the reader, and print it once."""

@@ -11,7 +11,7 @@ import pytest
 
 import jaxdesc as jd
 from jaxdesc.attention import CAMS, attention_maps
-from jaxdesc.attention.cams import cam_fingerprint, check_cam
+from jaxdesc.attention.cams import GRAD_CAM, OF_TOKENS, cam_fingerprint, check_cam, suited
 from jaxdesc.images.windows import peaks
 from tests import plain_target
 from tests.conftest import ROOT
@@ -152,6 +152,18 @@ def test_any_layer_has_a_map():
     wanted = reference.grad_cam(behind, maps, 3)
     found, _ = attention_maps(target, pixels, np.array([3]), layer="first")
     np.testing.assert_allclose(found[0], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_without_a_name_the_map_is_what_suits_the_network():
+    grids, tokens = target_of(), jd.load_target("scenes:vit")
+    assert (suited(grids), suited(tokens), suited(tokens, "legrad")) == (
+        GRAD_CAM,
+        OF_TOKENS,
+        "legrad",
+    )
+    for target, pixels in ((grids, images()), (tokens, np.zeros((1, 64, 64, 3), np.float32))):
+        wanted, _ = attention_maps(target, pixels, cam=suited(target))
+        np.testing.assert_array_equal(attention_maps(target, pixels)[0], wanted)
 
 
 def views(seed, count=9):

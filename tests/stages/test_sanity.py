@@ -9,10 +9,9 @@ from PIL import Image
 
 import jaxdesc as jd
 from jaxdesc import pipeline
-from jaxdesc.config import CropConfig, ImagesConfig
+from jaxdesc.config import ImagesConfig
 from jaxdesc.errors import InputError
 from jaxdesc.evaluation.top1 import Top1
-from jaxdesc.stages.check import _on_map
 from tests import plain_target
 
 COLOURS = {"blue": (0, 0, 255), "green": (0, 255, 0), "red": (255, 0, 0)}
@@ -180,12 +179,3 @@ def test_labels_are_unknown_of_images_without_a_category(clip, colours):
 )
 def test_near_chance(right, images, classes, near):
     assert Top1(right, images, classes, "centre").near_chance == near
-
-
-def test_grad_cam_of_tokens_is_doubted():
-    transformer, network = jd.load_target("scenes:vit"), jd.load_target("scenes")
-    (doubt,) = _on_map(transformer, CropConfig())
-    assert doubt.endswith("try config.crop.cam='layer_cam'")
-    assert _on_map(transformer, CropConfig(cam="layer_cam")) == []
-    assert _on_map(transformer, CropConfig(view="centre")) == []
-    assert _on_map(network, CropConfig()) == []
