@@ -17,6 +17,7 @@ from jaxtyping import Array, Float
 
 from jaxdesc.errors import InputError
 from jaxdesc.models import checkpoint
+from jaxdesc.models.depthwise import conv_general_dilated
 from jaxdesc.models.precision import float32_products
 from jaxdesc.models.settings import (
     DEPTH,
@@ -161,7 +162,13 @@ class Block(nnx.Module):
     def __init__(self, config: ConvNextConfig, width: int, *, rngs: nnx.Rngs):
         self.activation = ACTIVATIONS[config.hidden_act]
         self.depthwise = nnx.Conv(
-            width, width, (7, 7), padding=((3, 3), (3, 3)), feature_group_count=width, rngs=rngs
+            width,
+            width,
+            (7, 7),
+            padding=((3, 3), (3, 3)),
+            feature_group_count=width,
+            conv_general_dilated=conv_general_dilated,
+            rngs=rngs,
         )
         self.norm = _norm(width, INNER_EPSILON, rngs)
         self.fc1 = nnx.Linear(width, 4 * width, rngs=rngs)

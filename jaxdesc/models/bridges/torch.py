@@ -23,6 +23,7 @@ from jaxdesc.models.bridges.common import (
     numbered,
     replace_first,
 )
+from jaxdesc.models.depthwise import conv_general_dilated
 from jaxdesc.models.taps import Tap
 from jaxdesc.models.target import Target
 
@@ -139,9 +140,41 @@ def _torchax() -> Any:
     try:
         with needed(requirement):
             import torchax
-        torchax.default_env()
+        _channels_last(torchax.default_env())
     finally:
         Packet.__getattr__ = found
         if telemetry is None:
             os.environ.pop(TELEMETRY, None)
     return torchax
+
+
+def _channels_last(env: Any) -> None:
+    """Give torchax our convolution of images, with the channels last inside.
+
+    In the loops of `runtime.compiler.in_pieces` XLA's CPU compiler has only slow code for others.
+    """
+    import torch
+    from torchax.ops.ops_registry import all_aten_ops
+
+    name = torch.ops.aten.convolution
+    theirs = all_aten_ops[name].func
+
+    def convolution(*arguments: Any) -> Any:
+        images, weight, bias, stride, padding, dilation, transposed, _, groups = arguments
+        if transposed or images.ndim != 4:
+            return theirs(*arguments)
+        found = conv_general_dilated(
+            jnp.moveaxis(images, 1, 3),
+            jnp.transpose(weight, (2, 3, 1, 0)),
+            stride,
+            [(pad, pad) for pad in padding],
+            rhs_dilation=dilation,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=groups,
+        )
+        return jnp.moveaxis(found if bias is None else found + bias, 3, 1)
+
+    def in_torch(*arguments: Any) -> Any:
+        return env.j2t_iso(convolution(*env.t2j_iso(arguments)))
+
+    env.override_op_definition(name, in_torch)

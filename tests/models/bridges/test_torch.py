@@ -147,6 +147,15 @@ def test_the_module_is_untouched_and_every_array_a_parameter(module, target):
     assert all(np.size(array) < 5 for array in program(target.params, pixels).consts)
 
 
+def test_convolutions_have_their_channels_last(module, target, rng):
+    """XLA's CPU compiler has only slow code for others within a loop."""
+    pixels = rng.normal(size=(2, SIZE, SIZE, 3)).astype("f4")
+    lowered = jax.jit(lambda params, pixels: target.apply(params, pixels, lambda _, x: x))
+    convolutions = lowered.lower(target.params, pixels).as_text().split("stablehlo.convolution")[1:]
+    forms = {text.split("dim_numbers = ")[1][:40] for text in convolutions}
+    assert forms == {"[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f],"}
+
+
 def test_features_are_no_logits(rng):
     class Features(nn.Module):
         def __init__(self):
