@@ -10,10 +10,11 @@ LICENCE = [
 ]
 
 
-def write(path, synsets, release="3.0"):
+def write(path, synsets, release="3.0", parents=None):
     """Write a file in which each synset is at the byte that its wnid names.
 
     `synsets` holds the words of each wnid, such as {"n00001740": ("entity",)}; wnids ascending.
+    `parents` holds the hypernyms of some, by default n00001740.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = [
@@ -25,7 +26,11 @@ def write(path, synsets, release="3.0"):
         gap = int(wnid[1:]) - len(data) - 1
         assert gap >= 0, f"{wnid} is inside the line before"
         listed = " ".join(f"{word.replace(' ', '_')} {i % 16:x}" for i, word in enumerate(words))
-        line = f"{wnid[1:]} 03 n {len(words):02x} {listed} 001 @ 00001740 n 0000 | gloss  "
+        above = (parents or {}).get(wnid, ("n00001740",))
+        others = ("~ 00000042 n 0000",) if parents else ()
+        pointers = [*(f"@ {parent[1:]} n 0000" for parent in above), *others]
+        pointers = " ".join([f"{len(pointers):03d}", *pointers])
+        line = f"{wnid[1:]} 03 n {len(words):02x} {listed} {pointers} | gloss  "
         data += b" " * gap + b"\n" + line.encode()
     path.write_bytes(data + b"\n")
     return path

@@ -45,7 +45,9 @@ def render(tables: Iterable[Table], facts: Mapping[str, Any]) -> str:
         measured=by_name.__contains__,
         table=lambda name, columns=(), **where: markdown(named(name), columns, **where),
         at=lambda name, column, **where: named(name).at(column, **where),
-        sides=lambda name, column, over, **where: summary(named(name), column, over, **where),
+        sides=lambda name, column, over, *texts, **where: summary(
+            named(name), column, over, *texts, **where
+        ),
         points=points,
         number=number,
         verdict=verdict,
@@ -77,14 +79,21 @@ def markdown(table: Table, columns: Sequence[str] = (), **where: Cell) -> str:
     return layout.markdown([list(names), *cells])
 
 
-def summary(table: Table, column: str, over: str, **where: Cell) -> str:
+def summary(
+    table: Table,
+    column: str,
+    over: str,
+    more: str = "better",
+    less: str = "worse",
+    **where: Cell,
+) -> str:
     """The verdicts of a column of differences, each with its rows by the names of column `over`."""
     verdicts: dict[str, list[str]] = {}
     for row in _rows(table, **where):
         cell, name = row[table.columns.index(column)], row[table.columns.index(over)]
         if isinstance(cell, Bounds):
             text = number(name) if isinstance(name, float) else str(name)
-            verdicts.setdefault(verdict(cell), []).append(text)
+            verdicts.setdefault(verdict(cell, more, less), []).append(text)
     return "; ".join(f"{text} for {', '.join(names)}" for text, names in verdicts.items())
 
 

@@ -15,6 +15,9 @@ from pathlib import Path
 from jaxdesc.errors import InputError, shown
 
 RELEASE = "3.0"
+HYPERNYM = ("@", "@i")  # symbols of pointers to hypernyms, the second of an instance
+
+Nouns = tuple[Mapping[str, tuple[str, ...]], Mapping[str, tuple[str, ...]]]
 
 # Debian's and Ubuntu's package wordnet-base.
 _DEBIAN = Path("/usr/share/wordnet/data.noun")
@@ -32,11 +35,23 @@ def noun_synsets() -> Mapping[str, tuple[str, ...]]:
     that WordNet's variable WNSEARCHDIR names, or else where Debian's package and NLTK put it.
     Raises `InputError` if no file is found, or it isn't the whole `data.noun` of WordNet 3.0.
     """
+    return _read()[0]
+
+
+def hypernyms() -> Mapping[str, tuple[str, ...]]:
+    """Ids of each noun synset's hypernyms, direct ones, instances' too, by its id.
+
+    Of the file of `noun_synsets`, and with its errors.
+    """
+    return _read()[1]
+
+
+def _read() -> Nouns:
     folder = os.environ.get("WNSEARCHDIR")
     files = [Path(os.path.expanduser(folder)) / "data.noun"] if folder else [_DEBIAN, *_nltk()]
     for file in files:
         if os.path.isfile(file):
-            return _synsets(file)
+            return _nouns(file)
     where = f"folder {shown(folder)} of WNSEARCHDIR" if folder else "folders of Debian and NLTK"
     raise InputError(f"WordNet's data.noun isn't in the {where}: {_REMEDY}.")
 
@@ -54,7 +69,8 @@ def _nltk() -> Iterator[Path]:
 
 
 @cache
-def _synsets(file: Path) -> Mapping[str, tuple[str, ...]]:
+def _nouns(file: Path) -> Nouns:
+    """Words and hypernyms of each synset."""
     try:
         if file.suffix == ".zip":
             with zipfile.ZipFile(file) as archive:
@@ -74,13 +90,22 @@ def _synsets(file: Path) -> Mapping[str, tuple[str, ...]]:
         raise InputError(f"{file} ends within a line, so it was cut short: {_REMEDY}.")
     try:
         # The licence at the file's head is indented by two spaces.
-        return dict(_synset(line) for line in text.splitlines() if not line.startswith("  "))
+        synsets = [_synset(line) for line in text.splitlines() if not line.startswith("  ")]
     except ValueError as error:
         raise InputError(f"{file} holds a line that is not a synset: {_REMEDY}.") from error
+    return {key: words for key, words, _ in synsets}, {key: above for key, _, above in synsets}
 
 
-def _synset(line: str) -> tuple[str, tuple[str, ...]]:
-    """Parse offset, file number, type, count of words in hex, then each word and its sense."""
+def _synset(line: str) -> tuple[str, tuple[str, ...], tuple[str, ...]]:
+    """Parse an id, its words and its hypernyms.
+
+    A line is offset, file number, type, count of words in hex, each word and its sense, count of
+    pointers, then symbol, offset, type and words of each.
+    """
     offset, _, kind, count, rest = line.split(" ", 4)
-    words = rest.split(" ", 2 * int(count, 16))[:-1:2]
-    return kind + offset, tuple(word.replace("_", " ") for word in words)
+    *words, rest = rest.split(" ", 2 * int(count, 16))
+    pointers, rest = rest.split(" ", 1)
+    fields = rest.split(" ", 4 * int(pointers))
+    above = zip(fields[::4], fields[1::4], fields[2::4], strict=False)
+    parents = tuple(sort + place for symbol, place, sort in above if symbol in HYPERNYM)
+    return kind + offset, tuple(word.replace("_", " ") for word in words[::2]), parents

@@ -36,6 +36,16 @@ def test_words_of_every_synset_in_order(folder):
     assert list(noun_synsets().items()) == list(SYNSETS.items())
 
 
+def test_hypernyms(folder, monkeypatch):
+    parents = {"n00001740": (), "n00002137": ("n00001740", "n00001930")}
+    noun_file.write(folder / "data.noun", SYNSETS, parents=parents)
+    found = wordnet.hypernyms()
+    assert found == {wnid: parents.get(wnid, ("n00001740",)) for wnid in SYNSETS}
+    monkeypatch.delenv("WNSEARCHDIR")
+    if wordnet._DEBIAN.exists():
+        assert wordnet.hypernyms()["n01440764"] == ("n01439121",)  # tench, cyprinid
+
+
 def test_each_synset_is_at_its_byte(tmp_path, monkeypatch):
     """In Debian's file if it is installed, and in a made-up one."""
     monkeypatch.delenv("WNSEARCHDIR", raising=False)

@@ -22,7 +22,7 @@ pytestmark = [
 
 @pytest.mark.parametrize("size", real.SIDES)
 def test_the_same_classes_and_the_right_exemplars(size, photos):
-    model, target = real.efficientnet_lite(size), real.lite(size)
+    model, target = real.efficientnet_lite(size), real.lite(size).target
     preprocess = target.preprocess
     images = (Image.open(path).convert("RGB") for path in photos)
     pixels = np.stack([preprocess.cut(image, (0.5, 0.5))[0] for image in images])
