@@ -2,7 +2,8 @@
 
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -202,6 +203,77 @@ def probe(loaded: Networks, source: Source, batch: int, repeats: int, rivals: An
     table = timed("Photos to activations, attention windows", sizes, jobs, repeats, "jaxdesc")
     table.facts["device idle, share of the pass"] = float(np.median(idle[1:]))
     return table
+
+
+OF_CLASS = "windows of the class"
+WINDOWS: dict[str, dict[str, Any]] = {
+    OF_CLASS: {},
+    "windows of units, ranked by image": {"of": "unit", "rank": "image"},
+    "windows of units, ranked by window": {"of": "unit"},
+}
+
+
+def windows(
+    loaded: Networks,
+    source: Source,
+    names: Sequence[str],
+    exemplars: int,
+    batch: int,
+    repeats: int,
+) -> list[Table]:
+    """Photos to the encoded windows of each unit's exemplars, by what the windows are of.
+
+    A table for each layer. All that a run does before scoring is timed.
+    """
+    from jaxdesc.config import (
+        ClipConfig,
+        Config,
+        CropConfig,
+        ImagesConfig,
+        ScoreConfig,
+        TargetConfig,
+    )
+    from jaxdesc.pipeline import run_networks
+    from jaxdesc.stages.run import Inputs, Run
+    from jaxdesc.store import Store
+    from jaxdesc.vocabulary.vocabulary import Vocabulary
+
+    # A run of classes with names would encode these too.
+    target, one = replace(loaded.target, classes=()), Vocabulary(("thing",), "thing")
+
+    def go(layer: str, crop: Mapping[str, Any], rows: list[int], source: Source) -> None:
+        config = Config(
+            target=TargetConfig(layer=layer),
+            clip=ClipConfig(batch=batch),
+            images=ImagesConfig(source=source.spec, batch=batch),
+            crop=CropConfig(**crop),
+            score=ScoreConfig(exemplars=exemplars),
+        )
+        inputs = Inputs(target, loaded.clip, source, one, loaded.clip)
+        with tempfile.TemporaryDirectory() as folder:
+            seen = run_networks(Run(config, inputs, Store(Path(folder)), quiet=True))
+            rows.append(len(seen.embedded.read("rows")))
+
+    def turn(go: Callable[[Source], None], turns: Iterator[Source]) -> None:
+        go(next(turns, source))
+
+    tables = []
+    for layer in names:
+        jobs: list[Job] = []
+        encoded: dict[str, list[int]] = {}
+        for name, crop in WINDOWS.items():
+            turns = iter([_few(source, batch)])
+            rows = encoded.setdefault(name, [])
+            asked = partial(go, layer, crop, rows)
+            jobs.append(Job(name, partial(turn, asked, turns), len(source)))
+        sizes = {"photos": len(source), "target": target.name, "CLIP": loaded.clip.name}
+        sizes |= {"layer": layer, "units": target.shapes[layer][-1], "exemplars": exemplars}
+        table = timed(
+            "Photos to encoded windows", sizes | {"batch": batch}, jobs, repeats, OF_CLASS
+        )
+        table.facts |= {f"{name}, encoded": rows[-1] for name, rows in encoded.items()}
+        tables.append(table)
+    return tables
 
 
 def reading(source: Source, repeats: int) -> Table:

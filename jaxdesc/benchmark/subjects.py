@@ -138,6 +138,13 @@ def _layers(options: Options) -> list[Table]:
     return networks.layers(options.networks, source, names, options.batch, options.repeats)
 
 
+def _windows(options: Options) -> list[Table]:
+    names, sizes = options.layers.split(","), (options.exemplars, options.batch, options.repeats)
+    for name in names:
+        options.networks.target.check_layer(name)
+    return networks.windows(options.networks, _photos(options), names, *sizes)
+
+
 class Subject(NamedTuple):
     """Something that can be timed.
 
@@ -176,6 +183,7 @@ SUBJECTS = {
     ),
     "probe": Subject(_probe, (*_NETWORKS, "photos", "count", "repeats", "rival")),
     "layers": Subject(_layers, (*_NETWORKS, "photos", "layers", "count", "repeats")),
+    "windows": Subject(_windows, (*_NETWORKS, "photos", "layers", "exemplars", "count", "repeats")),
     "photos": Subject(lambda o: [networks.reading(_photos(o), o.repeats)], ("photos", "repeats")),
     "roofline": Subject(
         lambda o: [networks.roofline(o.networks, o.arrays, o.batch, o.repeats)],

@@ -31,7 +31,7 @@ _OPTIONS = (
         "A sentence encoder, for WordNet's prompts; or text features, .npy.",
     ),
     flags.DEFINE_integer("neurons", _DEFAULT.neurons, "Neurons.", 1),
-    flags.DEFINE_integer("exemplars", _DEFAULT.exemplars, "Exemplars per neuron.", 4),
+    flags.DEFINE_integer("exemplars", _DEFAULT.exemplars, "Exemplars per neuron.", 1),
     flags.DEFINE_integer("images", _DEFAULT.images, "Distinct images.", 1),
     flags.DEFINE_integer("concepts", _DEFAULT.concepts, "Concepts.", 100),
     flags.DEFINE_integer("width", _DEFAULT.width, "Width of the features.", 2),

@@ -92,7 +92,8 @@ def tables(
             }
             for window, judged in found.items():
                 means = (_mean(values) for values in judged)
-                rows.append((name, title, window, *means, int(np.isfinite(judged.auc).sum())))
+                units = np.isfinite(np.array(judged)).any(axis=0).sum()
+                rows.append((name, title, window, *means, int(units)))
                 for against in (CLASS, WHOLE):
                     if window != against:
                         pairs = zip(judged, found[against], strict=True)

@@ -115,7 +115,9 @@ def check_names(name, targets, images, labels, names):
         best = np.argsort(-logits[:, unit], kind="stable")[: min(count, real_names.EXEMPLARS)]
         shares.append(np.mean([labels[index] == unit for index in best]))
     where = {"network": name, "layer": "logits", "window": "whole image"}
-    np.testing.assert_allclose(names.at("class among exemplars", **where), bootstrap(shares))
+    np.testing.assert_allclose(
+        names.at("class among exemplars", **where), bootstrap(np.array(shares))
+    )
     assert names.at("units", **where) == 6
 
 

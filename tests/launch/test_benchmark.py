@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from jaxdesc.benchmark import networks
 from tests.conftest import ROOT
 
 SIZES = {"neurons": 3, "exemplars": 5, "images": 15, "concepts": 600, "width": 32}
@@ -25,11 +26,11 @@ def benchmark(output, **flags):
 @pytest.mark.full
 def test_every_subject(tmp_path):
     """Leave out the rivals that PyTorch has to compile, which would take longest."""
-    subjects = "scoring,sweep,averaging,bfloat16,disk,networks,probe,layers,photos,roofline"
+    subjects = "scoring,sweep,averaging,bfloat16,disk,networks,probe,layers,windows,photos,roofline"
     output = tmp_path / "made" / "benchmark.json"
     tables, printed = benchmark(output, subjects=subjects, batch=8, **SIZES)
     tables = {table["title"]: table for table in tables}
-    assert len(tables) == 13
+    assert len(tables) == 14
     assert tables["Scoring"]["sizes"].items() >= SIZES.items()
     ours = {f"jaxdesc, {name}" for name in ("full", "screened", "auto", "certainty")}
     assert tables["Scoring"]["medians"].keys() == {"the bare product"} | ours
@@ -38,6 +39,9 @@ def test_every_subject(tmp_path):
     facts = tables["Photos to activations, attention windows"]["facts"]
     several = tables["Photos to activations of several layers, centre windows"]["medians"]
     assert list(several) == ["one layer", "5 layers"]
+    windows = tables["Photos to encoded windows"]
+    assert list(windows["medians"]) == list(networks.WINDOWS)
+    assert windows["facts"]["windows of the class, encoded"] <= windows["sizes"]["photos"]
     assert 0 <= facts["device idle, share of the pass"] <= 1
     assert all(f"**{title}**" in printed for title in tables)
     assert output.with_suffix(".md").exists()

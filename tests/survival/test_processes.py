@@ -46,6 +46,10 @@ def flags(networks, tmp_path_factory):
     ]
 
 
+UNITS = ["--config.target.layer=layer4", "--config.crop.of=unit", "--config.ablation.views=()"]
+LOGITS = ["--config.crop.of=unit", "--config.crop.cam=grad_cam_pp", "--config.ablation.views=()"]
+
+
 @pytest.fixture(scope="module")
 def programs(tmp_path_factory):
     """Environment in which all processes share compiled programs."""
@@ -81,16 +85,19 @@ class Together:
         return "\n".join(f"{path.name}: {path.read_text()}" for path in self.outputs)
 
 
-@pytest.fixture(scope="module")
-def alone(flags, programs, tmp_path_factory):
+def by_one(flags, programs, folder):
     """The working directory of one process."""
-    folder = tmp_path_factory.mktemp("alone")
     process = begin(
         launch, [*flags, f"--workdir={folder / 'run'}"], folder / "output", None, programs
     )
     process.join(600)
     assert process.exitcode == 0, (folder / "output").read_text()
     return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def alone(flags, programs, tmp_path_factory):
+    return by_one(flags, programs, tmp_path_factory.mktemp("alone"))
 
 
 def found(workdir):
@@ -129,6 +136,31 @@ def test_several_find_what_one_finds(count, flags, programs, alone, tmp_path):
     # Only the first one prints the results.
     assert "results in " in together.outputs[0].read_text()
     assert "results in " not in "".join(path.read_text() for path in together.outputs[1:])
+
+
+@pytest.mark.parametrize("options", [UNITS, LOGITS], ids=["channels", "logits"])
+def test_windows_of_units_are_those_of_one(options, flags, programs, tmp_path):
+    """Of two processes, and up to rounding of eight devices."""
+    flags = [*flags, *options]
+    alone = by_one(flags, programs, tmp_path)
+    together = Together(flags, tmp_path, tmp_path / "two", 2, programs)
+    assert together.codes() == [0, 0], together.told()
+    names = [name for name in RESULTS if (alone / name).exists()]
+    assert {"concepts.jsonl", "exemplars.png"} <= set(names)
+    for name in names:
+        assert (tmp_path / "two" / name).read_bytes() == (alone / name).read_bytes(), name
+    eight, output = tmp_path / "eight", tmp_path / "eight-output"
+    devices = ("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
+    process = begin(launch, [*flags, f"--workdir={eight}"], output, None, (*programs, devices))
+    process.join(600)
+    assert process.exitcode == 0, output.read_text()
+    lines = (map(json.loads, (run / "concepts.jsonl").open()) for run in (alone, eight))
+    for first, second in zip(*lines, strict=True):
+        for key in ("image", "box"):
+            shown = ([exemplar[key] for exemplar in line["exemplars"]] for line in (first, second))
+            assert next(shown) == next(shown)
+        activations = ([e["activation"] for e in line["exemplars"]] for line in (first, second))
+        np.testing.assert_allclose(*activations, rtol=1e-4, atol=1e-6)
 
 
 def test_in_a_bucket_as_on_a_disk(flags, programs, alone, tmp_path):
