@@ -1,31 +1,47 @@
 """Windows of the predicted class and of the unit: which of them names units better.
 
 Units with known names: the logits of the attribute network, of the classifier, and of the vision
-transformer that classifies the same scenes. Defaults were chosen on validation worlds, before the
+transformer that classifies the same scenes; and sparse ones, which fire on few images, as the
+latents of a dictionary do. Defaults were chosen on validation worlds, before the
 probe worlds were looked at; both are in the tables.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from jaxtyping import Bool, Float
 
+from jaxdesc.attention.units import weights_at_once
 from jaxdesc.evaluation.statistics import bootstrap, paired
 from jaxdesc.evidence.table import Cell, Table, grouped
 from jaxdesc.evidence.world import PROBES, SETTING, open_run
+from jaxdesc.images.example import Example
+from jaxdesc.images.loader import batches
+from jaxdesc.images.sources import open_source
 from jaxdesc.models.architectures import load_target
 from jaxdesc.models.encoder import Namer
 from jaxdesc.models.namers import load_clip
+from jaxdesc.models.taps import Apply, Tap, recorded, untouched
+from jaxdesc.models.target import LOGITS, Target
 from jaxdesc.pipeline import Grid, sweep
+from jaxdesc.runtime.compiler import contraction
 from jaxdesc.scenes.attributes import ATTRIBUTES, KINDS
 from jaxdesc.stages.run import Run
 
 FIELDS = (0.35, 0.5, 0.65, 0.8, 224 / 256, 1.0)
 KAPPAS = (0.0, 16.0)
-NETWORKS = {"attributes": "scenes:attributes", "classes": "scenes", "ViT": "scenes:vit"}
+SPARSE, FIRING = "sparse", 0.05  # share of images on which a sparse unit fires
+NETWORKS = {
+    "attributes": "scenes:attributes",
+    SPARSE: "scenes:attributes",
+    "classes": "scenes",
+    "ViT": "scenes:vit",
+}
 WORLDS = {
     "validation": tuple(f"scenes:split=validation,seed={seed},count=640" for seed in range(1, 4)),
     "probe": PROBES,
@@ -69,7 +85,10 @@ def tables(
     gaps: list[tuple[Cell, ...]] = []
     for world, probes in worlds.items():
         for network, source in networks.items():
-            hits = _hits(workdir, clip, source, probes, fields)
+            target = load_target(source)
+            if network == SPARSE:
+                target = sparse(target, WORLDS["validation"][0])
+            hits = _hits(workdir, clip, target, probes, fields)
             kinds = _kinds(network)
             for (field, window, kappa), found in hits.items():
                 each = found.mean(axis=0)
@@ -83,8 +102,58 @@ def tables(
     )
 
 
+def sparse(network: Target, images: str) -> Target:
+    """Return a network whose logits are the largest of its own in any cell, if that is large.
+
+    That is the maximum over the cells of relu(w · a − τ), a being a cell of the last layer, w the
+    weights of a logit, and τ such that a unit fires on `FIRING` of some images.
+    """
+    weights = weights_at_once(network, (LOGITS,), "mean", "cam")[LOGITS]
+    source, found = open_source(images), []
+    for chunk in batches(source, range(len(source)), partial(_squashed, network), 64):
+        every = _Sparse(network.apply, network.attention_layer)
+        pixels = network.preprocess.normalise(np.stack(chunk))
+        found.append(every.cells(network.params, weights, pixels, untouched).max(axis=(1, 2)))
+    threshold = np.quantile(np.concatenate(found), 1 - FIRING, axis=0).astype(np.float32)
+    return Target(
+        params={"network": network.params, "weights": weights, "threshold": threshold},
+        apply=_Sparse(network.apply, network.attention_layer),
+        preprocess=network.preprocess,
+        classes=network.classes,
+        name="sparse",
+        attention="latents",
+    )
+
+
+def _squashed(network: Target, index: int, example: Example) -> np.ndarray:
+    del index
+    return network.preprocess.squash(example.image)
+
+
+@dataclass(frozen=True)
+class _Sparse:
+    """The network of `sparse`, by the other's function and its last layer."""
+
+    apply: Apply
+    last: str
+
+    def cells(self, params: Any, weights: Any, pixels: Any, tap: Tap) -> Any:
+        """Return the logits of each cell [B, row, column, unit], without their bias."""
+        _, values = recorded(partial(self._tapped, tap), params, pixels, (self.last,))
+        return contraction("bhwc,cu->bhwu", values[self.last], weights)
+
+    def _tapped(self, outer: Tap, params: Any, pixels: Any, inner: Tap) -> Any:
+        return self.apply(params, pixels, lambda name, x: inner(name, outer(name, x)))
+
+    def __call__(self, params: Any, pixels: Any, tap: Tap) -> Any:
+        cells = self.cells(params["network"], params["weights"], pixels, tap)
+        return tap("latents", jax.nn.relu(cells - params["threshold"][None, None, None])).max(
+            axis=(1, 2)
+        )
+
+
 def _kinds(network: str) -> dict[str, Bool[np.ndarray, " unit"]]:
-    if network == "attributes":
+    if network in ("attributes", SPARSE):
         every = np.ones(len(KINDS), bool)
         return {**{kind: np.equal(KINDS, kind) for kind in ATTRIBUTES}, ALL: every}
     classes = np.ones(len(ATTRIBUTES["class"]), bool)
@@ -92,10 +161,9 @@ def _kinds(network: str) -> dict[str, Bool[np.ndarray, " unit"]]:
 
 
 def _hits(
-    workdir: str | Path, clip: Namer, source: str, probes: Sequence[str], fields: Sequence[float]
+    workdir: str | Path, clip: Namer, target: Target, probes: Sequence[str], fields: Sequence[float]
 ) -> Hits:
-    target = load_target(source)
-    config = replace(SETTING, target=replace(SETTING.target, source=source))
+    config = replace(SETTING, target=replace(SETTING.target, source=target.name))
     config = replace(config, images=replace(config.images, source=probes[0]))
     run = open_run(workdir, config, target, clip)
     found: dict[tuple[float | None, str, float], np.ndarray] = {}
