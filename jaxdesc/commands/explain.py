@@ -33,9 +33,9 @@ def main() -> None:
     run, path = files.read(workdir), Path(_IMAGE.value)
     target = inputs.open_target(run.config)
     source = open_source(run.config.images.source)
-    found = explain_among(
-        target, path, run.result, source, peers=_PEERS.value, neurons=_FOREMOST.value
-    )
+    crop, options = run.config.crop, {"peers": _PEERS.value, "neurons": _FOREMOST.value}
+    field = crop.field if crop.units else None
+    found = explain_among(target, path, run.result, source, field=field, **options)
     page, folder = f"{found.to_html()}\n".encode(), workdir / "explanations"
     name = Place(folder).unused(file_name(path.stem), ".html", page.__eq__)
     written = found.save(folder, name)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float, Float32, UInt8
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from jaxdesc.attention.contribution import (
     contributions,
@@ -24,8 +24,9 @@ from jaxdesc.attention.contribution import (
 )
 from jaxdesc.config import converted
 from jaxdesc.errors import InputError, UnusableImage, check_type, printable, shown
-from jaxdesc.images.example import Source, decode, in_rgb, load
+from jaxdesc.images.example import Box, Source, decode, in_rgb, load
 from jaxdesc.images.labels import matched
+from jaxdesc.images.windows import at_positions, peaks, snapped
 from jaxdesc.models.target import LOGITS, Target
 from jaxdesc.report.pictures import warmed
 from jaxdesc.result import Neuron, Result
@@ -50,12 +51,15 @@ class Part:
         contribution: φ, its contribution to the class's logit.
         share: φ as a share of all neurons' positive contributions.
         where: its map over the view, between 0 and 1.
+        window: its own window, as its exemplars were cut: (left, top, right, bottom) as fractions
+            of the image; None if they were not.
     """
 
     neuron: Neuron
     contribution: float
     share: float
     where: Float[np.ndarray, "size size"]
+    window: Box | None = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,7 @@ class Explanation:
                     "concepts": [text for text, _ in part.neuron.concepts],
                     "contribution": part.contribution,
                     "share": part.share,
+                    **({"window": list(part.window)} if part.window else {}),
                 }
                 for part in self.parts
             ],
@@ -167,11 +172,32 @@ class Explanation:
         for part in self.parts:
             texts = ", ".join(text for text, _ in part.neuron.concepts[:3])
             yield (
-                warmed(self.pixels, part.where),
+                _outlined(warmed(self.pixels, part.where), part.window),
                 f"{part.neuron.layer}[{part.neuron.unit}]",
                 texts or ", ".join(part.neuron.flags),
                 f"{100 * part.share:.0f} % (φ = {part.contribution:.2f})",
             )
+
+
+def _outlined(pixels: UInt8[np.ndarray, "size size 3"], window: Box | None) -> np.ndarray:
+    """Draw a window's edge in white, if there is one."""
+    if window is None:
+        return pixels
+    image, last = Image.fromarray(pixels), len(pixels) - 1
+    left, top, right, bottom = (min(max(round(last * edge), 0), last) for edge in window)
+    ImageDraw.Draw(image).rectangle((left, top, right, bottom), outline="white")
+    return np.asarray(image)
+
+
+def _window(
+    target: Target, map_: Float[np.ndarray, "row column"], size: tuple[int, int], field: float
+) -> Box:
+    """Where `stages.look` cuts a unit's window, of an image of (width, height)."""
+    (centre, *_), _ = peaks(map_[None])
+    sides = np.array([size[::-1]], np.float64)
+    ((y, x),) = at_positions(snapped(centre[None], sides, field), sides, field).tolist()
+    left, top, right, bottom = target.preprocess.box(size, (y, x), field)
+    return left / size[0], top / size[1], right / size[0], bottom / size[1]
 
 
 def file_name(name: str) -> str:
@@ -198,6 +224,7 @@ def explain(
     *,
     peers: Iterable[Picture] = (),
     neurons: int = SHOWN,
+    field: float | None = None,
 ) -> Explanation:
     """Explain a prediction by the neurons that contribute most to it (WWW, Ahn et al. 2024).
 
@@ -210,12 +237,16 @@ def explain(
         found: a description of the neurons of one of its layers other than the logits.
         peers: other images of the predicted class, which give the class map.
         neurons: how many to show.
+        field: `config.crop.field` of windows of units; shows each neuron's own window.
 
     Raises:
         InputError: a result of the logits or of another network, or an image that can't be decoded.
     """
     layer, neurons = _checked(target, found, peers, neurons)
-    pixels = target.preprocess.squash(_rgb(image, "image"))
+    if field is not None and not 0 < (field := converted(float, field, "field")) <= 1:
+        raise InputError(f"field is {field}: expected a share of the image's side in (0, 1].")
+    picture = _rgb(image, "image")
+    pixels = target.preprocess.squash(picture)
     contributed = contributions(target, layer, pixels[None])
     values, maps, logits = (np.asarray(array)[0] for array in contributed)
     if len(values) != len(found):
@@ -244,6 +275,7 @@ def explain(
                 contribution=float(values[unit]),
                 share=float(max(values[unit], 0) / positive) if positive > 0 else 0.0,
                 where=neuron_map(maps[..., unit], size),
+                window=_window(target, maps[..., unit], picture.size, field) if field else None,
             )
             for unit in top_neurons(values, neurons)
         ),
@@ -280,6 +312,7 @@ def explain_among(
     *,
     peers: int = PEERS,
     neurons: int = SHOWN,
+    field: float | None = None,
 ) -> Explanation:
     """Explain a prediction as `explain` does; the class map comes from a source if it has labels.
 
@@ -293,12 +326,12 @@ def explain_among(
         raise InputError(
             f"{peers} peers are asked for: expected a number of images, or 0 for none."
         )
-    alone = explain(target, image, found, neurons=neurons)
+    alone = explain(target, image, found, neurons=neurons, field=field)
     source = matched(source, target)
     if not (source.has_labels and peers):
         return alone
     others = islice(_of_class(source, alone.label), peers)
-    return explain(target, image, found, peers=others, neurons=neurons)
+    return explain(target, image, found, peers=others, neurons=neurons, field=field)
 
 
 def _rgb(image: Any, name: str) -> Image.Image:

@@ -10,6 +10,7 @@ from PIL import Image
 
 import jaxdesc as jd
 from jaxdesc.attention.contribution import contributions
+from jaxdesc.config import CropConfig, ScoreConfig
 from jaxdesc.result import Neuron, Result
 from tests import plain_target
 from tests.reference import explanation as reference
@@ -46,6 +47,33 @@ def explained(images):
 def maps_of(target, image):
     pixels = target.preprocess.normalise(target.preprocess.squash(image)[None])
     return np.asarray(contributions(target, "patches", pixels).maps)[0]
+
+
+def test_windows_of_units_are_those_of_a_run(images, clip, tmp_path):
+    """Each neuron's own, and drawn."""
+    target, saved = plain_target.plain_target(classes=NAMES), tmp_path / "photos"
+    saved.mkdir()
+    for index, image in enumerate(images):
+        image.save(saved / f"{index}.png")
+    config = jd.Config(crop=CropConfig(of="unit", field=0.5), score=ScoreConfig(exemplars=4))
+    options = {"layer": "patches", "quiet": True, "config": config}
+    found = jd.describe(target, clip, images=saved, concepts=["star", "sky"], **options)
+    explanation = jd.explain(target, images[1], found, field=0.5, neurons=10)
+    width, height = images[1].size
+    for part in explanation.parts:
+        (box,) = {e.box for e in part.neuron.exemplars if e.index == 1} or {None}
+        if box is not None:
+            scaled = [
+                edge * side for edge, side in zip(part.window, 2 * (width, height), strict=True)
+            ]
+            np.testing.assert_allclose(scaled, box, atol=1e-4)
+    written = explanation.to_dict()["neurons"][0]["window"]
+    assert written == list(explanation.parts[0].window)
+    plain = jd.explain(target, images[1], found, neurons=10)
+    assert "window" not in plain.to_dict()["neurons"][0]
+    assert plain.to_html() != explanation.to_html()
+    with pytest.raises(jd.InputError, match=r"^field is 2\.0: expected a share"):
+        jd.explain(target, images[1], found, field=2)
 
 
 def test_what_where_and_why(explained, images):
