@@ -56,7 +56,7 @@ class Classifier(NamedTuple):
 
 
 class Judged(NamedTuple):
-    """Scores of units, NaN where there is nothing to judge.
+    """Scores of units; NaN if there is nothing to judge.
 
     Attributes:
         exemplars: share of a class's photos among as many of its logit's first exemplars.
@@ -190,7 +190,7 @@ def _judged(
 ) -> Judged:
     """Describe a layer's units by another classifier, and judge their first concepts."""
     encoder, vocabulary = namer(other)
-    # Without names of its classes a run has no metrics of its own.
+    # A run without names of classes has no metrics, which would need texts of these names.
     nameless = replace(classifier.target, classes=(), wnids=())
     config = Config()
     config = replace(

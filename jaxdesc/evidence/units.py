@@ -103,7 +103,7 @@ def tables(
 
 
 def sparse(network: Target, images: str) -> Target:
-    """Return a network whose logits are the largest of its own in any cell, if that is large.
+    """Return a network whose logits are the largest values of another's in any cell, if large.
 
     That is the maximum over the cells of relu(w · a − τ), a being a cell of the last layer, w the
     weights of a logit, and τ such that a unit fires on `FIRING` of some images.

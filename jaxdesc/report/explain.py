@@ -192,7 +192,7 @@ def _outlined(pixels: UInt8[np.ndarray, "size size 3"], window: Box | None) -> n
 def _window(
     target: Target, map_: Float[np.ndarray, "row column"], size: tuple[int, int], field: float
 ) -> Box:
-    """Where `stages.look` cuts a unit's window, of an image of (width, height)."""
+    """Return the box that `stages.look` cuts for a unit, of an image of (width, height)."""
     (centre, *_), _ = peaks(map_[None])
     sides = np.array([size[::-1]], np.float64)
     ((y, x),) = at_positions(snapped(centre[None], sides, field), sides, field).tolist()

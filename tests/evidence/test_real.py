@@ -105,7 +105,7 @@ def check_areas(name, target, images, areas):
 
 
 def check_names(name, targets, images, labels, names):
-    """How many first exemplars of whole images are of their class, a logit at a time."""
+    """Count the first exemplars of whole images that are of their class, a logit at a time."""
     target = targets[name]
     pixels = np.stack([target.preprocess.squash(image) for image in images])
     logits = np.asarray(target.logits(pixels))
@@ -122,7 +122,7 @@ def check_names(name, targets, images, labels, names):
 
 
 def test_a_classifier_is_a_name_encoder(networks, tmp_path, monkeypatch):
-    """Of its classes, and of a hypernym of two of them that WordNet knows."""
+    """Compare its texts, classes and a hypernym of both, with the weights, and its images."""
     synsets = {"n00000500": ("thing", "any"), "n00001000": ("one",), "n00002000": ("two", "pair")}
     parents = {"n00000500": (), "n00001000": ("n00000500",), "n00002000": ("n00000500",)}
     noun_file.write(tmp_path / "data.noun", synsets, parents=parents)

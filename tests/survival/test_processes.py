@@ -140,7 +140,7 @@ def test_several_find_what_one_finds(count, flags, programs, alone, tmp_path):
 
 @pytest.mark.parametrize("options", [UNITS, LOGITS], ids=["channels", "logits"])
 def test_windows_of_units_are_those_of_one(options, flags, programs, tmp_path):
-    """Of two processes, and up to rounding of eight devices."""
+    """Compare two processes with one, and eight devices up to rounding."""
     flags = [*flags, *options]
     alone = by_one(flags, programs, tmp_path)
     together = Together(flags, tmp_path, tmp_path / "two", 2, programs)
