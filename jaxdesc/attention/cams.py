@@ -265,8 +265,7 @@ def attention_maps(
     `InputError` if the map does not exist or does not suit the network, or a class is not one of
     its logits.
     """
-    cam = suited(target, cam, layer)
-    check_cam(target, cam, layer)
+    check_cam(target, suited(target, cam, layer), layer)
     count = target.logit_count
     if classes is not None:
         labels = np.asarray(classes)
@@ -279,12 +278,12 @@ def attention_maps(
 
 
 def attend(
-    target: Target, pixels: Any, classes: Any, cam: str, layer: str = ""
+    target: Target, pixels: Any, classes: Any, cam: str = "", layer: str = ""
 ) -> tuple[Maps, Int[Array, " batch"]]:
     """Return `attention_maps` of input that was checked, without waiting for them."""
     layer = layer or target.attention_layer
     found: tuple[Array, Array] = look(
-        CAMS[cam].compute, target, pixels, classes, layer, target.mesh
+        CAMS[suited(target, cam, layer)].compute, target, pixels, classes, layer, target.mesh
     )
     return found
 

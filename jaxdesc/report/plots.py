@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import NullFormatter
 from PIL import Image
 
-from jaxdesc.attention.cams import CAMS
+from jaxdesc.attention.cams import CAMS, settled
 from jaxdesc.config import CropConfig, ScoreConfig
 from jaxdesc.images.example import Source, load
 from jaxdesc.images.views import map_input
@@ -310,7 +310,8 @@ def draw(
     `folder` is numbered, as figures-2, if it holds other figures. `workdir` has the first run's
     artifacts, which are read; `runs` are the methods side by side.
     """
-    run, crop, options = runs[0], runs[0].config.crop, runs[0].config.score
+    run, options = runs[0], runs[0].config.score
+    crop = settled(run.config, target).crop
     results = [located(saved.result, source) for saved in runs]
     neurons = [results[0][unit] for unit in units]
 

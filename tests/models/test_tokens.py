@@ -90,7 +90,7 @@ def test_grad_cam_of_tokens_is_that_of_a_grid():
     weights = gradient[PREFIX:].mean(axis=0)
     wanted = np.maximum(tokens[0, PREFIX:] @ weights, 0).reshape(4, 4)
     assert wanted.max() > 0
-    found, _ = attention_maps(target, pixels, np.array([2]))
+    found, _ = attention_maps(target, pixels, np.array([2]), "grad_cam")
     np.testing.assert_allclose(found[0], wanted, rtol=1e-3, atol=1e-4 * wanted.max())
 
 

@@ -92,7 +92,7 @@ def _map(cam, networks, pixels, maps, class_):
     def head(maps):
         return networks.weight @ maps.mean(axis=(0, 1)) + networks.bias
 
-    if cam in ("cam", "grad_cam"):  # behind such a head they differ by the factor h·w alone
+    if cam in ("", "cam", "grad_cam"):  # behind such a head they differ by the factor h·w alone
         return attention.cam(networks.weight, maps, class_)
     if cam == "score_cam":
         whole = lambda pixels: networks.target(pixels.astype(np.float32))[2]  # noqa: E731

@@ -66,7 +66,8 @@ def one_by_one(kind):
 )
 def test_equals_the_oracle(kind, layer, pooling, changes, tmp_path, clip):
     config = changed(OWN, crop=changes, target={"layer": layer, "pooling": pooling})
-    result = describe(begin(tmp_path, config, TARGETS[kind], clip, Album(IMAGES)))
+    run = begin(tmp_path, config, TARGETS[kind], clip, Album(IMAGES))
+    result, config = describe(run), run.config  # whose map is named
     crop, count = config.crop, config.score.exemplars
     units_of = one_by_one(kind), plain_target.PREPROCESS, Album(IMAGES), layer, pooling
     asked = crop.cam, crop.field, count, crop.candidates, crop.rank
