@@ -163,6 +163,10 @@ def _channels_last(env: Any) -> None:
         images, weight, bias, stride, padding, dilation, transposed, _, groups = arguments
         if transposed or images.ndim != 4:
             return theirs(*arguments)
+        # PyTorch may name one value for both sides.
+        stride, padding, dilation = (
+            [*each] * (2 // len(each)) for each in (stride, padding, dilation)
+        )
         found = conv_general_dilated(
             jnp.moveaxis(images, 1, 3),
             jnp.transpose(weight, (2, 3, 1, 0)),
