@@ -34,7 +34,9 @@ def main() -> None:
     target = inputs.open_target(run.config)
     source = open_source(run.config.images.source)
     crop, options = run.config.crop, {"peers": _PEERS.value, "neurons": _FOREMOST.value}
-    field = crop.field if crop.units else None
+    # The window of a unit read at the class token is around another map than those shown here.
+    own = crop.units and run.config.target.pooling != "class"
+    field = crop.field if own else None
     found = explain_among(target, path, run.result, source, field=field, **options)
     page, folder = f"{found.to_html()}\n".encode(), workdir / "explanations"
     name = Place(folder).unused(file_name(path.stem), ".html", page.__eq__)

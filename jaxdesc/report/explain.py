@@ -237,7 +237,7 @@ def explain(
         found: a description of the neurons of one of its layers other than the logits.
         peers: other images of the predicted class, which give the class map.
         neurons: how many to show.
-        field: `config.crop.field` of windows of units; shows each neuron's own window.
+        field: `config.crop.field` of windows of units; shows each channel's own window.
 
     Raises:
         InputError: a result of the logits or of another network, or an image that can't be decoded.

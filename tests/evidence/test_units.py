@@ -83,5 +83,7 @@ def test_sparse_units_fire_on_few_images():
     # The map of a unit is its own.
     image, unit = np.unravel_index(wanted.argmax(), wanted.shape)
     map_, _ = attention_maps(found, views[image : image + 1], np.array([unit]))
-    own = np.maximum(cells[..., image, unit] - found.params["threshold"][unit], 0)
-    np.testing.assert_allclose(np.asarray(map_)[0] / map_.max(), own / own.max(), atol=1e-4)
+    expected = np.maximum(cells[..., image, unit] - found.params["threshold"][unit], 0)
+    np.testing.assert_allclose(
+        np.asarray(map_)[0] / map_.max(), expected / expected.max(), atol=1e-4
+    )

@@ -271,10 +271,11 @@ def test_an_image_is_explained(command, networks, tmp_path):
     config = Config(
         target=TargetConfig(source=str(networks.target), layer="layer4"),
         images=ImagesConfig(source="scenes:count=64"),
+        crop=CropConfig(of="unit", field=0.5),
     )
-    neurons = (Neuron("layer4", k, ((f"thing {k}", 0.5),), 0.5, 0.475, ()) for k in range(128))
+    described = [Neuron("layer4", k, ((f"thing {k}", 0.5),), 0.5, 0.475, ()) for k in range(128)]
     workdir, image = tmp_path / "run", tmp_path / "a star <&.png"
-    files.write(Place(workdir), config, Result(tuple(neurons)))
+    files.write(Place(workdir), config, Result(tuple(described)))
     open_source("scenes:count=2")[1].image.save(image)
     flags, folder = {"workdir": workdir, "image": image}, workdir / "explanations"
     for more, numbered in (({"peers": 2, "foremost": 4}, ""), ({"peers": 0}, "-2")):
@@ -287,8 +288,15 @@ def test_an_image_is_explained(command, networks, tmp_path):
         assert len(found["neurons"]) == more.get("foremost", 3)
         for neuron in found["neurons"]:
             assert neuron["concepts"] == [f"thing {neuron['unit']}"]
+            left, top, right, bottom = neuron["window"]
+            assert max(right - left, bottom - top) == pytest.approx(0.5, abs=0.02)
         # The predicted class is one of the scenes', so it has peers; without them, no class map.
         assert (found["agreement"] is None) == (more["peers"] == 0)
+    # Windows of units at a class token are around other maps.
+    tokens = replace(config, target=replace(config.target, pooling="class"))
+    files.write(Place(tmp_path / "tokens"), tokens, Result(tuple(described)))
+    _, output, _ = command("explain", flags | {"workdir": tmp_path / "tokens", "peers": 0})
+    assert '"window"' not in output
     negative = command("explain", flags | {"peers": -1})
     assert_refused(negative, "-1 peers are asked for: expected a number of images, or 0 for none")
 

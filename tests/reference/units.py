@@ -13,7 +13,7 @@ STEPS = 4  # from one end of a window's way to the other: five positions along e
 def unit_windows(
     network, preprocess, source, layer, pooling, cam, field, exemplars, candidates, rank
 ):
-    """Every unit's exemplars, each cut where the unit itself looks.
+    """Every unit's exemplars, each cut around the peak of its own map.
 
     `network` gives layers [h, w, C] by name, logits [K] and `head(name, maps)`, the logits if
     `maps` took that layer's place, of normalised pixels [S, S, 3]. Units are the logits ("fc"),
@@ -53,7 +53,8 @@ def unit_windows(
 def snapped(share, length, side):
     """Along one axis: the nearest position, 0 to 4, and its middle as a share of the length.
 
-    `share` is where the window's middle should be. A window that fills the axis is at position 2.
+    `share` says at which place the middle of the window should be. A window that fills the axis is
+    at position 2.
     """
     way = length - side
     if way <= 0:
@@ -64,7 +65,7 @@ def snapped(share, length, side):
 
 
 def _map(network, pixels, layer, cam, unit):
-    """Where a unit looks in an image [h, w]."""
+    """Return the map of a unit in an image [h, w]."""
     layers, _, head = network(pixels)
     if layer != "fc":
         return np.maximum(np.asarray(layers[layer], np.float64)[:, :, unit], 0.0)

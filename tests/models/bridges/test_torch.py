@@ -156,6 +156,28 @@ def test_convolutions_have_their_channels_last(module, target, rng):
     assert forms == {"[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f],"}
 
 
+@pytest.mark.parametrize(
+    ("groups", "options"),
+    [
+        (1, {"padding": "valid"}),
+        (6, {"padding": "valid", "stride": 2}),
+        (6, {"padding": "same", "dilation": 2, "bias": False}),
+        (6, {"padding": (2, 1), "stride": (1, 2)}),
+        (3, {"padding": 1}),
+    ],
+)
+def test_convolutions_of_every_form(groups, options, rng):
+    torch.manual_seed(0)
+    layer = nn.Conv2d(6, 6, (3, 5), groups=groups, **options)
+    network = nn.Sequential(nn.Conv2d(3, 6, 1), layer)
+    target = jd.from_torch(network, ["1"], PREPROCESS, classes=None)
+    pixels = rng.normal(size=(2, SIZE, SIZE, 3)).astype("f4")
+    with torch.no_grad():
+        wanted = network(torch.tensor(pixels.transpose(0, 3, 1, 2))).numpy()
+    found = target.activations(pixels, "1", "max")
+    assert error(found, wanted.max(axis=(2, 3))) < 1e-5
+
+
 def test_features_are_no_logits(rng):
     class Features(nn.Module):
         def __init__(self):
