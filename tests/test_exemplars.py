@@ -2,13 +2,13 @@
 
 import hashlib
 
-import jax
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 
-from jaxdesc.exemplars import Slots, exemplars, find
+from jaxdesc.exemplars import Slots, exemplars, find, search
 from tests.reference import exemplars as reference
 
 
@@ -48,17 +48,8 @@ def check(found, matrix, n, names=None):
         assert [set(of_unit) for of_unit in found.flags(fewest)] == flags
 
 
-def merged(matrix, n, batches):
-    """Exemplars by given batches, each padded to 16 with poisonous rows."""
-
-    def padded():
-        for rows in batches:
-            padding = 16 - len(rows)
-            block = np.concatenate([matrix[rows], np.full((padding, matrix.shape[1]), np.nan)])
-            images = np.concatenate([rows, np.full(padding, len(matrix) + 9)]).astype(np.int32)
-            yield block.astype(np.float32), images, np.arange(16) < len(rows)
-
-    return find(padded, n, lambda: list(map(str, range(len(matrix)))))
+def batches(matrix, parts, kind=np.asarray):
+    return [(kind(matrix[rows]), rows.astype(np.int32)) for rows in parts]
 
 
 @pytest.mark.parametrize(("seed", "n"), [(0, 1), (1, 5), (0, 30), (1, 53)])
@@ -66,10 +57,69 @@ def test_equals_the_rule_in_any_order(seed, n):
     matrix = activations(seed)
     order = np.random.default_rng(seed + 100).permutation(len(matrix))
     for rows in (np.arange(len(matrix)), order):
-        found = merged(matrix, n, np.array_split(rows, [3, 19, 20, 36, 52]))
+        found = find(batches(matrix, np.array_split(rows, [3, 19, 20, 36, 52])), n, str)
         check(found, matrix, n)
         np.testing.assert_array_equal(found.lowest, matrix.min(axis=0))
         np.testing.assert_array_equal(found.highest, matrix.max(axis=0))
+        np.testing.assert_allclose(found.mean, matrix.mean(axis=0), atol=1e-6)
+        np.testing.assert_allclose(found.density, (matrix > 0).mean(axis=0))
+
+
+def codes(seed, images=53):
+    """Non-negative units of every kind in the rule: how often they are above zero, and tied."""
+    rng = np.random.default_rng(seed)
+    counts = [0, 1, 2, 5, 6, 20, images - 2, images - 1, images]
+    matrix = np.zeros((images, 3 * len(counts) + 2), np.float32)
+    for unit, count in enumerate(counts):
+        for kind in range(3):
+            values = rng.random(count) + 0.1, rng.integers(1, 3, count), np.ones(count)
+            matrix[rng.permutation(images)[:count], 3 * unit + kind] = values[kind]
+    matrix[:, -2] = np.where(np.arange(images) < 40, 1, 0.5)  # constant at first, then below
+    matrix[:, -1] = np.where(np.arange(images) < 40, 1, 2)  # constant at first, then above
+    return matrix
+
+
+@pytest.mark.parametrize(("seed", "n"), [(0, 1), (1, 5), (0, 30), (1, 52), (1, 53)])
+@pytest.mark.parametrize("kind", [np.asarray, sparse.csr_array, sparse.coo_array])
+def test_sparse_batches_give_what_dense_ones_do(seed, n, kind):
+    matrix = codes(seed)
+    order = np.random.default_rng(seed + 100).permutation(len(matrix))
+    for rows in (np.arange(len(matrix)), order):
+        found = find(batches(matrix, np.array_split(rows, [3, 19, 20, 36, 52]), kind), n, str)
+        check(found, matrix, n)
+        for one, other in zip(found, exemplars(matrix, n), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("make", [activations, codes])
+def test_a_whole_sparse_matrix_gives_what_a_dense_one_does(make, monkeypatch):
+    monkeypatch.setattr(search, "_CELLS", 200)  # a few units at a time
+    matrix = make(0)
+    for n in (1, 8, 53):
+        found = exemplars(sparse.coo_matrix(matrix), n)
+        for one, other in zip(found, exemplars(matrix, n), strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-6)
+        check(found, matrix, n)
+
+
+def test_zeros_that_are_stored_and_entries_that_are_split_change_nothing():
+    matrix = codes(0)
+    stored = sparse.coo_array(matrix)
+    rows, columns = np.nonzero(matrix == 0)
+    half = np.concatenate([stored.data / 2, stored.data / 2, np.zeros(len(rows))])
+    zeros = zip(stored.coords, (rows, columns), strict=True)
+    places = tuple(np.concatenate([one, one, zero]) for one, zero in zeros)
+    split = sparse.coo_array((half, places), matrix.shape)
+    for one, other in zip(exemplars(split, 5), exemplars(matrix, 5), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_sparse_batches_below_zero_are_refused():
+    matrix = sparse.csr_array(activations(0))
+    with pytest.raises(ValueError, match="below zero"):
+        find([(matrix, np.arange(53))], 5, str)
+    with pytest.raises(ValueError, match="no activations"):
+        find([], 5, str)
 
 
 @pytest.mark.parametrize(("seed", "most"), [(0, 8), (1, 53)])
@@ -101,14 +151,13 @@ def test_the_order_of_images_and_units_does_not_matter(seed):
 
 
 def test_names_are_read_only_if_they_decide():
-    def names():
-        raise AssertionError("asked for names")
+    def name(image):
+        raise AssertionError("asked for a name")
 
-    matrix = np.delete(activations(0), [6, 7], axis=1)
-    batch = matrix, np.arange(53, dtype=np.int32), np.ones(53, bool)
-    find(lambda: [batch], 8, names)
-    with pytest.raises(AssertionError, match="asked for names"):
-        find(lambda: [(1 - np.eye(53, dtype=np.float32)[:, :1], *batch[1:])], 8, names)
+    matrix, images = np.delete(activations(0), [6, 7], axis=1), np.arange(53)
+    find([(matrix, images)], 8, name)
+    with pytest.raises(AssertionError, match="asked for a name"):
+        find([(1 - np.eye(53, dtype=np.float32)[:, :1], images)], 8, name)
 
 
 @pytest.mark.parametrize("n", [2, 10])
@@ -116,20 +165,11 @@ def test_nan_is_never_chosen(n):
     matrix = activations(0)[:, :7]
     matrix[4, 5] = np.nan
     matrix[:, 6] = np.nan
-    found = exemplars(matrix, n, batch=8)
+    found = exemplars(matrix, n)
     assert 4 not in found.images[5, : found.counts[5]]
     assert found.counts[6] == 0
     without = np.delete(matrix[:, 5], 4)
     assert (found.lowest[5], found.highest[5]) == (without.min(), without.max())
-
-
-def test_one_trace(monkeypatch):
-    traces = []
-    sort = jax.lax.sort
-    monkeypatch.setattr(jax.lax, "sort", lambda *a, **k: traces.append(1) or sort(*a, **k))
-    # A shape that no other test has, so that nothing is cached.
-    exemplars(np.random.default_rng(0).normal(size=(41, 5)).astype(np.float32), 4, batch=6)
-    assert len(traces) == 1
 
 
 def test_slots():

@@ -169,7 +169,7 @@ def test_one_program_a_stage(tmp_path, clip):
     config = changed(CONFIG, images={"batch": 17}, clip={"batch": 11}, score={"block": 9})
     with compiled() as names:
         run(tmp_path, config, target, clip, source, concepts)
-    stages = ("_activate", "_attend", "update", "_views", "score_block", "score_sets")
+    stages = ("_activate", "_attend", "_views", "score_block", "score_sets")
     assert {name: names[f"jit({name})"] for name in stages} == dict.fromkeys(stages, 1)
     with compiled() as names:
         run(tmp_path, changed(config, score={"kappa": 2.0}), target, clip, source, concepts)

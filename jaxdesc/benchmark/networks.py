@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from jaxdesc import exemplars, scoring
+from jaxdesc import scoring
 from jaxdesc.attention import attention_maps
 from jaxdesc.benchmark.features import Arrays
 from jaxdesc.benchmark.scoring import ALPHA, bare
@@ -304,23 +304,17 @@ def roofline(loaded: Networks, arrays: Arrays, batch: int, repeats: int) -> Tabl
     views = _views(rng, batch, target.preprocess.size)
     wide = _views(rng, batch, clip.preprocess.size)
     texts = [f"A photo of a {word}" for word in made_up_words(rng, 512)]
-    activations = rng.normal(size=(batch, len(arrays.exemplars))).astype(np.float32)
-    state = exemplars.empty(*arrays.exemplars.shape)
-    rows, valid = np.arange(batch, dtype=np.int32), np.ones(batch, bool)
-    update = partial(exemplars.update, state, activations, rows, valid)
     forward = operations(target.logits, np.zeros(views.shape, np.float32))
     image = operations(clip.encode_images, np.zeros(wide.shape, np.float32))
     text = operations(partial(clip.texts, clip.params), np.zeros((len(texts), 8), np.int32))
     weights, clip_weights = _bytes(target.params), _bytes(clip.params)
-    (neurons, count), width = arrays.exemplars.shape, arrays.images.shape[1]
+    neurons, width = len(arrays.exemplars), arrays.images.shape[1]
     concepts, read = len(arrays.texts), arrays.texts.nbytes
-    kept = activations.nbytes + 2 * 8 * neurons * count
     full, screened = bare(arrays).operations, 2.0 * neurons * width * concepts
     engine = partial(scoring.discover, *arrays, 16.0, ALPHA)
     jobs = [
         _job("activate: Grad-CAM", partial(attention_maps, target, views), batch, forward, weights),
         _job("activate: view", lambda: target.activations(views), batch, forward, weights),
-        _job("select: top exemplars", update, batch, 0, kept),
         _job("embed: image tower", lambda: clip.encode_views(wide), batch, image, clip_weights),
         _job("encode: text tower", lambda: clip.encode_texts(texts), len(texts), text),
         _job("score: full", partial(engine, engine="full"), 0, full, read),

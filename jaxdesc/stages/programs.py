@@ -13,7 +13,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdesc import exemplars
 from jaxdesc.attention.cams import CAMS, looking, settled
 from jaxdesc.attention.units import UNITS, known_at_once, looking_at_once, mapping_units
 from jaxdesc.config import Config
@@ -127,7 +126,6 @@ def programs(
 
     return [
         *_activate(config, target, size, len(devices)),
-        *of_layers(lambda neurons, size: _select(config, neurons, size, one)),
         *_look(config, target, size, len(devices)),
         *of_layers(lambda _, size: _embed(config, namer, size, len(devices))),
         *_texts("encode", "", namer, size.prompts, one),
@@ -193,15 +191,6 @@ def _look(config: Config, target: Target, size: Size, devices: int) -> Iterator[
             views = target.activating((layer,), pooling, False)
             name = f"activations of {layer}"
             yield Program("look", name, views, (pixels,), calls, batch, devices)
-
-
-def _select(config: Config, neurons: int, size: Size, one: Shapes) -> Iterator[Program]:
-    batch = config.images.batch
-    count = candidates(config, size.images)
-    state = one.on_each(jax.eval_shape(lambda: exemplars.empty(neurons, count)))
-    rows = given(batch, neurons), given(batch, dtype=jnp.int32), given(batch, dtype=jnp.bool_)
-    calls = -(-size.images // batch)
-    yield Program("select", "exemplars", partial(exemplars.update), (state, *rows), calls, batch)
 
 
 def _embed(config: Config, namer: Namer, size: Size, devices: int) -> Iterator[Program]:

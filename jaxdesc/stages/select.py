@@ -7,7 +7,6 @@ import numpy as np
 from jaxdesc import exemplars
 from jaxdesc.config import Config
 from jaxdesc.exemplars import Batch, Exemplars
-from jaxdesc.images.loader import padded
 from jaxdesc.stages.run import Run
 from jaxdesc.store import Artifact, Draft
 
@@ -17,21 +16,17 @@ def select(run: Run, activated: Artifact) -> Artifact:
 
     Units that are ranked again by their windows get candidates, more than there are exemplars.
     """
-    count, size = candidates(run.config, len(run.inputs.source)), run.config.images.batch
+    count, usable = candidates(run.config, len(run.inputs.source)), ~activated.read("skipped")
+
+    def batches() -> Iterator[Batch]:
+        start = 0
+        for rows in activated.rows("activations", run.config.images.batch):
+            used = usable[start : start + len(rows)]
+            yield rows[used], start + np.flatnonzero(used).astype(np.int32)
+            start += len(rows)
 
     def compute(draft: Draft) -> None:
-        usable = ~activated.read("skipped")
-
-        def batches() -> Iterator[Batch]:
-            start = 0
-            for rows in activated.rows("activations", size):
-                valid = np.zeros(size, bool)
-                valid[: len(rows)] = usable[start : start + size]
-                yield padded(rows, size), np.arange(start, start + size, dtype=np.int32), valid
-                start += len(rows)
-
-        source = run.inputs.source
-        chosen = exemplars.find(batches, count, lambda: [*map(source.identify, range(len(source)))])
+        chosen = exemplars.find(batches(), count, run.inputs.source.identify)
         for name, values in chosen._asdict().items():
             draft.write(name, values)
 

@@ -4,7 +4,6 @@ import jax
 import numpy as np
 import pytest
 
-from jaxdesc import exemplars
 from jaxdesc.attention import cams, units
 from jaxdesc.models import encoder, target
 from jaxdesc.pipeline import describe_each
@@ -18,8 +17,8 @@ from tests.runs import CONCEPTS, CONFIG, IMAGES, SIX, artifact, begin, changed
 FUNCTIONS = [
     *((target, "_activate"), (cams, "_attend"), (encoder, "_views"), (encoder, "_texts")),
     *((units, "_look_at_once"), (units, "_map_units")),
-    *((exemplars, "update"), (block, "score_block"), (pairs, "pair_cosines")),
-    *((pairs, "pair_means"), (pairs, "pair_sums"), (null, "score_sets")),
+    *((block, "score_block"), (pairs, "pair_cosines"), (pairs, "pair_means")),
+    *((pairs, "pair_sums"), (null, "score_sets")),
     *((stability, "mean_cosines"), (screening, "spread"), (screening, "screen_block")),
 ]
 

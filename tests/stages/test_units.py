@@ -254,7 +254,8 @@ def test_methods_are_compared_on_the_windows(tmp_path, clip):
 def test_ranking_again():
     images = np.array([[7, 3, 5], [1, 0, 0]], np.int32)
     values = np.array([[9, 8, 7], [4, 0, 0]], np.float32)
-    whole = np.zeros(2, np.float32), np.array([9, 4], np.float32), np.zeros(2, bool)
+    zeros = np.zeros(2, np.float32)
+    whole = zeros, np.array([9, 4], np.float32), np.zeros(2, bool), zeros, zeros
     first = Exemplars(images, values, np.array([3, 1], np.int32), *whole)
     again = first.again(np.array([[1, 11, 1], [2, 99, 99]], np.float32), 2)
     assert list(again.ranked()) == [[(3, 11.0), (5, 1.0)], [(1, 2.0)]]
