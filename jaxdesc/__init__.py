@@ -27,6 +27,7 @@ with epy.lazy_api_imports(globals()):
     from jaxdesc.images.example import Example, Source
     from jaxdesc.images.preprocess import Preprocess
     from jaxdesc.models.bridges import from_equinox, from_linen, from_nnx, from_torch
+    from jaxdesc.models.dictionary_files import load_dictionary
     from jaxdesc.models.target import Target
     from jaxdesc.result import Neuron, Result
 
@@ -51,6 +52,7 @@ __all__ = [
     "from_torch",
     "image_features",
     "load_clip",
+    "load_dictionary",
     "load_namer",
     "load_sentence_encoder",
     "load_target",

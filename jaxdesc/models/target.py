@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from jaxdesc.errors import InputError, as_printed, shown
 from jaxdesc.images.preprocess import Preprocess
+from jaxdesc.models.dictionary import Dictionary, WithDictionary
 from jaxdesc.models.taps import Apply, attention_probs, class_gradient, positions, recorded
 from jaxdesc.runtime import fingerprint
 from jaxdesc.runtime.compiler import in_pieces, jit
@@ -52,6 +53,7 @@ class Target:
         wnids: WordNet id of each class; may be empty.
         notes: what was assumed or stripped when it was read, a sentence each.
         prefix: number of tokens before those of the patches, the class token first, then registers.
+        sparse: layers of latents of dictionaries, which are 0 nearly everywhere.
     """
 
     params: Any
@@ -64,6 +66,7 @@ class Target:
     wnids: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     prefix: int = 0
+    sparse: tuple[str, ...] = ()
 
     def on(self, mesh: Mesh | None) -> "Target":
         """Copy the weights to each device of a mesh; a batch must split evenly among them."""
@@ -200,6 +203,45 @@ class Target:
         pixels = np.random.default_rng(0).normal(size=(1, side, side, 3)).astype(np.float32)
         read = _read_at_patches(self.apply, layers, self.prefix, self.params, pixels)
         return frozenset(name for name, is_read in read.items() if is_read)
+
+    def with_dictionary(self, layer: str, dictionary: Dictionary, output: str = "") -> "Target":
+        """Return the same network with a further layer: the latents of a dictionary of a layer.
+
+        The new layer is `LAYER/sae`. Editing it changes the layer by the decoded difference; of a
+        transcoder, whose decoder predicts another layer, that one, `output`. `InputError` if there
+        is no such layer, it is of another width, or it has a dictionary already.
+        """
+        for name in filter(None, (layer, output)):
+            self.check_layer(name)
+        name, channels = f"{layer}/sae", self.shapes[layer][-1]
+        decoder = dictionary.params.get("W_dec")
+        if layer == LOGITS or dictionary.width != channels:
+            raise InputError(
+                f"{dictionary.name} reads {dictionary.width} channels, but {layer!r} of "
+                f"{self.name} has {channels}: give the layer that it was trained on, one of "
+                f"{', '.join(n for n in self.layers if n != LOGITS)}."
+            )
+        if name in self.shapes:
+            raise InputError(f"{self.name} has a layer {name!r} already: add one dictionary to it.")
+        if output and decoder is not None and decoder.shape[1] != self.shapes[output][-1]:
+            raise InputError(
+                f"{dictionary.name} decodes to {decoder.shape[1]} channels, but {output!r} of "
+                f"{self.name} has {self.shapes[output][-1]}: give the layer that it predicts."
+            )
+        names = list(self.shapes)
+        if output and names.index(output) < names.index(layer):
+            raise InputError(f"{output!r} of {self.name} comes before {layer!r}, its input.")
+        return replace(
+            self,
+            params={
+                "network": self.params,
+                "dictionary": {n: jnp.asarray(tensor) for n, tensor in dictionary.params.items()},
+            },
+            apply=WithDictionary(self.apply, layer, name, output or layer, dictionary.coding),
+            attention=self.attention_layer,
+            notes=(*self.notes, *dictionary.notes),
+            sparse=(*self.sparse, name),
+        )
 
     def check_layer(self, layer: str, pooling: str = "mean") -> None:
         """Raise `InputError` for a layer that does not exist, or can't be pooled like this."""

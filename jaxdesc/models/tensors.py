@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -171,8 +171,22 @@ def _read_msgpack(file: Path, _: list[str]) -> Reads:
         ) from error
 
 
+class CodeNeeded(InputError):
+    """A file can be read only by running code that it names."""
+
+
 def _read_pytorch(file: Path, notes: list[str]) -> Reads:
-    """Read a state dict, or a training checkpoint that holds one, as `torch.save` wrote it."""
+    # Opened, as PyTorch minds the name's suffix too.
+    with file.open("rb") as opened:
+        return read_pytorch(file, opened, notes)
+
+
+def read_pytorch(file: Path, opened: BinaryIO, notes: list[str]) -> Reads:
+    """Read a state dict, or a training checkpoint that holds one, as `torch.save` wrote it.
+
+    `file` names it in errors. Raises `CodeNeeded` if it holds more than tensors and plain values,
+    and `InputError` if it can't be read.
+    """
     _refuse_other_archives(file)
     try:
         import torch
@@ -184,13 +198,13 @@ def _read_pytorch(file: Path, notes: list[str]) -> Reads:
     try:
         # Training scripts save their flags too, plain values in a Namespace, and NumPy's numbers.
         allowed = torch.serialization.safe_globals([argparse.Namespace, *NUMPY])
-        with allowed, file.open("rb") as opened:  # opened, as PyTorch minds the name's suffix too
+        with allowed:
             content = torch.load(opened, map_location="cpu", weights_only=True)
     except Exception as error:  # of no fixed type: pickle's, zipfile's, PyTorch's own
         needed = re.search(r"(?i)unsupported (?:global: )?GLOBAL (\S+)", str(error))
         if not needed:
             raise _unreadable(file, error) from error
-        raise InputError(
+        raise CodeNeeded(
             f"{file} can't be read (it needs {needed[1]}, and no code is run); {STATE_DICT}; save "
             "the network's state_dict() alone, and give that file."
         ) from error
