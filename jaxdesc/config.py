@@ -87,7 +87,10 @@ class TargetConfig(_Group):
         layers: several layers instead of that one, such as blocks.3,blocks.3/mlp: one pass over the
             images for all, and a folder of results for each.
         pooling: how such a layer is pooled over its positions, "mean" or "max"; "class" reads its
-            class token instead.
+            class token instead. Empty: "max" for latents of a dictionary, and else "mean".
+        dictionary: file or folder of a sparse autoencoder that says all about itself, whose latents
+            are the layer `LAYER/sae` (`load_dictionary`). The layer is that of `layer` or `layers`.
+        kept: latents of a dictionary that are kept per image, the largest; 0 keeps all above zero.
     """
 
     source: str = "timm/resnet50.tv2_in1k"
@@ -96,7 +99,9 @@ class TargetConfig(_Group):
     classes: str = ""
     layer: str = "fc"
     layers: tuple[str, ...] = _names("layers")
-    pooling: str = _choice("mean", "max", "class")
+    pooling: str = _choice("", "mean", "max", "class")
+    dictionary: str = ""
+    kept: int = _setting(0, lambda count: count >= 0, "at least 0")
 
     @property
     def described(self) -> tuple[str, ...]:
@@ -181,9 +186,11 @@ class CropConfig(_Group):
         cam_input: input of the map: "whole", the image squashed to a square, or "centre".
         cam_class: class that the map explains: "predicted" or "label".
         of: whose attention windows are cut: "class", one window per image for all units (the
-            paper), or "unit", each unit's own on each of its exemplars.
+            paper), or "unit", each unit's own on each of its exemplars. Empty: "unit" for latents
+            of a dictionary, and else "class".
         rank: order of the exemplars of units with their own windows: by the activation on the
-            "window", which the network then sees too, or on the whole "image".
+            "window", which the network then sees too, or on the whole "image". Empty: "image" for
+            latents of a dictionary, and else "window".
         candidates: images whose windows compete for each exemplar of such a unit, if ranked by
             window: the most active ones.
         seed: seed of the random windows.
@@ -194,8 +201,8 @@ class CropConfig(_Group):
     cam: str = ""
     cam_input: str = _choice("whole", "centre")
     cam_class: str = _choice("predicted", "label")
-    of: str = _choice("class", "unit")
-    rank: str = _choice("window", "image")
+    of: str = _choice("", "class", "unit")
+    rank: str = _choice("", "window", "image")
     candidates: int = _count(2, 64)
     seed: int = _setting(0, lambda seed: 0 <= seed < 2**32, "an integer in [0, 2**32)")
 

@@ -15,7 +15,7 @@ from jaxdesc.pipeline import Grid
 OTHER = {
     "target": {"source": "resnet50", "revision": "v1", "preprocess": "imagenet_v2",
                "classes": "imagenet", "layer": "layer4",
-               "layers": ["layer3", "fc"], "pooling": "max"},
+               "layers": ["layer3", "fc"], "pooling": "max", "dictionary": "sae", "kept": 64},
     "clip": {"source": "clip", "revision": "v2", "preprocess": "openai", "input": "image",
              "batch": 3},
     "images": {"source": "folder:photos", "batch": 5, "max_skipped": 0.25, "workers": 3},
@@ -60,7 +60,7 @@ def test_round_trip():
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("target.pooling", "sum", "one of ('mean', 'max', 'class')"),
+        ("target.pooling", "sum", "one of ('', 'mean', 'max', 'class')"),
         ("clip.batch", -1, "an integer in [1, 65536], or auto"),
         ("images.max_skipped", 1.0, "a share in [0, 1)"),
         ("images.max_skipped", -0.1, "a share in [0, 1)"),

@@ -221,8 +221,23 @@ def suited(target: Target, cam: str = "", layer: str = "") -> str:
 
 
 def settled(config: Config, target: Target) -> Config:
-    """Return a config whose kind of map is named."""
-    return replace(config, crop=replace(config.crop, cam=suited(target, config.crop.cam)))
+    """Return a config in which what depends on the network is named.
+
+    That is the kind of map, and whose windows, their rank and the pooling, which differ for latents
+    of dictionaries, if nothing else is described.
+    """
+    crop, options = config.crop, config.target
+    latents = target.only_latents(options.described)
+    return replace(
+        config,
+        target=replace(options, pooling=options.pooling or ("max" if latents else "mean")),
+        crop=replace(
+            crop,
+            cam=suited(target, crop.cam),
+            of=crop.of or ("unit" if latents else "class"),
+            rank=crop.rank or ("image" if latents else "window"),
+        ),
+    )
 
 
 def check_cam(target: Target, cam: str, layer: str = "") -> None:

@@ -238,7 +238,8 @@ def find(batches: Iterable[Batch], n: int, name: Callable[[int], str]) -> Exempl
     search: _Search | None = None
     for rows, images in batches:
         search = search or _Search(rows.shape[1], n, name)
-        search.add(rows, np.asarray(images))
+        if len(images):
+            search.add(rows, np.asarray(images))
     if search is None:
         raise ValueError("there are no activations.")
     return search.result()

@@ -173,6 +173,10 @@ class Target:
         """Layers whose neurons can be described: "fc", the logits, and those offered to taps."""
         return tuple(self.shapes)
 
+    def only_latents(self, layers: Sequence[str]) -> bool:
+        """Return True if all of these layers are latents of dictionaries."""
+        return all(layer in self.sparse for layer in layers)
+
     @property
     def logit_count(self) -> int:
         """Number of logits; 0 for a network without classes."""

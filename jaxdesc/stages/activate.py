@@ -21,6 +21,7 @@ from jaxdesc.result import Skipped
 from jaxdesc.runtime.ahead import ahead
 from jaxdesc.runtime.device import Watch
 from jaxdesc.runtime.mesh import device_count, local_mesh
+from jaxdesc.stages.latents import Latents, Packed, Packer
 from jaxdesc.stages.run import Run
 from jaxdesc.store import Artifact, Draft, Shards
 
@@ -41,6 +42,8 @@ def activate(run: Run) -> Artifact:
     true if the attention map was empty or the image has no box, so that the view is the centre;
     skipped [I], true if the image can't be used, so that its other rows are NaN. If the source has
     labels, also label [I], the image's class or -1, and predicted [I], the target's for the view.
+    Latents of a dictionary are packed instead (`stages.latents`): counts [I] of those of each
+    image, the arrays of each shard, and the numbers of latents and of a shard's images as values.
     For windows of units also peaks [I, N], as `attention.units` finds them in this
     pass, of layers whose units' peaks it gives.
     """
@@ -61,6 +64,8 @@ def activate_all(run: Run, views: Sequence[str]) -> dict[Key, Artifact]:
         every = list(draft.shard_values())
         draft.values["fallbacks"] = sum(values["fallbacks"] for values in every)
         draft.values["skipped"] = [image for values in every for image in values["skipped"]]
+        if "latents" in every[0]:
+            draft.values |= {"latents": every[0]["latents"], "shard": shards.each}
 
     artifacts = run.stages("activate", inputs, partial(_pass, run, shards), sum_up)
     for artifact in artifacts.values():
@@ -127,8 +132,9 @@ def _inputs(run: Run, views: Sequence[str]) -> dict[Key, dict[str, Any]]:
             crops[view]["cam"] = cam_fingerprint(target, config.crop.cam)
         if config.crop.of == "unit" and view == "full":
             crops[view]["peaks"] = config.crop.cam
+    kept = {layer: {"kept": config.target.kept} for layer in target.sparse}
     return {
-        Key(layer, view): common | {"layer": layer, "crop": crops[view]}
+        Key(layer, view): common | {"layer": layer, "crop": crops[view]} | kept.get(layer, {})
         for layer, view in product(config.target.described, views)
     }
 
@@ -154,6 +160,7 @@ def _pass(run: Run, shards: Shards, drafts: Mapping[Key, Draft]) -> None:
     with run.bar(len(images), f"activate {', '.join(views)}") as bar:
         for batch, activations in ahead(started):
             rows = {key: _rows(run, batch, key, activations[key.view]) for key in drafts}
+            latents = {key: _latents(run, batch, key, activations[key.view]) for key in drafts}
             run.idle["activate"] = watch.so_far()
             run.first_batch = run.first_batch or time.perf_counter() - run.began
             for start in range(0, len(batch.images), shards.each):
@@ -167,7 +174,12 @@ def _pass(run: Run, shards: Shards, drafts: Mapping[Key, Draft]) -> None:
                             "fallbacks": int(values["fallback"].sum()),
                             "skipped": [(source.identify(i), r) for i, r in reasons if r],
                         }
-                        draft.commit(shard, values, shards, notes)
+                        own: dict[str, np.ndarray] = {}
+                        if found := latents[key]:
+                            few = found.part(start, start + shards.each)
+                            values, own = values | {"counts": few.counts}, few.arrays(shard)
+                            notes["latents"] = target.shapes[key.layer][-1]
+                        draft.commit(shard, values, shards, notes, own)
                 bar.update(len(batch.images[part]))
     run.idle["activate"] = watch.share()
 
@@ -178,6 +190,8 @@ class Begun(NamedTuple):
     activations: Mapping[str, Array]  # [B, N]
     predicted: Array | None  # [B], if images have labels and the target has logits
     peaks: Mapping[str, Array] = {}  # [B, N]
+    packers: Mapping[str, Packer] = {}  # of latents of dictionaries
+    packed: Mapping[str, Packed] = {}
 
 
 def beginning(
@@ -193,32 +207,36 @@ def beginning(
     if config.crop.of == "unit":
         weights = weights_at_once(target, layers, config.target.pooling, config.crop.cam)
         look = looking_at_once(target, *options, weights)
+    packers = {layer: Packer(config.target.kept) for layer in layers if layer in target.sparse}
 
-    def begin(batch: Batch) -> dict[str, Begun]:
-        return {
-            view: Begun(*look(cut.pixels))
-            if look and view == "full"
-            else Begun(*target.activate(cut.pixels, *options))
-            for view, cut in batch.views.items()
+    def begin_view(view: str, pixels: np.ndarray) -> Begun:
+        own = look and view == "full"
+        begun = Begun(*(look(pixels) if look and own else target.activate(pixels, *options)))
+        packed = {
+            layer: packer.start(begun.activations[layer], begun.peaks.get(layer))
+            for layer, packer in packers.items()
         }
+        return begun._replace(packers=packers, packed=packed)
 
-    return begin
+    return lambda batch: {view: begin_view(view, cut.pixels) for view, cut in batch.views.items()}
 
 
 def _rows(run: Run, batch: Batch, key: Key, begun: Begun) -> dict[str, np.ndarray]:
     """Wait for a batch's activations; NaN stands for an image that can't be used."""
     views, skipped = batch.views[key.view], np.array([bool(reason) for reason in batch.skipped])
-    values = np.array(begun.activations[key.layer], np.float32)[: len(skipped)]
-    check_finite(run.inputs.target, key.layer, values[~skipped])
-    values[skipped] = np.nan
-    rows = {
-        "activations": values,
+    rows: dict[str, np.ndarray] = {}
+    if key.layer not in begun.packed:
+        values = np.array(begun.activations[key.layer], np.float32)[: len(skipped)]
+        check_finite(run.inputs.target, key.layer, values[~skipped])
+        values[skipped] = np.nan
+        rows["activations"] = values
+    rows |= {
         "boxes": np.where(skipped[:, None], np.float32("nan"), views.boxes),
         "centres": np.where(skipped[:, None], np.nan, views.centres),
         "fallback": views.fallback & ~skipped,
         "skipped": skipped,
     }
-    if key.layer in begun.peaks:
+    if key.layer in begun.peaks and key.layer not in begun.packed:
         rows["peaks"] = np.asarray(begun.peaks[key.layer])[: len(skipped)]
     if begun.predicted is not None:
         classes = np.asarray(begun.predicted, np.int32)[: len(skipped)]
@@ -226,13 +244,28 @@ def _rows(run: Run, batch: Batch, key: Key, begun: Begun) -> dict[str, np.ndarra
     return rows
 
 
+def _latents(run: Run, batch: Batch, key: Key, begun: Begun) -> Latents | None:
+    """Wait for a batch's latents, if the layer's are packed; skipped images have none."""
+    if key.layer not in begun.packed:
+        return None
+    packed, used = begun.packed[key.layer], np.array([not reason for reason in batch.skipped])
+    if not np.asarray(packed.finite)[: len(used)][used].all():
+        raise _broken(run.inputs.target, key.layer)
+    dense = begun.activations[key.layer], begun.peaks.get(key.layer)
+    return begun.packers[key.layer].finish(packed, *dense, used)
+
+
 def check_finite(target: Target, layer: str, activations: np.ndarray) -> None:
     """Raise `InputError` for activations that are NaN or infinite."""
     if not np.isfinite(activations).all():
-        raise InputError(
-            f"Layer {layer!r} of {target.name} gives NaN or infinity: its weights or its "
-            "preprocessing are broken; check the checkpoint."
-        )
+        raise _broken(target, layer)
+
+
+def _broken(target: Target, layer: str) -> InputError:
+    return InputError(
+        f"Layer {layer!r} of {target.name} gives NaN or infinity: its weights or its "
+        "preprocessing are broken; check the checkpoint."
+    )
 
 
 def left_out(run: Run, activated: Artifact) -> list[Skipped]:

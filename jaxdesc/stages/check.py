@@ -229,7 +229,8 @@ def look_before(run: Run) -> None:
     if crop.view == ATTENTION and CAMS[crop.cam].passes:
         crop = CropConfig(view="centre")
     batch, usable = _batch(target, source, crop, size, attention_of(run, target))
-    found, predicted, _ = beginning(run, target, config.target.described)(batch)[crop.view]
+    begun = beginning(run, target, config.target.described)(batch)[crop.view]
+    found, predicted = begun.activations, begun.predicted
     doubts = []
     for layer in layers:
         activations = np.asarray(found[layer])[: len(usable)][usable]

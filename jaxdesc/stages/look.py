@@ -9,7 +9,7 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int, Int32, UInt8, UInt16
+from jaxtyping import Bool, Float32, Float64, Int, Int32, UInt8
 from PIL import Image
 
 from jaxdesc.attention.cams import cam_fingerprint
@@ -23,6 +23,7 @@ from jaxdesc.images.windows import POSITIONS, Centre, at_positions, peaks, snapp
 from jaxdesc.runtime.ahead import ahead
 from jaxdesc.runtime.mesh import device_count, local_mesh
 from jaxdesc.stages.activate import check_finite
+from jaxdesc.stages.latents import are_packed, packed_peaks
 from jaxdesc.stages.run import Run
 from jaxdesc.stages.select import chosen
 from jaxdesc.store import Artifact, Draft, Shards
@@ -86,12 +87,13 @@ def look(run: Run, activated: Artifact, selected: Artifact) -> Artifact:
     target, config = run.inputs.target, run.config
     candidates, cam = chosen(selected), cam_fingerprint(target, config.crop.cam)
     inputs = {"select": selected.name, "cam": cam}
-    known = "peaks" in activated or not candidates.counts.any()
+    peaked_at_once = "peaks" in activated or are_packed(activated)
+    known = peaked_at_once or not candidates.counts.any()
     mapped = None if known else _map(run, candidates, inputs)
 
     def compute(draft: Draft) -> None:
-        if "peaks" in activated:
-            centres, peaked = _peaks(run, activated.read("peaks"), candidates)
+        if peaked_at_once:
+            centres, peaked = _peaks(run, activated, candidates)
         else:
             centres, peaked = _spread(candidates, mapped)
         # The first pass saw whole images, whose boxes are their sizes.
@@ -119,12 +121,18 @@ def look(run: Run, activated: Artifact, selected: Artifact) -> Artifact:
 
 
 def _peaks(
-    run: Run, cells: UInt16[np.ndarray, "image unit"], candidates: Exemplars
+    run: Run, activated: Artifact, candidates: Exemplars
 ) -> tuple[Float64[np.ndarray, "unit slot 2"], Bool[np.ndarray, "unit slot"]]:
     """Peaks that the first pass found, as fractions of the image, and which maps have one."""
     config = run.config.target
     rows, columns = rows_and_columns(run.inputs.target, config.layer, config.pooling)
-    peak = cells[candidates.images, np.arange(len(candidates.counts))[:, None]]
+    peak = np.full(candidates.images.shape, NOWHERE, np.uint16)
+    units, slots = np.nonzero(candidates.slots.taken)
+    images = candidates.images[units, slots]
+    if are_packed(activated):
+        peak[units, slots] = packed_peaks(activated, images, units)
+    else:
+        peak[units, slots] = activated.read("peaks")[images, units]
     row, column = np.divmod(peak, columns)
     centres = np.stack([(row + 0.5) / rows, (column + 0.5) / columns], axis=-1)
     return np.where((peak != NOWHERE)[..., None], centres, 0.5), peak != NOWHERE
@@ -193,7 +201,10 @@ def _map(run: Run, candidates: Exemplars, inputs: Mapping[str, object]) -> Artif
                     "centres": centres.reshape(len(part), UNITS, 2),
                     "peaked": peaked.reshape(len(part), UNITS),
                 }
-                _commit(draft, each, values, shards)
+                for start in range(0, len(part), shards.each):
+                    here = slice(start, start + shards.each)
+                    shard = {name: rows[here] for name, rows in values.items()}
+                    draft.commit(next(each), shard, shards)
                 bar.update(len(part))
 
     asked = {"maps": {**inputs, "units": UNITS, "batch": shards.each}}
@@ -208,16 +219,6 @@ def _whole(draft: Draft) -> None:
 def _squash(preprocess: Preprocess, index: int, example: Example) -> np.ndarray:
     del index
     return preprocess.squash(example.image)
-
-
-def _commit(
-    draft: Draft, missing: Iterator[int], values: Mapping[str, np.ndarray], shards: Shards
-) -> None:
-    """Commit rows that fill the next missing shards."""
-    count = len(next(iter(values.values())))
-    for start in range(0, count, shards.each):
-        part = {name: rows[start : start + shards.each] for name, rows in values.items()}
-        draft.commit(next(missing), part, shards)
 
 
 def _spread(
@@ -242,24 +243,30 @@ def rank(run: Run, selected: Artifact, looked: Artifact) -> Artifact:
     of the windows.
     """
     crop, count = run.config.crop, run.config.score.exemplars
-    candidates, rows = chosen(selected), looked.read("rows")
+    candidates = chosen(selected)._replace(images=looked.read("rows"))
     again = crop.rank == "window" and candidates.counts.any()
-    seen = _see(run, looked) if again else None
+    seen = _see(run, looked, candidates) if again else None
     inputs = {"look": looked.name, "windows": seen and seen.name, "exemplars": count}
 
     def compute(draft: Draft) -> None:
-        if seen is None:
-            ranked = candidates._replace(images=rows)
-        else:
-            ranked = candidates._replace(images=rows).again(_own(run, seen, rows), count)
-        for name, values in ranked._asdict().items():
-            draft.write(name, values)
+        ranked = candidates
+        if seen is not None:
+            values = np.zeros(candidates.images.shape, np.float32)
+            _, units, slots = _pairs(candidates)
+            parts = range(seen.values["shards"])
+            values[units, slots] = np.concatenate([seen.read(f"values {part}") for part in parts])
+            ranked = candidates.again(values, count)
+        for name, array in ranked._asdict().items():
+            draft.write(name, array)
 
     return run.stage("rank", inputs, compute)
 
 
-def _see(run: Run, looked: Artifact) -> Artifact:
-    """Record the activation of every unit on each window. Array: activations [V, N]."""
+def _see(run: Run, looked: Artifact, candidates: Exemplars) -> Artifact:
+    """Record the activation of each unit on each of its windows, the candidates' "images".
+
+    Arrays: "values K", of the pairs whose windows are in shard K, in the order of `_pairs`.
+    """
     config, source, windows = run.config, run.inputs.source, Windows.of_units(looked)
     layer, count = config.target.layer, len(windows.images)
     shards = Shards(count, even(len(source), config.images.batch))
@@ -281,25 +288,21 @@ def _see(run: Run, looked: Artifact) -> Artifact:
             (len(chunk), program(padded(np.stack(chunk), size))[0])
             for chunk in regrouped(read, size)
         )
-        each = iter(missing)
+        each, (rows, units, _) = iter(missing), _pairs(candidates)
         with run.bar(len(wanted), "windows") as bar:
-            for rows, found in ahead(started):
-                values = np.asarray(found[layer], np.float32)[:rows]
+            for filled, found in ahead(started):
+                values = np.asarray(found[layer], np.float32)[:filled]
                 check_finite(target, layer, values)
-                _commit(draft, each, {"activations": values}, shards)
-                bar.update(rows)
+                for start in range(0, filled, shards.each):
+                    shard = next(each)
+                    first, last = shards.rows(shard)[0], shards.rows(shard)[-1]
+                    pairs = slice(*np.searchsorted(rows, (first, last + 1)))
+                    own = values[start + rows[pairs] - first, units[pairs]]
+                    draft.commit(shard, {f"values {shard}": own})
+                bar.update(filled)
+
+    def finish(draft: Draft) -> None:
+        draft.values["shards"] = len(shards)
 
     inputs = {"look": looked.name, "pooling": config.target.pooling, "batch": shards.each}
-    return run.stages("windows", {"windows": inputs}, compute, _whole)["windows"]
-
-
-def _own(
-    run: Run, seen: Artifact, rows: Int32[np.ndarray, "unit slot"]
-) -> Float32[np.ndarray, "unit slot"]:
-    """The activation of each unit on each of its windows."""
-    values, first = np.zeros(rows.shape, np.float32), 0
-    for block in seen.rows("activations", run.config.images.batch):
-        units, slots = np.nonzero((rows >= first) & (rows < first + len(block)))
-        values[units, slots] = block[rows[units, slots] - first, units]
-        first += len(block)
-    return values
+    return run.stages("windows", {"windows": inputs}, compute, finish)["windows"]

@@ -7,6 +7,7 @@ import numpy as np
 from jaxdesc import exemplars
 from jaxdesc.config import Config
 from jaxdesc.exemplars import Batch, Exemplars
+from jaxdesc.stages.latents import are_packed, packed_blocks
 from jaxdesc.stages.run import Run
 from jaxdesc.store import Artifact, Draft
 
@@ -19,6 +20,11 @@ def select(run: Run, activated: Artifact) -> Artifact:
     count, usable = candidates(run.config, len(run.inputs.source)), ~activated.read("skipped")
 
     def batches() -> Iterator[Batch]:
+        if are_packed(activated):
+            for first, block in packed_blocks(activated):
+                used = usable[first : first + block.shape[0]]
+                yield block[used], first + np.flatnonzero(used).astype(np.int32)
+            return
         start = 0
         for rows in activated.rows("activations", run.config.images.batch):
             used = usable[start : start + len(rows)]
