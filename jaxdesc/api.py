@@ -5,21 +5,14 @@ Importing this module registers the embedded world.
 
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-import jax.numpy as jnp
-import numpy as np
-from jaxtyping import ArrayLike, Float
-
 import jaxdesc.scenes  # noqa: F401 - registers the embedded world
-from jaxdesc import scoring
-from jaxdesc.config import Config, EvaluationConfig, ScoreConfig, converted
+from jaxdesc.config import Config, EvaluationConfig, converted
 from jaxdesc.errors import InputError, check_type, shown
 from jaxdesc.evaluation.metrics import Encoder
-from jaxdesc.exemplars import Exemplars
-from jaxdesc.exemplars import exemplars as find_exemplars
 from jaxdesc.images.example import Source
 from jaxdesc.images.sources import open_source
 from jaxdesc.models.architectures import load_target
@@ -32,16 +25,14 @@ from jaxdesc.pipeline import describe_each
 from jaxdesc.report.explain import explain
 from jaxdesc.report.files import write_skipped
 from jaxdesc.report.report import write_report
-from jaxdesc.result import CERTAINTY, Exemplar, Result, build_neurons
-from jaxdesc.scoring.certainty import certainty
-from jaxdesc.similarity import SIMILARITIES
+from jaxdesc.result import Result
+from jaxdesc.stages.arrays import describe_activations
 from jaxdesc.stages.batches import fitting
 from jaxdesc.stages.check import check_names
 from jaxdesc.stages.embed import image_features
 from jaxdesc.stages.encode import concept_features
 from jaxdesc.stages.run import Inputs, Run
 from jaxdesc.store import Place, Store
-from jaxdesc.vocabulary.names import LINE_END, check_name, normalised
 from jaxdesc.vocabulary.vocabulary import load_vocabulary
 
 __all__ = [
@@ -176,173 +167,3 @@ def _check_types(target: Any, clip: Any, scorer: Any, sentence_encoder: Any, wor
         check_type(sentence_encoder, SentenceEncoder, "sentence_encoder", "load_sentence_encoder")
     if not isinstance(workdir, str | os.PathLike | None):
         raise InputError(f"workdir is {shown(workdir)}: give the path of a folder.")
-
-
-def describe_activations(
-    activations: Float[ArrayLike, "image neuron"],
-    image_features: Float[ArrayLike, "image width"],
-    concept_features: Float[ArrayLike, "concept width"],
-    base_feature: Float[ArrayLike, "width"],
-    concepts: Iterable[str],
-    *,
-    similarity: str = ScoreConfig.similarity,
-    kappa: float = ScoreConfig.kappa,
-    alpha: float = ScoreConfig.alpha,
-    exemplars: int = ScoreConfig.exemplars,
-    fewest: int = ScoreConfig.fewest,
-    images: Iterable[str | os.PathLike[str]] | None = None,
-    layer: str = "neurons",
-) -> Result:
-    """Describe the columns of any activation matrix: a sparse autoencoder, another framework.
-
-    Args:
-        activations: activation of each neuron on each image; any dense array of real numbers.
-        image_features: unit CLIP features, as `jaxdesc.image_features` returns them.
-        concept_features: unit CLIP features of the concepts' prompts, as
-            `jaxdesc.concept_features` returns them.
-        base_feature: unit CLIP feature of the base template, likewise.
-        concepts: texts of the concepts.
-        similarity: as in `describe`.
-        kappa: parameter of the similarity: concentration κ ≥ 0 of t-vMF.
-        alpha: concept sensitivity α in (0, 1].
-        exemplars: most active images per neuron; one that is active on fewer has fewer.
-        fewest: exemplars below which a neuron is flagged, and its concepts get no stability.
-        images: names, such as paths in a folder, by which `write_report` finds the images; their
-            indices by default.
-        layer: name for reports.
-
-    Raises:
-        InputError: for shapes that do not fit, NaN, or an option out of its range.
-    """
-    options = ScoreConfig(exemplars, fewest, similarity, kappa, alpha)
-    check_names(Config(score=options))
-    layer, concepts = converted(str, layer, "layer"), _concepts(concepts)
-    matrix = _numbers(activations, "activations", "image", "neuron")
-    views = _numbers(image_features, "image_features", "image", "width")
-    texts = _numbers(concept_features, "concept_features", "concept", "width")
-    base = _numbers(base_feature, "base_feature", "width")
-    names = [*map(str, range(len(matrix)))] if images is None else _texts(images, "images")
-    _check_activations(matrix, options.exemplars)
-    _check_counts("rows of activations", len(matrix), "image features", len(views))
-    _check_counts("rows of activations", len(matrix), "names of images", len(names))
-    _check_counts("concepts", len(concepts), "concept features", len(texts))
-    found = find_exemplars(matrix, options.exemplars, names)
-    return _result(layer, found, names, concepts, (views, texts, base), options)
-
-
-def _result(
-    layer: str,
-    chosen: Exemplars,
-    names: Sequence[str],
-    concepts: Sequence[str],
-    features: tuple[np.ndarray, np.ndarray, np.ndarray],
-    options: ScoreConfig,
-) -> Result:
-    """Score the exemplars of bare arrays, and assemble what was found."""
-    views, texts, base = features
-    asked, similarity = (options.kappa, options.alpha), SIMILARITIES[options.similarity]
-    try:
-        found = scoring.discover(views, chosen.slots, texts, base, *asked, similarity=similarity)
-    except ValueError as error:  # features of another width or length
-        raise InputError(str(error)) from error
-    found = found.without(chosen.dead)
-    seen, slots = chosen.slots.distinct()
-    pool = views[seen] if seen.size else views[:1]  # all units are dead
-    certain = certainty(
-        pool, slots, texts, base, *asked, found, options.fewest, similarity=similarity
-    )
-    return Result(
-        build_neurons(
-            layer=layer,
-            concepts=[
-                [(concepts[j], score) for j, score in found.of(unit)]
-                for unit in range(len(found.counts))
-            ],
-            maximum=found.maximum,
-            threshold=found.threshold,
-            exemplars=[
-                [Exemplar(names[i], value, index=i) for i, value in ranked]
-                for ranked in chosen.ranked()
-            ],
-            flags=chosen.flags(options.fewest),
-            certainty={name: getattr(certain, name) for name in CERTAINTY},
-        ),
-        hubs={concepts[hub]: share for hub, share in certain.hubs},
-    )
-
-
-def _numbers(values: Any, name: str, *axes: str) -> np.ndarray:
-    """Read an array of any library as float32."""
-    if hasattr(values, "todense"):
-        raise InputError(
-            f"{name} is a sparse array of type {type(values).__name__}: give a dense one, such as "
-            f"{name}.toarray()."
-        )
-    try:
-        array = np.asarray(values)
-    except Exception as error:  # of any library: an array on a device, a type that NumPy lacks
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"{name} can't be read as an array ({shown(reason)}): give one that numpy.asarray "
-            f"takes, such as {name}.detach().cpu().float() of PyTorch."
-        ) from error
-    real = jnp.issubdtype(array.dtype, np.floating) or array.dtype.kind in "biu"
-    if not real or np.ma.is_masked(values):
-        kind = f"masked {array.dtype}" if real else array.dtype
-        raise InputError(f"{name} is an array of type {kind}: expected real numbers.")
-    if array.ndim != len(axes) or 0 in array.shape:
-        raise InputError(
-            f"{name} has shape {array.shape}: expected ({', '.join(axes)}), at least one of each."
-        )
-    with np.errstate(over="ignore"):  # infinity is refused by its own name
-        return np.asarray(array, np.float32)
-
-
-def _concepts(values: Any) -> list[str]:
-    """Normalise concepts as a vocabulary does; refuse repeated ones and ones of several lines."""
-    concepts, rows = _texts(values, "concepts"), dict[str, int]()
-    for row, concept in enumerate(concepts):
-        check_name(concept, f"row {row} of concepts")
-        name = normalised(concept)
-        if not name or LINE_END.search(concept):
-            raise InputError(f"row {row} of concepts is {shown(concept)}: expected one name.")
-        if name in rows:
-            raise InputError(
-                f"rows {rows[name]} and {row} of concepts are both {shown(name)}: give each once, "
-                "as jaxdesc.concept_features does."
-            )
-        rows[name] = row
-    return list(rows)
-
-
-def _texts(values: Any, name: str) -> list[str]:
-    """List texts, one per row."""
-    unordered = isinstance(values, str | bytes | set | frozenset | Mapping)
-    if unordered or hasattr(values, "columns") or not isinstance(values, Iterable):
-        raise InputError(f"{name} is {shown(values)}: expected a list of texts, one per row.")
-    listed = list(values)
-    for index, value in enumerate(listed):
-        if not isinstance(value, str | os.PathLike):
-            raise InputError(f"{name}[{index}] is {shown(value)}: expected a text.")
-    return [str(os.fspath(value)) for value in listed]
-
-
-def _check_activations(matrix: np.ndarray, exemplars: int) -> None:
-    if exemplars > len(matrix):
-        raise InputError(
-            f"{exemplars} exemplars are asked for, but there are {len(matrix)} images: ask for at "
-            "most as many."
-        )
-    for what, wrong in (("NaN", np.isnan(matrix)), ("infinity", np.isinf(matrix))):
-        if wrong.any():
-            raise InputError(
-                f"Activations of neuron {int(wrong.any(axis=0).argmax())} hold {what}: expected "
-                "finite numbers."
-            )
-
-
-def _check_counts(what: str, count: int, other: str, others: int) -> None:
-    if count != others:
-        raise InputError(
-            f"There are {count} {what}, but {others} {other}: expected as many of each."
-        )

@@ -4,6 +4,7 @@ from dataclasses import replace
 import jaxtyping
 import numpy as np
 import pytest
+from scipy import sparse
 
 import jaxdesc as jd
 from jaxdesc.config import ClipConfig, Config, CropConfig, ImagesConfig, VocabularyConfig
@@ -273,6 +274,39 @@ def test_activations_by_hand():
     }
     assert {n.flags for n in jd.describe_activations(**arrays(), kappa=0.0, fewest=1)} == {()}
     assert found.metrics is None
+
+
+def codes():
+    """Activations of 60 images: sparse codes, of which some are dead, tied, or on every image."""
+    rng = np.random.default_rng(0)
+    shares = np.concatenate([[0, 0, 1, 1], rng.random(26)])
+    matrix = np.where(rng.random((60, 30)) < shares, rng.random((60, 30)), 0).astype(np.float32)
+    matrix[:, 5:9] = matrix[:, 5:9] > 0.2
+    return matrix
+
+
+def test_sparse_activations_and_batches_give_what_dense_ones_do():
+    rng, matrix = np.random.default_rng(1), codes()
+    features = rng.normal(size=(60 + 50 + 1, 16)).astype(np.float32)
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    rest = {"image_features": features[:60], "concept_features": features[60:110]}
+    rest |= {"base_feature": features[110], "concepts": [f"concept {i}" for i in range(50)]}
+    rest |= {"images": [f"photo {i}.jpg" for i in range(60)], "exemplars": 8}
+    expected = jd.describe_activations(matrix, **rest)
+    flags = {flag for neuron in expected for flag in neuron.flags}
+    assert {"dead", "tied", "few exemplars"} <= flags
+    parts = np.split(matrix, [7, 8, 31])
+    for given in (
+        sparse.csr_matrix(matrix),
+        sparse.coo_array(matrix.astype(np.float64)),
+        iter(parts),
+        map(sparse.csr_array, parts),
+        (part if len(part) > 10 else sparse.csc_array(part) for part in parts),
+    ):
+        assert jd.describe_activations(given, **rest).neurons == expected.neurons
+    signed = np.where(matrix > 0.5, -matrix, matrix)
+    expected = jd.describe_activations(signed, **rest)
+    assert jd.describe_activations(sparse.csr_array(signed), **rest).neurons == expected.neurons
 
 
 def test_spaces_in_concepts_are_one_and_equal_activations_are_dead():

@@ -14,10 +14,12 @@ from typing import Any
 import jax
 
 from jaxdesc.commands import STARTED, cli, configs, flags, processes
-from jaxdesc.config import Config
+from jaxdesc.config import Config, TargetConfig
 from jaxdesc.errors import InputError
 from jaxdesc.images.sources import open_source
 from jaxdesc.models.architectures import load_target
+from jaxdesc.models.dictionary import LATENTS
+from jaxdesc.models.dictionary_files import load_dictionary
 from jaxdesc.models.encoder import Namer
 from jaxdesc.models.namers import load_namer
 from jaxdesc.models.sentence import load_sentence_encoder
@@ -144,8 +146,22 @@ def open_target(config: Config, platform: str = "") -> Target:
         preprocess=options.preprocess,
         platform=platform,
     )
+    if options.dictionary:
+        target = _with_dictionary(target, options)
     classes = load_classes(options.classes)
     return replace(target, classes=classes, wnids=()) if classes else target
+
+
+def _with_dictionary(target: Target, options: TargetConfig) -> Target:
+    """Add the config's dictionary to the layer whose latents are described."""
+    layers = {name.removesuffix(LATENTS) for name in options.described if name.endswith(LATENTS)}
+    if len(layers) != 1:
+        raise InputError(
+            f"config.target.dictionary is {options.dictionary!r}, but config.target.layer is "
+            f"{','.join(options.described)}: name the layer that it reads, with {LATENTS} behind, "
+            "such as blocks.10/sae."
+        )
+    return target.with_dictionary(layers.pop(), load_dictionary(options.dictionary))
 
 
 def open_clip(config: Config) -> Namer:

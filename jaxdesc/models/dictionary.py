@@ -22,6 +22,7 @@ from safetensors.numpy import save_file
 from jaxdesc.models.taps import Apply, Asking, Tap, untouched
 from jaxdesc.runtime.compiler import jit, product
 
+LATENTS = "/sae"  # behind the name of a layer, that of the latents of its dictionary
 RELU, TOP_K, SIGNED_TOP_K, JUMP_RELU = "relu", "top_k", "signed_top_k", "jump_relu"
 ACTIVATIONS = {
     RELU: "max(z, 0)",

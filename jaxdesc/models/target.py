@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from jaxdesc.errors import InputError, as_printed, shown
 from jaxdesc.images.preprocess import Preprocess
-from jaxdesc.models.dictionary import Dictionary, WithDictionary
+from jaxdesc.models.dictionary import LATENTS, Dictionary, WithDictionary
 from jaxdesc.models.taps import Apply, attention_probs, class_gradient, positions, recorded
 from jaxdesc.runtime import fingerprint
 from jaxdesc.runtime.compiler import in_pieces, jit
@@ -217,7 +217,7 @@ class Target:
         """
         for name in filter(None, (layer, output)):
             self.check_layer(name)
-        name, channels = f"{layer}/sae", self.shapes[layer][-1]
+        name, channels = f"{layer}{LATENTS}", self.shapes[layer][-1]
         decoder = dictionary.params.get("W_dec")
         if layer == LOGITS or dictionary.width != channels:
             raise InputError(

@@ -2,6 +2,7 @@
 
 import numpy as np
 import scipy.sparse
+from jax.experimental.sparse import BCOO
 from PIL import Image
 
 import jaxdesc as jd
@@ -75,12 +76,28 @@ ARRAYS = {
     "4 exemplars are asked for, but there are 3 images: ask": arrays(exemplars=4),
     "There are 3 rows of activations, but 2 image": arrays(image_features=AXES[:2]),
     "There are 1 concepts, but 3 concept features: expected": arrays(concepts=["a"]),
-    "There are 3 rows of activations, but 1 names of images: expected": arrays(images=["a"]),
+    "There are 3 image features, but 1 names of images: expected": arrays(images=["a"]),
     "activations has shape (3,): expected (image, neuron)": arrays(activations=AXES[0, 1:]),
     "activations has shape (3, 0): expected (image, neuron)": arrays(activations=np.ones((3, 0))),
-    "activations is a sparse array of type csr_array: give a dense one": arrays(
-        activations=scipy.sparse.eye_array(3, format="csr")
+    "activations is a sparse array of type BCOO: give one of scipy.sparse": arrays(
+        activations=BCOO.fromdense(AXES[:3, :3])
     ),
+    "activations has shape (4,): expected (image, neuron)": arrays(
+        activations=scipy.sparse.coo_array(AXES[0])
+    ),
+    "Activations of neuron 1 hold infinity: expected finite": arrays(
+        activations=scipy.sparse.csr_array([[0, np.inf, 1]] * 3)
+    ),
+    "There are 4 rows of activations, but 3 image features": arrays(
+        activations=iter([AXES[:2, :3], AXES[:2, :3]])
+    ),
+    "batch 1 of activations has 2 neurons, but those before it have 3": arrays(
+        activations=iter([AXES[:2, :3], AXES[:1, :2]])
+    ),
+    "activations: a sparse batch has an activation below zero: give": arrays(
+        activations=iter([scipy.sparse.csr_array(-AXES[:3, :3])])
+    ),
+    "There are 0 rows of activations, but 3 image features": arrays(activations=iter([])),
     "activations can't be read as an array ('...'): give": arrays(activations=[[1, 2], [3]]),
     "image_features is an array of type complex64:": arrays(image_features=AXES[:3] * 1j),
     "activations is an array of type masked float32: expected real": arrays(
