@@ -27,6 +27,7 @@ from jaxdesc.stages.encode import encode
 from jaxdesc.stages.evaluate import ceilings, evaluate, measured, score_words
 from jaxdesc.stages.evaluate import sweep as sweep_settings
 from jaxdesc.stages.look import Windows, look, rank
+from jaxdesc.stages.properties import MEASURED, of_units, properties
 from jaxdesc.stages.run import Run
 from jaxdesc.stages.score import Setting, score, selection, texts
 from jaxdesc.stages.select import chosen, select
@@ -105,11 +106,12 @@ def describe(run: Run) -> Result:
     scored = score(run, *arrays)
     certain = certainty(run, scored, *arrays)
     evaluated = evaluate(run, scored, seen.words) if seen.words else None
+    measured_of = properties(run, seen.selected, seen.embedded)
     found, exemplars, windows = selection(scored), chosen(seen.selected), seen.windows
     rows = seen.embedded.read("rows").tolist()
     names = dict(zip(rows, seen.embedded.values["names"], strict=True))
     images, boxes = windows.images.tolist(), list(map(tuple, windows.boxes.tolist()))
-    stages = filter(None, (*seen, scored, certain, evaluated))
+    stages = filter(None, (*seen, scored, certain, measured_of, evaluated))
     return Result(
         neurons=build_neurons(
             layer=run.config.target.layer,
@@ -123,6 +125,7 @@ def describe(run: Run) -> Result:
             flags=exemplars.flags(run.config.score.fewest),
             names=run.names,
             certainty={name: certain.read(name) for name in CERTAINTY},
+            properties=of_units(exemplars, {name: measured_of.read(name) for name in MEASURED}),
         ),
         metrics=measured(evaluated, seen.words) if evaluated and seen.words else None,
         ceilings=ceilings(seen.words) if seen.words else None,

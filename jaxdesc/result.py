@@ -19,7 +19,11 @@ from jaxdesc.scoring.null import LEVEL
 from jaxdesc.store import write_file, write_rows
 
 CERTAINTY = ("stability", "z", "q")  # of each concept, if it was measured
-COLUMNS = ("layer", "unit", "rank", "concept", "score", *CERTAINTY, "exemplars", "flags")
+PROPERTIES = ("density", "mean", "highest", "clarity", "redundancy", "polysemanticity")
+COLUMNS = (
+    *("layer", "unit", "rank", "concept", "score", *CERTAINTY, "exemplars", "flags"),
+    *PROPERTIES,
+)
 UNSURE = "no significant concept"
 SHOWN = 20  # neurons of a notebook's display
 BEST = 10  # neurons of a printed summary, and hubs
@@ -71,9 +75,12 @@ class Neuron:
         z: for each concept, the distance of its score from the mean over random sets of exemplar
             views, in their standard deviations.
         q: for each concept, the smallest false discovery rate at which it counts as found.
+        properties: of `PROPERTIES`, as far as they were measured: density, the share of images on
+            which it is above zero; its mean activation and its highest; and, of its exemplars,
+            those of `evaluation.properties`.
 
-    The last three are empty if they were not measured: stability for a neuron with few exemplars;
-    z and q for one that has all images of the pool, so that only one random set exists.
+    Stability, z and q are empty if they were not measured: stability for a neuron with few
+    exemplars; z and q for one that has all images of the pool, so that only one random set exists.
     """
 
     layer: str
@@ -87,6 +94,7 @@ class Neuron:
     stability: tuple[float, ...] = ()
     z: tuple[float, ...] = ()
     q: tuple[float, ...] = ()
+    properties: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     def certainty(self, rank: int) -> dict[str, float]:
         """Stability, z and q of its concept at a rank from 0, as far as they were measured."""
@@ -118,6 +126,7 @@ class Neuron:
             "exemplars": list(boxed),
             "flags": list(self.flags),
         }
+        line |= {"properties": dict(self.properties)} if self.properties else {}
         return line | ({"names": list(self.names)} if self.names else {})
 
 
@@ -199,7 +208,9 @@ class Result(Sequence[Neuron]):
             for rank, (text, score) in enumerate(neuron.concepts):
                 certainty = map(neuron.certainty(rank).get, CERTAINTY)
                 about = len(neuron.exemplars), "; ".join(neuron.flags)
-                yield neuron.layer, neuron.unit, rank + 1, text, score, *certainty, *about
+                properties = map(neuron.properties.get, PROPERTIES)
+                row = neuron.layer, neuron.unit, rank + 1, text, score, *certainty, *about
+                yield *row, *properties
 
     def to_csv(self, path: str | Path) -> None:
         """Write `columns` as CSV; what was not measured is left empty."""
@@ -212,6 +223,7 @@ class Result(Sequence[Neuron]):
 
         texts, whole, real = pyarrow.string(), pyarrow.int64(), pyarrow.float64()
         types = (texts, whole, whole, texts, *(real,) * 4, whole, texts)
+        types += (real,) * len(PROPERTIES)
         schema = pyarrow.schema(zip(COLUMNS, types, strict=True))
         content = io.BytesIO()
         parquet.write_table(pyarrow.table(self.columns(), schema), content)
@@ -318,11 +330,13 @@ def build_neurons(
     flags: Sequence[tuple[str, ...]],
     names: Sequence[tuple[str, ...]] = (),
     certainty: Mapping[str, np.ndarray],
+    properties: Mapping[str, np.ndarray] = {},
 ) -> tuple[Neuron, ...]:
     """Assemble neurons from sequences with one entry per neuron.
 
     `certainty` has, for each name in CERTAINTY, a value for every concept of the first neuron, then
-    of the second, and so on; NaN for neurons whose certainty was not measured.
+    of the second, and so on; NaN for neurons whose certainty was not measured. `properties` has,
+    for each name in PROPERTIES, a value for every neuron; NaN likewise.
     """
     ends = np.cumsum([len(selected) for selected in concepts])[:-1]
     split = {name: np.split(values, ends) for name, values in certainty.items()}
@@ -345,6 +359,11 @@ def build_neurons(
                 exemplars=tuple(exemplars[unit]),
                 flags=(*flags[unit], *(flag for flag, holds in doubts.items() if holds)),
                 names=names[unit] if names else (),
+                properties={
+                    name: float(values[unit])
+                    for name, values in properties.items()
+                    if not np.isnan(values[unit])
+                },
                 **measured,
             )
         )

@@ -96,14 +96,15 @@ def test_a_printed_result_is_short(result):
 
 def test_certainty_is_in_every_form(result, tmp_path):
     first = replace(
-        result[0], stability=(0.75, 0.5), z=(3.0, 1.5), q=(0.0625, 0.25), flags=(UNSURE,)
-    )
+        result[0], stability=(0.75, 0.5), z=(3.0, 1.5), q=(0.0625, 0.25), flags=(UNSURE,),
+        properties={"density": 0.25, "clarity": 0.5},
+    )  # fmt: skip
     found = Result((first, result[1]))
     columns = found.columns()
     assert [columns[name] for name in CERTAINTY] == [[0.75, 0.5], [3.0, 1.5], [0.0625, 0.25]]
     found.to_csv(tmp_path / "a.csv")
     assert (tmp_path / "a.csv").read_text().splitlines()[1] == (
-        "fc,0,1,Striped,0.25,0.75,3,0.0625,0,no significant concept"
+        "fc,0,1,Striped,0.25,0.75,3,0.0625,0,no significant concept,0.25,,,0.5,,"
     )
     found.to_parquet(tmp_path / "a.parquet")
     assert parquet.read_table(tmp_path / "a.parquet").to_pydict() == columns

@@ -131,7 +131,7 @@ def test_every_cell_is_a_run_of_its_own(swept, tmp_path, target, clip):
         most = replace(config, score=replace(CONFIG.score, exemplars=5))
         shared = begin(folder, target, clip, source, most)
         embedded = describe(shared).fingerprints["embed"]
-        assert set(shared.seconds) == {"score", "certainty", "evaluate"}
+        assert set(shared.seconds) == {"score", "certainty", "properties", "evaluate"}
         (artifact,) = (a for i, a in artifacts_of(folder, "sweep") if i["embed"] == embedded)
         for setting, selected in [*selections(artifact).items()][number::4]:
             score = replace(CONFIG.score, kappa=setting[0], alpha=setting[1], exemplars=setting[2])

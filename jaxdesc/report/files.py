@@ -210,4 +210,5 @@ def _neuron(line: Mapping[str, Any]) -> Neuron:
         flags=tuple(line["flags"]),
         names=tuple(line.get("names", ())),
         **{name: tuple(float(c[name]) for c in concepts if name in c) for name in CERTAINTY},
+        properties={name: float(value) for name, value in line.get("properties", {}).items()},
     )

@@ -18,6 +18,7 @@ from jaxdesc.result import CERTAINTY, Exemplar, Result, build_neurons
 from jaxdesc.scoring.certainty import certainty
 from jaxdesc.similarity import SIMILARITIES
 from jaxdesc.stages.check import check_names
+from jaxdesc.stages.properties import of_arrays
 from jaxdesc.vocabulary.names import LINE_END, check_name, normalised
 
 
@@ -125,6 +126,7 @@ def _result(
             ],
             flags=chosen.flags(options.fewest),
             certainty={name: getattr(certain, name) for name in CERTAINTY},
+            properties=of_arrays(pool, slots, chosen, options.fewest),
         ),
         hubs={concepts[hub]: share for hub, share in certain.hubs},
     )

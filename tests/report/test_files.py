@@ -12,7 +12,7 @@ from jaxdesc.errors import InputError
 from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.evaluation.top1 import Top1
 from jaxdesc.report import files
-from jaxdesc.result import COLUMNS, Exemplar, Result, build_neurons
+from jaxdesc.result import COLUMNS, PROPERTIES, Exemplar, Result, build_neurons
 from jaxdesc.store import Place
 from tests.report.made_up import HOSTILE, layer, sure
 
@@ -70,11 +70,12 @@ def test_concepts_and_metrics(workdir, tmp_path, result):
     }
     assert second["exemplars"] == [{"image": "b.jpg", "activation": 1.0, "box": [], "index": 0}]
     assert (second["flags"], third["flags"]) == (["dead", "no concept"], ["no concept"])
+    blank = [""] * (1 + len(PROPERTIES))
     with (workdir / "concepts.csv").open(newline="", encoding="utf-8") as file:
         assert list(csv.reader(file)) == [
             list(COLUMNS),
-            ["fc", "0", "1", NASTY, "0.125", "", "", "", "1", ""],
-            ["fc", "0", "2", "b|c", "0.123457", "", "", "", "1", ""],
+            ["fc", "0", "1", NASTY, "0.125", "", "", "", "1", *blank],
+            ["fc", "0", "2", "b|c", "0.123457", "", "", "", "1", *blank],
         ]
     # Standard errors by hand: √(1/4) / √4, and √((0 + 0 + 1/16 + 1/16) / 4) / √4.
     error = pytest.approx(np.sqrt(1 / 32) / 2)

@@ -124,7 +124,7 @@ def test_one_program_for_all_layers(tmp_path, clip):
     config = changed(asking(*LAYERS[:2]), images={"batch": 13}, score={"block": 7})
     with compiled() as names:
         described(begin(tmp_path, config, target, clip, Album(IMAGES)))
-    stages = "_activate", "_attend", "update"
+    stages = "_activate", "_attend"
     assert {name: names[f"jit({name})"] for name in stages} == dict.fromkeys(stages, 1)
 
 
