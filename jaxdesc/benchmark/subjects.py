@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxdesc.api import load_namer, load_target
-from jaxdesc.benchmark import features, networks, scoring
+from jaxdesc.benchmark import features, latents, networks, scoring
 from jaxdesc.benchmark.features import Arrays
 from jaxdesc.benchmark.networks import Networks
 from jaxdesc.benchmark.timing import Table
@@ -73,11 +73,12 @@ class Options:
     @cached_property
     def arrays(self) -> Arrays:
         """The scoring problem."""
-        texts, base = self._concepts()
+        texts, base = self.texts()
         sizes = self.neurons, self.exemplars, self.images
         return features.made_up(self.features, texts, base, *sizes)
 
-    def _concepts(self) -> tuple[np.ndarray, np.ndarray]:
+    def texts(self) -> tuple[np.ndarray, np.ndarray]:
+        """Features of the concepts and of the base template."""
         if not self.encoder:
             return features.concepts(self.concepts, self.width)
         if self.encoder.endswith(".npy"):
@@ -176,6 +177,10 @@ SUBJECTS = {
     "disk": Subject(
         lambda o: [scoring.on_disk(o.concepts, o.neurons, o.exemplars, o.width)],
         ("concepts", "neurons", "exemplars", "width"),
+    ),
+    "latents": Subject(
+        lambda o: [latents.latents(*o.texts(), o.neurons, o.images, o.exemplars)],
+        ("encoder", "neurons", "exemplars", "images", "concepts", "width"),
     ),
     "networks": Subject(
         lambda o: networks.networks(o.networks, o.batch, o.repeats, o.rival),

@@ -87,10 +87,10 @@ def describe_activations(
         matrix = _activations(activations, "activations")
         _check_counts("rows of activations", matrix.shape[0], "image features", len(views))
         found = find_exemplars(matrix, options.exemplars, names)
-    return _result(layer, found, names, concepts, (views, texts, base), options)
+    return result(layer, found, names, concepts, (views, texts, base), options)
 
 
-def _result(
+def result(
     layer: str,
     chosen: Exemplars,
     names: Sequence[str],

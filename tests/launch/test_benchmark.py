@@ -26,11 +26,12 @@ def benchmark(output, **flags):
 @pytest.mark.full
 def test_every_subject(tmp_path):
     """Leave out the rivals that PyTorch has to compile, which would take longest."""
-    subjects = "scoring,sweep,averaging,bfloat16,disk,networks,probe,layers,windows,photos,roofline"
+    subjects = "scoring,sweep,averaging,bfloat16,disk,latents,networks,probe,layers,windows"
+    subjects += ",photos,roofline"
     output = tmp_path / "made" / "benchmark.json"
     tables, printed = benchmark(output, subjects=subjects, batch=8, **SIZES)
     tables = {table["title"]: table for table in tables}
-    assert len(tables) == 14
+    assert len(tables) == 15
     assert tables["Scoring"]["sizes"].items() >= SIZES.items()
     ours = {f"jaxdesc, {name}" for name in ("full", "screened", "auto", "certainty")}
     assert tables["Scoring"]["medians"].keys() == {"the bare product"} | ours
