@@ -105,8 +105,8 @@ def describe(run: Run) -> Result:
     arrays = seen.selected, seen.embedded, seen.encoded
     scored = score(run, *arrays)
     certain = certainty(run, scored, *arrays)
-    evaluated = evaluate(run, scored, seen.words) if seen.words else None
     measured_of = properties(run, seen.selected, seen.embedded)
+    evaluated = evaluate(run, scored, seen.words) if seen.words else None
     found, exemplars, windows = selection(scored), chosen(seen.selected), seen.windows
     rows = seen.embedded.read("rows").tolist()
     names = dict(zip(rows, seen.embedded.values["names"], strict=True))

@@ -23,7 +23,8 @@ ARITHMETIC = {"jax", "numpy", "jaxtyping"}
 # What a room may import besides the standard library, if that is restricted.
 PACKAGES = {
     **{room: set() for room in ("errors", "config", "vocabulary")},
-    **dict.fromkeys(("attention", "exemplars", "similarity"), ARITHMETIC),
+    **dict.fromkeys(("attention", "similarity"), ARITHMETIC),
+    "exemplars": {"numpy", "scipy", "jaxtyping"},
     **dict.fromkeys(("scoring", "evaluation"), ARITHMETIC | {"scipy"}),
     "images": ARITHMETIC
     | {"PIL", "absl", "array_record", "datasets", "grain", "pyarrow", "tensorflow_datasets"},

@@ -5,9 +5,10 @@ r"""Write the page of a run: every neuron with its concepts, exemplars, heatmaps
 
 It reads the results of describe in the working directory, and the images again; heatmaps also need
 the target (`--noheatmaps` does without). `report/index.html` opens from disk; if there are several
-layers, it names them, and each layer's folder gets a page. `--figures` draws some neurons as SVG
-and PNG into `figures/`: all methods, their views, scores and activations; other neurons go into
-`figures-2/` and so on.
+layers, it names them, and each layer's folder gets a page. Of more than 4,096 neurons the first
+1,000 get thumbnails, and `--thumbnails=4711,4712` adds those of others. `--figures` draws some
+neurons as SVG and PNG into `figures/`: all methods, their views, scores and activations; other
+neurons go into `figures-2/` and so on.
 """
 
 import os
@@ -20,8 +21,8 @@ from jaxdesc.images.example import Source
 from jaxdesc.images.sources import open_source
 from jaxdesc.models.target import Target
 from jaxdesc.report import files, plots, report
+from jaxdesc.report.data import Method
 from jaxdesc.report.files import Saved
-from jaxdesc.report.page import Method
 from jaxdesc.result import Result
 from jaxdesc.store.workdir import folder_of
 
@@ -29,14 +30,21 @@ _BESIDE = flags.DEFINE_list("beside", [], "Working directories to show next to i
 _FIGURES = flags.DEFINE_bool("figures", False, "Draw figures too.")
 _NEURONS = flags.DEFINE_list("neurons", None, "Neurons of the figures; the first six by default.")
 _HEATMAPS = flags.DEFINE_bool("heatmaps", True, "Show where the target looks.")
-FLAGS = (inputs.WORKDIR, inputs.LAYER, inputs.QUIET, _BESIDE, _FIGURES, _NEURONS, _HEATMAPS)
+_THUMBNAILS = flags.DEFINE_list(
+    "thumbnails", None, "Neurons whose thumbnails are added to a written page of one layer."
+)
+FLAGS = (
+    *(inputs.WORKDIR, inputs.LAYER, inputs.QUIET),
+    *(_BESIDE, _FIGURES, _NEURONS, _HEATMAPS, _THUMBNAILS),
+)
 
 
 def main() -> None:
     """Read the runs, look at their exemplars' images, write the pages."""
     flags.only_with(_FIGURES, _NEURONS)
     workdir = inputs.finished()
-    layers = () if inputs.LAYER.value or _FIGURES.value else files.layers_in(workdir)
+    one = inputs.LAYER.value or _FIGURES.value or _THUMBNAILS.value
+    layers = () if one else files.layers_in(workdir)
     chosen = {layer: workdir / folder_of(layer) for layer in layers}
     folders = chosen or {inputs.LAYER.value: inputs.results()}
     every = {layer: _read(folder, layer) for layer, folder in folders.items()}
@@ -76,7 +84,10 @@ def _read(folder: Path, layer: str) -> list[Saved]:
 
 def _write(folder: Path, runs: Sequence[Saved], source: Source, target: Target | None) -> None:
     config, page = runs[0].config, folder / "index.html"
-    if page.exists():
+    asked = None
+    if _THUMBNAILS.value:
+        asked = _units(runs[0].result, _THUMBNAILS.value, "--thumbnails")
+    elif page.exists():
         print(f"{page} is replaced", flush=True)
     size = report.write(
         folder,
@@ -88,11 +99,14 @@ def _write(folder: Path, runs: Sequence[Saved], source: Source, target: Target |
         config.images.batch,
         inputs.displays(),
         config.target.pooling,
+        asked,
     )
-    print(f"{page}: {size / 1e6:.1f} MB with its thumbnails")
+    what = f"{size / 1e6:.1f} MB"
+    added = f"{what} for {len(asked or ())} neurons were added"
+    print(f"{page}: {added if asked else f'{what} with its thumbnails'}")
 
 
-def _units(result: Result, asked: Sequence[str] | None) -> list[int]:
+def _units(result: Result, asked: Sequence[str] | None, flag: str = "--neurons") -> list[int]:
     """The units that are asked for, or else the first ones that have exemplars."""
     if asked is None:
         return [neuron.unit for neuron in result if neuron.exemplars][:6]
@@ -100,7 +114,7 @@ def _units(result: Result, asked: Sequence[str] | None) -> list[int]:
     for text in asked:
         if text not in known:
             raise InputError(
-                f"--neurons has {text!r}: expected numbers of neurons between commas, up to "
+                f"{flag} has {text!r}: expected numbers of neurons between commas, up to "
                 f"{len(known) - 1}."
             )
     return [int(text) for text in asked]

@@ -1,71 +1,32 @@
-"""The page of a report, which opens from disk without a network, and its sheets of thumbnails.
+"""The page of a report, which opens from disk without a network, its pieces and its sheets.
 
 Text from outside (concepts, names of classes and images, paths) reaches the page only as text:
 through Jinja's autoescape, or as JSON whose `<`, `>` and `&` are escaped, which the script puts
-into the document as text. A content security policy forbids everything but the page's own script,
-style and sheets.
+into the document as text. A content security policy forbids everything but the page's own script
+and style and the files beside it: sheets of thumbnails, and pieces of data, which are classic
+scripts, since a page from disk may fetch nothing.
 """
 
 import base64
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from importlib.resources import files as resources
 from pathlib import Path
 from typing import Any
 
-from jaxdesc.errors import InputError
-from jaxdesc.evaluation.metrics import METRICS, f1, hit
-from jaxdesc.report.files import Saved
-from jaxdesc.report.pictures import CELL, COLUMNS, LEVELS, Picture, in_thousandths, sheet
-from jaxdesc.report.tables import similarity_name
-from jaxdesc.result import UNSURE, Neuron, Result
+from jaxdesc.errors import InputError, shown
+from jaxdesc.evaluation.metrics import METRICS
+from jaxdesc.report import data
+from jaxdesc.report.data import Method
+from jaxdesc.report.pictures import Picture, sheet
+from jaxdesc.result import Result
 from jaxdesc.store.workdir import is_output
 
-UNSTABLE = 0.5  # below it a neuron's best concept is flagged
-# Meaning of each flag of a neuron.
-MEANINGS = {
-    "dead": "its activation is the same on every image",
-    "tied": "its exemplars are drawn from more images with the same, largest activation",
-    "few exemplars": "it is active on too few images for a name to be certain",
-    "weak": "its last exemplar hardly excites it",
-    "no concept": "no concept scores above zero, or it has no exemplar",
-    UNSURE: "its concepts score no better than those of random images",
-    "disagree": "none of its concepts is a name of its class",
-    "unstable": "most resamples of its exemplars lose its best concept",
-}
+SHEETS, PIECES = "sheets", "units"  # folders
 
 # Characters that could end a script element or an attribute, or were line ends in JavaScript.
 _ESCAPES = {ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"}
-
-
-@dataclass(frozen=True)
-class Method:
-    """One way of describing a layer, as the page shows it.
-
-    Attributes:
-        name: its heading.
-        result: its neurons.
-        summary: mean, standard error and ceiling of each metric, as `Result.metrics_dict`.
-        facts: its config, versions, fingerprints.
-        asked: exemplars per neuron that were asked for; 0 if that isn't known.
-    """
-
-    name: str
-    result: Result
-    summary: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    facts: Mapping[str, str] = field(default_factory=dict)
-    asked: int = 0
-
-    @classmethod
-    def of(cls, saved: Saved) -> "Method":
-        """The method of a run that was read from its working directory."""
-        config, score = saved.config, saved.config.score
-        name = f"{config.crop.view} view, {similarity_name(score.kappa, score.similarity)}"
-        about = config.to_dict() | {"version": saved.versions}
-        facts = _flat(about | {"fingerprint": saved.result.fingerprints})
-        return cls(name, saved.result, saved.summary, facts, score.exemplars)
 
 
 def files(
@@ -73,127 +34,53 @@ def files(
 ) -> Iterator[tuple[str, bytes]]:
     """Make the report's files: relative paths and contents.
 
-    The sheets of thumbnails come first, and finally index.html, which says how large they are.
-    `methods` are for the same neurons and images, and the first is listed; `pictures` has every
-    exemplar of every method, by its index.
+    The sheets of thumbnails and the pieces come first, and finally index.html, which says how large
+    they are. `methods` are for the same neurons and images, and the first is listed; `pictures` has
+    the exemplars of the neurons that get thumbnails, by their index.
     """
-    first, *others = [[(n.layer, n.unit, n.names) for n in method.result] for method in methods]
-    for method, neurons in zip(methods[1:], others, strict=True):
-        if neurons != first:
-            raise InputError(
-                f"{method.name!r} describes other neurons than {methods[0].name!r}: expected the "
-                "same layer of the same network on both sides."
-            )
-    rankings = dict.fromkeys(_ranking(neuron) for method in methods for neuron in method.result)
-    sheets = {ranking: number for number, ranking in enumerate(filter(None, rankings))}
-    size = 0
-    for ranking, number in sheets.items():
-        thumbnails = sheet([pictures[image].thumbnail for image in ranking])
-        size += len(thumbnails)
-        yield f"sheets/{number}.webp", thumbnails
-    yield "index.html", _html(title, methods, content(methods, pictures, sheets), size).encode()
+    data.check_same(methods)
+    size, count = 0, len(methods[0].result)
+    for name, content in pieces(range(-(-count // data.PIECE)), methods, pictures):
+        size += len(content) if name.startswith(SHEETS) else 0
+        yield name, content
+    index = data.index_of(methods, pictures)
+    yield "index.html", _html(title, methods, index, size, len(pictures)).encode()
 
 
-def content(
-    methods: Sequence[Method],
-    pictures: Mapping[int, Picture],
-    sheets: Mapping[tuple[int, ...], int],
-) -> dict[str, Any]:
-    """Collect the data of the page's script, as compact as JSON allows.
-
-    A concept is [text, score], or [text, score, stability, q] as far as these were measured; an
-    exemplar is [position among images, activation, box in thousandths]; a neuron with maps of its
-    own has one for each. `sheets` has the number of
-    the file that holds each ranking of exemplars.
-    """
-    everyone = (neuron for method in methods for neuron in method.result)
-    names = dict(sorted({e.index: e.image for n in everyone for e in n.exemplars}.items()))
-    positions = {image: position for position, image in enumerate(names)}
-    shown = [pictures[image] for image in names]
-    explained = dict.fromkeys(picture.explained for picture in shown)
-    classes = {name: number for number, name in enumerate(explained)}
-    return {
-        "cell": CELL,
-        "columns": COLUMNS,
-        "levels": LEVELS,
-        "layer": methods[0].result[0].layer,
-        "units": [neuron.unit for neuron in methods[0].result],
-        "labels": [neuron.names for neuron in methods[0].result],
-        "images": {
-            "names": list(names.values()),
-            "sizes": [picture.size for picture in shown],
-            "heats": [picture.heat for picture in shown],
-            "areas": [in_thousandths(p.area, p.size) if p.heat or p.heats else [] for p in shown],
-            "explained": [classes[picture.explained] for picture in shown],
-        },
-        "classes": list(classes),
-        "meanings": MEANINGS,
-        "methods": [_method(method, positions, pictures, sheets) for method in methods],
-    }
+def pieces(
+    numbers: Iterable[int], methods: Sequence[Method], pictures: Mapping[int, Picture]
+) -> Iterator[tuple[str, bytes]]:
+    """Make some of the pieces, each before its sheets, of which none comes twice."""
+    made = set[str]()
+    for number in numbers:
+        piece, sheets = data.piece_of(number, methods, pictures)
+        yield f"{PIECES}/{number}.js", f"addPiece({number},{_json(piece)});\n".encode()
+        for name, ranking in sheets.items():
+            if name not in made:
+                made.add(name)
+                thumbnails = sheet([pictures[image].thumbnail for image in ranking])
+                yield f"{SHEETS}/{name}.webp", thumbnails
 
 
-def _method(
-    method: Method,
-    positions: Mapping[int, int],
-    pictures: Mapping[int, Picture],
-    sheets: Mapping[tuple[int, ...], int],
-) -> dict[str, Any]:
-    result, neurons, flags = method.result, [], []
-    for neuron in result:
-        measured = [neuron.stability, neuron.q]
-        concepts = [
-            [text, *map(_short, (score, *(values[rank] for values in measured if values)))]
-            for rank, (text, score) in enumerate(neuron.concepts)
-        ]
-        exemplars = [
-            [
-                positions[e.index],
-                _short(e.activation),
-                *in_thousandths(e.box, pictures[e.index].size),
-            ]
-            for e in neuron.exemplars
-        ]
-        listed: dict[str, Any] = {
-            "concepts": concepts,
-            "maximum": _short(neuron.maximum),
-            "threshold": _short(neuron.threshold),
-            "sheet": sheets.get(_ranking(neuron)),
-            "exemplars": exemplars,
-        }
-        heats = [pictures[e.index].heats.get(neuron.unit, "") for e in neuron.exemplars]
-        neurons.append(listed | ({"heats": heats} if any(heats) else {}))
-        texts = [text for text, _ in neuron.concepts]
-        disagree = bool(texts and neuron.names) and not hit(texts, neuron.names)
-        unstable = min(neuron.stability[:1], default=1.0) < UNSTABLE
-        doubts = {"disagree": disagree, "unstable": unstable}
-        flags.append([*neuron.flags, *(flag for flag, holds in doubts.items() if holds)])
-    best = [_short(neuron.stability[0]) if neuron.stability else None for neuron in result]
-    return {
-        "name": method.name,
-        # A neuron may be active on fewer images than were asked for.
-        "asked": method.asked or max(len(neuron.exemplars) for neuron in result),
-        "neurons": neurons,
-        "flags": flags,
-        "measures": _measures(result),
-        "stability": best if any(neuron.stability for neuron in result) else [],
-    }
+def drawn(folder: Path, number: int) -> list[int]:
+    """Places of the neurons of a written piece that have thumbnails in some method."""
+    file = folder / PIECES / f"{number}.js"
+    try:
+        text = file.read_text(encoding="utf-8")
+        piece = json.loads(text[text.index("{") : text.rindex(")")])
+        groups = zip(*piece["methods"], strict=True)
+        places = [any(neuron["sheet"] for neuron in group) for group in groups]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise InputError(
+            f"{file} can't be read ({shown(error)}): write the whole report first, without "
+            "--thumbnails."
+        ) from error
+    return [number * data.PIECE + place for place, has in enumerate(places) if has]
 
 
-def _measures(result: Result) -> dict[str, list[float]]:
-    """F1 with the label, by which the page sorts, and each neuron's other metrics."""
-    if not all(neuron.names for neuron in result):
-        return {}
-    agreement = [f1([text for text, _ in neuron.concepts], neuron.names) for neuron in result]
-    metrics = {"f1": agreement} | dict(result.metrics.values if result.metrics else {})
-    return {METRICS[kind].title: [*map(_short, values)] for kind, values in metrics.items()}
-
-
-def _ranking(neuron: Neuron) -> tuple[int, ...]:
-    return tuple(exemplar.index for exemplar in neuron.exemplars)
-
-
-def _short(number: float) -> float:
-    return float(f"{number:.4g}")
+def _json(content: Any) -> str:
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.translate(_ESCAPES)
 
 
 def _template(name: str) -> Any:
@@ -233,23 +120,24 @@ def index(title: str, results: Mapping[str, Result], addresses: Mapping[str, str
     return html
 
 
-def _html(title: str, methods: Sequence[Method], data: Mapping[str, Any], size: int) -> str:
+def _html(
+    title: str, methods: Sequence[Method], index: Mapping[str, Any], size: int, images: int
+) -> str:
     (script, script_hash), (style, style_hash) = map(_own, ("page.js", "page.css"))
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     keys = dict.fromkeys(key for method in methods for key in method.facts)
     rows = [(key, [method.facts.get(key, "–") for method in methods]) for key in keys]
     html: str = _template("page.html").render(
         title=title,
         policy=(
-            f"default-src 'none'; script-src {script_hash}; style-src {style_hash}; "
+            f"default-src 'none'; script-src {script_hash} 'self' file:; style-src {style_hash}; "
             "img-src 'self' file:; base-uri 'none'; form-action 'none'"
         ),
         script=script,
         style=style,
-        data=text.translate(_ESCAPES),
-        layer=data["layer"],
-        neurons=len(data["units"]),
-        images=len(data["images"]["names"]),
+        data=_json(index),
+        layer=index["layer"],
+        neurons=len(index["units"]),
+        images=images,
         megabytes=f"{size / 1e6:.1f}",
         methods=methods,
         metrics=[(kind, METRICS[kind].title) for kind in methods[0].summary],
@@ -274,18 +162,6 @@ def _remarks(methods: Sequence[Method]) -> list[str]:
     return [f"{name}: {line}" if several else line for line, name in remarks.items()]
 
 
-def _flat(values: Mapping[str, Any], where: str = "") -> dict[str, str]:
-    """Nested settings as key.key: value, without empty values."""
-    flat: dict[str, str] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{where}{key}.")
-        elif value not in ("", (), []):
-            listed = isinstance(value, list | tuple)
-            flat[f"{where}{key}"] = ", ".join(map(str, value)) if listed else str(value)
-    return flat
-
-
 def check_replaceable(folder: Path) -> None:
     """Refuse a folder whose index.html is not a page of ours."""
     if (folder / "index.html").exists() and not is_output(folder):
@@ -301,11 +177,18 @@ def write(folder: Path, made: Iterable[tuple[str, bytes]]) -> int:
     Sheets of an earlier report are deleted; a folder with another page is refused.
     """
     check_replaceable(folder)
-    sheets, size = folder / "sheets", 0
-    sheets.mkdir(parents=True, exist_ok=True)
     (folder / "index.html").unlink(missing_ok=True)  # it would show new sheets as old exemplars
-    for old in sheets.glob("*.webp"):
-        old.unlink()
+    for kind, suffix in ((SHEETS, "webp"), (PIECES, "js")):
+        for old in (folder / kind).glob(f"*.{suffix}"):
+            old.unlink()
+    return add(folder, made)
+
+
+def add(folder: Path, made: Iterable[tuple[str, bytes]]) -> int:
+    """Write files of a report, whose others stay, and return their size in bytes."""
+    size = 0
+    for kind in (SHEETS, PIECES):
+        (folder / kind).mkdir(parents=True, exist_ok=True)
     for name, content in made:
         (folder / name).write_bytes(content)
         size += len(content)

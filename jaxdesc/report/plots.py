@@ -21,8 +21,8 @@ from jaxdesc.images.example import Source, load
 from jaxdesc.images.views import map_input
 from jaxdesc.images.windows import MIDDLE, in_image, peaks
 from jaxdesc.models.target import Target
+from jaxdesc.report.data import Method
 from jaxdesc.report.files import Saved
-from jaxdesc.report.page import Method
 from jaxdesc.report.pictures import explained_maps, warmed
 from jaxdesc.report.report import located
 from jaxdesc.report.tables import similarity_name

@@ -12,18 +12,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from jaxdesc.config import CropConfig
+from jaxdesc.attention.cams import settled
+from jaxdesc.config import Config, CropConfig, TargetConfig
 from jaxdesc.errors import InputError, check_type, shown
 from jaxdesc.images.example import Source
 from jaxdesc.images.sources import open_source
 from jaxdesc.models.target import Target
-from jaxdesc.report import page, pictures
-from jaxdesc.report.page import Method
+from jaxdesc.report import data, page, pictures
+from jaxdesc.report.data import Method
 from jaxdesc.result import Result
 from jaxdesc.runtime.progress import Display, Progress, State
 from jaxdesc.store.workdir import folder_of
 
 NAMED = 3  # missing images in an error
+ALL, SOME = 4096, 1000  # up to ALL neurons all get thumbnails, of more the first SOME
 
 
 def write_report(
@@ -35,7 +37,7 @@ def write_report(
     title: str = "What each neuron responds to",
     beside: Mapping[str, Any] | None = None,
     cam: str = "",
-    of: str = "class",
+    of: str = "",
 ) -> Path:
     """Write the page of a result: every neuron with its concepts and exemplars.
 
@@ -51,6 +53,9 @@ def write_report(
             several.
         cam: the kind of attention map that was given to `describe`.
         of: whose windows they are, as was given to `describe`; "unit" gets heatmaps of units.
+
+    Of more than 4,096 neurons only the first 1,000 get thumbnails; `launch.report --thumbnails`
+    adds those of others.
 
     Returns:
         The path of the page, or of the index.
@@ -73,7 +78,12 @@ def write_report(
     if target is not None:
         check_type(target, Target, "target", "load_target")
     methods = [Method(name, result, result.metrics_dict()) for name, result in results.items()]
-    write(path, title, methods, open_source(images), target, CropConfig(cam=cam, of=of))
+    crop, pooling, layer = CropConfig(cam=cam, of=of), "mean", found[0].layer
+    if target is not None:
+        asked = Config(target=TargetConfig(layer=layer), crop=crop)
+        settings = settled(asked, target)
+        crop, pooling = settings.crop, settings.target.pooling
+    write(path, title, methods, open_source(images), target, crop, pooling=pooling)
     return path / "index.html"
 
 
@@ -87,27 +97,37 @@ def write(
     batch: int = 64,
     displays: Sequence[Callable[[State], Display]] = (),
     pooling: str = "mean",
+    thumbnails: Collection[int] | None = None,
 ) -> int:
     """Write the page of some methods, the first of which is listed, and return its size in bytes.
 
     `crop` is as for `pictures.look`, and `pooling` the layer's. Without a target, heatmaps are left
-    out; windows of units have heatmaps of units.
+    out; windows of units have heatmaps of units. If units are given whose `thumbnails` a written
+    page lacks, only these are added.
     """
     methods = [replace(method, result=located(method.result, source)) for method in methods]
-    neurons = (neuron for method in methods for neuron in method.result)
-    indices = sorted({e.index for neuron in neurons for e in neuron.exemplars})
+    units = [neuron.unit for neuron in methods[0].result]
+    if thumbnails is None:
+        places = list(range(len(units) if len(units) <= ALL else SOME))
+    else:
+        asked = [place for place, unit in enumerate(units) if unit in thumbnails]
+        numbers = sorted({place // data.PIECE for place in asked})
+        places = sorted({*asked, *(p for number in numbers for p in page.drawn(folder, number))})
+    shown = [method.result.neurons[place] for method in methods for place in places]
+    indices = sorted({e.index for neuron in shown for e in neuron.exemplars})
     own = None
     if crop.units:
-        shown: dict[int, dict[int, None]] = {}
-        for method in methods:
-            for neuron in method.result:
-                for exemplar in neuron.exemplars:
-                    shown.setdefault(exemplar.index, {})[neuron.unit] = None
-        by_image = {image: tuple(units) for image, units in shown.items()}
+        of_image: dict[int, dict[int, None]] = {}
+        for neuron in shown:
+            for exemplar in neuron.exemplars:
+                of_image.setdefault(exemplar.index, {})[neuron.unit] = None
+        by_image = {image: tuple(units) for image, units in of_image.items()}
         own = pictures.Own(methods[0].result[0].layer, pooling, by_image)
     with Progress(len(indices), "look", displays) as bar:
         seen = pictures.look(source, indices, target, crop, batch, bar.update, own)
-    return page.write(folder, page.files(title, methods, seen))
+    if thumbnails is None:
+        return page.write(folder, page.files(title, methods, seen))
+    return page.add(folder, page.pieces(numbers, methods, seen))
 
 
 def write_index(folder: Path, title: str, results: Mapping[str, Result], pages: str) -> Path:

@@ -17,6 +17,7 @@ from jaxdesc.result import Neuron, Result
 from jaxdesc.scenes import NETWORKS
 from jaxdesc.scenes.world import CLASSES
 from jaxdesc.store import Place
+from tests.report.made_up import page_at
 
 CONFIG = """
 from jaxdesc.commands import configs
@@ -121,9 +122,12 @@ def test_tables_of_both_methods(run, printed, workdir, tmp_path):
     assert partial.splitlines()[-1] == f"tables in {tmp_path / 'tables'}"
 
 
+STAGES = ("score", "certainty", "properties", "evaluate")
+
+
 def test_describe_and_its_second_start(command, run, printed, flags, workdir):
     # The networks' output is that of `tables`.
-    stages = [rf"{name} \d+\.\d s [^,]*" for name in ("score", "certainty", "evaluate")]
+    stages = [rf"{name} \d+\.\d s [^,]*" for name in STAGES]
     assert re.search(rf"\({', '.join(stages)}\)", printed["describe"])
     assert f"results in {workdir}: " in printed["describe"]
     before = contents(workdir)
@@ -243,22 +247,21 @@ def test_a_page_of_two_runs_and_one_of_one(command, run, workdir, tmp_path):
         files.write(Place(tmp_path / name), replace(found.config, **changes), found.result)
 
     def data():
-        html = (workdir / "report" / "index.html").read_text("utf-8")
-        return json.loads(re.search(r'<script id="data"[^>]*>(.*?)</script>', html)[1])
+        return page_at(workdir / "report")
 
     flags = {"workdir": workdir, "quiet": "true"}
     output = run("report", flags | {"beside": tmp_path / "www"})
     assert re.fullmatch(r".*report/index\.html: 0\.\d MB with its thumbnails\n", output)
     names = [method["name"] for method in data()["methods"]]
     assert names == ["attention view, t-vMF κ=16", "centre view, cosine"]
-    assert data()["images"]["sizes"] == [[128, 96]] * 5
-    heats = {len(heat.split()) for heat in data()["images"]["heats"] if heat}
+    assert data()["piece"]["images"]["sizes"] == [[128, 96]] * 5
+    heats = {len(heat.split()) for heat in data()["piece"]["images"]["heats"] if heat}
     assert heats == {4}  # rows of the last stage
-    assert set(data()["classes"]) - {""} <= {names[0] for names in CLASSES.values()}
+    assert set(data()["piece"]["classes"]) - {""} <= {names[0] for names in CLASSES.values()}
     output = run("report", flags | {"heatmaps": "false"})
     assert output.startswith(f"{workdir / 'report' / 'index.html'} is replaced\n")
     assert len(data()["methods"]) == 1
-    assert set(data()["images"]["heats"]) == {""}
+    assert set(data()["piece"]["images"]["heats"]) == {""}
     for change, message in (
         ({"beside": tmp_path / "others"}, r"--beside has other images \(scenes:count=7\) than --w"),
         ({"figures": "true", "neurons": "0,32"}, "--neurons has '32': expected numbers of neurons"),

@@ -54,6 +54,19 @@ def data_of(html):
     return json.loads(re.search(r'<script id="data"[^>]*>(.*?)</script>', html)[1])
 
 
+def piece_of(files, number=0):
+    """The data of a piece of a page."""
+    text = files[f"units/{number}.js"].decode()
+    assert text.startswith(f"addPiece({number},")
+    return json.loads(text.removeprefix(f"addPiece({number},").removesuffix(");\n"))
+
+
+def page_at(folder):
+    """The data of a written page, with its first piece."""
+    index = data_of((folder / "index.html").read_text("utf-8"))
+    return index | {"piece": piece_of({"units/0.js": (folder / "units" / "0.js").read_bytes()})}
+
+
 def rows_of(markdown):
     """Texts of the cells of a Markdown table, its heads first."""
     head, _, *lines = (line for line in markdown.splitlines() if line.startswith("|"))

@@ -12,11 +12,11 @@ from jaxdesc.errors import InputError
 from jaxdesc.evaluation.top1 import Top1
 from jaxdesc.report import files as run_files
 from jaxdesc.report import page
-from jaxdesc.report.page import Method
+from jaxdesc.report.data import Method, index_of
 from jaxdesc.report.pictures import look
 from jaxdesc.result import UNSURE, Neuron, Result
 from jaxdesc.store import Place
-from tests.report.made_up import Colours, data_of, layer
+from tests.report.made_up import Colours, data_of, layer, piece_of
 
 IMAGES = 12
 
@@ -34,13 +34,13 @@ def made(methods, pictures):
 def test_a_run_is_a_method(pictures, tmp_path):
     result = layer(2, IMAGES, exemplars=3)
     few = Result((result[0], replace(result[1], exemplars=result[1].exemplars[:1])))
-    data = page.content([Method("a", few)], pictures, {})
+    data = index_of([Method("a", few)], pictures)
     assert data["methods"][0]["asked"] == 3
     flags = {"dead", "tied", "few exemplars", "weak", "no concept", UNSURE, "disagree", "unstable"}
     assert set(data["meanings"]) == flags
     run_files.write(Place(tmp_path), Config(), few)
     method = Method.of(run_files.read(tmp_path))
-    data = page.content([method], pictures, {})
+    data = index_of([method], pictures)
     assert data["methods"][0]["asked"] == Config().score.exemplars
     assert method.name == "attention view, t-vMF κ=16"
     assert method.facts["score.kappa"] == "16.0"
@@ -52,18 +52,21 @@ def test_what_is_absent_is_not_on_the_page(pictures):
     result = layer(10, IMAGES, exemplars=3, names=False)
     _, html = made([Method("a", replace(result, skipped=()))], pictures)
     (method,) = data_of(html)["methods"]
-    assert (method["measures"], method["stability"]) == ({}, [])
+    assert (method["measures"], list(method["columns"])) == ({}, ["exemplars"])
     assert not {"disagree", "unstable"} & {flag for flags in method["flags"] for flag in flags}
-    assert not re.search("<table|<details", html)
+    assert not re.search("<table|<details>", html)
 
 
 def test_neurons_with_the_same_exemplars_share_a_sheet(pictures):
     first, second, third, fourth = layer(4, IMAGES, exemplars=3)
     same, nothing = replace(second, exemplars=first.exemplars), replace(third, exemplars=())
-    files, html = made([Method("a", Result((first, same, nothing, fourth)))], pictures)
-    assert list(files) == ["sheets/0.webp", "sheets/1.webp", "index.html"]
-    neurons = data_of(html)["methods"][0]["neurons"]
-    assert [neuron["sheet"] for neuron in neurons] == [0, 0, None, 1]
+    files, _ = made([Method("a", Result((first, same, nothing, fourth)))], pictures)
+    (neurons,) = piece_of(files)["methods"]
+    names = [neuron["sheet"] for neuron in neurons]
+    assert names == [names[0], names[0], None, names[3]]
+    assert list(files) == [
+        *("units/0.js", f"sheets/{names[0]}.webp", f"sheets/{names[3]}.webp", "index.html")
+    ]
 
 
 def test_the_policy_allows_only_the_pages_own_script_and_style(pictures):
@@ -74,7 +77,8 @@ def test_the_policy_allows_only_the_pages_own_script_and_style(pictures):
     for kind in ("script", "style"):
         (text,) = re.findall(f"<{kind}>(.*?)</{kind}>", html, re.S)
         digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-        assert rules[f"{kind}-src"] == f"'sha256-{digest}'"
+        beside = " 'self' file:" if kind == "script" else ""  # the pieces
+        assert rules[f"{kind}-src"] == f"'sha256-{digest}'{beside}"
     assert not re.search(r"https?://|@import|innerHTML|insertAdjacent|\beval\b", html)
     body = html.partition("<body>")[2].partition("<script")[0]
     assert not re.search(r"<[^>]* (on\w+|style|src)=", body)
@@ -105,10 +109,12 @@ def test_the_head_says_what_a_reader_has_to_know_first(pictures):
 
 def test_a_name_never_ends_the_data(pictures):
     (first, *others), name = layer(2, IMAGES, 3).neurons, "</script><!--<b>"
-    hostile = replace(first, names=(name,))
-    _, html = made([Method("a", Result((hostile, *others)))], pictures)
-    assert name not in html
+    exemplars = (replace(first.exemplars[0], image=name), *first.exemplars[1:])
+    hostile = replace(first, names=(name,), exemplars=exemplars)
+    files, html = made([Method("a", Result((hostile, *others)))], pictures)
+    assert name not in html + files["units/0.js"].decode()
     assert name in str(data_of(html))
+    assert name in piece_of(files)["images"]["names"]
 
 
 def test_methods_for_other_neurons_and_numbers_that_json_lacks_are_refused(pictures):

@@ -12,7 +12,7 @@ from playwright.sync_api import expect, sync_playwright
 import jaxdesc as jd
 from jaxdesc.evaluation.metrics import f1
 from jaxdesc.report import page as pages
-from jaxdesc.report.page import Method
+from jaxdesc.report.data import Method
 from jaxdesc.report.pictures import look
 from jaxdesc.result import Exemplar, Result
 from tests.plain_target import plain_target
@@ -182,20 +182,44 @@ def test_sorted_and_filtered_by_flags(page, result):
 
 
 @pytest.mark.full
-def test_rows_come_as_the_reader_scrolls_or_the_screen_is_tall(page, open_page, result):
+def test_only_the_rows_near_the_screen_are_there(page, open_page, result):
     wanted = [n.unit for n in result if any(text.startswith("stuff 1") for text, _ in n.concepts)]
     first = search(page, "stuff 1")
     assert first == wanted[: len(first)] != wanted
-    assert page.evaluate("document.querySelectorAll('.crop').length") < 200
-    for _ in range(300):
-        page.evaluate("scrollTo(0, document.body.scrollHeight)")
-        page.wait_for_timeout(30)
-        if page.locator(".row").count() == len(wanted):
-            break
-    assert listed(page) == wanted
+    height = page.locator(".list").bounding_box()["height"]
+    assert height == len(wanted) * page.locator(".list li").first.bounding_box()["height"]
+    for share in (0.5, 1.0, 0.2):
+        page.evaluate(f"scrollTo(0, {share} * document.body.scrollHeight)")
+        page.wait_for_timeout(100)
+        found = listed(page)
+        place = wanted.index(found[0])
+        assert found == wanted[place : place + len(found)]
+        assert len(found) < 50
+        assert page.evaluate("document.querySelectorAll('.crop').length") < 50 * 6
+        seen = page.locator(".row").evaluate_all(
+            "rows => rows.filter(r => r.getBoundingClientRect().top < innerHeight"
+            " && r.getBoundingClientRect().bottom > 0).length"
+        )
+        assert seen >= 5
     tall = open_page({"width": 1400, "height": 9000})
     # Not `wait_for_function`: when it polls, the page's policy forbids its eval.
-    expect(tall.locator(".row").nth(120)).to_be_attached()
+    expect(tall.locator(".row").nth(110)).to_be_attached()
+
+
+@pytest.mark.full
+def test_filtered_by_numbers(page):
+    page.locator("#filters summary").click()
+    page.get_by_label("stability at least").fill("0.9")
+    sure_of = [unit for unit in range(NEURONS) if unit % 10 != 9 and STABILITY[unit] >= 0.9]
+    assert listed(page) == sure_of[: len(listed(page))]
+    assert page.inner_text("#count") == f"{len(sure_of)} of 1,000"
+    page.get_by_label("stability at most").fill("0.95")
+    few = [unit for unit in sure_of if STABILITY[unit] <= 0.95]
+    page.get_by_label("exemplars at least").fill("3")  # 20 has two
+    assert page.inner_text("#count") == f"{len([u for u in few if u != 20])} of 1,000"
+    for label in ("stability at least", "stability at most", "exemplars at least"):
+        page.get_by_label(label).fill("")
+    assert page.inner_text("#count") == "1,000 neurons"
 
 
 def test_by_keyboard_alone(page):
@@ -222,7 +246,7 @@ def test_by_keyboard_alone(page):
         page.keyboard.press("ArrowUp")
     assert page.evaluate("document.activeElement.id") == "search"
     reached = set()
-    for _ in range(9):
+    for _ in range(12):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.id || document.activeElement.className"))
     assert {"sort", "direction", "flag", "row"} <= reached
@@ -321,10 +345,11 @@ def test_light_and_dark_wide_and_narrow(open_page, viewport, scheme, least):
     assert (paper < ink) == (scheme == "dark")
     overflow = "document.documentElement.scrollWidth - innerWidth"
     assert page.evaluate(overflow) <= 0
-    row = page.locator(".row").nth(20)
+    search(page, "#20")
+    row = page.locator(".row").first
     assert "2 of 10 exemplars" in row.text_content()
     assert row.locator(".mark").first.get_attribute("title").startswith("it is active on too few")
-    open_card(page, 20)
+    open_card(page, 0)
     assert page.evaluate(overflow) <= 0
     assert page.evaluate("card.scrollWidth - card.clientWidth") <= 0
     assert page.locator("#close").is_visible()

@@ -2,8 +2,10 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const [main] = data.methods;
-const CHUNK = 40; // rows added at a time, whenever the reader comes near the end
+const AROUND = 12; // rows above and below the screen that are there
+const HELD = 64; // pieces that are held
 const STRIP = 6; // exemplars in a row
+const PROPERTIES = ["density", "mean", "highest", "clarity", "redundancy", "polysemanticity"];
 const NAME = 60; // most letters of an image's name
 
 const byId = (id) => document.getElementById(id);
@@ -11,12 +13,9 @@ const list = byId("list");
 const card = byId("card");
 const places = new Map(data.units.map((unit, place) => [String(unit), place]));
 const labelled = data.labels.some((names) => names.length > 0);
-const heated =
-  data.images.heats.some((heat) => heat !== "") ||
-  data.methods.some((method) => method.neurons.some((neuron) => neuron.heats));
-const boxed = data.methods.some((m) => m.neurons.some((n) => n.exemplars.some((e) => e.length > 2)));
 let order = []; // places of the neurons that are listed
-let shown = 0; // how many of them have rows
+let ranks = new Map(); // where each of them is in that order
+let rows = new Map(); // elements of the rows that are there, by place
 
 /** An element with a class and children; strings become text, never markup. */
 function make(tag, name, ...children) {
@@ -31,16 +30,51 @@ const number = (value) =>
 
 const folded = (text) => text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
 
+// Pieces: what only cards and pictures need, in files that are read when they are needed
+
+const pieces = new Map(); // promises by number, the last used last
+const arrived = new Map(); // what a promise that waits for its script is resolved with
+
+/** Called by each piece. */
+globalThis.addPiece = (number, piece) => arrived.get(number)?.(piece);
+
+function pieceOf(place) {
+  const number = Math.floor(place / data.piece);
+  const found = pieces.get(number) || load(number);
+  pieces.delete(number);
+  pieces.set(number, found);
+  if (pieces.size > HELD) pieces.delete(pieces.keys().next().value);
+  return found;
+}
+
+function load(number) {
+  return new Promise((resolve) => {
+    arrived.set(number, resolve);
+    const script = make("script", "");
+    script.src = `units/${number}.js`;
+    script.addEventListener("load", () => {
+      arrived.delete(number);
+      script.remove();
+    });
+    document.head.append(script);
+  });
+}
+
+/** A neuron's part of its piece: of each method, and of the images of all. */
+async function detailsOf(place) {
+  const piece = await pieceOf(place);
+  return { piece, methods: piece.methods.map((neurons) => neurons[place % data.piece]) };
+}
+
 // Search, sort and filter
 
-const haystacks = data.units.map((unit, place) =>
-  folded(
-    [
-      ...data.labels[place],
-      ...data.methods.flatMap((method) => method.neurons[place].concepts.map(([text]) => text)),
-    ].join("\n"),
-  ),
-);
+const conceptsOf = (method, place) => method.concepts[place].map(([text, value]) => [data.texts[text], value]);
+
+const foldedTexts = data.texts.map(folded);
+const haystacks = data.units.map((unit, place) => {
+  const found = data.methods.flatMap((method) => method.concepts[place].map(([text]) => foldedTexts[text]));
+  return [...data.labels[place].map(folded), ...found].join("\n");
+});
 
 function matches(place, wanted) {
   if (wanted === "") return true;
@@ -48,20 +82,27 @@ function matches(place, wanted) {
   return haystacks[place].includes(wanted);
 }
 
-const score = (place) => main.neurons[place].maximum;
-
 /** Agreement with the label: F1 first, the cosines between those that tie. */
 function agreement(place) {
   const [first, ...others] = Object.values(main.measures);
   return first[place] * 1000 + others.reduce((sum, values) => sum + values[place], 0);
 }
 
+const columns = Object.entries(main.columns);
 const SORTS = [
   ["neuron", (place) => -place, true],
-  ["score", score, true],
-  ["stability", (place) => main.stability[place] ?? -1, main.stability.length > 0],
+  ["score", (place) => main.maximum[place], true],
   ["agreement with the label", agreement, Object.keys(main.measures).length > 0],
+  ...columns.map(([name, values]) => [name, (place) => values[place] ?? -1, true]),
 ].filter(([, , known]) => known);
+
+const bounds = new Map(); // by name of a column, [least, most]
+
+const within = (place) =>
+  [...bounds].every(([name, [least, most]]) => {
+    const value = main.columns[name][place];
+    return value !== null && value >= least && value <= most;
+  });
 
 let flipped = false;
 const chosen = new Set();
@@ -70,13 +111,15 @@ function refresh() {
   const wanted = folded(byId("search").value.trim());
   const key = SORTS[byId("sort").value][1];
   const flagged = (place) => chosen.size === 0 || main.flags[place].some((flag) => chosen.has(flag));
-  order = [...data.units.keys()].filter((place) => flagged(place) && matches(place, wanted));
-  const keys = new Map(order.map((place) => [place, key(place)]));
+  order = [...data.units.keys()].filter((place) => flagged(place) && within(place) && matches(place, wanted));
+  const keys = data.units.map((_, place) => key(place));
   const sign = flipped ? -1 : 1;
-  order.sort((a, b) => sign * (keys.get(b) - keys.get(a)) || a - b);
+  order.sort((a, b) => sign * (keys[b] - keys[a]) || a - b);
+  ranks = new Map(order.map((place, rank) => [place, rank]));
+  rows = new Map();
   list.replaceChildren();
-  shown = 0;
-  grow();
+  list.style.height = `${order.length * rowHeight()}px`;
+  draw();
   const all = data.units.length.toLocaleString("en");
   byId("count").textContent =
     order.length === data.units.length ? `${all} neurons` : `${order.length.toLocaleString("en")} of ${all}`;
@@ -108,6 +151,25 @@ function setUpTools() {
   const counts = new Map();
   for (const flag of main.flags.flat()) counts.set(flag, (counts.get(flag) || 0) + 1);
   for (const [flag, count] of counts) byId("flags").append(flagButton(flag, count));
+  byId("filters").append(make("div", "ranges", ...columns.map(([name]) => range(name))));
+}
+
+/** Two fields, between which a column's numbers have to be. */
+function range(name) {
+  const fields = ["at least", "at most"].map((words) => {
+    const field = make("input", "");
+    field.type = "number";
+    field.step = "any";
+    field.setAttribute("aria-label", `${name} ${words}`);
+    field.addEventListener("input", () => {
+      const [least, most] = fields.map((each) => each.value);
+      if (least === "" && most === "") bounds.delete(name);
+      else bounds.set(name, [least === "" ? -Infinity : Number(least), most === "" ? Infinity : Number(most)]);
+      refresh();
+    });
+    return field;
+  });
+  return make("span", "range", name, fields[0], "–", fields[1]);
 }
 
 function flagButton(flag, count) {
@@ -126,30 +188,32 @@ function flagButton(flag, count) {
 
 // Rows
 
-const strips = new IntersectionObserver(
-  (entries) => {
-    for (const { isIntersecting, target } of entries) {
-      if (!isIntersecting) continue;
-      strips.unobserve(target);
-      fillStrip(target, Number(target.dataset.place));
+const rowHeight = () => parseFloat(getComputedStyle(list).getPropertyValue("--row"));
+
+/** Have the rows near the screen, and no others. */
+function draw() {
+  const height = rowHeight();
+  const top = -list.getBoundingClientRect().top;
+  const first = Math.max(0, Math.floor(top / height) - AROUND);
+  const last = Math.min(order.length, Math.ceil((top + innerHeight) / height) + AROUND);
+  const wanted = new Set(order.slice(first, last));
+  for (const [place, element] of rows) {
+    if (wanted.has(place)) continue;
+    element.remove();
+    rows.delete(place);
+  }
+  let before = null; // rows come in their order, for those who read by ear or by keyboard
+  for (let rank = last - 1; rank >= first; rank -= 1) {
+    const place = order[rank];
+    let element = rows.get(place);
+    if (!element) {
+      element = row(place);
+      rows.set(place, element);
+      list.insertBefore(element, before);
     }
-  },
-  { rootMargin: "200px" },
-);
-
-// The last entry is the present state: a busy browser delivers several at once.
-const ends = new IntersectionObserver(
-  (entries) => entries.at(-1).isIntersecting && shown < order.length && grow(),
-  { rootMargin: "1200px" },
-);
-
-function grow() {
-  const more = order.slice(shown, shown + CHUNK);
-  list.append(...more.map(row));
-  shown += more.length;
-  // Observed again, since the end may still be near on a tall screen, which is no change.
-  ends.unobserve(byId("end"));
-  ends.observe(byId("end"));
+    element.style.top = `${rank * height}px`;
+    before = element;
+  }
 }
 
 function row(place) {
@@ -157,24 +221,26 @@ function row(place) {
   link.href = `#${data.units[place]}`;
   link.dataset.place = place;
   const strip = make("span", "strip");
-  strip.dataset.place = place;
   strip.setAttribute("aria-hidden", "true");
   const names = data.labels[place];
   link.append(make("span", "unit", String(data.units[place])));
   if (labelled) link.append(make("span", "label", names[0] || ""));
   link.append(concepts(place), marks(place), strip);
-  strips.observe(strip);
-  return make("li", "", link);
+  detailsOf(place).then(({ piece, methods }) => strip.isConnected && fillStrip(strip, piece, methods[0]));
+  const item = make("li", "", link);
+  item.setAttribute("aria-setsize", order.length);
+  item.setAttribute("aria-posinset", ranks.get(place) + 1);
+  return item;
 }
 
 function concepts(place) {
-  const found = main.neurons[place].concepts;
+  const found = conceptsOf(main, place);
   const cell = make("span", "concepts");
   for (const [text, value] of found.slice(0, 4)) {
     cell.append(make("span", "concept", text, make("span", "value", number(value))));
   }
   if (found.length > 4) cell.append(make("span", "muted small", `+${found.length - 4}`));
-  const count = main.neurons[place].exemplars.length;
+  const count = main.columns.exemplars[place];
   if (count < main.asked) cell.append(make("span", "muted small", exemplarCount(main, count)));
   for (const flag of main.flags[place]) cell.append(flagMark(flag));
   return cell;
@@ -195,18 +261,18 @@ function marks(place) {
   const cell = make("span", "marks");
   const [measure] = Object.entries(main.measures);
   if (measure) cell.append(mark(measure[0], measure[1][place]));
-  if (main.stability.length) cell.append(mark("stability", main.stability[place]));
+  if (main.columns.stability) cell.append(mark("stability", main.columns.stability[place]));
   return cell;
 }
 
 const mark = (name, value) =>
   make("span", "measure", make("span", "muted small", name), make("span", "value", value === null ? "–" : value.toFixed(2)));
 
-function fillStrip(strip, place) {
-  const neuron = main.neurons[place];
+function fillStrip(strip, piece, neuron) {
+  if (neuron.sheet === null) return;
   for (const rank of neuron.exemplars.slice(0, STRIP).keys()) {
     const view = make("span", "crop");
-    showWindow(view, neuron, rank);
+    showWindow(view, piece, neuron, rank);
     strip.append(view);
   }
 }
@@ -214,16 +280,16 @@ function fillStrip(strip, place) {
 // Pictures
 
 /** Width and height of an image's thumbnail in its sheet. */
-function thumbnail(image) {
-  const [width, height] = data.images.sizes[image];
+function thumbnail(piece, image) {
+  const [width, height] = piece.images.sizes[image];
   const scale = data.cell / Math.max(width, height);
   return [width, height].map((side) => Math.max(1, Math.floor(side * scale + 0.5)));
 }
 
 /** Show the part of an exemplar's thumbnail that the network saw, in a square. */
-function showWindow(element, neuron, rank) {
+function showWindow(element, piece, neuron, rank) {
   const [image, , ...box] = neuron.exemplars[rank];
-  const [width, height] = thumbnail(image);
+  const [width, height] = thumbnail(piece, image);
   const [left, top, right, bottom] = box.length ? box : [0, 0, 1000, 1000];
   const across = (width * (right - left)) / 1000;
   const down = (height * (bottom - top)) / 1000;
@@ -248,20 +314,20 @@ function placeSheet(element, neuron, rank, x, y, width, height) {
 }
 
 /** An exemplar: the whole image, its heatmap and the window that the network saw. */
-function exemplar(neuron, rank) {
+function exemplar(piece, neuron, rank) {
   const [image, activation, ...box] = neuron.exemplars[rank];
-  const [width, height] = thumbnail(image);
+  const [width, height] = thumbnail(piece, image);
   const view = make("div", "view");
-  const name = data.images.names[image];
+  const name = piece.images.names[image];
   // A neuron's own map, or that of the image's class.
-  const heat = neuron.heats ? neuron.heats[rank] : data.images.heats[image];
-  const explained = neuron.heats ? heat && "this neuron" : data.classes[data.images.explained[image]];
+  const heat = neuron.heats ? neuron.heats[rank] : piece.images.heats[image];
+  const explained = neuron.heats ? heat && "this neuron" : piece.classes[piece.images.explained[image]];
   view.style.width = `${(100 * width) / data.cell}%`;
   view.style.aspectRatio = `${width} / ${height}`;
   view.setAttribute("role", "img");
   view.setAttribute("aria-label", explained ? `${name}, heatmap of ${explained}` : name);
   placeSheet(view, neuron, rank, 0, 0, width, height);
-  if (heat) view.append(heatmap(heat, data.images.areas[image]));
+  if (heat) view.append(heatmap(heat, piece.images.areas[image]));
   if (box.length) view.append(placed(make("div", "window"), box));
   const figure = make("figure", "exemplar", make("div", "cell", view), caption(name, explained, activation));
   figure.title = name;
@@ -303,14 +369,19 @@ function heatmap(heat, area) {
 
 // The card of a neuron
 
-function openCard(place) {
+let opening; // place of the card that is to open
+
+async function openCard(place) {
+  opening = place;
   const names = data.labels[place];
-  const best = main.neurons[place].concepts[0];
+  const [best] = conceptsOf(main, place);
+  const { piece, methods } = await detailsOf(place);
+  if (opening !== place) return;
   byId("card-unit").textContent = `${data.layer} ${data.units[place]}`;
   byId("card-title").textContent = labelled ? names.join(", ") : best ? best[0] : "no concept";
-  byId("card-body").replaceChildren(...data.methods.map((method) => side(method, place)));
+  byId("card-body").replaceChildren(...data.methods.map((method, which) => side(method, place, piece, methods[which])));
   byId("card-body").className = data.methods.length > 1 ? "beside" : "";
-  const at = order.indexOf(place);
+  const at = ranks.get(place) ?? -1;
   byId("previous").disabled = at <= 0;
   byId("next").disabled = at < 0 || at === order.length - 1;
   card.dataset.place = place;
@@ -320,23 +391,30 @@ function openCard(place) {
 }
 
 /** One method's description of a neuron. */
-function side(method, place) {
-  const neuron = method.neurons[place];
+function side(method, place, piece, neuron) {
   const section = make("section", "side");
   if (data.methods.length > 1) section.append(make("h3", "", method.name));
-  section.append(conceptTable(method, place), facts(method, place));
+  section.append(conceptTable(method, place, neuron), facts(method, place, neuron));
+  if (neuron.sheet === null && neuron.exemplars.length) {
+    section.append(make("p", "muted small", `Thumbnails: jaxdesc report --workdir=RUN --thumbnails=${data.units[place]}`));
+    const line = ([image, activation]) => make("li", "", piece.images.names[image], make("span", "value", ` ${activation.toFixed(2)}`));
+    section.append(make("ol", "names small", ...neuron.exemplars.map(line)));
+    return section;
+  }
   const grid = make("div", "exemplars");
-  grid.append(...neuron.exemplars.keys().map((rank) => exemplar(neuron, rank)));
+  grid.append(...neuron.exemplars.keys().map((rank) => exemplar(piece, neuron, rank)));
   section.append(grid);
   return section;
 }
 
-function conceptTable(method, place) {
-  const { concepts: found, maximum } = method.neurons[place];
+function conceptTable(method, place, neuron) {
+  const found = conceptsOf(method, place);
+  const maximum = method.maximum[place];
   if (found.length === 0) return make("p", "muted", method.flags[place].join(", ") || "no concept");
   const labels = new Set(data.labels[place].map((name) => name.toLowerCase()));
   const table = make("ol", "scores");
-  for (const [text, value, stability, q] of found) {
+  for (const [rank, [text, value]] of found.entries()) {
+    const [stability, q] = neuron.sure[rank];
     const fill = make("span", "fill");
     fill.style.width = `${(100 * value) / maximum}%`;
     const name = make("span", "text", text);
@@ -350,10 +428,13 @@ function conceptTable(method, place) {
   return table;
 }
 
-function facts(method, place) {
-  const { threshold, exemplars } = method.neurons[place];
+function facts(method, place, { threshold, exemplars }) {
   const texts = [exemplarCount(method, exemplars.length), `threshold ${number(threshold)}`];
   for (const [name, values] of Object.entries(method.measures)) texts.push(`${name} ${values[place].toFixed(2)}`);
+  for (const name of PROPERTIES) {
+    const value = method.columns[name]?.[place];
+    if (value !== null && value !== undefined) texts.push(`${name} ${number(value)}`);
+  }
   const lines = method.flags[place].map((flag) =>
     make("p", "small", make("span", "mark", flag), make("span", "muted", ` ${data.meanings[flag] || ""}`)),
   );
@@ -365,18 +446,24 @@ function facts(method, place) {
 function follow() {
   const place = places.get(location.hash.slice(1));
   if (place !== undefined) openCard(place);
-  else if (card.open) card.close();
+  else {
+    opening = undefined;
+    if (card.open) card.close();
+  }
 }
 
 function step(by) {
-  const next = order[order.indexOf(Number(card.dataset.place)) + by];
+  const next = order[(ranks.get(Number(card.dataset.place)) ?? NaN) + by];
   if (next !== undefined) location.replace(`#${data.units[next]}`);
 }
 
 function focusRow(place) {
-  while (shown <= order.indexOf(place)) grow();
-  const link = list.querySelector(`a[data-place="${place}"]`);
-  if (link) link.focus();
+  const rank = ranks.get(place);
+  if (rank === undefined) return;
+  const above = list.getBoundingClientRect().top + rank * rowHeight();
+  if (above < byId("tools").offsetHeight || above + rowHeight() > innerHeight) scrollBy(0, above - innerHeight / 2);
+  draw();
+  rows.get(place).querySelector("a").focus({ preventScroll: true });
 }
 
 function moveFocus(event) {
@@ -385,7 +472,7 @@ function moveFocus(event) {
   const inRow = event.target.closest ? event.target.closest(".row") : null;
   if (!inRow && event.target !== byId("search")) return;
   event.preventDefault();
-  const at = inRow ? order.indexOf(Number(inRow.dataset.place)) + by : by > 0 ? 0 : -1;
+  const at = inRow ? ranks.get(Number(inRow.dataset.place)) + by : by > 0 ? 0 : -1;
   if (at < 0) byId("search").focus();
   else if (at < order.length) focusRow(order[at]);
 }
@@ -409,8 +496,8 @@ function press(event) {
 }
 
 function setUpCard() {
-  byId("heat-switch").hidden = !heated;
-  byId("window-switch").hidden = !boxed;
+  byId("heat-switch").hidden = !data.heated;
+  byId("window-switch").hidden = !data.boxed;
   byId("heat").addEventListener("change", (event) => card.classList.toggle("no-heat", !event.target.checked));
   byId("window").addEventListener("change", (event) => card.classList.toggle("no-window", !event.target.checked));
   byId("previous").addEventListener("click", () => step(-1));
@@ -428,5 +515,18 @@ setUpTools();
 setUpCard();
 refresh();
 document.addEventListener("keydown", press);
+let waiting = false;
+document.addEventListener("scroll", () => {
+  if (waiting) return;
+  waiting = true;
+  requestAnimationFrame(() => {
+    waiting = false;
+    draw();
+  });
+});
+addEventListener("resize", () => {
+  list.style.height = `${order.length * rowHeight()}px`;
+  draw();
+});
 window.addEventListener("hashchange", follow);
 follow();
