@@ -19,7 +19,17 @@ import jax
 
 from jaxdesc.commands import flags, inputs
 from jaxdesc.errors import InputError
-from jaxdesc.evidence import crops, localisation, page, real, similarity, sparse, truth, units
+from jaxdesc.evidence import (
+    crops,
+    dictionary,
+    localisation,
+    page,
+    real,
+    similarity,
+    sparse,
+    truth,
+    units,
+)
 from jaxdesc.evidence.table import Table
 from jaxdesc.images.example import Source
 from jaxdesc.images.sources import open_source
@@ -29,6 +39,7 @@ FILE = "evidence.json"
 _DOCS = flags.DEFINE_path("docs", None, "A second folder for numbers and page, such as docs.")
 STUDIES = {
     "crops": crops,
+    "dictionary": dictionary,
     "localisation": localisation,
     "similarity": similarity,
     "sparse": sparse,

@@ -14,7 +14,7 @@ from jaxdesc.evidence.table import Cell, Table
 from jaxdesc.report import tables as layout
 
 # Columns that are not shares, and are shown as they are and not × 100.
-PLAIN = ("AUC", "SMD", "p", "kappa", "field", "impurity")
+PLAIN = ("AUC", "SMD", "p", "kappa", "field", "impurity", "clarity", "polysemanticity")
 
 # An interval's end so near to zero is zero, up to the order of a sum.
 _ROUNDING = 1e-9

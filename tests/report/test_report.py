@@ -126,7 +126,5 @@ def test_of_many_neurons_some_have_thumbnails_and_others_get_them_when_asked(
     for file, content in old.items():
         assert file.suffix == ".js" or file.read_bytes() == content
     (tmp_path / "units" / "1.js").unlink()
-    with pytest.raises(
-        jd.InputError, match=r"1\.js can't be read .*: write the whole repo"
-    ):
+    with pytest.raises(jd.InputError, match=r"1\.js can't be read .*: write the whole repo"):
         report.write(tmp_path, *given, thumbnails={70})
