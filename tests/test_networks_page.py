@@ -10,10 +10,14 @@ from transformers import ViTImageProcessorPil
 import jaxdesc as jd
 from jaxdesc.models.architectures import ARCHITECTURES
 from jaxdesc.models.convnext import MODEL_TYPES
+from jaxdesc.models.dictionary import ACTIVATIONS
 from jaxdesc.models.vit_config import FAMILIES as FAMILIES_OF_VIT
+from jaxdesc.scenes import NETWORKS
 from tests.launch.test_layers import SIZES
 from tests.models.bridges.families import FAMILIES
+from tests.models.test_dictionary import saev
 from tests.models.torch_checkpoints import torch_model
+from tests.reference import dictionaries as originals
 
 PAGE = (Path(__file__).parents[1] / "docs" / "networks.md").read_text()
 EXAMPLES = dict(re.findall(r"^```python (\w+)\n(.*?)^```", PAGE, re.M | re.S))
@@ -44,6 +48,37 @@ def test_a_door(door, rng):
     pixels = rng.integers(0, 256, (2, 32, 32, 3), dtype=np.uint8)
     assert np.isfinite(target.logits(pixels)).all()
     assert target.activations(pixels, LAYERS[door][-1]).shape[0] == 2
+
+
+def test_a_dictionary(tmp_path, monkeypatch):
+    """Of saev's file; saved, it says all about itself."""
+    module = originals.filled(originals.Saev(128, 96, "TopK", 8))
+    saev(module, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    code = EXAMPLES["dictionary"].replace('"wordnet"', '["cat", "star"]')
+    monkeypatch.setitem(EXAMPLES, "dictionary", code)
+    known = run(
+        "dictionary",
+        SAE=tmp_path / "sae.pt",
+        FOLDER=NETWORKS / "clip",
+        NAMER="scenes",
+        PHOTOS="scenes:count=48",
+        WORKDIR=tmp_path / "work",
+        REPORT=tmp_path / "report",
+    )
+    found = known["found"]
+    assert len(found) == 96
+    assert found[0].layer == "blocks.3/sae"
+    assert {"density", "mean", "highest"} <= set(found[7].properties)
+    assert (tmp_path / "report" / "units" / "1.js").exists()
+    again = jd.load_dictionary("sae.safetensors")
+    assert again.coding == known["dictionary"].coding
+
+
+def test_the_page_names_what_dictionaries_are_read():
+    section = PAGE.partition("## A dictionary")[2].partition("## A function")[0]
+    for activation in ACTIVATIONS:
+        assert f"`{activation}`" in section
 
 
 def test_a_checkpoint(networks, capsys):
@@ -104,6 +139,6 @@ def test_the_page_names_every_door_and_the_families_that_are_tested():
         "zero_shot",
         "Target",
     }
-    assert set(EXAMPLES) == {*doors, "setup", "layers"}
+    assert set(EXAMPLES) == {*doors, "setup", "layers", "dictionary"}
     families = re.search(r"bridges`\): (.+?)\.\n", PAGE, re.S)[1]
     assert len(re.split(r",\s", families)) == len(FAMILIES)

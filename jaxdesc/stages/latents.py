@@ -60,7 +60,8 @@ class Packer:
 
     def start(self, values: Array, peaks: Array | None) -> Packed:
         """Start to pack activations [B, N] and peaks [B, N], and wait for nothing."""
-        packed: Packed = pack(values, peaks, min(self.slots, values.shape[1]), bool(self.most))
+        slots = min(self.slots, values.shape[1])
+        packed: Packed = pack(values, peaks, slots=slots, largest=bool(self.most))
         return packed
 
     def finish(

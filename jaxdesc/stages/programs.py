@@ -25,6 +25,7 @@ from jaxdesc.runtime.compiled import Compiled
 from jaxdesc.runtime.mesh import Shapes, given
 from jaxdesc.scoring import block, discovery, null, pairs, problem, screening, stability
 from jaxdesc.similarity import SIMILARITIES
+from jaxdesc.stages import latents
 from jaxdesc.stages.select import candidates
 
 # Rows and tokens of a batch of texts, and how many such batches there are.
@@ -125,7 +126,7 @@ def programs(
                 yield replace(program, calls=program.calls * layers)
 
     return [
-        *_activate(config, target, size, len(devices)),
+        *_activate(config, target, size, shapes),
         *_look(config, target, size, len(devices)),
         *of_layers(lambda _, size: _embed(config, namer, size, len(devices))),
         *_texts("encode", "", namer, size.prompts, one),
@@ -146,7 +147,8 @@ def _width(namer: Namer) -> int:
     return width
 
 
-def _activate(config: Config, target: Target, size: Size, devices: int) -> Iterator[Program]:
+def _activate(config: Config, target: Target, size: Size, shapes: Shapes) -> Iterator[Program]:
+    devices = len(shapes.devices)
     batch = even(size.images, config.images.batch) * devices
     side, calls = target.preprocess.size, -(-size.images // batch)
     pixels = given(batch, side, side, 3, dtype=jnp.uint8)
@@ -168,6 +170,14 @@ def _activate(config: Config, target: Target, size: Size, devices: int) -> Itera
         }
         views = looking_at_once(target, *options, weights)
     yield Program("activate", "activations", views, (pixels,), calls, batch, devices)
+    packed = {target.shapes[name][-1] for name in config.target.described if name in target.sparse}
+    for count in sorted(packed):
+        values = shapes.array(batch, count, axis=0)
+        peaks = shapes.array(batch, count, dtype=jnp.uint16, axis=0) if config.crop.units else None
+        most = config.target.kept
+        slots = min(most or latents.FIRST, count)
+        pack = partial(latents.pack, slots=slots, largest=bool(most))
+        yield Program("activate", "pack latents", pack, (values, peaks), calls, batch, devices)
 
 
 def _look(config: Config, target: Target, size: Size, devices: int) -> Iterator[Program]:

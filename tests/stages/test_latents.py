@@ -34,14 +34,14 @@ LAYER = "patches/sae"
 OF_SAE = changed(CONFIG, target={"layer": LAYER})
 
 
-def dictionary(offset=-0.5):
+def dictionary(width=10):
     """Some latents fire often, some seldom, some never, and one always."""
     rng = np.random.default_rng(3)
-    encoder = rng.normal(size=(10, LATENTS)).astype(np.float32)
-    bias = (offset + rng.uniform(-1.5, 0.5, LATENTS)).astype(np.float32)
+    encoder = rng.normal(size=(width, LATENTS)).astype(np.float32)
+    bias = (-0.5 + rng.uniform(-1.5, 0.5, LATENTS)).astype(np.float32)
     bias[0], bias[1] = 20, -100
     params = {"W_enc": encoder, "b_enc": bias, "W_dec": encoder.T}
-    return Dictionary(Coding("relu"), params | {"b_dec": np.zeros(10, np.float32)})
+    return Dictionary(Coding("relu"), params | {"b_dec": np.zeros(width, np.float32)})
 
 
 @pytest.fixture

@@ -8,17 +8,19 @@ from jaxdesc.attention import cams, units
 from jaxdesc.models import encoder, target
 from jaxdesc.pipeline import describe_each
 from jaxdesc.scoring import block, null, pairs, screening, stability
+from jaxdesc.stages import latents
 from jaxdesc.stages.programs import Size, programs
 from jaxdesc.vocabulary.vocabulary import load_vocabulary, prompts
 from tests import plain_target
 from tests.album import Album
 from tests.runs import CONCEPTS, CONFIG, IMAGES, SIX, artifact, begin, changed
+from tests.stages.test_latents import dictionary
 
 FUNCTIONS = [
     *((target, "_activate"), (cams, "_attend"), (encoder, "_views"), (encoder, "_texts")),
     *((units, "_look_at_once"), (units, "_map_units")),
     *((block, "score_block"), (pairs, "pair_cosines"), (pairs, "pair_means")),
-    *((pairs, "pair_sums"), (null, "score_sets")),
+    *((pairs, "pair_sums"), (null, "score_sets"), (latents, "pack")),
     *((stability, "mean_cosines"), (screening, "spread"), (screening, "screen_block")),
 ]
 
@@ -50,7 +52,7 @@ def called(monkeypatch):
     return found
 
 
-OWN, BOTH = {"of": "unit"}, ("patches", "fc")
+OWN, BOTH, LATENTS = {"of": "unit"}, ("patches", "fc"), ("patches/sae",)
 
 
 @pytest.mark.parametrize(
@@ -62,11 +64,16 @@ OWN, BOTH = {"of": "unit"}, ("patches", "fc")
         (OWN, ()),
         (OWN | {"rank": "image", "cam": "layer_cam"}, ()),
         (OWN | {"cam": "layer_cam"}, BOTH),
+        ({}, LATENTS),
+        ({"view": "centre"}, LATENTS),
     ],
 )
 def test_a_run_calls_what_is_listed(called, crop, layers, clip, tmp_path):
     config = changed(CONFIG, crop=crop, target={"layers": layers})
     network, concepts = plain_target.plain_target(classes=SIX), load_vocabulary(CONCEPTS)
+    lively = dictionary()  # dead latents are not scored
+    lively.params["b_enc"][:] = 3
+    network = network.with_dictionary("patches", lively)
     texts = clip.text_batches(prompts(concepts, config.vocabulary.template)).shapes
     asked = begin(tmp_path, config, network, clip, Album(IMAGES))
     results = [result for _, result in describe_each(asked)]

@@ -12,6 +12,7 @@ from PIL import Image
 
 from jaxdesc.store import Artifact, Place
 from jaxdesc.store.processes import ABANDONED
+from tests.stages.test_latents import dictionary
 from tests.store.bucket import Bucket, served
 from tests.survival.victim import begin, launch, launch_and_stop
 
@@ -47,6 +48,7 @@ def flags(networks, tmp_path_factory):
 
 
 UNITS = ["--config.target.layer=layer4", "--config.crop.of=unit", "--config.ablation.views=()"]
+LATENTS = ["--config.target.layer=layer4/sae", "--config.ablation.views=()"]
 LOGITS = ["--config.crop.of=unit", "--config.crop.cam=grad_cam_pp", "--config.ablation.views=()"]
 
 
@@ -138,10 +140,13 @@ def test_several_find_what_one_finds(count, flags, programs, alone, tmp_path):
     assert "results in " not in "".join(path.read_text() for path in together.outputs[1:])
 
 
-@pytest.mark.parametrize("options", [UNITS, LOGITS], ids=["channels", "logits"])
-def test_windows_of_units_are_those_of_one(options, flags, programs, tmp_path):
+@pytest.mark.parametrize("kind", [UNITS, LOGITS, LATENTS], ids=["channels", "logits", "latents"])
+def test_windows_of_units_are_those_of_one(kind, flags, programs, tmp_path):
     """Compare two processes with one, and eight devices up to rounding."""
-    flags = [*flags, *options]
+    flags = [*flags, *kind]
+    if kind is LATENTS:
+        dictionary(128).save(tmp_path / "sae.safetensors")
+        flags.append(f"--config.target.dictionary={tmp_path / 'sae.safetensors'}")
     alone = by_one(flags, programs, tmp_path)
     together = Together(flags, tmp_path, tmp_path / "two", 2, programs)
     assert together.codes() == [0, 0], together.told()
