@@ -2,7 +2,7 @@
 
 Planted: a layer that is a sum of the directions of the concepts that an image shows, and noise;
 features like CLIP's (`evaluation.planted`). The embedded world: the image tower of its CLIP, whose
-latents are linear functions of a patch that tell each attribute apart (ridge regression on
+latents are linear functions of a patch that detect an attribute each (ridge regression on
 validation scenes). Both dictionaries have latents of one concept, of two, and dead ones, and each
 latent has a threshold above which it fires on a given number of images.
 """
@@ -85,8 +85,8 @@ def tables(workdir: str | Path, study: Study | None = None) -> tuple[Table, Tabl
     The first has the shares of latents that are named correctly, named correctly or flagged, and
     named wrongly without a flag, by the number of images that they fire on. The others are of
     latents that fire on at least ten: these shares by how many of the exemplars show the concept,
-    and their properties, and how well these tell one concept from two. The tower's runs are kept
-    in `workdir`.
+    and their properties, and how well these separate one concept from two. Runs of the tower are
+    kept in `workdir`.
     """
     study = study or Study()
     found = [*_planted(study), *_of_tower(workdir, study)]
@@ -294,7 +294,7 @@ def _squashed(target: Target, scene: Scene) -> np.ndarray:
 def _regressed(
     tokens: Float32[np.ndarray, "scene patch channel"], scenes: Sequence[Scene]
 ) -> Float[np.ndarray, "channel attribute"]:
-    """Weights that tell patches of each attribute from all others, by ridge regression."""
+    """Weights that detect patches of each attribute, by ridge regression."""
     shows = np.concatenate([_patches(scene, tokens.shape[1]) for scene in scenes])
     x = tokens.reshape(-1, tokens.shape[-1]).astype(np.float64)
     x = x - x.mean(axis=0)
@@ -305,7 +305,7 @@ def _regressed(
 
 
 def _patches(scene: Scene, count: int) -> Bool[np.ndarray, "patch attribute"]:
-    """Which attributes each patch shows: the object's within its box, the background's outside."""
+    """Attributes that each patch shows: the object's within its box, the background's outside."""
     side = round(count**0.5)
     cells, kinds = np.ndindex(side, side), _offsets()
     places = [((c + 0.5) / side * WIDTH, (r + 0.5) / side * HEIGHT) for r, c in cells]

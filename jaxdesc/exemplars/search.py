@@ -49,7 +49,7 @@ class _Dense:
 
 
 class _Sparse:
-    """A batch of activations of which only those above zero are stored, by unit."""
+    """A batch of sparse activations, all of them above zero, by unit."""
 
     def __init__(self, rows: Any, images: Int[np.ndarray, "batch"]):
         columns = sparse.csc_array(rows, dtype=np.float32, copy=True)
@@ -115,7 +115,7 @@ class _Best:
         slots = self.values.shape[1]
         few = ranks < slots
         chosen, place = chosen[few], (np.repeat(np.arange(len(units)), counts)[few], ranks[few])
-        # Beside each unit's slots, as many for its new entries.
+        # Behind the slots of each unit, as many for its new entries.
         values, ordered, images = (
             np.concatenate([old[units], np.full((len(units), slots), empty, old.dtype)], axis=1)
             for old, empty in ((self.values, -np.inf), (self.keys, _LAST), (self.images, -1))
@@ -233,7 +233,7 @@ def find(batches: Iterable[Batch], n: int, name: Callable[[int], str]) -> Exempl
     Only images that share some unit's largest activation with n others are asked for their `name`.
 
     Raises:
-        ValueError: there is no batch, or a sparse one has an activation below zero.
+        ValueError: there are no batches, or a sparse one has an activation below zero.
     """
     search: _Search | None = None
     for rows, images in batches:

@@ -26,9 +26,9 @@ LATENTS = "/sae"  # behind the name of a layer, that of the latents of its dicti
 RELU, TOP_K, SIGNED_TOP_K, JUMP_RELU = "relu", "top_k", "signed_top_k", "jump_relu"
 ACTIVATIONS = {
     RELU: "max(z, 0)",
-    TOP_K: "the k largest z of a position, where they are above zero",
-    SIGNED_TOP_K: "the k largest z of a position, whatever their sign, as saev's TopK",
-    JUMP_RELU: "z where it is above the threshold and above zero; at inference also batch-top-k",
+    TOP_K: "the k largest z of a position, if above zero",
+    SIGNED_TOP_K: "the k largest z of a position, of any sign, as saev's TopK",
+    JUMP_RELU: "z, if above the threshold and above zero; at inference also batch-top-k",
 }
 LAYER_NORM = "layer_norm"
 NORMALISATIONS = ("", LAYER_NORM)
@@ -36,7 +36,7 @@ _EPSILON = 1e-5  # of that normalisation, added to the standard deviation
 
 
 class Coding(NamedTuple):
-    """How latents follow from a layer, besides weights.
+    """The computation of latents from a layer, but for the weights.
 
     Attributes:
         activation: one of `ACTIVATIONS`.
@@ -56,7 +56,7 @@ class Dictionary:
 
     Attributes:
         coding: activation, k and normalisation.
-        params: weights by name, float32: W_enc [d, m] and b_enc [m]; where it has them b_pre [d],
+        params: weights by name, float32: W_enc [d, m] and b_enc [m]; if it has them, b_pre [d],
             which is subtracted from a layer first, threshold [m] or [], W_dec [m, e], b_dec [e].
         name: for reports.
         notes: what was left out when it was read, a sentence each.

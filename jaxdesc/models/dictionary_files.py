@@ -1,7 +1,7 @@
 """Files of dictionaries, as saev, SAELens, Prisma, dictionary_learning and Overcomplete write them.
 
 What a file says is read from it: saev's from its header, others' from the `cfg.json` or
-`config.json` beside them. What it does not say has to be stated.
+`config.json` next to them. What it does not say has to be stated.
 """
 
 import io
@@ -56,7 +56,7 @@ BATCH_NORM = 1e-5  # epsilon of PyTorch's BatchNorm
 
 
 class Said(NamedTuple):
-    """What a file says about its latents; None where it does not."""
+    """Statements of a file about its latents; None for what it does not say."""
 
     activation: str | None = None
     k: int | None = None
@@ -92,7 +92,7 @@ def load_dictionary(
         k: latents per position, of the first two kinds of top-k.
         threshold: of every latent, for "jump_relu".
         normalise: "layer_norm" if positions are normalised first; "" if not, which is assumed where
-            no config is beside the file.
+            no config is next to the file.
         subtract_b_dec: whether b_dec is subtracted before W_enc. It is by dictionary_learning's
             classes (but AutoEncoderNew and JumpReluAutoEncoder), Prisma's and saev's Matryoshka
             class, and is not by saev's current one and Overcomplete's.
@@ -179,7 +179,7 @@ def _read_saev(file: Path, notes: list[str]) -> tuple[dict[str, np.ndarray], Sai
 
 
 def _beside(file: Path) -> Said:
-    """Read what the metadata of a file, or the config beside it, says."""
+    """Read what the metadata of a file, or the config next to it, says."""
     metadata = _metadata(file)
     if "activation" in metadata:
         return Said(metadata["activation"], None, metadata.get("normalise", ""), False)

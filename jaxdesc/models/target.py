@@ -212,8 +212,8 @@ class Target:
         """Return the same network with a further layer: the latents of a dictionary of a layer.
 
         The new layer is `LAYER/sae`. Editing it changes the layer by the decoded difference; of a
-        transcoder, whose decoder predicts another layer, that one, `output`. `InputError` if there
-        is no such layer, it is of another width, or it has a dictionary already.
+        transcoder, whose decoder predicts another layer, that one, `output`. `InputError` if the
+        layer does not exist, is of another width, or has a dictionary already.
         """
         for name in filter(None, (layer, output)):
             self.check_layer(name)
@@ -226,7 +226,7 @@ class Target:
                 f"{', '.join(n for n in self.layers if n != LOGITS)}."
             )
         if name in self.shapes:
-            raise InputError(f"{self.name} has a layer {name!r} already: add one dictionary to it.")
+            raise InputError(f"{self.name} has a layer {name!r} already: add only one.")
         if output and decoder is not None and decoder.shape[1] != self.shapes[output][-1]:
             raise InputError(
                 f"{dictionary.name} decodes to {decoder.shape[1]} channels, but {output!r} of "

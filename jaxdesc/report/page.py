@@ -3,7 +3,7 @@
 Text from outside (concepts, names of classes and images, paths) reaches the page only as text:
 through Jinja's autoescape, or as JSON whose `<`, `>` and `&` are escaped, which the script puts
 into the document as text. A content security policy forbids everything but the page's own script
-and style and the files beside it: sheets of thumbnails, and pieces of data, which are classic
+and style and the files next to it: sheets of thumbnails, and pieces of data, which are classic
 scripts, since a page from disk may fetch nothing.
 """
 
@@ -50,7 +50,7 @@ def files(
 def pieces(
     numbers: Iterable[int], methods: Sequence[Method], pictures: Mapping[int, Picture]
 ) -> Iterator[tuple[str, bytes]]:
-    """Make some of the pieces, each before its sheets, of which none comes twice."""
+    """Make some of the pieces, each before its sheets; no sheet comes twice."""
     made = set[str]()
     for number in numbers:
         piece, sheets = data.piece_of(number, methods, pictures)

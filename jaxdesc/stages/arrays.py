@@ -42,8 +42,8 @@ def describe_activations(
     Args:
         activations: activation of each neuron on each image: any dense array of real numbers; a
             `scipy.sparse` array, whose zeros are never held; or an iterator of batches of rows of
-            either kind, in the order of the images, of which no two are held. Sparse batches of
-            an iterator must not be below zero.
+            either kind, in the order of the images; one batch is held at a time. Sparse batches
+            must not be below zero.
         image_features: unit CLIP features, as `jaxdesc.image_features` returns them.
         concept_features: unit CLIP features of the concepts' prompts, as
             `jaxdesc.concept_features` returns them.

@@ -41,7 +41,7 @@ class Latents(NamedTuple):
     peaks: UInt16[np.ndarray, "entry"] | None
 
     def part(self, first: int, last: int) -> "Latents":
-        """Those of some images."""
+        """Restrict them to some images."""
         entries = slice(int(self.counts[:first].sum()), int(self.counts[:last].sum()))
         peaks = None if self.peaks is None else self.peaks[entries]
         return Latents(self.counts[first:last], self.latents[entries], self.values[entries], peaks)
@@ -53,7 +53,7 @@ class Latents(NamedTuple):
 
 
 class Packer:
-    """Packs the latents of batches, of which each image keeps the largest, `most`, if not 0."""
+    """Packs the latents of batches; each image keeps its `most` largest ones, all if that is 0."""
 
     def __init__(self, most: int):
         self.most, self.slots = most, most or FIRST
