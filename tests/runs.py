@@ -44,4 +44,4 @@ def run(*given):
 
 
 def artifact(tmp_path, result, stage):
-    return Artifact(Place(tmp_path / "artifacts" / result.fingerprints[stage]), {})
+    return Artifact.at(Place(tmp_path / "artifacts" / result.fingerprints[stage]))

@@ -28,6 +28,7 @@ from jaxdesc.report.report import located
 from jaxdesc.report.tables import similarity_name
 from jaxdesc.result import Neuron
 from jaxdesc.similarity import SIMILARITIES
+from jaxdesc.stages.latents import activations_of
 from jaxdesc.store import Artifact, Place
 from jaxdesc.store.workdir import DRAWN, folder_of
 
@@ -329,12 +330,14 @@ def draw(
         looks = [_both_views(neuron, source, target, crop) for neuron in neurons[:LOOKS]]
         paths += save(views(looks, CAMS[crop.cam].title), folder, "views")
 
+    def artifact(stage: str) -> Artifact:
+        return Artifact.at(Place(workdir / "artifacts" / run.result.fingerprints[stage]))
+
     def array(stage: str, name: str) -> np.ndarray:
-        artifact = Place(workdir / "artifacts" / run.result.fingerprints[stage])
-        return Artifact(artifact, {}).read(name)
+        return artifact(stage).read(name)
 
     marks = [[exemplar.activation for exemplar in neuron.exemplars] for neuron in neurons]
-    values = array("activate", "activations")[:, list(units)]
+    values = activations_of(artifact("activate"), units)
     figure = activations([title_of(neuron) for neuron in neurons], values, marks)
     paths += save(figure, folder, "activations")
 

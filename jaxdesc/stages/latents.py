@@ -4,7 +4,7 @@ The device packs each batch: of an image the indices of the latents above zero, 
 and the peaks of their maps. A shard stores them one image after the other (CSR).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -117,6 +117,15 @@ def packed_blocks(activated: Artifact) -> Iterator[tuple[int, sparse.csr_array]]
         ends = np.concatenate([[0], np.cumsum(counts)])
         yield first, sparse.csr_array((values, latents, ends), (len(counts), units))
         first += len(counts)
+
+
+def activations_of(activated: Artifact, units: Sequence[int]) -> Float32[np.ndarray, "image unit"]:
+    """Read the activations of some units, packed or not."""
+    chosen = list(units)
+    if not are_packed(activated):
+        return np.asarray(activated.read("activations")[:, chosen])
+    parts = (block.tocsc()[:, chosen].toarray() for _, block in packed_blocks(activated))
+    return np.concatenate(list(parts))
 
 
 def packed_peaks(

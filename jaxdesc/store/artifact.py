@@ -30,6 +30,11 @@ class Artifact:
     values: dict[str, Any]
     computed: bool = False
 
+    @classmethod
+    def at(cls, place: Place) -> "Artifact":
+        """The finished artifact at a place, outside of a run."""
+        return cls(place, (read_manifest(place) or {"values": {}})["values"])
+
     @property
     def name(self) -> str:
         """Stage and fingerprint."""

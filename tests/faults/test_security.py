@@ -21,6 +21,7 @@ from jaxdesc.errors import UnusableImage
 from jaxdesc.images.example import Example
 from jaxdesc.images.folder import Folder
 from jaxdesc.images.tfds import Tfds
+from jaxdesc.result import COLUMNS
 from jaxdesc.store import write_rows
 from tests.conftest import ROOT
 from tests.faults.place import Place, entry, safetensors
@@ -220,7 +221,7 @@ def test_names_and_concepts_form_no_path(tmp_path, monkeypatch):
     assert shown <= set(EVIL)
     with (workdir / "concepts.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
-    assert all(len(row) == 10 for row in rows)
+    assert all(len(row) == len(COLUMNS) for row in rows)
 
 
 def test_one_writer_of_csv_files_lets_no_formula_pass(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 import transformers
 
 from tests.models.torch_checkpoints import torch_model
-from tests.report.made_up import data_of
+from tests.report.made_up import page_at
 
 LAYERS = "blocks.1/mlp", "blocks.1"
 FOLDERS = "blocks.1~2Fmlp", "blocks.1"
@@ -116,18 +116,19 @@ def test_a_page_for_each_layer_and_one_that_names_them(command, workdir):
     lines = (workdir / FOLDERS[0] / "concepts.jsonl").read_text("utf-8").splitlines()
     neurons = [json.loads(line) for line in lines]
     page = pages[0].read_text("utf-8")
-    data = data_of(page)
+    data = page_at(pages[0].parent)
     assert data["layer"] == "blocks.1/mlp"
     assert "32 neurons of layer blocks.1/mlp" in page
     assert "the neurons of blocks.1/mlp are not classes" in page
     assert data["units"] == list(range(32))
-    (method,) = data["methods"]
-    for shown, neuron in zip(method["neurons"], neurons, strict=True):
-        assert [concept[0] for concept in shown["concepts"]] == [
+    (listed,), (pieces,) = data["methods"], data["piece"]["methods"]
+    for concepts, shown, neuron in zip(listed["concepts"], pieces, neurons, strict=True):
+        assert [data["texts"][place] for place, _ in concepts] == [
             concept["text"] for concept in neuron["concepts"]
         ]
         assert len(shown["exemplars"]) == len(neuron["exemplars"]) == 3
-        images = [data["images"]["names"][exemplar[0]] for exemplar in shown["exemplars"]]
+        names = data["piece"]["images"]["names"]
+        images = [names[exemplar[0]] for exemplar in shown["exemplars"]]
         assert images == [exemplar["image"] for exemplar in neuron["exemplars"]]
         assert (pages[0].parent / "sheets" / f"{shown['sheet']}.webp").exists()
     # The map of the class, at the first norm of the last block: 3 × 3 patches.

@@ -157,7 +157,7 @@ def test_names_are_in_the_result_s_config(tmp_path):
     for classes, scorer in ((target.classes, "scenes"), ((), config.evaluation.scorer)):
         opened = Inputs(replace(target, classes=classes), clip, source, words, clip)
         pinned = _pinned(Run(config, opened, Store(tmp_path / "run")))
-        assert pinned.target == TargetConfig(source=f"o/n@{NEW}")
+        assert pinned.target == TargetConfig(source=f"o/n@{NEW}", pooling="mean")
         assert pinned.clip.source == "scenes"
         # A judge that was not loaded keeps its id.
         assert pinned.evaluation == EvaluationConfig(scorer=scorer)

@@ -12,9 +12,13 @@ from jaxdesc.exemplars import exemplars
 from jaxdesc.models.dictionary import Coding, Dictionary
 from jaxdesc.pipeline import describe, describe_each
 from jaxdesc.stages import latents
-from jaxdesc.stages.latents import Packer, are_packed, packed_blocks, packed_peaks
-from jaxdesc.store import Artifact
-from jaxdesc.store.artifact import read_manifest
+from jaxdesc.stages.latents import (
+    Packer,
+    activations_of,
+    are_packed,
+    packed_blocks,
+    packed_peaks,
+)
 from tests import plain_target
 from tests.album import Album
 from tests.runs import CONFIG, IMAGES, SIX, artifact, begin, changed
@@ -106,8 +110,9 @@ def test_stored_latents_are_the_activations(target, clip, tmp_path):
     plain = begin(tmp_path / "dense", config, dense(target), clip, Album(IMAGES))
     plain.config = changed(plain.config, target={"pooling": "max"})
     expected = artifact(tmp_path / "dense", describe(plain), "activate").read("activations")
-    stored = read(tmp_path, result)
+    stored = artifact(tmp_path, result, "activate")
     np.testing.assert_array_equal(unpacked(stored), expected)
+    np.testing.assert_array_equal(activations_of(stored, [3, 0]), expected[:, [3, 0]])
     assert are_packed(stored)
     assert "activations" not in stored
     few = exemplars(expected, 5)
@@ -115,18 +120,13 @@ def test_stored_latents_are_the_activations(target, clip, tmp_path):
         np.testing.assert_array_equal(artifact(tmp_path, result, "select").read(name), values)
 
 
-def read(tmp_path, result):
-    """The artifact of activate, with its values."""
-    place = artifact(tmp_path, result, "activate").place
-    return Artifact(place, read_manifest(place)["values"])
-
-
 def test_only_the_largest_are_kept(target, clip, tmp_path):
     whole = describe(begin(tmp_path / "all", OF_SAE, target, clip, Album(IMAGES)))
     config = changed(OF_SAE, target={"kept": 3})
     result = describe(begin(tmp_path / "few", config, target, clip, Album(IMAGES)))
     every, kept = (
-        unpacked(read(tmp_path / name, found)) for name, found in (("all", whole), ("few", result))
+        unpacked(artifact(tmp_path / name, found, "activate"))
+        for name, found in (("all", whole), ("few", result))
     )
     assert (kept > 0).sum(axis=1).max() == 3
     for row, few in zip(every, kept, strict=True):
@@ -163,7 +163,7 @@ def test_packing(most, monkeypatch):
 
 def test_peaks_of_pairs(target, clip, tmp_path):
     result = describe(begin(tmp_path, OF_SAE, target, clip, Album(IMAGES)))
-    stored = read(tmp_path, result)
+    stored = artifact(tmp_path, result, "activate")
     matrix = unpacked(stored)
     images, units = (grid.ravel() for grid in np.indices(matrix.shape))
     order = np.random.default_rng(0).permutation(len(images))
