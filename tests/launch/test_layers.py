@@ -132,7 +132,8 @@ def test_a_page_for_each_layer_and_one_that_names_them(command, workdir):
         assert images == [exemplar["image"] for exemplar in neuron["exemplars"]]
         assert (pages[0].parent / "sheets" / f"{shown['sheet']}.webp").exists()
     # The map of the class, at the first norm of the last block: 3 × 3 patches.
-    assert {len(heat.split()) for heat in data["images"]["heats"] if heat} == {3}
+    heats = data["piece"]["images"]["heats"]
+    assert {len(heat.split()) for heat in heats if heat} == {3}
 
 
 def test_one_layer_where_one_is_needed(command, flags, workdir, tmp_path):
