@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32
+from jaxtyping import Array, Bool, Float, Float32
 from safetensors.numpy import save_file
 
 from jaxdesc.models.taps import Apply, Asking, Tap, untouched
@@ -116,10 +116,29 @@ def encoded(
     z = jnp.matmul(x, weights, precision=precision, preferred_element_type=jnp.float32)
     z = z + _along(params["b_enc"], z)
     if coding.activation in (TOP_K, SIGNED_TOP_K):
-        z = jnp.where(z >= jax.lax.top_k(z, coding.k)[0][..., -1:], z, 0)
+        z = jnp.where(_among_largest(z, coding.k), z, 0)
     if coding.activation == JUMP_RELU:
         z = jnp.where(z > _along(params["threshold"], z), z, 0)
     return (z if coding.activation == SIGNED_TOP_K else jax.nn.relu(z)), scale
+
+
+def _among_largest(z: Float32[Array, "... latent"], k: int) -> Bool[Array, "... latent"]:
+    """Return which values are among the k largest, and equal to the last of them.
+
+    The k-th largest is found bit by bit, from the highest: 32 passes over the values, which on a
+    CPU take a tenth of the time of `jax.lax.top_k`, a sort.
+    """
+    bits = jax.lax.bitcast_convert_type(jax.lax.stop_gradient(z), jnp.int32)
+    # Numbers without sign in the order of the values; of negative ones all bits count inverted.
+    ordered = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).astype(jnp.uint32) ^ jnp.uint32(1 << 31)
+
+    def step(place: Array, found: Array) -> Array:
+        larger = found | (jnp.uint32(1) << (31 - place).astype(jnp.uint32))
+        enough = (ordered >= larger).sum(axis=-1, keepdims=True) >= k
+        return jnp.where(enough, larger, found)
+
+    least = jax.lax.fori_loop(0, 32, step, jnp.zeros((*z.shape[:-1], 1), jnp.uint32))
+    return ordered >= least
 
 
 def _along(values: Any, x: Array) -> Array:

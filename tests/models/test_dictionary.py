@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 import jaxdesc as jd
-from jaxdesc.models.dictionary import ACTIVATIONS, Coding, Dictionary
+from jaxdesc.models.dictionary import ACTIVATIONS, Coding, Dictionary, _among_largest
 from jaxdesc.models.taps import Asking, asks, class_gradient, recorded
 from tests import plain_target
 from tests.reference import dictionaries as originals
@@ -200,6 +200,22 @@ def test_files_that_are_not_read(tmp_path):
         (tmp_path / "config.json").write_text(json.dumps(config))
         with pytest.raises(jd.InputError, match=fault):
             jd.load_dictionary(tmp_path / "NEW.pt")
+
+
+@pytest.mark.parametrize("k", [1, 3, 40, 97])
+def test_the_largest_are_those_of_a_sort(k):
+    """Of both signs, zeros of both signs, ties, infinities, and the smallest numbers there are."""
+    rng = np.random.default_rng(k)
+    z = rng.normal(size=(5, 7, 97)).astype(np.float32)
+    z[1] = np.round(z[1])
+    z[2] = -np.abs(z[2])
+    z[3, :, ::3], z[3, :, 1::9] = 0.0, -0.0
+    z[4, :, 5], z[4, :, 6], z[4, :, 7:20] = np.inf, -np.inf, 1e-45 * rng.integers(-9, 9, (7, 13))
+    found = np.asarray(_among_largest(jnp.asarray(z), k))
+    least = np.sort(z, axis=-1)[..., -k][..., None]
+    # A zero counts as larger than minus zero, which changes no latent.
+    np.testing.assert_array_equal(found | (z == 0), (z >= least) | (z == 0))
+    assert (found.sum(axis=-1) >= k).all()
 
 
 def dictionary(activation="relu", width=10, latents=32, outputs=10, **changes):
