@@ -31,6 +31,7 @@ from jaxdesc.runtime.mesh import on_each, shared_out
 NOWHERE = int(np.iinfo(np.uint16).max)  # in place of a peak if a map has no positive value
 LINEAR = ("cam", "grad_cam")  # maps that behind a linear head are the layer times the weights
 UNITS = 4  # of an image whose maps are computed in a backward pass
+CHANNELS = 64  # of an image whose maps are read from the layer, which takes no such pass
 AT_ONCE = 64  # units whose weights are computed in a batch; bounds memory
 
 # By layer, weights [channel, unit] of the attention layer, or their shape; None for channels, which
@@ -59,6 +60,11 @@ def _weights_of_logits(target: Target) -> Float[Array, "channel unit"]:
     blank = np.zeros((1, side, side, 3), np.float32)
     weights: Array = _weights(target.apply, *_attention(target), target.params, blank)
     return on_each(weights, target.mesh) if target.mesh else weights
+
+
+def units_at_once(layer: str, pooling: str) -> int:
+    """Return how many units' maps of an image are computed together."""
+    return UNITS if layer == LOGITS or pooling == "class" else CHANNELS
 
 
 def rows_and_columns(target: Target, layer: str, pooling: str) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from jaxdesc.attention.cams import CAMS, attend_as, check_cam, suited
-from jaxdesc.attention.units import UNITS, unit_maps
+from jaxdesc.attention.units import unit_maps, units_at_once
 from jaxdesc.config import CropConfig
 from jaxdesc.images.example import Box, Example, Source, load
 from jaxdesc.images.labels import matched
@@ -154,9 +154,10 @@ def _own_heats(
     """Each image's maps of its units, some at a time."""
     found: list[dict[int, str]] = [{} for _ in images]
     units = [list(own.units.get(image, ())) for image in images]
-    for first in range(0, max(map(len, units)), UNITS):
-        parts = [each[first : first + UNITS] for each in units]
-        table = np.array([[*part, *[0] * (UNITS - len(part))] for part in parts], np.int32)
+    most = units_at_once(own.layer, own.pooling)
+    for first in range(0, max(map(len, units)), most):
+        parts = [each[first : first + most] for each in units]
+        table = np.array([[*part, *[0] * (most - len(part))] for part in parts], np.int32)
         chosen = padded(table, len(pixels))
         maps = np.asarray(unit_maps(target, pixels, chosen, own.layer, own.pooling, crop.cam))
         for part, of_image, heats in zip(parts, maps, found, strict=False):
