@@ -86,7 +86,7 @@ def describe(
         layers: several layers instead.
         view: "attention" (the paper; default), "centre" (WWW), "random", "box" or "full".
         of: whose attention view is cut: of the predicted "class" (the paper; default), one per
-            image, or each "unit"'s own.
+            image, or each "unit"'s own (default for latents of a dictionary).
         cam: map whose peak the attention view is cut around: "grad_cam" (default for feature maps
             with rows and columns), "layer_cam" (default for tokens), "cam", …
         similarity: entry of `jaxdesc.similarity.SIMILARITIES`, "t_vmf" by default.
