@@ -324,3 +324,24 @@ def test_dictionaries_that_do_not_fit():
         plain_target.plain_target(apply=two_layers).with_dictionary(
             "patches", dictionary(outputs=9), output="mixed"
         )
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("kind", ["TopK", "BatchTopK"])
+def test_a_dictionary_of_full_size(kind, tmp_path):
+    """49,152 latents of 768 channels, with tokens as a ViT-B's."""
+    module = originals.Saev(768, 49_152, kind, 32)
+    originals.filled(module)
+    with torch.no_grad():
+        module.W_enc /= 768**0.5
+        if kind == "BatchTopK":
+            module.activation.threshold.fill_(1.5)
+    saev(module, tmp_path)
+    found = jd.load_dictionary(tmp_path, subtract_b_dec=False)
+    assert (found.width, found.latents) == (768, 49_152)
+    x = np.random.default_rng(0).normal(size=(50, 768)).astype(np.float32)
+    with torch.no_grad():
+        expected = module.encode(torch.from_numpy(x)).numpy()
+    np.testing.assert_allclose(found.encode(x), expected, rtol=1e-5, atol=1e-5)
+    if kind == "TopK":
+        assert ((expected != 0).sum(axis=1) == 32).all()
