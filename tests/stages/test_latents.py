@@ -48,8 +48,11 @@ def dictionary(width=10):
     return Dictionary(Coding("relu"), params | {"b_dec": np.zeros(width, np.float32)})
 
 
-@pytest.fixture
-def target():
+@pytest.fixture(params=["one block", "several"])
+def target(request, monkeypatch):
+    """A network with latents, whose shards are read in one block, or one by one."""
+    if request.param == "several":
+        monkeypatch.setattr(latents, "_ROWS", 1)
     return plain_target.plain_target(classes=SIX).with_dictionary("patches", dictionary())
 
 
