@@ -44,7 +44,10 @@ CONFIG = Config.from_dict(
         "score": {"exemplars": 5, "alpha": 0.5, "block": 16},
     }
 )
-STAGES = ("encode", "words", "activate", "select", "embed", "score", "certainty", "evaluate")
+STAGES = (
+    *("encode", "words", "activate", "select", "embed"),
+    *("score", "certainty", "properties", "evaluate"),
+)
 
 
 class Life(NamedTuple):
