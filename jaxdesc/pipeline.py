@@ -19,7 +19,14 @@ from jaxdesc.evaluation.probe import Probe
 from jaxdesc.images.example import Source
 from jaxdesc.images.sources import open_source
 from jaxdesc.result import CERTAINTY, Exemplar, Result, build_neurons
-from jaxdesc.stages.activate import activate, activate_all, left_out, mislabelled, top1
+from jaxdesc.stages.activate import (
+    activate,
+    activate_all,
+    left_below,
+    left_out,
+    mislabelled,
+    top1,
+)
 from jaxdesc.stages.certainty import certainty, hubs
 from jaxdesc.stages.check import check, check_names, check_single, look_before, near_chance
 from jaxdesc.stages.embed import embed, embed_all
@@ -59,6 +66,8 @@ def run_networks(run: Run) -> Seen:
     activated = activate(run)
     if wrong := mislabelled(run, activated):
         run.note(wrong)
+    if cut := left_below(run, activated):
+        run.note(cut)
     found, spec = top1(run, activated), run.inputs.source.spec
     if found and spec not in run.top1s:  # once per source
         run.top1s[spec] = found

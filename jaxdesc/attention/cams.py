@@ -8,7 +8,6 @@ vision transformer's attention probabilities instead, which the network computes
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -24,7 +23,7 @@ from jaxdesc.attention.probabilities import (
     class_attention,
     legrad,
 )
-from jaxdesc.config import Config, CropConfig
+from jaxdesc.config import CropConfig
 from jaxdesc.errors import InputError, shown
 from jaxdesc.images.loader import padded
 from jaxdesc.images.preprocess import Preprocess
@@ -218,26 +217,6 @@ def suited(target: Target, cam: str = "", layer: str = "") -> str:
     """
     tokens = len(target.shapes.get(layer or target.attention_layer, ())) == 2
     return cam or (OF_TOKENS if tokens else GRAD_CAM)
-
-
-def settled(config: Config, target: Target) -> Config:
-    """Return a config in which what depends on the network is named.
-
-    That is the kind of map, and whose windows, their rank and the pooling, which differ for latents
-    of dictionaries, if nothing else is described.
-    """
-    crop, options = config.crop, config.target
-    latents = target.only_latents(options.described)
-    return replace(
-        config,
-        target=replace(options, pooling=options.pooling or ("max" if latents else "mean")),
-        crop=replace(
-            crop,
-            cam=suited(target, crop.cam),
-            of=crop.of or ("unit" if latents else "class"),
-            rank=crop.rank or ("image" if latents else "window"),
-        ),
-    )
 
 
 def check_cam(target: Target, cam: str, layer: str = "") -> None:

@@ -28,7 +28,7 @@ DENSE = 4096  # latents that the dense baseline takes
 def batches(
     latents: int, images: int, each: int, seed: int = 0
 ) -> Iterator[Float32[sparse.csr_array, "image latent"]]:
-    """Make up the latents of images in their order, of which `each` in a row are of a class.
+    """Make up the latents of images in their order; each class has `each` images in a row.
 
     A latent fires on the images of its class, on as many as it fires on at all, and elsewhere at
     random and less.
@@ -69,7 +69,7 @@ def latents(
 ) -> Table:
     """Time `count` latents on so many images, from activations on disk to their description.
 
-    Beside it, the exemplars of some of the latents by NumPy from a dense matrix. Compilation is
+    The exemplars of some of the latents are also found by NumPy, in a dense matrix. Compilation is
     part of it; resident memory is the most since the activations were made up.
     """
     arrays = made_up("narrow", texts, base, images // wanted, wanted, images)

@@ -21,15 +21,11 @@ _STEPS = 100  # of k-means at most; it ends when no exemplar changes its cluster
 
 
 class Properties(NamedTuple):
-    """Properties of each unit; NaN if it has too few exemplars, and −1 for its twin.
-
-    The twin is the unit that makes it redundant.
-    """
+    """Properties of each unit; NaN if it has too few exemplars."""
 
     clarity: Float64[np.ndarray, "unit"]
     redundancy: Float64[np.ndarray, "unit"]
     polysemanticity: Float64[np.ndarray, "unit"]
-    twin: Int[np.ndarray, "unit"]
 
 
 def properties(
@@ -44,25 +40,22 @@ def properties(
     """
     units = len(exemplars.counts)
     clarity, redundancy, mixed = np.full((3, units), np.nan)
-    twin = np.full(units, -1)
     measured = np.flatnonzero(exemplars.counts >= max(2, fewest))
     means = np.zeros((len(measured), features.shape[1]), np.float32)
-    for place, own, taken in _groups(features, exemplars, measured):
+    for place, group, taken in _groups(features, exemplars, measured):
         some, n = measured[place], taken.sum(axis=1)
-        mean = own.sum(axis=1) / n[:, None]
+        mean = group.sum(axis=1) / n[:, None]
         length = np.einsum("uf,uf->u", mean, mean).astype(np.float64)
         clarity[some] = (length - 1 / n) * n / (n - 1)
-        mixed[some] = 1 - _cosine_of_centres(own, taken)
+        mixed[some] = 1 - _cosine_of_centres(group, taken)
         means[place] = mean / np.maximum(np.sqrt(length), 1e-12)[:, None]
     if len(measured) > 1:
         for first in range(0, len(means), _UNITS):
             cosines = means[first : first + _UNITS] @ means.T
             rows = np.arange(len(cosines))
             cosines[rows, first + rows] = -np.inf
-            best = cosines.argmax(axis=1)
-            redundancy[measured[first : first + _UNITS]] = cosines[rows, best]
-            twin[measured[first : first + _UNITS]] = measured[best]
-    return Properties(clarity, redundancy, mixed, twin)
+            redundancy[measured[first : first + _UNITS]] = cosines.max(axis=1)
+    return Properties(clarity, redundancy, mixed)
 
 
 def _groups(
@@ -73,23 +66,23 @@ def _groups(
         place = slice(first, first + _UNITS)
         some = measured[place]
         taken = exemplars.taken[some]
-        own = features[exemplars.rows[some]].astype(np.float32)
-        own[~taken] = 0
-        yield place, own, taken
+        group = features[exemplars.rows[some]].astype(np.float32)
+        group[~taken] = 0
+        yield place, group, taken
 
 
 def _cosine_of_centres(
-    own: Float32[np.ndarray, "unit slot feature"], taken: Bool[np.ndarray, "unit slot"]
+    group: Float32[np.ndarray, "unit slot feature"], taken: Bool[np.ndarray, "unit slot"]
 ) -> Float64[np.ndarray, "unit"]:
     """Cosine of the centres of two clusters, which start at the two features farthest apart."""
-    units = np.arange(len(own))
-    cosines = own @ own.swapaxes(1, 2)
+    units = np.arange(len(group))
+    cosines = group @ group.swapaxes(1, 2)
     cosines[~(taken[:, :, None] & taken[:, None, :])] = np.inf
-    pair = np.divmod(cosines.reshape(len(own), -1).argmin(axis=1), own.shape[1])
-    centres = np.stack([own[units, slot] for slot in pair], axis=1)
+    pair = np.divmod(cosines.reshape(len(group), -1).argmin(axis=1), group.shape[1])
+    centres = np.stack([group[units, slot] for slot in pair], axis=1)
     second = np.zeros(taken.shape, bool)
     for step in range(_STEPS):
-        distances = (centres**2).sum(axis=2)[:, None] - 2 * own @ centres.swapaxes(1, 2)
+        distances = (centres**2).sum(axis=2)[:, None] - 2 * group @ centres.swapaxes(1, 2)
         nearer = distances[..., 1] < distances[..., 0]
         if step and (nearer == second)[taken].all():
             break
@@ -97,7 +90,7 @@ def _cosine_of_centres(
         members = np.stack([taken & ~second, taken & second], axis=1).astype(np.float32)
         counts = members.sum(axis=2, keepdims=True)
         # A cluster that has lost all its members keeps its centre.
-        centres = np.where(counts > 0, members @ own / np.maximum(counts, 1), centres)
+        centres = np.where(counts > 0, members @ group / np.maximum(counts, 1), centres)
     lengths = np.linalg.norm(centres, axis=2)
     product = np.einsum("uf,uf->u", *centres.swapaxes(0, 1))
     return np.asarray(product / np.maximum(lengths.prod(axis=1), 1e-12), np.float64)

@@ -82,13 +82,6 @@ class Dictionary:
         found: Array = _encode(self.coding, dict(self.params), jnp.asarray(x))
         return found
 
-    def decode(
-        self, latents: Float[Array | np.ndarray, "... latent"]
-    ) -> Float32[Array, "... channel"]:
-        """Return the reconstruction, or a transcoder's output, of an input not normalised."""
-        found = product(jnp.asarray(latents), self.params["W_dec"])
-        return found + _along(self.params["b_dec"], found)
-
     def save(self, file: str | PathLike[str]) -> None:
         """Write a safetensors file that says everything, as `load_dictionary` documents it."""
         about = {"activation": self.coding.activation, "normalise": self.coding.normalise}

@@ -104,7 +104,9 @@ def load_dictionary(
     file, notes = _file(Path(path)), list[str]()
     tensors, said = _read(file, notes)
     stated = Said(activation, k, normalise, subtract_b_dec)
-    said = _agreed(file, said._replace(k=int(tensors.pop("k", said.k or 0)) or None), stated)
+    if "k" in tensors:
+        said = said._replace(k=int(tensors.pop("k")))
+    said = _agreed(file, said, stated)
     if threshold is not None:
         tensors["threshold"] = np.asarray(threshold, np.float32)
     _check_said(file, said, tensors)
@@ -142,7 +144,7 @@ def _read(file: Path, notes: list[str]) -> tuple[dict[str, np.ndarray], Said]:
         if of_saev:
             read, said = _read_saev(file, notes)
         else:
-            read, said = dict(read_tensors(file, notes)), _beside(file)
+            read, said = dict(read_tensors(file, notes)), _next_to(file, notes)
     except CodeNeeded as error:
         raise InputError(
             f"{file} holds a pickled module, which would run its code. Save its tensors, where "
@@ -163,6 +165,7 @@ def _read_saev(file: Path, notes: list[str]) -> tuple[dict[str, np.ndarray], Sai
         config = header.get("cfg", header)
         activation = config.get("activation") or {}
         kind, params = activation.get("cls", header.get("cls")), activation.get("params", config)
+        count = params.get("top_k") if kind == "TopK" else None
     except (ValueError, AttributeError, RecursionError) as error:
         raise InputError(
             f"{file} starts with '{{' but not with saev's header, a line of JSON ({error}): give "
@@ -174,11 +177,10 @@ def _read_saev(file: Path, notes: list[str]) -> tuple[dict[str, np.ndarray], Sai
             f"{file} has saev's activation {shown(kind)}: expected Relu, TopK or BatchTopK."
         )
     read = {name: tensor() for name, tensor in read_pytorch(file, rest, notes).items()}
-    count = params.get("top_k") if kind == "TopK" else None
     return read, Said(kinds.get(kind, RELU), count, "")
 
 
-def _beside(file: Path) -> Said:
+def _next_to(file: Path, notes: list[str]) -> Said:
     """Read what the metadata of a file, or the config next to it, says."""
     metadata = _metadata(file)
     if "activation" in metadata:
@@ -186,12 +188,22 @@ def _beside(file: Path) -> Said:
     for name in CONFIGS:
         if (file.parent / name).is_file():
             entries = read_object(file.parent / name, "the config of a dictionary")
+            if entries.get("cls_token_only"):
+                notes.append(
+                    f"{file} was trained on class tokens alone (cls_token_only): its latents mean "
+                    "little at patches; read them there, with the pooling 'class'"
+                )
             for fits, read in READERS:
                 if fits(entries):
                     try:
                         return read(entries)
                     except InputError as error:
                         raise InputError(f"{file.parent / name}: {error}") from error
+                    except (AttributeError, LookupError, TypeError, ValueError) as error:
+                        raise InputError(
+                            f"{file.parent / name} can't be understood ({error!r}): give the file "
+                            "in a folder of its own, and state what this config says."
+                        ) from error
     return Said()
 
 
@@ -295,12 +307,12 @@ def _named(file: Path, read: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
                 f"{file} holds the tensor {shown(name)}, which is not one of a dictionary with one "
                 f"linear encoder ({', '.join(NAMES)}): give the state dict of such a one."
             )
-        own = match.expand(NAMES[match.re.pattern])
-        if own in tensors:
-            raise InputError(f"{file} holds two tensors that could be {own}, one of them {name}.")
-        if own:
+        ours = match.expand(NAMES[match.re.pattern])
+        if ours in tensors:
+            raise InputError(f"{file} holds two tensors that could be {ours}, one of them {name}.")
+        if ours:
             axes = tensor.T if re.fullmatch(TRANSPOSED, name) else tensor
-            tensors[own] = np.asarray(axes, np.float32)
+            tensors[ours] = np.asarray(axes, np.float32)
     if "norm.weight" in tensors and "norm.running_mean" not in tensors:
         raise InputError(
             f"{file} has a LayerNorm behind its encoder, which is not implemented: expected "
@@ -349,9 +361,10 @@ def _check_said(file: Path, said: Said, tensors: Mapping[str, np.ndarray]) -> No
         if value not in known:
             raise InputError(f"{name} is {shown(value)}, but expected one of {known} ({file}).")
     latents = tensors["W_enc"].shape[-1]
-    if said.activation in (TOP_K, SIGNED_TOP_K) and not 1 <= (said.k or 0) <= latents:
+    fits = isinstance(said.k, int) and 1 <= said.k <= latents
+    if said.activation in (TOP_K, SIGNED_TOP_K) and not fits:
         raise InputError(
-            f"{file} does not say how many latents are kept per position, or {said.k}: pass k=, a "
+            f"{file} says {shown(said.k)} for the number of latents kept per position: pass k=, a "
             f"number from 1 to its {latents} latents."
         )
     if said.activation == JUMP_RELU and "threshold" not in tensors:

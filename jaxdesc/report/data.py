@@ -2,7 +2,7 @@
 
 The page holds the index, by which it lists, sorts, filters and searches. What only a neuron's card
 or its row's pictures need is in pieces of a few neurons, files that the page reads when they are
-needed: a page of 50,000 neurons opens as fast as one of a thousand.
+needed, so that a page of 50,000 neurons opens at once.
 """
 
 import hashlib

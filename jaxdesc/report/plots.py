@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from matplotlib.ticker import NullFormatter
 from PIL import Image
 
-from jaxdesc.attention.cams import CAMS, settled
+from jaxdesc.attention.cams import CAMS
 from jaxdesc.config import CropConfig, ScoreConfig
 from jaxdesc.images.example import Source, load
 from jaxdesc.images.views import map_input
@@ -29,6 +29,7 @@ from jaxdesc.report.tables import similarity_name
 from jaxdesc.result import Neuron
 from jaxdesc.similarity import SIMILARITIES
 from jaxdesc.stages.latents import activations_of
+from jaxdesc.stages.run import settled
 from jaxdesc.store import Artifact, Place
 from jaxdesc.store.workdir import DRAWN, folder_of
 

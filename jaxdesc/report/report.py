@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from jaxdesc.attention.cams import settled
 from jaxdesc.config import Config, CropConfig, TargetConfig
 from jaxdesc.errors import InputError, check_type, shown
 from jaxdesc.images.example import Source
@@ -22,6 +21,7 @@ from jaxdesc.report import data, page, pictures
 from jaxdesc.report.data import Method
 from jaxdesc.result import Result
 from jaxdesc.runtime.progress import Display, Progress, State
+from jaxdesc.stages.run import settled
 from jaxdesc.store.workdir import folder_of
 
 NAMED = 3  # missing images in an error

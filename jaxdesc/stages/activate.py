@@ -21,7 +21,7 @@ from jaxdesc.result import Skipped
 from jaxdesc.runtime.ahead import ahead
 from jaxdesc.runtime.device import Watch
 from jaxdesc.runtime.mesh import device_count, local_mesh
-from jaxdesc.stages.latents import Latents, Packed, Packer
+from jaxdesc.stages.latents import Latents, Packed, Packer, are_packed
 from jaxdesc.stages.run import Run
 from jaxdesc.store import Artifact, Draft, Shards
 
@@ -95,6 +95,18 @@ def mislabelled(run: Run, activated: Artifact) -> str:
         f"{wrong.size} of the images have labels that are not classes of the target, 0 to "
         f"{classes - 1}, such as {source.identify(first)!r} with {labels[first]}: they count as "
         "unlabelled"
+    )
+
+
+def left_below(run: Run, activated: Artifact) -> str:
+    """Say on how many images latents may have been dropped; empty if on none."""
+    kept = run.config.target.kept
+    full = int((activated.read("counts") == kept).sum()) if kept and are_packed(activated) else 0
+    if not full:
+        return ""
+    return (
+        f"of {full} images only the {kept} largest latents were kept (config.target.kept): others "
+        "count as 0 there, in density, mean and flags too"
     )
 
 
@@ -174,12 +186,12 @@ def _pass(run: Run, shards: Shards, drafts: Mapping[Key, Draft]) -> None:
                             "fallbacks": int(values["fallback"].sum()),
                             "skipped": [(source.identify(i), r) for i, r in reasons if r],
                         }
-                        own: dict[str, np.ndarray] = {}
+                        alone: dict[str, np.ndarray] = {}
                         if found := latents[key]:
                             few = found.part(start, start + shards.each)
-                            values, own = values | {"counts": few.counts}, few.arrays(shard)
+                            values, alone = values | {"counts": few.counts}, few.arrays(shard)
                             notes["latents"] = target.shapes[key.layer][-1]
-                        draft.commit(shard, values, shards, notes, own)
+                        draft.commit(shard, values, shards, notes, alone)
                 bar.update(len(batch.images[part]))
     run.idle["activate"] = watch.share()
 
@@ -210,8 +222,8 @@ def beginning(
     packers = {layer: Packer(config.target.kept) for layer in layers if layer in target.sparse}
 
     def begin_view(view: str, pixels: np.ndarray) -> Begun:
-        own = look and view == "full"
-        begun = Begun(*(look(pixels) if look and own else target.activate(pixels, *options)))
+        peaked = look and view == "full"
+        begun = Begun(*(look(pixels) if look and peaked else target.activate(pixels, *options)))
         packed = {
             layer: packer.start(begun.activations[layer], begun.peaks.get(layer))
             for layer, packer in packers.items()

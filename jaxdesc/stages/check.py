@@ -26,6 +26,7 @@ from jaxdesc.stages.run import Run
 
 SHOWN, COLUMNS = 24, 6  # windows of a sheet
 CELL, MARGIN, CAPTION = 132, 6, 34  # px
+MOST_ACTIVE = 0.5  # share of the latents of a dictionary that may fire on an image without a doubt
 
 
 def check_names(config: Config) -> None:
@@ -175,7 +176,7 @@ def look(target: Target, source: Source, layer: str = LOGITS, count: int = 64) -
     values = {name: np.asarray(found[name], np.float32)[usable] for name in layers}
     for name in layers:
         check_finite(target, name, values[name])
-        doubts += _on_activations(name, values[name])
+        doubts += _on_activations(target, name, values[name])
     known = (labels >= 0) & (labels < target.logit_count)
     ranked = np.argsort(-values.get(LOGITS, np.zeros((len(labels), 0))), axis=1, kind="stable")
     hits = (ranked[:, :5] == labels[:, None])[known]
@@ -235,7 +236,7 @@ def look_before(run: Run) -> None:
     for layer in layers:
         activations = np.asarray(found[layer])[: len(usable)][usable]
         check_finite(target, layer, activations)
-        doubts += _on_activations(layer, activations)
+        doubts += _on_activations(target, layer, activations)
     if predicted is not None:
         classes = np.asarray(predicted)[: len(usable), None][usable]
         doubts += _on_classes(target, classes, batch.labels[usable], crop.view)
@@ -274,7 +275,15 @@ def _on_labels(source: Source) -> list[str]:
     return [f"the images of {source.spec} are labelled {how}"] if "order" in how else []
 
 
-def _on_activations(layer: str, activations: Float[np.ndarray, "image neuron"]) -> list[str]:
+def _on_activations(
+    target: Target, layer: str, activations: Float[np.ndarray, "image neuron"]
+) -> list[str]:
+    share = float((activations > 0).mean())
+    if layer in target.sparse and not 0 < share < MOST_ACTIVE:
+        return [
+            f"{share:.0%} of the latents of {layer} are above zero on an image, where few should "
+            "be: check that the dictionary was trained on this layer, normalised like this"
+        ]
     if len(activations) < 2 or (np.ptp(activations, axis=0) > 0).any():
         return []
     return [f"every neuron of {layer} has the same activation on all {len(activations)} images"]

@@ -297,8 +297,8 @@ def _see(run: Run, looked: Artifact, candidates: Exemplars) -> Artifact:
                     shard = next(each)
                     first, last = shards.rows(shard)[0], shards.rows(shard)[-1]
                     pairs = slice(*np.searchsorted(rows, (first, last + 1)))
-                    own = values[start + rows[pairs] - first, units[pairs]]
-                    draft.commit(shard, {f"values {shard}": own})
+                    of_pairs = values[start + rows[pairs] - first, units[pairs]]
+                    draft.commit(shard, {f"values {shard}": of_pairs})
                 bar.update(filled)
 
     def finish(draft: Draft) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdesc.attention.cams import CAMS, looking, settled
+from jaxdesc.attention.cams import CAMS, looking
 from jaxdesc.attention.units import UNITS, known_at_once, looking_at_once, mapping_units
 from jaxdesc.config import Config
 from jaxdesc.images.loader import even
@@ -26,6 +26,7 @@ from jaxdesc.runtime.mesh import Shapes, given
 from jaxdesc.scoring import block, discovery, null, pairs, problem, screening, stability
 from jaxdesc.similarity import SIMILARITIES
 from jaxdesc.stages import latents
+from jaxdesc.stages.run import settled
 from jaxdesc.stages.select import candidates
 
 # Rows and tokens of a batch of texts, and how many such batches there are.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from jaxdesc.attention.cams import settled
+from jaxdesc.attention.cams import suited
 from jaxdesc.config import Config
 from jaxdesc.errors import printable
 from jaxdesc.evaluation import metrics
@@ -47,6 +47,26 @@ class Inputs:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "source", matched(self.source, self.target))
+
+
+def settled(config: Config, target: Target) -> Config:
+    """Return a config in which what depends on the network is named.
+
+    That is the kind of map, and whose windows, their rank and the pooling, which differ for latents
+    of dictionaries, if nothing else is described.
+    """
+    crop, options = config.crop, config.target
+    latents = target.only_latents(options.described)
+    return replace(
+        config,
+        target=replace(options, pooling=options.pooling or ("max" if latents else "mean")),
+        crop=replace(
+            crop,
+            cam=suited(target, crop.cam),
+            of=crop.of or ("unit" if latents else "class"),
+            rank=crop.rank or ("image" if latents else "window"),
+        ),
+    )
 
 
 @runtime_checkable

@@ -176,20 +176,20 @@ class Draft:
         arrays: Mapping[str, np.ndarray],
         shards: Shards | None = None,
         values: Mapping[str, Any] | None = None,
-        own: Mapping[str, np.ndarray] = {},
+        alone: Mapping[str, np.ndarray] = {},
     ) -> None:
         """Write one shard; once this returns, no kill undoes it.
 
         Args:
             shard: its number.
-            arrays: its rows of arrays that all shards share; without `shards`, as `own`.
+            arrays: its rows of arrays that all shards share; without `shards`, as `alone`.
             shards: how the rows are cut.
             values: JSON values for `shard_values`.
-            own: arrays of this shard alone, with unique names.
+            alone: arrays of this shard alone, with unique names.
         """
         files: list[str] = []
         parts = [(name, rows, shards) for name, rows in arrays.items()]
-        for name, rows, cut in (*parts, *((name, rows, None) for name, rows in own.items())):
+        for name, rows, cut in (*parts, *((name, rows, None) for name, rows in alone.items())):
             number = shard if cut else 0
             self._put(name, rows, cut or Shards(len(rows), len(rows)), number)
             files.append(f"{name}/zarr.json")

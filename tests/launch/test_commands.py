@@ -258,6 +258,8 @@ def test_a_page_of_two_runs_and_one_of_one(command, run, workdir, tmp_path):
     heats = {len(heat.split()) for heat in data()["piece"]["images"]["heats"] if heat}
     assert heats == {4}  # rows of the last stage
     assert set(data()["piece"]["classes"]) - {""} <= {names[0] for names in CLASSES.values()}
+    output = run("report", flags | {"beside": tmp_path / "www", "thumbnails": "0,7"})
+    assert re.fullmatch(r".*index\.html: 0\.\d MB for 2 neurons were added\n", output)
     output = run("report", flags | {"heatmaps": "false"})
     assert output.startswith(f"{workdir / 'report' / 'index.html'} is replaced\n")
     assert len(data()["methods"]) == 1
@@ -265,6 +267,7 @@ def test_a_page_of_two_runs_and_one_of_one(command, run, workdir, tmp_path):
     for change, message in (
         ({"beside": tmp_path / "others"}, r"--beside has other images \(scenes:count=7\) than --w"),
         ({"figures": "true", "neurons": "0,32"}, "--neurons has '32': expected numbers of neurons"),
+        ({"thumbnails": "0,32"}, "--thumbnails has '32': expected numbers of neurons"),
     ):
         assert_refused(command("report", flags | change), message)
 

@@ -12,7 +12,7 @@ import jax
 import pytest
 
 from jaxdesc.commands import inputs
-from jaxdesc.config import Config
+from jaxdesc.config import Config, TargetConfig
 from jaxdesc.errors import InputError
 from jaxdesc.models.architectures import load_target
 from jaxdesc.models.namers import load_namer
@@ -71,6 +71,13 @@ def test_the_judge_is_float32_at_any_precision(networks):
             assert {leaf.dtype.name for leaf in jax.tree.leaves(scorer.params)} == {"float32"}
             assert (scorer is clip) == (precision == "float32")
             assert scorer.name == clip.name
+
+
+@pytest.mark.parametrize("layers", [("fc",), ("layer4/sae", "layer3/sae")])
+def test_a_dictionary_is_of_one_layer(layers):
+    options = TargetConfig(source="scenes", layers=layers, dictionary="sae.safetensors")
+    with pytest.raises(InputError, match="name the layer that it reads, with /sae behind"):
+        inputs.open_target(Config(target=options))
 
 
 def test_a_stated_preprocessing_reaches_the_networks(tmp_path, monkeypatch, capsys):

@@ -152,6 +152,16 @@ def test_what_a_file_does_not_say_is_asked_for(tmp_path):
         jd.load_dictionary(tmp_path / "sae.pt", k=9)
 
 
+def test_a_dictionary_of_class_tokens_says_so(tmp_path):
+    module = originals.filled(originals.Prisma(WIDTH, LATENTS))
+    prisma(module, tmp_path)
+    assert jd.load_dictionary(tmp_path).notes == ()
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | {"cls_token_only": True}))
+    (note,) = jd.load_dictionary(tmp_path).notes
+    assert "class tokens alone" in note
+
+
 def test_files_that_are_not_read(tmp_path):
     module = originals.filled(originals.Saev(WIDTH, LATENTS, "Relu"))
     torch.save(module, tmp_path / "pickled.pt")
@@ -196,6 +206,7 @@ def test_files_that_are_not_read(tmp_path):
         ({"apply_b_dec_to_input": True, "normalize_activations": "l2"}, "normalize_activations"),
         ({"apply_b_dec_to_input": True, "architecture": "gated"}, "'gated' is not implemented"),
         ({"trainer": {"dict_class": "GatedAutoEncoder"}}, "GatedAutoEncoder"),
+        ({"apply_b_dec_to_input": True, "activation_fn_kwargs": "k"}, "can't be understood"),
     ):
         (tmp_path / "config.json").write_text(json.dumps(config))
         with pytest.raises(jd.InputError, match=fault):

@@ -12,19 +12,14 @@ def clarity(own):
 
 
 def redundancy(groups, unit):
-    """The largest cosine to another unit's mean feature, and that unit."""
+    """The largest cosine to another unit's mean feature."""
 
     def mean(own):
         centre = np.mean(own, axis=0)
         return centre / np.sqrt(centre @ centre)
 
-    cosines = {
-        other: float(mean(groups[unit]) @ mean(own))
-        for other, own in groups.items()
-        if other != unit
-    }
-    twin = max(cosines, key=cosines.get)
-    return cosines[twin], twin
+    others = (own for other, own in groups.items() if other != unit)
+    return max(float(mean(groups[unit]) @ mean(own)) for own in others)
 
 
 def polysemanticity(own):

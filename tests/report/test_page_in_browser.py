@@ -305,6 +305,18 @@ def test_a_neuron_has_heatmaps_of_its_own(open_page, tmp_path):
     assert page.locator("#heat-switch").is_visible()
 
 
+def test_a_missing_piece_is_told(browser, folder, tmp_path):
+    shutil.copytree(folder, tmp_path / "copy")
+    (tmp_path / "copy" / "units" / "7.js").unlink()
+    page = browser.new_context(viewport=WIDE).new_page()
+    page.goto(f"{(tmp_path / 'copy' / 'index.html').as_uri()}#450")
+    page.wait_for_selector("dialog[open]")
+    assert page.inner_text("#card-body") == (
+        "units/7.js is missing next to this page: write the report again."
+    )
+    page.context.close()
+
+
 def pixel(element, x, y):
     """Colour of an element at fractions of its width and height, as the browser draws it."""
     shot = Image.open(io.BytesIO(element.screenshot())).convert("RGB")

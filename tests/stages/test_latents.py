@@ -132,6 +132,9 @@ def test_only_the_largest_are_kept(target, clip, tmp_path):
         for name, found in (("all", whole), ("few", result))
     )
     assert (kept > 0).sum(axis=1).max() == 3
+    assert not [note for note in whole.notes if "config.target.kept" in note]
+    (note,) = (note for note in result.notes if "config.target.kept" in note)
+    assert note.startswith(f"of {((kept > 0).sum(axis=1) == 3).sum()} images only the 3 largest")
     for row, few in zip(every, kept, strict=True):
         largest = np.argsort(-row, kind="stable")[:3]
         np.testing.assert_array_equal(few, np.where(np.isin(np.arange(LATENTS), largest), row, 0))
@@ -189,6 +192,15 @@ def test_one_pass_for_channels_and_latents(target, clip, tmp_path):
         alone = describe(begin(tmp_path / "alone", one, target, clip, Album(IMAGES)))
         assert alone.neurons == result.neurons
         assert alone.fingerprints == result.fingerprints
+
+
+@pytest.mark.parametrize(("bias", "share"), [(50, "100%"), (-500, "0%")])
+def test_latents_of_another_layer_are_doubted(bias, share, clip, tmp_path, capsys):
+    other = dictionary()
+    other.params["b_enc"][:] = bias
+    network = plain_target.plain_target(classes=SIX).with_dictionary("patches", other)
+    describe(begin(tmp_path, OF_SAE, network, clip, Album(IMAGES)))
+    assert f"doubt: {share} of the latents of {LAYER} are above zero" in capsys.readouterr().err
 
 
 def test_latents_that_are_not_finite_are_refused(clip, tmp_path):

@@ -48,7 +48,7 @@ function pieceOf(place) {
 }
 
 function load(number) {
-  return new Promise((resolve) => {
+  return new Promise((resolve, reject) => {
     arrived.set(number, resolve);
     const script = make("script", "");
     script.src = `units/${number}.js`;
@@ -56,6 +56,7 @@ function load(number) {
       arrived.delete(number);
       script.remove();
     });
+    script.addEventListener("error", () => reject(new Error(`units/${number}.js is missing`)));
     document.head.append(script);
   });
 }
@@ -226,7 +227,10 @@ function row(place) {
   link.append(make("span", "unit", String(data.units[place])));
   if (labelled) link.append(make("span", "label", names[0] || ""));
   link.append(concepts(place), marks(place), strip);
-  detailsOf(place).then(({ piece, methods }) => strip.isConnected && fillStrip(strip, piece, methods[0]));
+  detailsOf(place).then(
+    ({ piece, methods }) => strip.isConnected && fillStrip(strip, piece, methods[0]),
+    () => {}, // its card says what is missing
+  );
   const item = make("li", "", link);
   item.setAttribute("aria-setsize", order.length);
   item.setAttribute("aria-posinset", ranks.get(place) + 1);
@@ -375,11 +379,13 @@ async function openCard(place) {
   opening = place;
   const names = data.labels[place];
   const [best] = conceptsOf(main, place);
-  const { piece, methods } = await detailsOf(place);
+  const found = await detailsOf(place).catch((error) => error.message);
   if (opening !== place) return;
   byId("card-unit").textContent = `${data.layer} ${data.units[place]}`;
   byId("card-title").textContent = labelled ? names.join(", ") : best ? best[0] : "no concept";
-  byId("card-body").replaceChildren(...data.methods.map((method, which) => side(method, place, piece, methods[which])));
+  byId("card-body").replaceChildren(...typeof found === "string"
+      ? [make("p", "", `${found} next to this page: write the report again.`)]
+      : data.methods.map((method, which) => side(method, place, found.piece, found.methods[which])));
   byId("card-body").className = data.methods.length > 1 ? "beside" : "";
   const at = ranks.get(place) ?? -1;
   byId("previous").disabled = at <= 0;
