@@ -142,12 +142,17 @@ class ImagesConfig(_Group):
         max_skipped: largest share of unusable images, which are left out; more stop the run.
         workers: processes that decode and cut images for this one; 0 uses threads of this one,
             which some eight cores keep up with. It changes no result.
+        split: share of the images that no label is found on, drawn at random, so that labels can
+            be judged on them; 0 uses all.
+        split_seed: seed of that draw.
     """
 
     source: str = ""
     batch: int = _batch(64)
     max_skipped: float = _setting(0.01, lambda share: 0 <= share < 1, "a share in [0, 1)")
     workers: int = _setting(0, lambda count: 0 <= count <= 256, "an integer in [0, 256]")
+    split: float = _setting(0.0, lambda share: 0 <= share < 1, "a share in [0, 1)")
+    split_seed: int = _setting(0, lambda seed: 0 <= seed < 2**32, "an integer in [0, 2**32)")
 
 
 @dataclass(frozen=True)

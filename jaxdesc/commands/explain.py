@@ -14,7 +14,7 @@ from pathlib import Path
 
 from jaxdesc.commands import flags, inputs
 from jaxdesc.errors import InputError
-from jaxdesc.images.sources import open_source
+from jaxdesc.images.split import open_images
 from jaxdesc.report import files
 from jaxdesc.report.explain import explain_among, file_name
 from jaxdesc.store import Place
@@ -32,7 +32,7 @@ def main() -> None:
         raise InputError("--image is missing: give the file of an image.")
     run, path = files.read(workdir), Path(_IMAGE.value)
     target = inputs.open_target(run.config)
-    source = open_source(run.config.images.source)
+    source = open_images(run.config.images)
     crop, options = run.config.crop, {"peers": _PEERS.value, "neurons": _FOREMOST.value}
     # The window of a unit read at the class token is around another map than those shown here.
     own = crop.units and run.config.target.pooling != "class"

@@ -22,7 +22,7 @@ from jaxdesc.commands import flags, inputs
 from jaxdesc.config import Config
 from jaxdesc.errors import InputError
 from jaxdesc.evaluation.metrics import distinct_words
-from jaxdesc.images.sources import open_source
+from jaxdesc.images.split import open_images
 from jaxdesc.models.encoder import Namer
 from jaxdesc.models.target import LOGITS, Target
 from jaxdesc.runtime.chips import CHIPS, Chip, described, host_of
@@ -82,7 +82,7 @@ def main() -> None:
 
 def _networks(config: Config, platform: str) -> Networks:
     """Load what the programs depend on."""
-    images = _IMAGES.value or len(open_source(config.images.source))
+    images = _IMAGES.value or len(open_images(config.images))
     vocabulary = inputs.open_vocabulary(config, config.vocabulary.source)
     target, clip = inputs.open_target(config, platform), inputs.open_clip(config)
     texts = clip.text_batches(prompts(vocabulary, config.vocabulary.template))

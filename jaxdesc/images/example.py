@@ -57,9 +57,11 @@ class Example:
 class Source(Protocol):
     """A sequence of probe images; random access, safe to read from several threads.
 
-    Two more attributes are optional: `namings`, the names of the classes or folders that
-    `Example.categories` refers to, one tuple per naming; and `passed_over`, (name, reason) of each
-    picture that the source does not count as an image.
+    More attributes are optional: `namings`, the names of the classes or folders that
+    `Example.categories` refers to, one tuple per naming; `passed_over`, (name, reason) of each
+    picture that the source does not count as an image; and `shows(concepts)`, if it knows what
+    every image shows: rows [concept, image] of 1 and 0, or of NaN for a concept that it does not
+    know.
     """
 
     spec: str  # text by which a user opens it, and its name in messages

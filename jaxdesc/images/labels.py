@@ -49,6 +49,7 @@ class Matched:
         self.spec, self.has_boxes = source.spec, source.has_boxes
         self.has_labels = bool(match.classes)
         self.passed_over = getattr(source, "passed_over", ())
+        self.shows = getattr(source, "shows", None)
 
     def __len__(self) -> int:
         return len(self.source)

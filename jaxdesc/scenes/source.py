@@ -1,13 +1,17 @@
 """The image source of the embedded world."""
 
 import hashlib
+from collections.abc import Sequence
 from functools import lru_cache
 
+import numpy as np
+from jaxtyping import Bool, Float32
 from PIL import Image
 
 from jaxdesc.errors import InputError, shown
 from jaxdesc.images.example import Example
-from jaxdesc.scenes.world import CLASSES, SPLITS, render
+from jaxdesc.scenes.captions import seen_through, truth, vocabulary
+from jaxdesc.scenes.world import CLASSES, SPLITS, WIDTH, render
 
 MOST_SCENES = 10**9  # scenes of a source; their indices fit into 32 bits
 FORM = "scenes:split=probe,seed=0,count=1600,correlation=0"
@@ -63,9 +67,28 @@ class Scenes:
         name = list(CLASSES)[index % len(CLASSES)]
         return f"{self.split}-{self.seed}/{index:05d}_{name}.png"
 
+    def shows(self, concepts: Sequence[str]) -> Float32[np.ndarray, "concept image"]:
+        """Return which phrases are true of each whole scene; NaN for what is no phrase."""
+        true = _truth(self.split, self.seed, self.count, self.correlation)
+        places = {text: place for place, text in enumerate(vocabulary())}
+        rows = np.full((len(concepts), self.count), np.nan, np.float32)
+        for row, concept in zip(rows, concepts, strict=True):
+            if concept in places:
+                row[:] = true[:, places[concept]]
+        return rows
+
     def fingerprint(self) -> str:
         """Hash the options; the renderer's code is part of every fingerprint anyway."""
         return hashlib.sha256(self.spec.encode()).hexdigest()
+
+
+@lru_cache(maxsize=4)
+def _truth(
+    split: str, seed: int, count: int, correlation: float
+) -> Bool[np.ndarray, "image phrase"]:
+    scenes = [_rendered(split, seed, index, correlation) for index in range(count)]
+    whole = np.tile([0, 0, WIDTH], (count, 1))
+    return truth(seen_through(scenes, whole)[0])
 
 
 # 37 kB per scene: at most 600 MB, and a probe set of usual size is rendered once for all its views.
