@@ -12,23 +12,27 @@ from typing import Any
 import jaxdesc.scenes  # noqa: F401 - registers the embedded world
 from jaxdesc.config import Config, EvaluationConfig, converted
 from jaxdesc.errors import InputError, check_type, shown
+from jaxdesc.evaluation.judging.judgement import Judgement
+from jaxdesc.evaluation.judging.labels import labels_of
 from jaxdesc.evaluation.metrics import Encoder
 from jaxdesc.images.example import Source
 from jaxdesc.images.sources import open_source
+from jaxdesc.images.split import side_of
 from jaxdesc.models.architectures import load_target
 from jaxdesc.models.encoder import Namer
 from jaxdesc.models.namers import load_clip, load_namer
 from jaxdesc.models.sentence import SentenceEncoder, load_sentence_encoder
 from jaxdesc.models.target import Target
 from jaxdesc.models.zero_shot import zero_shot
-from jaxdesc.pipeline import describe_each
+from jaxdesc.pipeline import Judging, describe_each
+from jaxdesc.pipeline import judge as judge_run
 from jaxdesc.report.explain import explain
 from jaxdesc.report.files import write_skipped
 from jaxdesc.report.report import write_report
 from jaxdesc.result import Result
 from jaxdesc.stages.arrays import describe_activations
 from jaxdesc.stages.batches import fitting
-from jaxdesc.stages.check import check_names
+from jaxdesc.stages.check import check, check_names
 from jaxdesc.stages.embed import image_features
 from jaxdesc.stages.encode import concept_features
 from jaxdesc.stages.run import Inputs, Run
@@ -41,6 +45,7 @@ __all__ = [
     "describe_activations",
     "explain",
     "image_features",
+    "judge",
     "load_clip",
     "load_namer",
     "load_sentence_encoder",
@@ -104,7 +109,7 @@ def describe(
     """
     _check_types(target, clip, scorer, sentence_encoder, workdir)
     quiet, base = converted(bool, quiet, "quiet"), converted(Config, config or Config(), "config")
-    source = open_source(images)
+    source = side_of(open_source(images), base.images)
     vocabulary = load_vocabulary(concepts, base.vocabulary.compat)
     inputs = Inputs(target, clip, source, vocabulary, scorer or clip, sentence_encoder)
     score = {"similarity": similarity, "kappa": kappa, "alpha": alpha, "exemplars": exemplars}
@@ -121,6 +126,78 @@ def describe(
             if workdir:
                 write_skipped(place, run.skipped)
     return found if settings.target.layers else found[settings.target.layer]
+
+
+def judge(
+    target: Target,
+    clip: Namer,
+    *,
+    images: str | os.PathLike[str] | Source,
+    concepts: str | os.PathLike[str] | Iterable[str],
+    on: str | os.PathLike[str] | Source | None = None,
+    labels: Mapping[str, str | os.PathLike[str] | Mapping[int, str]] | None = None,
+    methods: Iterable[str] = (),
+    presence: str = "",
+    scorer: Namer | None = None,
+    concept_images: str | os.PathLike[str] | Source | None = None,
+    ablate: int = 0,
+    same_images: bool = False,
+    ceiling: bool = True,
+    layer: str | None = None,
+    workdir: str | os.PathLike[str] | None = None,
+    quiet: bool = False,
+    config: Config | None = None,
+) -> Judgement:
+    """Judge what `describe` says of a layer, and labels from elsewhere, on other images.
+
+    Args:
+        target: network whose neurons have labels.
+        clip: encoder that `describe` names them with.
+        images: probe images that labels are found on.
+        concepts: as in `describe`.
+        on: images that judge; by default those that `config.images.split` has kept aside.
+        labels: CSV files, as `launch.judge` reads them, or a text for each unit, by source.
+        methods: names in `evaluation.methods.METHODS` whose labels are judged too.
+        presence: how it is known what images show: "truth", "labels" or "scorer"; by default the
+            first of these that is known.
+        scorer: encoder for "scorer", other than `clip`.
+        concept_images: images in a folder per concept, for CoSy.
+        ablate: units that are zeroed, drawn at random.
+        same_images: judge on the images that chose the labels, if there are no others.
+        ceiling: find the best concept of the vocabulary for each unit.
+        layer: "fc" (default) or another layer of the target.
+        workdir: with that of `describe`, nothing is computed twice.
+        quiet: no progress bars.
+        config: every other choice.
+
+    Raises:
+        InputError: in one sentence, for anything that can't be used.
+    """
+    _check_types(target, clip, scorer, None, workdir)
+    base = converted(Config, config or Config(), "config")
+    source = side_of(open_source(images), base.images)
+    vocabulary = load_vocabulary(concepts, base.vocabulary.compat)
+    inputs = Inputs(target, clip, source, vocabulary, scorer or clip)
+    settings = _settings(base, inputs, _described(layer, None), {}, {})
+    settings = fitting(settings, target, clip, len(source))
+    options = Judging(
+        images=None if on is None else open_source(on),
+        same=converted(bool, same_images, "same_images"),
+        presence=converted(str, presence, "presence"),
+        methods=converted(tuple[str, ...], methods, "methods"),
+        made=None if concept_images is None else open_source(concept_images),
+        ablate=converted(int, ablate, "ablate"),
+        ceiling=converted(bool, ceiling, "ceiling"),
+    )
+    with tempfile.TemporaryDirectory() as temporary:
+        place = Place(os.path.expanduser(workdir or temporary))
+        quiet = converted(bool, quiet, "quiet")
+        run = Run(settings, inputs, Store(place.at("artifacts")), quiet)
+        check(run)
+        with run.store.held():
+            layer, count = settings.target.layer, target.shapes[settings.target.layer][-1]
+            given = {n: labels_of(each, n, layer, count) for n, each in (labels or {}).items()}
+            return judge_run(run, given, options)
 
 
 def _described(layer: str | None, layers: Iterable[str] | None) -> dict[str, Any]:

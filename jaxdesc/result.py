@@ -3,7 +3,7 @@
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from itertools import repeat
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxdesc.errors import printable
+from jaxdesc.errors import InputError, printable
 from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.evaluation.top1 import Top1
 from jaxdesc.scoring.null import LEVEL
@@ -148,6 +148,8 @@ class Result(Sequence[Neuron]):
             its share of sets, largest first.
         top1: share of images whose class the target predicts, if the classes are known.
         notes: what else a reader has to know, in sentences: what was assumed, what is doubtful.
+        similarities: cosine of a text with each neuron's mean exemplar feature, minus that of the
+            base template; None for a result that was read from files, or came from bare arrays.
     """
 
     neurons: tuple[Neuron, ...]
@@ -161,6 +163,9 @@ class Result(Sequence[Neuron]):
     hubs: Mapping[str, float] = field(default_factory=dict)
     top1: Top1 | None = None
     notes: tuple[str, ...] = ()
+    similarities: Callable[[str], np.ndarray] | None = field(
+        default=None, repr=False, compare=False
+    )
 
     def __len__(self) -> int:
         return len(self.neurons)
@@ -193,6 +198,29 @@ class Result(Sequence[Neuron]):
         ]
         best = sorted(found, key=lambda pair: -pair[0])
         return tuple(dict.fromkeys(neuron for _, neuron in best))
+
+    def search(self, text: str, count: int = 10) -> list[tuple[Neuron, float]]:
+        """Find the neurons whose exemplars look most like a text, by features and not by labels.
+
+        The text need not be a concept of the vocabulary. The score is the cosine of the text's
+        prompt with the neuron's mean exemplar feature, less that of the base template: SemanticLens
+        (Dreyer et al., "Mechanistic understanding and validation of large AI models with
+        SemanticLens", 2025). Neurons without exemplars are left out.
+
+        Returns:
+            At most `count` neurons with their scores, best first.
+
+        Raises:
+            InputError: a text that can't be encoded, or a result without features.
+        """
+        if self.similarities is None:
+            raise InputError(
+                "this result has no features to search, since it was read from files or came from "
+                "bare activations: describe again, with the same workdir to compute nothing twice."
+            )
+        scores = self.similarities(text)
+        order = np.argsort(-scores, kind="stable")[:count].tolist()
+        return [(self[i], float(scores[i])) for i in order if np.isfinite(scores[i])]
 
     def columns(self) -> dict[str, list[Any]]:
         """Lay the concepts out as columns, one row per concept, as `pandas.DataFrame` takes them.

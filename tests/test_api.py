@@ -238,6 +238,20 @@ def test_features_are_the_pipelines(ask, clip, tmp_path, caplog):
     assert [neuron.concepts for neuron in bare] == [neuron.concepts for neuron in found]
 
 
+def test_units_are_searched_by_a_text_of_no_vocabulary(ask, clip, album):
+    config = replace(SMALL_BATCHES, clip=ClipConfig(batch=20, input="image"))
+    found = ask(config=config)
+    names, features = jd.image_features(clip, album, batch=20, quiet=True)
+    text, base = clip.encode_texts(["A photo of a purple bat", "A photo of a"])
+    for neuron, score in found.search("purple bat"):
+        mean = features[[names.index(each.image) for each in neuron.exemplars]].mean(axis=0)
+        expected = mean @ (text - base) / np.linalg.norm(mean)
+        assert score == pytest.approx(expected, abs=1e-5)
+    scores = [score for _, score in found.search("purple bat", count=3)]
+    assert scores == sorted(scores, reverse=True)
+    assert len(scores) == 3
+
+
 def test_features_of_nothing_are_refused(clip):
     class Lost(Album):
         def __getitem__(self, index):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
+from jaxdesc.errors import InputError
 from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.result import CERTAINTY, COLUMNS, SHOWN, UNSURE, Neuron, Result, build_neurons
 
@@ -34,6 +35,15 @@ def test_neurons_of_a_concept_best_first(result):
     assert [neuron.unit for neuron in result.where("striped")] == [2, 0]
     assert [neuron.unit for neuron in result.where("Zebra")] == [2, 0]
     assert result.where("strip") == ()
+
+
+def test_search_by_what_exemplars_look_like(result):
+    found = replace(result, similarities=lambda text: np.array([0.1, np.nan, len(text)]))
+    assert [(each.unit, score) for each, score in found.search("stripes")] == [(2, 7.0), (0, 0.1)]
+    assert len(found.search("stripes", count=1)) == 1
+    assert found == result
+    with pytest.raises(InputError, match="has no features to search"):
+        result.search("stripes")
 
 
 def test_columns_are_the_csv_and_the_parquet(result, tmp_path):

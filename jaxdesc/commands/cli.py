@@ -27,6 +27,7 @@ COMMANDS = (
     "sweep",
     "tables",
     "compare",
+    "judge",
     "report",
     "explain",
     "convert",

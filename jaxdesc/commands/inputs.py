@@ -16,7 +16,7 @@ import jax
 from jaxdesc.commands import STARTED, cli, configs, flags, processes
 from jaxdesc.config import Config, TargetConfig
 from jaxdesc.errors import InputError
-from jaxdesc.images.sources import open_source
+from jaxdesc.images.split import open_images
 from jaxdesc.models.architectures import load_target
 from jaxdesc.models.dictionary import LATENTS
 from jaxdesc.models.dictionary_files import load_dictionary
@@ -111,7 +111,7 @@ def open_run(config: Config | None = None) -> tuple[Run, Place]:
     if TENSORBOARD.value and workdir.local and together.leads:
         listener = Scalars(workdir.local / "tensorboard")
     keep_programs(workdir, together)
-    source = open_source(config.images.source)
+    source = open_images(config.images)
     vocabulary = open_vocabulary(config, config.vocabulary.source)
     for other in config.ablation.vocabularies:
         open_vocabulary(config, other)

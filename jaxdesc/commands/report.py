@@ -18,9 +18,9 @@ from pathlib import Path
 from jaxdesc.commands import flags, inputs
 from jaxdesc.errors import InputError
 from jaxdesc.images.example import Source
-from jaxdesc.images.sources import open_source
+from jaxdesc.images.split import open_images
 from jaxdesc.models.target import Target
-from jaxdesc.report import files, plots, report
+from jaxdesc.report import files, judged, plots, report
 from jaxdesc.report.data import Method
 from jaxdesc.report.files import Saved
 from jaxdesc.result import Result
@@ -50,7 +50,7 @@ def main() -> None:
     every = {layer: _read(folder, layer) for layer, folder in folders.items()}
     first = next(iter(every.values()))
     config, units = first[0].config, _units(first[0].result, _NEURONS.value)
-    source, target = open_source(config.images.source), None
+    source, target = open_images(config.images), None
     if _HEATMAPS.value or _FIGURES.value:
         target = inputs.open_target(config)
     for layer, runs in every.items():
@@ -84,6 +84,7 @@ def _read(folder: Path, layer: str) -> list[Saved]:
 
 def _write(folder: Path, runs: Sequence[Saved], source: Source, target: Target | None) -> None:
     config, page = runs[0].config, folder / "index.html"
+    verdicts = [judged.read(folder.parent), *(None for _ in runs[1:])]
     asked = None
     if _THUMBNAILS.value:
         asked = _units(runs[0].result, _THUMBNAILS.value, "--thumbnails")
@@ -92,7 +93,7 @@ def _write(folder: Path, runs: Sequence[Saved], source: Source, target: Target |
     size = report.write(
         folder,
         f"{config.target.source}: what each neuron of {config.target.layer} responds to",
-        [Method.of(run) for run in runs],
+        [Method.of(run, verdict) for run, verdict in zip(runs, verdicts, strict=True)],
         source,
         target,
         config.crop,

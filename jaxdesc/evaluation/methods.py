@@ -14,8 +14,9 @@ from jaxtyping import Int
 
 from jaxdesc import scoring
 from jaxdesc.config import ScoreConfig
-from jaxdesc.evaluation import dissect, metrics
+from jaxdesc.evaluation import dissect, linear, metrics
 from jaxdesc.evaluation.dissect import ProbeSimilarity
+from jaxdesc.evaluation.judging.labels import Label
 from jaxdesc.evaluation.metrics import Metrics
 from jaxdesc.evaluation.probe import Probe, best
 from jaxdesc.evaluation.statistics import Bounds, McNemar, bootstrap, mcnemar, paired, proportion
@@ -29,11 +30,13 @@ Selected = Sequence[Int[np.ndarray, "_"]]
 class Method(NamedTuple):
     """A way of naming neurons: gives each its concepts, none to a dead one.
 
-    `fewest` is the number of probe images that it needs.
+    `fewest` is the number of probe images that it needs; `by_chances` is True if it needs chances
+    that images show concepts.
     """
 
     select: Callable[[Probe, ScoreConfig], Selected]
     fewest: int = 1
+    by_chances: bool = False
 
 
 def discovered(probe: Probe, options: ScoreConfig) -> Selected:
@@ -70,6 +73,9 @@ METHODS: dict[str, Method] = {
     "wpmi": most_similar(dissect.wpmi, fewest=28),
     "soft_wpmi": most_similar(dissect.soft_wpmi, fewest=100),
     "INVERT": most_similar(dissect.auc, fewest=20),
+    "linear": Method(
+        lambda probe, options: linear.explain(probe, options.block), linear.FEWEST, by_chances=True
+    ),
 }
 
 
@@ -79,6 +85,7 @@ class Line(NamedTuple):
     `metrics` are those that compare texts alone, and `bounds` the mean and 95 % interval of each.
     `differences` are the same for the difference from the paper's method over the same neurons, and
     `test` compares the hits of both. `seconds` is the time of the method without compilation.
+    `held_out` is the mean correlation of weighted sums with activations on images set aside for it.
     """
 
     metrics: Metrics
@@ -86,6 +93,7 @@ class Line(NamedTuple):
     differences: Mapping[str, Bounds]
     test: McNemar
     seconds: float
+    held_out: Bounds | None = None
 
 
 def compare(
@@ -99,12 +107,14 @@ def compare(
 
     `concepts` are texts; each class has at least one name, whose case doesn't matter.
     """
-    measured, seconds = {}, {}
+    measured, seconds, held_out = {}, {}, {}
     for name, method in methods.items():
         method.select(probe, options)  # compiles
         began = time.perf_counter()
         selected = method.select(probe, options)
         seconds[name] = time.perf_counter() - began
+        if isinstance(selected, linear.Sums) and np.isfinite(selected.held_out).any():
+            held_out[name] = bootstrap(selected.held_out[np.isfinite(selected.held_out)])
         texts = [[concepts[index] for index in indices] for indices in selected]
         measured[name] = metrics.evaluate(texts, names, {})
     paper = measured[AGAINST].values
@@ -115,9 +125,22 @@ def compare(
             {kind: paired(values, paper[kind]) for kind, values in found.values.items()},
             mcnemar(found.values["hit"] > 0, paper["hit"] > 0),
             seconds[name],
+            held_out.get(name),
         )
         for name, found in measured.items()
     }
+
+
+def labels_of(selected: Selected, concepts: Sequence[str]) -> dict[int, Label]:
+    """Return each unit's label: its first concept, or its weighted sum of several."""
+    if isinstance(selected, linear.Sums):
+        sums = zip(selected.concepts, selected.weights, selected.bias.tolist(), strict=True)
+        return {
+            unit: Label(tuple(concepts[i] for i in some), tuple(weights.tolist()), bias)
+            for unit, (some, weights, bias) in enumerate(sums)
+            if len(some)
+        }
+    return {unit: Label((concepts[some[0]],)) for unit, some in enumerate(selected) if len(some)}
 
 
 def bounds(kind: str, values: np.ndarray) -> Bounds:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Bool, Float, Float32, Int, Int64
 
+from jaxdesc.evaluation.judging.presence import PUBLISHED, Sigmoid
 from jaxdesc.exemplars import Slots
 from jaxdesc.runtime.ahead import ahead
 from jaxdesc.runtime.compiler import jit, product
@@ -20,7 +21,7 @@ class Probe(NamedTuple):
     """Activations and CLIP features of the same probe images; all features have unit length.
 
     `base` is the base template's feature. Exemplars are rows of `images`, or of `windows` if
-    these are the units'.
+    these are the units'. `sigmoid` makes chances of cosines.
     """
 
     activations: Float32[np.ndarray, "image neuron"]
@@ -29,6 +30,7 @@ class Probe(NamedTuple):
     base: Float32[np.ndarray, "feature"]
     exemplars: Slots
     windows: Float32[np.ndarray, "window feature"] | None = None
+    sigmoid: Sigmoid = PUBLISHED
 
     @property
     def views(self) -> Float32[np.ndarray, "view feature"]:

@@ -14,6 +14,7 @@ from typing import Any
 from jaxdesc.errors import InputError
 from jaxdesc.evaluation.metrics import METRICS, f1, hit
 from jaxdesc.report.files import Saved
+from jaxdesc.report.judged import Verdict
 from jaxdesc.report.pictures import CELL, COLUMNS, LEVELS, Picture, in_thousandths
 from jaxdesc.report.tables import similarity_name
 from jaxdesc.result import PROPERTIES, UNSURE, Neuron, Result
@@ -43,6 +44,7 @@ class Method:
         summary: mean, standard error and ceiling of each metric, as `Result.metrics_dict`.
         facts: its config, versions, fingerprints.
         asked: exemplars per neuron that were asked for; 0 if that isn't known.
+        verdict: how good its labels and others are, if they were judged.
     """
 
     name: str
@@ -50,15 +52,16 @@ class Method:
     summary: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
     asked: int = 0
+    verdict: Verdict | None = None
 
     @classmethod
-    def of(cls, saved: Saved) -> "Method":
+    def of(cls, saved: Saved, verdict: Verdict | None = None) -> "Method":
         """The method of a run that was read from its working directory."""
         config, score = saved.config, saved.config.score
         name = f"{config.crop.view} view, {similarity_name(score.kappa, score.similarity)}"
         about = config.to_dict() | {"version": saved.versions}
         facts = _flat(about | {"fingerprint": saved.result.fingerprints})
-        return cls(name, saved.result, saved.summary, facts, score.exemplars)
+        return cls(name, saved.result, saved.summary, facts, score.exemplars, verdict)
 
 
 def check_same(methods: Sequence[Method]) -> None:
@@ -93,6 +96,7 @@ def index_of(methods: Sequence[Method], pictures: Mapping[int, Picture]) -> dict
         "heated": any(picture.heat or picture.heats for picture in pictures.values()),
         "boxed": any(exemplar.box for neuron in everyone for exemplar in neuron.exemplars),
         "methods": [_indexed(method, places) for method in methods],
+        "judged": [method.verdict.heads if method.verdict else [] for method in methods],
     }
 
 
@@ -171,7 +175,11 @@ def piece_of(
         },
         "classes": list(classes),
         "methods": [
-            [_detailed(neuron, positions, pictures) for neuron in group] for group in groups
+            [
+                _detailed(neuron, positions, pictures) | _judged(neuron, method.verdict)
+                for neuron in group
+            ]
+            for method, group in zip(methods, groups, strict=True)
         ],
     }
     return piece, sheets
@@ -203,6 +211,19 @@ def _detailed(
         pictures[e.index].heats.get(neuron.unit, "") if drawn else "" for e in neuron.exemplars
     ]
     return listed | ({"heats": heats} if any(heats) else {})
+
+
+def _judged(neuron: Neuron, verdict: Verdict | None) -> dict[str, Any]:
+    """Each source's label of a neuron, with a score per measure."""
+    if verdict is None:
+        return {}
+    rows = verdict.labels.get(neuron.unit, ())
+    return {
+        "judged": [
+            [source, label, [None if value is None else _short(value) for value in scores]]
+            for source, label, scores in rows
+        ]
+    }
 
 
 def _ranks(neuron: Neuron) -> range:

@@ -141,6 +141,7 @@ def _html(
         megabytes=f"{size / 1e6:.1f}",
         methods=methods,
         metrics=[(kind, METRICS[kind].title) for kind in methods[0].summary],
+        verdicts=[method.verdict for method in methods if method.verdict],
         remarks=_remarks(methods),
         # One value if all methods have the same.
         facts=[(key, values[:1] if len(set(values)) == 1 else values) for key, values in rows],

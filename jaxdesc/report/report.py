@@ -14,11 +14,13 @@ from typing import Any
 
 from jaxdesc.config import Config, CropConfig, TargetConfig
 from jaxdesc.errors import InputError, check_type, shown
+from jaxdesc.evaluation.judging.judgement import Judgement
 from jaxdesc.images.example import Source
 from jaxdesc.images.sources import open_source
 from jaxdesc.models.target import Target
 from jaxdesc.report import data, page, pictures
 from jaxdesc.report.data import Method
+from jaxdesc.report.judged import Verdict
 from jaxdesc.result import Result
 from jaxdesc.runtime.progress import Display, Progress, State
 from jaxdesc.stages.run import settled
@@ -38,6 +40,7 @@ def write_report(
     beside: Mapping[str, Any] | None = None,
     cam: str = "",
     of: str = "",
+    judgement: Judgement | None = None,
 ) -> Path:
     """Write the page of a result: every neuron with its concepts and exemplars.
 
@@ -53,6 +56,7 @@ def write_report(
             several.
         cam: the kind of attention map that was given to `describe`.
         of: whose windows they are, as was given to `describe`; "unit" gets heatmaps of units.
+        judgement: what `judge` found of the labels of one layer.
 
     Of more than 4,096 neurons only the first 1,000 get thumbnails; `launch.report --thumbnails`
     adds those of others.
@@ -78,6 +82,8 @@ def write_report(
     if target is not None:
         check_type(target, Target, "target", "load_target")
     methods = [Method(name, result, result.metrics_dict()) for name, result in results.items()]
+    if judgement is not None:
+        methods[0] = replace(methods[0], verdict=Verdict.of(judgement))
     crop, pooling, layer = CropConfig(cam=cam, of=of), "mean", found[0].layer
     if target is not None:
         asked = Config(target=TargetConfig(layer=layer), crop=crop)

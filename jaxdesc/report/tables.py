@@ -278,13 +278,14 @@ def write_comparison(workdir: Place, found: Comparison) -> str:
     rows = []
     for method, line in found.lines.items():
         values = [end for kind in kinds for end in (*line.bounds[kind], *line.differences[kind])]
-        rows.append([method, *values, line.test.p, round(line.seconds, 3)])
+        held_out = line.held_out.mean if line.held_out else None
+        rows.append([method, *values, line.test.p, round(line.seconds, 3), held_out])
 
     def same_methods(content: bytes) -> bool:
         written = content.decode("utf-8", "replace").split("\n")[1:-1]
         return [line.partition(",")[0] for line in written] == list(found.lines)
 
-    head = ["method", *(kind + end for kind in kinds for end in ends), "p", "seconds"]
+    head = ["method", *(kind + end for kind in kinds for end in ends), "p", "seconds", "held_out"]
     name = workdir.unused("compare", ".csv", same_methods)
     write_rows(workdir / f"{name}.csv", head, rows)
     write_file(workdir / f"{name}.md", f"{comparison(found)}\n".encode())
@@ -308,9 +309,15 @@ def comparison(found: Comparison) -> str:
         for kind, bounds in line.bounds.items():
             row += [_percent(bounds), "" if itself else _percent(line.differences[kind], "+")]
         rows.append([*row, "" if itself else f"{line.test.p:.2g}", f"{line.seconds:.2f}"])
+    held_out = "".join(
+        f"\n\n{name}: correlation of its sums with activations on images set aside for it "
+        f"{mean.mean:.2f} [{mean.low:.2f}, {mean.high:.2f}]."
+        for name, line in found.lines.items()
+        if (mean := line.held_out)
+    )
     sentences = certainty(found.result.unnamed, found.result.hubs)
     similarity = similarity_name(found.kappa, found.similarity)
-    return f"{markdown(rows)}\n\nthe run's concepts ({similarity}): {sentences}"
+    return f"{markdown(rows)}{held_out}\n\nthe run's concepts ({similarity}): {sentences}"
 
 
 def _percent(bounds: Bounds, sign: str = "") -> str:

@@ -9,9 +9,11 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float32, Int32, UInt8
 from PIL import Image
+from scipy import sparse
 
 from jaxdesc.config import ClipConfig, CropConfig, converted
 from jaxdesc.errors import InputError, UnusableImage, check_type
+from jaxdesc.exemplars import Slots
 from jaxdesc.images.example import Example, Source
 from jaxdesc.images.loader import batches, padded, regrouped
 from jaxdesc.images.preprocess import Preprocess
@@ -25,6 +27,8 @@ from jaxdesc.stages.look import Windows
 from jaxdesc.stages.run import Run
 from jaxdesc.stages.select import chosen
 from jaxdesc.store import Artifact, Draft, Shards
+from jaxdesc.vocabulary.names import check_name
+from jaxdesc.vocabulary.vocabulary import Vocabulary, base_template, prompts
 
 NAMED = 3  # unusable images in a warning
 
@@ -42,7 +46,8 @@ def embed(run: Run, windows: Windows, selected: Artifact) -> Artifact:
     def finish(draft: Draft) -> None:
         draft.write("rows", rows)
         # Kept, since a TFDS set has to read a record to name its image.
-        draft.values["names"] = [run.inputs.source.identify(i) for i in windows.images[rows]]
+        images = windows.images[rows].tolist()
+        draft.values["names"] = [run.inputs.source.identify(index) for index in images]
 
     return _embed(run, windows, run.config.crop, rows, {"select": selected.name}, finish)
 
@@ -148,6 +153,30 @@ def _encoded(
     read = batches(source, images, prepare, size, skip, workers)
     for views in regrouped(read, size):
         yield np.asarray(encoder.encode_views(padded(np.stack(views), size)))[: len(views)]
+
+
+def searcher(run: Run, embedded: Artifact, slots: Slots) -> Callable[[str], np.ndarray]:
+    """Return what compares a text with each unit's mean exemplar feature.
+
+    It gives the cosine with the text's prompt minus that with the base template, NaN for a unit
+    without exemplars. `slots` are rows of the artifact of `embed`, which need not outlive this.
+    """
+    ends = np.arange(len(slots.rows) + 1) * slots.rows.shape[1]
+    rows = slots.weights.ravel(), slots.rows.ravel(), ends
+    features = embedded.read("features") if embedded.read("rows").size else np.zeros((1, 1))
+    means = sparse.csr_array(rows, (len(slots.rows), len(features))) @ features
+    with np.errstate(invalid="ignore"):
+        means = (means / np.linalg.norm(means, axis=1, keepdims=True)).astype(np.float32)
+    return partial(_similarities, run.inputs.clip, run.config.vocabulary.template, means)
+
+
+def _similarities(
+    clip: Namer, template: str, means: Float32[np.ndarray, "unit width"], text: str
+) -> Float32[np.ndarray, "unit"]:
+    check_name(text, "the text")
+    (prompt,) = prompts(Vocabulary((text,), "search"), template)
+    ours, base = clip.encode_texts([prompt, base_template(template)])
+    return means @ (ours - base)
 
 
 def image_features(

@@ -12,7 +12,7 @@ DRAWN = {"Software": "jaxdesc"}  # metadata of every PNG
 # Folders and files of results, which a run or a command that reads it has written.
 _FOUND = re.compile(r"explanations|figures(-\d+)?|report|tables|tensorboard")
 _FILES = re.compile(
-    r"(ablation(_neurons)?|certainty|compare|concepts|config|evidence|exemplars|metrics|skipped"
+    r"(ablation(_neurons)?|certainty|compare|concepts|config|evidence|exemplars|judge|metrics|skipped"
     r"|sweep)(-\d+)?\.(csv|jsonl?|md|png|svg)"
 )
 _PAGE = b'<meta name="generator" content="jaxdesc">'

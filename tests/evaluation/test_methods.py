@@ -65,7 +65,7 @@ def done(tmp_path_factory, clip):
 
 def test_every_image_that_can_be_used_is_encoded_and_nothing_else_is_computed(done, clip):
     run, described, probe, _ = done
-    assert set(run.seconds) == {"embed"}
+    assert set(run.seconds) == {"embed", "chances"}
     assert len(probe.images) == len(probe.activations) == IMAGES - 1
     kept = [index for index in range(IMAGES) if index != BROKEN]
     exemplars = [{e.index for e in neuron.exemplars} for neuron in described]
@@ -152,8 +152,8 @@ def test_what_can_not_be_compared(tmp_path, clip):
         compare(begin(tmp_path, clip), ["WWW", "wpim"])
     able = "WWW,t-vMF,cos,cos_cubed,wpmi,INVERT"
     message = (
-        "^album of 39, 0 holds 39 images, but rank_reorder needs 40 and soft_wpmi needs 100: give "
-        f"more images, or ask for other methods, --methods={able}\\.$"
+        "^album of 39, 0 holds 39 images, but rank_reorder needs 40 and soft_wpmi needs 100 and "
+        f"linear needs 100: give more images, or ask for other methods, --methods={able}\\.$"
     )
     with pytest.raises(InputError, match=message):
         compare(begin(tmp_path, clip, Album(39)))

@@ -238,6 +238,37 @@ def test_methods_are_compared(run, workdir):
     assert before.items() <= contents(workdir).items()
 
 
+def test_labels_are_judged(run, networks, tmp_path):
+    """On images that were kept aside, next to a table of labels; the page shows it."""
+    (tmp_path / "mine.csv").write_text("unit,description\n0,star\n1,a red thing\n")
+    words = tmp_path / "words.txt"
+    words.write_text("star\nred\ncat\nmoon\n")
+    config = {
+        "config": "scenes",
+        "config.ablation.views": "()",
+        "config.images.source": "scenes:count=40",
+        "config.images.split": "0.5",
+        "config.vocabulary.source": f"file:{words}",
+        "config.score.exemplars": "3",
+    }
+    own = {"workdir": tmp_path / "run", "quiet": "true"}
+    run("describe", config | networks_of(networks) | own)
+    output = run("judge", own | {"labels": tmp_path / "mine.csv", "presence": "truth"})
+    assert "on 20 images of scenes:" in output
+    assert "held out; presence by truth" in output
+    assert "judge.csv, judge.json, judge.md" in output
+    rows = read(tmp_path / "run" / "judge.csv")
+    assert {"run", "mine", "random label", "best label"} == {row["source"] for row in rows}
+    mine = [row for row in rows if row["source"] == "mine"]
+    assert [row["label"] for row in mine] == ["star", "a red thing"]
+    assert mine[1]["correlation"] == ""  # no phrase of the world
+    run("report", own | {"heatmaps": "false"})
+    report = tmp_path / "run" / "report"
+    assert "Labels judged on 20 images" in (report / "index.html").read_text("utf-8")
+    (neurons,) = page_at(report)["piece"]["methods"]
+    assert [label for _, label, _ in neurons[0]["judged"]][1] == "star"
+
+
 @pytest.mark.full
 def test_a_page_of_two_runs_and_one_of_one(command, run, workdir, tmp_path):
     found = files.read(workdir)

@@ -48,6 +48,10 @@ def test_the_table_and_its_sentences():
     )
     assert rest[2].endswith(r"grass (4%), \x1b[31mred (2%).")
     assert tables.comparison(comparison({})).endswith("image sets: none.")
+    summed = LINES["cos"]._replace(held_out=Bounds(0.5, 0.375, 0.625))
+    text = tables.comparison(comparison({})._replace(lines=LINES | {"linear": summed}))
+    assert "linear: correlation of its sums with activations on images set" in text
+    assert "0.50 [0.38, 0.62]" in text
 
 
 def read(path):
@@ -74,7 +78,7 @@ def test_the_files(tmp_path):
         "hit_difference": "-0.375", "hit_difference_low": "-0.5", "hit_difference_high": "0.25",
         "f1": "0.5", "f1_low": "0.25", "f1_high": "0.75",
         "f1_difference": "0.0", "f1_difference_low": "-0.25", "f1_difference_high": "0.125",
-        "p": "0.0234", "seconds": "12.0",
+        "p": "0.0234", "seconds": "12.0", "held_out": "",
     }  # fmt: skip
     assert ours[0] == "t-vMF"
 

@@ -13,6 +13,7 @@ import jaxdesc as jd
 from jaxdesc.evaluation.metrics import f1
 from jaxdesc.report import page as pages
 from jaxdesc.report.data import Method
+from jaxdesc.report.judged import Verdict
 from jaxdesc.report.pictures import look
 from jaxdesc.result import Exemplar, Result
 from tests.plain_target import plain_target
@@ -23,6 +24,14 @@ WIDE, NARROW = {"width": 1400, "height": 900}, {"width": 390, "height": 844}
 expect.set_options(timeout=60_000)  # ms; a busy machine draws a tall page slowly
 LONG = f"n02123045/{'a-photo-of-a-tabby-' * 6}0123456789.JPEG"
 STABILITY = np.random.default_rng(1).uniform(0, 1, NEURONS).tolist()
+
+VERDICT = Verdict(
+    heads=(HOSTILE, "IoU"),
+    about=HOSTILE,
+    rows=((HOSTILE, "2", "0.500", "0.100"), ("WWW", "2", "0.400", "")),
+    labels={0: [(HOSTILE, HOSTILE, (0.5, None)), ("WWW", "a cat", (0.25, 0.125))]},
+    notes=(HOSTILE,),
+)
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +78,7 @@ def folder(tmp_path_factory, result, pictures):
     written = tmp_path_factory.mktemp("report")
     other = zip(layer(NEURONS, IMAGES, 3, seed=1, rankings=2), result, strict=True)
     other = Result(tuple(replace(neuron, names=same.names) for neuron, same in other))
-    first = Method(HOSTILE, sure(result, STABILITY), {}, {HOSTILE: HOSTILE})
+    first = Method(HOSTILE, sure(result, STABILITY), {}, {HOSTILE: HOSTILE}, verdict=VERDICT)
     methods = [first, Method("WWW", other)]
     pages.write(written, pages.files(HOSTILE, methods, pictures))
     return written
@@ -123,8 +132,9 @@ def search(page, text):
 
 def test_text_from_outside_stays_text(page):
     assert page.title() == page.locator("h1").text_content() == HOSTILE
-    # Title, note, head of the facts, a fact and its name, the reason of a skipped image.
-    assert page.locator(".top").text_content().count(HOSTILE) == 6
+    # Title, note, head of the facts, a fact and its name, the reason of a skipped image; of the
+    # judgement what it is about, a measure, a source and a note.
+    assert page.locator(".top").text_content().count(HOSTILE) == 10
     assert search(page, "alert(") == [500]
     assert page.locator(".row .label").text_content() == HOSTILE
     open_card(page, 0)
@@ -290,6 +300,21 @@ def test_a_card_shows_what_each_method_found(page, result, pictures):
         f"{float(f'{exemplar.activation:.4g}'):.2f}{name and f' heatmap: {name}'}{exemplar.image}"
         for exemplar, name in zip(neuron.exemplars, explained, strict=True)
     ]
+
+
+def test_labels_of_every_source_are_on_the_card(page):
+    assert page.locator("header.top table.judged").inner_text().count("0.400") == 1
+    open_card(page, 0)
+    rows = page.locator("#card-body table.judged tr")
+    cells = [rows.nth(row).locator("th, td").all_text_contents() for row in range(3)]
+    assert cells == [
+        ["labels", "", HOSTILE, "IoU"],
+        [HOSTILE, HOSTILE, "0.50", "–"],
+        ["WWW", "a cat", "0.25", "0.13"],
+    ]
+    page.click("#next")
+    expect(page.locator("#card-unit")).to_have_text("fc 1")
+    assert page.locator("#card-body table.judged").count() == 0
 
 
 def test_a_neuron_has_heatmaps_of_its_own(open_page, tmp_path):

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 import jaxdesc as jd
-from jaxdesc import pipeline
 from jaxdesc.config import ImagesConfig
 from jaxdesc.errors import InputError
 from jaxdesc.evaluation.top1 import Top1
+from jaxdesc.pipeline import order
 from tests import plain_target
 
 COLOURS = {"blue": (0, 0, 255), "green": (0, 255, 0), "red": (255, 0, 0)}
@@ -150,7 +150,7 @@ def test_a_wrong_order_of_classes_is_reported_twice(clip, colours, capsys):
 
 
 def test_what_can_t_be_right_stops_a_run_before_texts_are_encoded(clip, colours, monkeypatch):
-    monkeypatch.setattr(pipeline, "encode", lambda run: pytest.fail("too late"))
+    monkeypatch.setattr(order, "encode", lambda run: pytest.fail("too late"))
     nan = plain_target.network(head=lambda params, maps: maps.mean(axis=(1, 2))[:, :3] * jnp.nan)
     broken = seer(apply=nan)
     with pytest.raises(InputError, match=r"^Layer 'fc' of target gives NaN"):

@@ -401,6 +401,8 @@ function side(method, place, piece, neuron) {
   const section = make("section", "side");
   if (data.methods.length > 1) section.append(make("h3", "", method.name));
   section.append(conceptTable(method, place, neuron), facts(method, place, neuron));
+  const heads = data.judged[data.methods.indexOf(method)];
+  if (heads.length && neuron.judged.length) section.append(judged(heads, neuron.judged));
   if (neuron.sheet === null && neuron.exemplars.length) {
     section.append(make("p", "muted small", `Thumbnails: jaxdesc report --workdir=RUN --thumbnails=${data.units[place]}`));
     const line = ([image, activation]) => make("li", "", piece.images.names[image], make("span", "value", ` ${activation.toFixed(2)}`));
@@ -432,6 +434,17 @@ function conceptTable(method, place, neuron) {
     table.append(make("li", "", name, make("span", "track", fill), make("span", "value", number(value))));
   }
   return table;
+}
+
+/** Labels of every source, and how good they are. */
+function judged(heads, sources) {
+  const table = make("table", "facts judged small");
+  table.append(make("tr", "", ...["labels", "", ...heads].map((head) => make("th", "", head))));
+  for (const [source, label, scores] of sources) {
+    const cells = scores.map((score) => make("td", "", score === null ? "–" : score.toFixed(2)));
+    table.append(make("tr", "", make("th", "", source), make("td", "", label), ...cells));
+  }
+  return make("div", "scroll", table);
 }
 
 function facts(method, place, { threshold, exemplars }) {

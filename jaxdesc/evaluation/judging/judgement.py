@@ -1,0 +1,142 @@
+"""What judges found: scores of each unit's label, by the label's source and the measure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float64
+
+from jaxdesc.evaluation.judging.ablation import Effect
+from jaxdesc.evaluation.judging.control import Control
+from jaxdesc.evaluation.judging.labels import Labels
+from jaxdesc.evaluation.judging.measures import ALPHAS, JUDGES, Sanity
+from jaxdesc.evaluation.judging.scores import BEST, RANDOM, Scores
+from jaxdesc.evaluation.statistics import Bounds, bootstrap
+
+COSY, ABLATION = ("cosy_auc", "cosy_mad"), ("ablation", "ablation_gap")
+TITLES = {
+    "cosy_auc": "CoSy AUC",
+    "cosy_mad": "CoSy MAD",
+    "ablation": "ablation",
+    "ablation_gap": "ablation − random unit",
+}
+BETWEEN = 0.01  # the α that a short table shows, or else the nearest
+
+
+def title(measure: str) -> str:
+    """A measure's heading, such as "IoU, α = 0.01"."""
+    name, _, alpha = measure.partition("@")
+    head = TITLES.get(name) or JUDGES[name].title
+    return f"{head}, α = {alpha}" if alpha else head
+
+
+class Line(NamedTuple):
+    """Labels of one source by one measure.
+
+    Attributes:
+        mean: over the units whose label can be judged, with its interval; None without any.
+        units: how many these are.
+        against: mean difference from each other source over the units that both can be judged on,
+            the same paired, with its interval.
+    """
+
+    mean: Bounds | None
+    units: int
+    against: Mapping[str, Bounds]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """Scores of labels on images.
+
+    Attributes:
+        layer: layer of the units.
+        images: spec of the images that judge, and how many there are.
+        presence: how it is known what these show: "truth", "labels" or "scorer".
+        held_out: False if these images, or some of them, chose labels of the run.
+        labels: labels of each source by unit; `RANDOM` is the floor.
+        scores: of each source by measure, one value per unit.
+        ceilings: the best scores of the vocabulary's concepts; may be empty.
+        controls: of CoSy, by source and unit; empty if it was not asked for.
+        effects: of ablation, likewise.
+        sanity: how each measure takes faults of the run's labels on these images, if it can be
+            tried.
+        notes: what a reader has to know, in sentences.
+    """
+
+    layer: str
+    images: str
+    count: int
+    presence: str
+    held_out: bool
+    labels: Mapping[str, Labels]
+    scores: Mapping[str, Scores]
+    ceilings: Scores = field(default_factory=dict)
+    controls: Mapping[str, Mapping[int, Control]] = field(default_factory=dict)
+    effects: Mapping[str, Mapping[int, Effect]] = field(default_factory=dict)
+    sanity: Mapping[str, Sanity] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def units(self) -> int:
+        """Number of the layer's units."""
+        return len(next(iter(next(iter(self.scores.values())).values())))
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Names of all measures, with α, CoSy's and ablation's if they were asked for."""
+        found = tuple(next(iter(self.scores.values())))
+        return found + COSY * bool(self.controls) + ABLATION * bool(self.effects)
+
+    @property
+    def short(self) -> tuple[str, ...]:
+        """The measures of a short table: of each one α."""
+        alphas = [alpha for alpha in ALPHAS if f"iou@{alpha:g}" in self.measures]
+        shown = min(alphas, key=lambda alpha: abs(alpha - BETWEEN), default=None)
+        return tuple(
+            name for name in self.measures if "@" not in name or name.endswith(f"@{shown:g}")
+        )
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Names of all sources, with the floor and, if it was found, the ceiling."""
+        return (*self.scores, *([BEST] if self.ceilings else ()))
+
+    def values(self, source: str, measure: str) -> Float64[np.ndarray, "unit"]:
+        """Score of each unit's label; NaN where it can't be judged."""
+        if measure in COSY or measure in ABLATION:
+            found = np.full(self.units, np.nan)
+            for unit, control in self.controls.get(source, {}).items():
+                if measure in COSY:
+                    found[unit] = control[COSY.index(measure)].mean
+            for unit, effect in self.effects.get(source, {}).items():
+                if measure in ABLATION:
+                    found[unit] = effect.unit - effect.random * (measure == ABLATION[1])
+            return found
+        return (self.ceilings if source == BEST else self.scores[source])[measure]
+
+    def line(self, source: str, measure: str, others: Sequence[str] = ()) -> Line:
+        """Mean of a source by a measure, and its differences from others."""
+        values = self.values(source, measure)
+        known, against = np.isfinite(values), {}
+        for other in others:
+            gap = values - self.values(other, measure)
+            if other != source and np.isfinite(gap).any():
+                against[other] = bootstrap(gap[np.isfinite(gap)])
+        mean = bootstrap(values[known]) if known.any() else None
+        return Line(mean, int(known.sum()), against)
+
+
+def summary(judgement: Judgement) -> dict[str, dict[str, Line]]:
+    """Every source's line by every measure, each paired with every other source."""
+    return {
+        source: {
+            measure: judgement.line(source, measure, judgement.sources)
+            for measure in judgement.measures
+        }
+        for source in judgement.sources
+    }
+
+
+__all__ = ["BEST", "RANDOM", "Judgement", "Line", "summary", "title"]
