@@ -22,6 +22,7 @@ from jaxdesc.errors import InputError
 from jaxdesc.evidence import (
     crops,
     dictionary,
+    judges,
     localisation,
     page,
     real,
@@ -40,6 +41,7 @@ _DOCS = flags.DEFINE_path("docs", None, "A second folder for numbers and page, s
 STUDIES = {
     "crops": crops,
     "dictionary": dictionary,
+    "judges": judges,
     "localisation": localisation,
     "similarity": similarity,
     "sparse": sparse,

@@ -9,12 +9,18 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from jaxdesc.evaluation.judging.judgement import ABLATION, COSY
+from jaxdesc.evaluation.judging.measures import JUDGES
 from jaxdesc.evaluation.statistics import Bounds
 from jaxdesc.evidence.table import Cell, Table
 from jaxdesc.report import tables as layout
 
 # Columns that are not shares, and are shown as they are and not × 100.
-PLAIN = ("AUC", "SMD", "p", "kappa", "field", "impurity", "clarity", "polysemanticity")
+PLAIN = (
+    *("AUC", "SMD", "p", "kappa", "field", "impurity", "clarity", "polysemanticity"),
+    *(*JUDGES, *COSY, *ABLATION, "order of methods", "order of all", "right above wrong"),
+    *("name − label", "missing", "extra"),
+)
 
 # An interval's end so near to zero is zero, up to the order of a sum.
 _ROUNDING = 1e-9
@@ -132,7 +138,7 @@ def _text(column: str, cell: Cell) -> str:
         return ""
     if isinstance(cell, str | int):
         return str(cell)
-    if column.split(",")[0] in PLAIN:
+    if column.partition(",")[0].partition("@")[0] in PLAIN:
         return number(cell)
     if isinstance(cell, Bounds):
         return points(cell, sign="−" in column)

@@ -305,7 +305,8 @@ def _without(layer: Layer) -> Layer:
 def _passes(run: Run, study: Study, view: str) -> Iterator[Probe]:
     crop = replace(run.config.crop, view=view)
     for images in study.probes:
-        yield probe_pass(on_probe(replace(run, config=replace(run.config, crop=crop)), images))
+        on_images = on_probe(replace(run, config=replace(run.config, crop=crop)), images)
+        yield probe_pass(on_images, METHODS)
 
 
 def rivals_table(run: Run, selected: Mapping[str, Sequence[Selected]]) -> Table:
