@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import jaxdesc as jd
+from jaxdesc.evaluation.judging.measures import JUDGES, measured
 from jaxdesc.evaluation.methods import METHODS
 from jaxdesc.evaluation.metrics import METRICS
 from jaxdesc.images.sources import SOURCES
@@ -20,7 +21,7 @@ from jaxdesc.vocabulary.vocabulary import VOCABULARIES
 PAGE = (Path(__file__).parents[1] / "docs" / "extending.md").read_text()
 EXAMPLES = dict(re.findall(r"^## (?:A|An) (.+?)$.*?^```python\n(.*?)^```", PAGE, re.M | re.S))
 REGISTRIES = (
-    *(SIMILARITIES, METRICS, METHODS, SOURCES, VOCABULARIES, ARCHITECTURES, NAMERS),
+    *(SIMILARITIES, METRICS, METHODS, JUDGES, SOURCES, VOCABULARIES, ARCHITECTURES, NAMERS),
     jd.attention.CAMS,
 )
 NAMES = {"0": "sun", "1": "rain", "2": "snow"}
@@ -103,6 +104,14 @@ def test_a_name_encoder(example):
     names, images = (example("source"), jd.image_features(namer, "stripes:3"))[1]
     assert names == ["stripes 0", "stripes 1", "stripes 2"]
     np.testing.assert_allclose(np.linalg.norm(images, axis=1), 1, atol=1e-6)
+
+
+def test_a_judge(example, rng):
+    example("judge")
+    presence = rng.random((2, 50)).astype(np.float32)
+    found = measured(presence[0], presence)["spearman"]
+    assert found[0] == pytest.approx(1)
+    assert abs(found[1]) < 0.5
 
 
 def test_the_page_names_files_that_exist():

@@ -1,4 +1,4 @@
-r"""Judge labels of neurons, whoever gave them, on images that had no part in finding them.
+r"""Judge labels of neurons, from any source, on images that had no part in finding them.
 
     jaxdesc describe --config=scenes --workdir=out/scenes
     jaxdesc judge --workdir=out/scenes --images=scenes:split=probe,seed=1,count=640

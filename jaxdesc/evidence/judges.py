@@ -90,7 +90,7 @@ def ladder(share: float) -> dict[int, Label]:
 def names() -> dict[int, Label]:
     """The first name of each unit that the vocabulary has."""
     texts = set(vocabulary())
-    return {unit: Label((own[0],)) for unit, own in enumerate(NAMES) if own[0] in texts}
+    return {unit: Label((first,)) for unit, (first, *_) in enumerate(NAMES) if first in texts}
 
 
 def misleading(kind: str) -> dict[int, Label]:
@@ -294,7 +294,7 @@ def _within(scores: np.ndarray, truth: np.ndarray) -> Bounds | None:
 
 
 def _fooled(bench: _Bench, images: str, correlated: str) -> Table:
-    """How often a misleading label scores at least as much as the unit's name."""
+    """Measure how often a misleading label scores at least as much as the unit's name."""
     rows: list[tuple[Cell, ...]] = []
     for kind in (PART, WHOLE, COMPANION, BIAS):
         wrong = misleading(kind)

@@ -21,7 +21,7 @@ from jaxdesc.attention.cams import GRAD_CAM, attend, cam_fingerprint
 from jaxdesc.errors import InputError
 from jaxdesc.evaluation.insertion import STEPS, Curves, curves
 from jaxdesc.evaluation.statistics import bootstrap, mcnemar, paired
-from jaxdesc.evidence import real_names
+from jaxdesc.evidence import real_judges, real_names
 from jaxdesc.evidence.real_names import Classifier
 from jaxdesc.evidence.table import Cell, Table
 from jaxdesc.images.example import Example, Source
@@ -57,7 +57,7 @@ def tables(
     map of the predicted class, of the unit of the photo's class, the centre, at random, and the
     whole image; "photo differences", attention minus each other view on the same photos; "photo
     maps", each attention map minus Grad-CAM; "photo curves", areas under insertion and deletion by
-    map; and the tables of `real_names`.
+    map; and the tables of `real_names` and `real_judges`.
 
     Raises:
         InputError: without the networks' packages, or without a label of the networks' classes.
@@ -87,6 +87,7 @@ def tables(
                     gaps.append((name, who, field, other, *gap, count))
     with store.held():
         names = real_names.tables(store, source, classifiers)
+        judged = real_judges.tables(store, source, classifiers)
         areas = [
             (name, *row)
             for name, target in targets.items()
@@ -108,6 +109,7 @@ def tables(
             tuple(areas),
         ),
         *names,
+        *judged,
     )
 
 

@@ -29,14 +29,14 @@ MISSING = 10  # concepts without a folder that are named
 
 @dataclass(frozen=True)
 class Judging:
-    """How labels are judged.
+    """Choices of a judgement.
 
     Attributes:
         images: images that judge; the run's, kept aside by `images.split`, if None.
         same: judge on the images that labels were found on, if there are no others.
         presence: how it is known what images show, a kind of `stages.judge.KINDS`; empty for the
             best that is known.
-        scorer: loads the network that says it where nothing else does.
+        scorer: loads the network that says it if nothing else does.
         methods: names in METHODS whose labels are judged too, found on the run's images.
         made: images in a folder for each concept, for CoSy; none if None.
         ablate: units that are zeroed, drawn at random; 0 for none.
@@ -148,6 +148,6 @@ def _doubts(
         )
     if presence.kind == LABELS:
         yield (
-            "presence is by the images' labels: a label that is no name of a class of these "
-            "images, or of a hypernym, can't be judged"
+            "presence is by the images' labels: a label that names none of their classes, nor a "
+            "hypernym, can't be judged"
         )

@@ -177,8 +177,8 @@ def read(workdir: Path) -> Verdict | None:
             return _verdict(content, csv.DictReader(table))
     except (OSError, LookupError, TypeError, ValueError, csv.Error) as error:
         raise InputError(
-            f"{file} and its table are no judgement of this version ({error!r}): judge again, or "
-            "delete both."
+            f"{file} and its table are not a judgement of this version ({error!r}): judge again, "
+            "or delete both."
         ) from error
 
 

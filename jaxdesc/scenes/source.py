@@ -68,7 +68,7 @@ class Scenes:
         return f"{self.split}-{self.seed}/{index:05d}_{name}.png"
 
     def shows(self, concepts: Sequence[str]) -> Float32[np.ndarray, "concept image"]:
-        """Return which phrases are true of each whole scene; NaN for what is no phrase."""
+        """Return which phrases are true of each whole scene; NaN for texts that are not phrases."""
         true = _truth(self.split, self.seed, self.count, self.correlation)
         places = {text: place for place, text in enumerate(vocabulary())}
         rows = np.full((len(concepts), self.count), np.nan, np.float32)

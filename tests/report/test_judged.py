@@ -96,5 +96,5 @@ def test_another_judgement_replaces_none(tmp_path):
     assert names == ["judge", "judge", "judge-2"]
     assert "folder:p" in judged.read(tmp_path).about
     (tmp_path / "judge-2.json").write_text("{}")
-    with pytest.raises(InputError, match=r"judge-2.json and its table are no judgement"):
+    with pytest.raises(InputError, match=r"judge-2.json and its table are not a judgement"):
         judged.read(tmp_path)

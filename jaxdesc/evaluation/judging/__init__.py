@@ -1,1 +1,1 @@
-"""How good labels of units are, whoever gave them, on images that had no part in finding them."""
+"""Quality of labels of units, from any source, on images that had no part in finding them."""

@@ -1,7 +1,7 @@
-"""Ablation: what the class logits lose if a unit is zeroed, where its concept is shown or not.
+"""Ablation: what the class logits lose without a unit, with its concept in the image or not.
 
-A label that says what a unit is for predicts where the unit matters. A unit is zeroed at all
-positions by a tap; a latent of a dictionary in what the dictionary decodes.
+A label that says what a unit is for predicts in which images the unit matters. A unit is zeroed at
+all positions by a tap; a latent of a dictionary in what the dictionary decodes.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ NOTHING = -1  # a unit's index if none is zeroed
 
 
 class Effect(NamedTuple):
-    """Mean fall of the predicted class's logit where the concept is shown, minus elsewhere.
+    """Mean fall of the predicted class's logit in images with the concept, minus that in others.
 
     `random` is the same of another unit of the layer, on the same images; NaN if no image, or every
     one, shows the concept.
@@ -65,7 +65,7 @@ def logits_without(
 
 
 def effect(falls: Float64[np.ndarray, "2 image"], shown: Bool[np.ndarray, "image"]) -> Effect:
-    """Compare falls of a logit, by the unit and by another one, where a concept is shown."""
+    """Compare falls of a logit, by the unit and by another one, in images with a concept."""
     if shown.all() or not shown.any():
         return Effect(np.nan, np.nan)
     gaps = falls[:, shown].mean(axis=1) - falls[:, ~shown].mean(axis=1)

@@ -1,4 +1,4 @@
-"""What judges found: scores of each unit's label, by the label's source and the measure."""
+"""Findings of judges: scores of each unit's label, by the label's source and the measure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -104,7 +104,7 @@ class Judgement:
         return (*self.scores, *([BEST] if self.ceilings else ()))
 
     def values(self, source: str, measure: str) -> Float64[np.ndarray, "unit"]:
-        """Score of each unit's label; NaN where it can't be judged."""
+        """Score of each unit's label; NaN if it can't be judged."""
         if measure in COSY or measure in ABLATION:
             found = np.full(self.units, np.nan)
             for unit, control in self.controls.get(source, {}).items():

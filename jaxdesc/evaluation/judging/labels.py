@@ -54,8 +54,8 @@ def read_labels(path: str | Path, layer: str, units: int) -> dict[int, Label]:
     Of several rows of a unit, those of several concepts, the first counts.
 
     Raises:
-        InputError: a file that is no such table, without a label of this layer, or with a unit that
-            the layer does not have.
+        InputError: a file that is not such a table, without a label of this layer, or with a unit
+            that the layer does not have.
     """
     name = str(path)
     try:
@@ -65,7 +65,7 @@ def read_labels(path: str | Path, layer: str, units: int) -> dict[int, Label]:
     try:
         head, *rows = csv.reader(io.StringIO(text, newline=""))
     except (ValueError, csv.Error) as error:  # ValueError: it has no line
-        raise InputError(f"labels {name!r} are no table ({error}): expected {FORM}.") from error
+        raise InputError(f"labels {name!r} are not a table ({error}): expected {FORM}.") from error
     columns = [column.strip() for column in head]
     unit = next((column for column in UNIT if column in columns), None)
     weighted = "concept0" in columns and "weight0" in columns

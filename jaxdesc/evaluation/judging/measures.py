@@ -140,7 +140,7 @@ def measured(
     """Judge all labels of a unit by every measure, by its name in `columns`.
 
     NaN for a unit that is equally active on all images, for a label whose presence is NaN, and for
-    `weighted` labels where a presence has to be a chance.
+    `weighted` labels if a presence has to be a chance.
     """
     activation, count = Activation(activations), len(presence)
     known = ~np.isnan(presence[:, 0]) if presence.size else np.zeros(count, bool)
@@ -155,7 +155,7 @@ def measured(
 
 
 class Sanity(NamedTuple):
-    """How a measure takes two faults of a label: mean fall, and share of units that it falls for.
+    """Response of a measure to two faults of labels: mean fall, and share of units that fall.
 
     A measure passes a test if nearly all fall.
     """

@@ -40,7 +40,7 @@ class Presence:
 
 
 class Sigmoid(NamedTuple):
-    """How a cosine becomes a chance: sigmoid(a (cosine + b))."""
+    """Chance that an image shows a text, from their cosine: sigmoid(a (cosine + b))."""
 
     a: float
     b: float

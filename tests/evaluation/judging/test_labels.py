@@ -47,7 +47,7 @@ def test_the_table_of_a_run_is_read(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "labels '.*' are no table"),
+        ("", "labels '.*' are not a table"),
         # NetDissect counts units from 1, and its labels are not concepts of images.
         ("unit,category,label\n1,part,body\n", "have the columns unit, category, label: expected"),
         ("unit,description\n3,dog\n", "row 1 of labels .* has the unit '3': 'layer4' has units fr"),
