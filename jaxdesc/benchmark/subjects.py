@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxdesc.api import load_namer, load_target
-from jaxdesc.benchmark import features, latents, networks, scoring
+from jaxdesc.benchmark import features, judging, latents, networks, scoring
 from jaxdesc.benchmark.features import Arrays
 from jaxdesc.benchmark.networks import Networks
 from jaxdesc.benchmark.timing import Table
@@ -181,6 +181,10 @@ SUBJECTS = {
     "latents": Subject(
         lambda o: [latents.latents(*o.texts(), o.neurons, o.images, o.exemplars)],
         ("encoder", "neurons", "exemplars", "images", "concepts", "width"),
+    ),
+    "judging": Subject(
+        lambda o: [judging.judging(o.concepts, o.width, o.neurons, o.images)],
+        ("concepts", "width", "neurons", "images"),
     ),
     "networks": Subject(
         lambda o: networks.networks(o.networks, o.batch, o.repeats, o.rival),

@@ -10,6 +10,7 @@ colour, a pattern and a background for each combination of these.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -134,8 +135,7 @@ class Made:
 
     def __getitem__(self, index: int) -> Example:
         """Render a scene that shows its phrase."""
-        phrase = phrases()[vocabulary().index(self.texts[index // MADE])]
-        return Example(Image.fromarray(pairs(phrase, MADE)[index % MADE].present.pixels))
+        return Example(Image.fromarray(_scenes(self.texts[index // MADE])[index % MADE]))
 
     def identify(self, index: int) -> str:
         """Name a scene by its phrase."""
@@ -144,6 +144,12 @@ class Made:
     def fingerprint(self) -> str:
         """Name the phrases; the renderer's code is part of every fingerprint anyway."""
         return f"{MADE} {self.texts}"
+
+
+@lru_cache(maxsize=64)  # images are read in several threads, roughly in their order
+def _scenes(text: str) -> list[np.ndarray]:
+    phrase = phrases()[vocabulary().index(text)]
+    return [pair.present.pixels for pair in pairs(phrase, MADE)]
 
 
 @dataclass(frozen=True)
