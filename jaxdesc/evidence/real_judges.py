@@ -44,14 +44,14 @@ def tables(
     """
     (name, classifier), (_, other) = classifiers.items()
     encoder, vocabulary = namer(other)
-    nameless = replace(classifier.target, classes=(), wnids=())
+    target = classifier.target
     rows: list[tuple[Cell, ...]] = []
     for title, layer in (("logits", LOGITS), ("channels", classifier.layer)):
         for where in (ASIDE, SAME):
             config = Config()
             config = replace(
                 config,
-                target=replace(config.target, source=nameless.name, layer=layer),
+                target=replace(config.target, source=target.name, layer=layer),
                 images=replace(
                     config.images,
                     source=source.spec,
@@ -63,7 +63,7 @@ def tables(
                 score=replace(config.score, exemplars=EXEMPLARS, fewest=1),
             )
             images = side_of(source, config.images)
-            inputs = Inputs(nameless, encoder, images, vocabulary, encoder)
+            inputs = Inputs(target, encoder, images, vocabulary, encoder)
             wanted = tuple(m for m in methods if METHODS[m].fewest <= len(images))
             options = Judging(
                 same=where == SAME,
@@ -74,7 +74,7 @@ def tables(
             )
             with store.held():
                 found = judge(Run(config, inputs, store, quiet=True), {}, options)
-            right = kinds(classifier.target) if layer == LOGITS else None
+            right = kinds(target) if layer == LOGITS else None
             rows += [(name, title, where, *row) for row in _rows(found, right)]
     columns = ("network", "layer", "photos", "labels", "labelled", "judged", "right", *MEASURES)
     return (Table("photo judges", (*columns, "ablation_gap"), tuple(rows)),)

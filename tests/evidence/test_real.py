@@ -10,6 +10,7 @@ import jaxdesc as jd
 from jaxdesc.attention import attention_maps
 from jaxdesc.commands import cli
 from jaxdesc.evaluation.insertion import curves
+from jaxdesc.evaluation.judging.scores import random_labels
 from jaxdesc.evaluation.statistics import bootstrap, paired
 from jaxdesc.evidence import real, real_names
 from jaxdesc.evidence.real_names import Classifier
@@ -177,10 +178,11 @@ def test_rows_are_windows_one_by_one(photos, networks, tmp_path, monkeypatch):
     source = jd.images.sources.open_source(photos)
     targets = {name: each.target for name, each in networks.items()}
     first = real.tables(tmp_path, source, networks)
-    top1, gaps, maps, areas, names, _ = first
+    top1, gaps, maps, areas, names, _, judged = first
     examples = [jd.images.labels.matched(source, targets["Lite0"])[i] for i in range(COUNT)]
     images, labels = [e.image for e in examples], [e.label for e in examples]
     assert set(labels) == set(range(6))
+    check_judged(targets, networks, images, labels, judged)
     for name, target in targets.items():
         check_areas(name, target, images, areas)
         check_names(name, targets, images, labels, names)
@@ -204,6 +206,27 @@ def test_rows_are_windows_one_by_one(photos, networks, tmp_path, monkeypatch):
     for step in ("_look", "_areas"):
         monkeypatch.setattr(real, step, None)
     assert real.tables(tmp_path, source, networks) == first
+
+
+def check_judged(targets, networks, images, labels, judged):
+    """Labels drawn at random, on the photos that chose the others: by hand."""
+    target = targets["Lite0"]
+    vocabulary = real_names.namer(networks["Lite2"])[1].concepts
+    pixels = np.stack([target.preprocess.squash(image) for image in images])
+    activations = np.asarray(target.logits(pixels))
+    correlations = []
+    for unit, label in random_labels(vocabulary, 6).items():
+        shown = [label.concepts[0] == f"kind {of}" for of in labels]
+        if any(shown):
+            correlations.append(np.corrcoef(activations[:, unit], shown)[0, 1])
+    where = {"layer": "logits", "photos": "the same", "labels": "random label"}
+    np.testing.assert_allclose(
+        judged.at("correlation", **where).mean, np.mean(correlations), atol=1e-5
+    )
+    assert judged.at("judged", **where) == len(correlations)
+    where = {"layer": "channels", "photos": "kept aside", "labels": "WWW"}
+    assert judged.at("right", **where) is None
+    assert judged.at("iou@0.05", **where) is None
 
 
 def test_photos_without_labels_and_networks_that_are_missing(tmp_path, networks, monkeypatch):
