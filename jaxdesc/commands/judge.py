@@ -24,7 +24,7 @@ from jaxdesc.evaluation.judging.labels import Labels, read_labels
 from jaxdesc.evaluation.judging.presence import LABELS, SCORER, TRUTH
 from jaxdesc.images.sources import open_source
 from jaxdesc.models.encoder import Namer
-from jaxdesc.pipeline.judging import RUN, Judging, judge
+from jaxdesc.pipeline.judging import Judging, judge
 from jaxdesc.report import files, judged
 from jaxdesc.stages.run import Run
 
@@ -79,7 +79,7 @@ def _given(run: Run) -> dict[str, Labels]:
     units = run.inputs.target.shapes[layer][-1]
     for path in _LABELS.value:
         name = Path(path).stem
-        if name in (RUN, *_METHODS.value, *found):
+        if name in found:
             raise InputError(f"--labels has a second source {name!r}: rename the file {path!r}.")
         found[name] = read_labels(os.path.expanduser(path), layer, units)
     return found

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import scipy  # imports scipy.stats on first use, so that it costs nothing at start
-from jaxtyping import Bool, Shaped
+from jaxtyping import Bool, Float, Shaped
 
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
@@ -67,6 +67,33 @@ def bootstrap(values: Shaped[np.ndarray, "neuron"]) -> Bounds:
         rng=np.random.default_rng(SEED),
     ).confidence_interval
     return Bounds(mean, float(ends.low), float(ends.high))
+
+
+def bootstraps(values: Float[np.ndarray, "neuron column"]) -> list[Bounds | None]:
+    """Bootstrap the mean of each column over neurons that may be NaN, all by the same draws.
+
+    Neurons are drawn, and in each draw the mean is over those with a value. None for a column
+    without any; one with a single value has no width.
+    """
+    known = np.isfinite(values)
+    filled, count = np.where(known, values, 0.0), len(values)
+    rng, means = np.random.default_rng(SEED), []
+    for first in range(0, RESAMPLES, each := max(1, DRAWN // count)):
+        draws = min(each, RESAMPLES - first)
+        times = rng.multinomial(count, np.full(count, 1 / count), draws).astype(np.float64)
+        with np.errstate(invalid="ignore"):
+            means.append((times @ filled) / (times @ known))
+    ends = (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2
+    drawn = np.concatenate(means)
+    found: list[Bounds | None] = []
+    for column, of in enumerate(known.T):
+        if not of.any():
+            found.append(None)
+            continue
+        sample = drawn[:, column]
+        low, high = np.quantile(sample[np.isfinite(sample)], ends).tolist()
+        found.append(Bounds(float(values[of, column].mean()), low, high))
+    return found
 
 
 def paired(first: Shaped[np.ndarray, "neuron"], second: Shaped[np.ndarray, "neuron"]) -> Bounds:

@@ -220,10 +220,10 @@ def _means(judged: Mapping[str, Judgement], right: Mapping[str, np.ndarray]) -> 
             known = right.get(source, np.full(1, np.nan))
             share = bootstrap(known[np.isfinite(known)]) if np.isfinite(known).any() else None
             means = (
-                judgement.line(source, measure).mean if measure in judgement.measures else None
+                judgement.mean(source, measure) if measure in judgement.measures else None
                 for measure in measures
             )
-            units = judgement.line(source, measures[0]).units
+            units = int(np.isfinite(judgement.values(source, measures[0])).sum())
             rows.append((kind, source, units, share, *means))
     return Table("judges", ("presence", "labels", "units", "right", *measures), tuple(rows))
 

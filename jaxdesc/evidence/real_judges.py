@@ -91,7 +91,7 @@ def _rows(found: Judgement, right: Sequence[Mapping[str, None]] | None) -> list[
             share = float(np.mean([each.concepts[0] in right[k] for k, each in labels.items()]))
         units = int(np.isfinite(found.values(source, MEASURES[0])).sum())
         means = [
-            found.line(source, name).mean if name in found.measures else None
+            found.mean(source, name) if name in found.measures else None
             for name in (*MEASURES, "ablation_gap")
         ]
         labelled = len(labels) if source != BEST else units

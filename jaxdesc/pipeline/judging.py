@@ -5,12 +5,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from jaxdesc.errors import InputError
+from jaxdesc.errors import InputError, shown
 from jaxdesc.evaluation import methods
+from jaxdesc.evaluation.judging.ablation import check_ablation
 from jaxdesc.evaluation.judging.judgement import Judgement
 from jaxdesc.evaluation.judging.labels import Label, Labels
 from jaxdesc.evaluation.judging.presence import LABELS, SCORER, Presence
-from jaxdesc.evaluation.judging.scores import RANDOM, ceiling, random_labels, sanity_of, scores_of
+from jaxdesc.evaluation.judging.scores import (
+    BEST,
+    RANDOM,
+    ceiling,
+    random_labels,
+    sanity_of,
+    scores_of,
+)
 from jaxdesc.evaluation.methods import METHODS
 from jaxdesc.images.example import Source
 from jaxdesc.images.labels import matched
@@ -61,10 +69,17 @@ def judge(run: Run, given: Mapping[str, Labels], options: Judging) -> Judgement:
     Labels that a run was to find on the images that judge are refused, unless that is asked for.
     """
     check_single(run.config, "Labels are judged by")
+    for name in given:
+        if name in (RUN, RANDOM, BEST, *options.methods):
+            raise InputError(f"labels {shown(name)} have the name of another source: rename them.")
+    if options.ablate:
+        check_ablation(run.inputs.target, run.config.target.layer)
     held_out, images = _judging_images(run, options)
     check_methods(options.methods, len(run.inputs.source), f"{run.inputs.source.spec} holds")
     sources = {RUN: own_labels(describe(run))} | dict(given) | _of_methods(run, options.methods)
     scorer = options.scorer or (lambda: run.inputs.scorer)
+    if options.presence == SCORER:
+        scorer()  # what can't be loaded is found before hours of images
     jury = Jury(on_images(run, images), scorer)
     presence = jury.presence(options.presence)
     vocabulary, count = run.inputs.vocabulary.concepts, jury.units

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from jaxdesc.errors import InputError, printable
-from jaxdesc.evaluation.judging.judgement import BEST, RANDOM, Judgement, Line, summary, title
+from jaxdesc.evaluation.judging.judgement import BEST, COSY, RANDOM, Judgement, Line, summary, title
 from jaxdesc.report.tables import markdown
 from jaxdesc.store import Place, write_file, write_rows
 
@@ -34,7 +34,7 @@ def write(workdir: Place, judgement: Judgement) -> tuple[str, str]:
         return all(before.get(key) == content[key] for key in keys)
 
     name = workdir.unused(NAME, ".json", same)
-    head = ("layer", "unit", "source", "label", *judgement.measures)
+    head = ("layer", "unit", "source", "label", *judgement.measures, *_ends(judgement))
     write_rows(workdir / f"{name}.csv", head, _rows(judgement), ".6g")
     write_file(workdir / f"{name}.json", f"{json.dumps(content, indent=1)}\n".encode())
     text = text_of(judgement, lines)
@@ -54,7 +54,20 @@ def _rows(judgement: Judgement) -> Iterator[tuple[Any, ...]]:
             if label is None and np.isnan(values[unit]).all():
                 continue
             scores = (None if np.isnan(value) else float(value) for value in values[unit])
-            yield judgement.layer, unit, source, "" if label is None else str(label), *scores
+            control = judgement.controls.get(source, {}).get(unit)
+            ends: list[float | None] = [None] * len(_ends(judgement))
+            if control:
+                both = (end for bounds in control for end in bounds[1:])
+                ends = [None if np.isnan(end) else end for end in both]
+            text = "" if label is None else str(label)
+            yield judgement.layer, unit, source, text, *scores, *ends
+
+
+def _ends(judgement: Judgement) -> tuple[str, ...]:
+    """Columns of the intervals of CoSy, if it was asked for."""
+    if not judgement.controls:
+        return ()
+    return tuple(f"{name}_{end}" for name in COSY for end in ("low", "high"))
 
 
 def _content(judgement: Judgement, lines: Mapping[str, Mapping[str, Line]]) -> dict[str, Any]:
@@ -162,7 +175,7 @@ class Verdict:
         """The verdict of a judgement."""
         content = _content(judgement, summary(judgement))
         names = ("layer", "unit", "source", "label", *judgement.measures)
-        return _verdict(content, (dict(zip(names, row, strict=True)) for row in _rows(judgement)))
+        return _verdict(content, (dict(zip(names, row, strict=False)) for row in _rows(judgement)))
 
 
 def read(workdir: Path) -> Verdict | None:

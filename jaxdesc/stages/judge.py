@@ -4,9 +4,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import chain
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32, Int, UInt8
+from scipy import sparse
 
 from jaxdesc.config import AblationConfig, Config
 from jaxdesc.errors import InputError, shown
@@ -37,7 +39,7 @@ from jaxdesc.models.encoder import Namer
 from jaxdesc.runtime.mesh import device_count, local_mesh
 from jaxdesc.stages.activate import activate
 from jaxdesc.stages.embed import embed_all
-from jaxdesc.stages.latents import activations_of
+from jaxdesc.stages.latents import are_packed, packed_blocks
 from jaxdesc.stages.run import Run
 from jaxdesc.store import Artifact, Draft
 from jaxdesc.vocabulary import imagenet
@@ -119,8 +121,20 @@ class Jury:
 
     def read(self, known: np.ndarray) -> Callable[[Sequence[int]], Float[np.ndarray, "image unit"]]:
         """Return what reads the activations of some units on the known ones of the images."""
-        rows = self.usable[known]
-        return lambda units: activations_of(self.activated, units)[rows]
+        return lambda units: self.on(units)[known]
+
+    def on(self, units: Sequence[int]) -> Float32[np.ndarray, "image unit"]:
+        """Activations of some units on the usable images."""
+        some = self._columns[:, list(units)]
+        return some.toarray() if sparse.issparse(some) else some
+
+    @cached_property
+    def _columns(self) -> Any:
+        """Activations on the usable images: dense, or of latents without their zeros."""
+        if not are_packed(self.activated):
+            return self.activated.read("activations")[self.usable]
+        blocks = [block for _, block in packed_blocks(self.activated)]
+        return sparse.vstack(blocks, format="csr")[self.usable].tocsc()
 
     @property
     def units(self) -> int:
@@ -190,10 +204,10 @@ def controls(
     """
     images = Jury(made, jury.scorer)
     folders: dict[str, list[int]] = {}
-    for index in images.usable.tolist():
+    for row, index in enumerate(images.usable.tolist()):
         folder, _, below = made.inputs.source.identify(index).partition("/")
         if below:
-            folders.setdefault(folded(folder), []).append(index)
+            folders.setdefault(folded(folder), []).append(row)
     ready = {concept for concept, some in folders.items() if len(some) >= FEWEST}
     found: dict[str, dict[int, Control]] = {source: {} for source in sources}
     missing: dict[str, None] = {}
@@ -208,8 +222,7 @@ def controls(
                 missing[concept] = None
                 continue
             if values is None:
-                ours, others = activations_of(images.activated, [unit]), jury.activated
-                values = ours[:, 0], activations_of(others, [unit])[jury.usable, 0]
+                values = images.on([unit])[:, 0], jury.on([unit])[:, 0]
             found[source][unit] = against_control(values[0][folders[folded(concept)]], values[1])
     return found, list(missing)
 

@@ -5,7 +5,14 @@ import pytest
 from scipy import stats
 
 from jaxdesc.evaluation import statistics
-from jaxdesc.evaluation.statistics import bootstrap, interval, mcnemar, paired, proportion
+from jaxdesc.evaluation.statistics import (
+    bootstrap,
+    bootstraps,
+    interval,
+    mcnemar,
+    paired,
+    proportion,
+)
 
 
 def test_interval_by_hand():
@@ -48,3 +55,18 @@ def test_proportions_by_hand():
     assert proportion(3, 20) == pytest.approx((0.15, 0.052369, 0.360419), abs=1e-6)
     # Clopper and Pearson, no hit: 1 − 0.025^(1/7).
     assert proportion(0, 7, "exact") == pytest.approx((0, 0, 1 - 0.025 ** (1 / 7)))
+
+
+def test_columns_share_their_draws_and_may_lack_neurons():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(200, 4))
+    values[:150, 1], values[:, 2], values[1:, 3] = np.nan, np.nan, np.nan
+    whole, part, none, single = bootstraps(values)
+    for found, column in ((whole, values[:, 0]), (part, values[150:, 1])):
+        expected = bootstrap(column)
+        assert found.mean == pytest.approx(expected.mean)
+        np.testing.assert_allclose(found, expected, atol=0.15 * (expected.high - expected.low))
+    assert none is None
+    assert single == (values[0, 3],) * 3
+    # A column minus itself has no width.
+    assert bootstraps(values[:, :1] - values[:, :1]) == [(0, 0, 0)]

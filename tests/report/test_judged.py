@@ -76,6 +76,9 @@ def test_files_are_written_and_read_back(tmp_path):
     ]  # fmt: skip
     assert rows[0]["label"] == "'=star"
     assert rows[1]["label"] == "2 dog + 1 cat"
+    ends = ("cosy_auc_low", "cosy_auc_high", "cosy_mad_low")
+    assert [rows[0][end] for end in ends] == ["0.5", "1", ""]
+    assert rows[1]["cosy_auc_low"] == ""
     assert (rows[0]["cosy_auc"], rows[0]["cosy_mad"], rows[0]["ablation_gap"]) == ("0.75", "", "")
     assert next(row["ablation_gap"] for row in rows if row["unit"] == "1") == "1.5"
     content = json.loads((tmp_path / "judge.json").read_text())

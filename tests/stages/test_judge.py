@@ -120,10 +120,11 @@ def test_a_split_judges_on_what_it_kept_aside(target, clip, tmp_path):
 def test_unknown_wishes_are_refused(run):
     for options, message in (
         (Judging(OTHER, presence="guess"), "Presence by 'guess' is not known for the images of"),
+        (Judging(OTHER, methods=("mine",)), "labels 'mine' have the name of another source"),
         (Judging(OTHER, methods=("wpim",)), "Unknown method 'wpim': expected one of WWW"),
     ):
         with pytest.raises(InputError, match=message):
-            judge(run, {}, options)
+            judge(run, {"mine": {0: Label(("star",))}}, options)
     logits = replace(run, config=changed(run.config, target={"layer": "fc"}))
     with pytest.raises(InputError, match="Ablation zeroes units before the logits, but 'fc' is"):
         judge(logits, {}, Judging(OTHER, ablate=2))

@@ -1,7 +1,8 @@
 """Findings of judges: scores of each unit's label, by the label's source and the measure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from jaxdesc.evaluation.judging.control import Control
 from jaxdesc.evaluation.judging.labels import Labels
 from jaxdesc.evaluation.judging.measures import ALPHAS, JUDGES, Sanity
 from jaxdesc.evaluation.judging.scores import BEST, RANDOM, Scores
-from jaxdesc.evaluation.statistics import Bounds, bootstrap
+from jaxdesc.evaluation.statistics import Bounds, bootstraps
 
 COSY, ABLATION = ("cosy_auc", "cosy_mad"), ("ablation", "ablation_gap")
 TITLES = {
@@ -116,27 +117,29 @@ class Judgement:
             return found
         return (self.ceilings if source == BEST else self.scores[source])[measure]
 
-    def line(self, source: str, measure: str, others: Sequence[str] = ()) -> Line:
-        """Mean of a source by a measure, and its differences from others."""
-        values = self.values(source, measure)
-        known, against = np.isfinite(values), {}
-        for other in others:
-            gap = values - self.values(other, measure)
-            if other != source and np.isfinite(gap).any():
-                against[other] = bootstrap(gap[np.isfinite(gap)])
-        mean = bootstrap(values[known]) if known.any() else None
-        return Line(mean, int(known.sum()), against)
+    def mean(self, source: str, measure: str) -> Bounds | None:
+        """Mean of a source by a measure over the units that can be judged, with its interval."""
+        (found,) = bootstraps(self.values(source, measure)[:, None])
+        return found
 
 
 def summary(judgement: Judgement) -> dict[str, dict[str, Line]]:
     """Every source's line by every measure, each paired with every other source."""
-    return {
-        source: {
-            measure: judgement.line(source, measure, judgement.sources)
-            for measure in judgement.measures
-        }
-        for source in judgement.sources
-    }
+    sources, lines = judgement.sources, dict[str, dict[str, Line]]()
+    for measure in judgement.measures:
+        each = [judgement.values(source, measure) for source in sources]
+        pairs = list(combinations(range(len(sources)), 2))
+        gaps = [each[first] - each[second] for first, second in pairs]
+        means = bootstraps(np.stack([*each, *gaps], axis=1))
+        against: dict[int, dict[str, Bounds]] = {index: {} for index in range(len(sources))}
+        for (first, second), gap in zip(pairs, means[len(sources) :], strict=True):
+            if gap is not None:
+                against[first][sources[second]] = gap
+                against[second][sources[first]] = Bounds(-gap.mean, -gap.high, -gap.low)
+        for index, source in enumerate(sources):
+            known = int(np.isfinite(each[index]).sum())
+            lines.setdefault(source, {})[measure] = Line(means[index], known, against[index])
+    return lines
 
 
 __all__ = ["BEST", "RANDOM", "Judgement", "Line", "summary", "title"]
