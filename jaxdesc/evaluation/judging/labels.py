@@ -87,7 +87,10 @@ def read_labels(path: str | Path, layer: str, units: int) -> dict[int, Label]:
             found[index] = label
     if not found:
         has = f"labels of layers {', '.join(sorted(others))}" if others else "no label"
-        raise InputError(f"labels {name!r} have {has}, and none of {layer!r}: give others.")
+        raise InputError(
+            f"labels {name!r} have {has}, and none of {layer!r}: name that layer in the column "
+            "layer, or leave the column out."
+        )
     return found
 
 
