@@ -70,8 +70,14 @@ def side_of(source: Source, images: ImagesConfig, aside: bool = False) -> Source
 
 def kept_aside(source: Source, images: ImagesConfig) -> Source:
     """Return the images that a run on `side_of` a source has kept aside."""
+    return side_of(whole(source), images, aside=True)
+
+
+def whole(source: Source) -> Source:
+    """Return the source that a part is of, without its labels' classes."""
     bare: Any = source.source if isinstance(source, Matched) else source
-    return side_of(bare.source if isinstance(bare, Part) else bare, images, aside=True)
+    found: Source = bare.source if isinstance(bare, Part) else bare
+    return found
 
 
 def open_images(images: ImagesConfig) -> Source:

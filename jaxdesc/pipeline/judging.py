@@ -22,7 +22,7 @@ from jaxdesc.evaluation.judging.scores import (
 from jaxdesc.evaluation.methods import METHODS
 from jaxdesc.images.example import Source
 from jaxdesc.images.labels import matched
-from jaxdesc.images.split import kept_aside
+from jaxdesc.images.split import kept_aside, whole
 from jaxdesc.models.encoder import Namer
 from jaxdesc.pipeline.comparison import check_methods, probe_pass
 from jaxdesc.pipeline.order import describe
@@ -120,7 +120,8 @@ def _judging_images(run: Run, options: Judging) -> tuple[bool, Source]:
     named_on, target = run.inputs.source, run.inputs.target
     if options.images is not None:
         images = matched(options.images, target)
-        held_out = images.fingerprint() != named_on.fingerprint()
+        every = matched(whole(named_on), target)
+        held_out = images.fingerprint() not in (named_on.fingerprint(), every.fingerprint())
     elif run.config.images.split:
         return True, matched(kept_aside(named_on, run.config.images), target)
     else:

@@ -109,6 +109,8 @@ def test_a_split_judges_on_what_it_kept_aside(target, clip, tmp_path):
     run = begin(tmp_path, config, target, clip, source, CONCEPTS)
     found = judge(run, {}, Judging(ceiling=False))
     assert (found.count, found.held_out) == (30, True)
+    with pytest.raises(InputError, match="chose the labels"):  # half of them did
+        judge(run, {}, Judging(Scenes("count=120")))
     aside = kept_aside(source, config.images)
     values = activations(target, aside)
     unit = int(np.flatnonzero(np.isfinite(found.values("run", "correlation")))[0])
