@@ -9,7 +9,7 @@ from jaxdesc.errors import InputError, shown
 from jaxdesc.evaluation import methods
 from jaxdesc.evaluation.judging.ablation import check_ablation
 from jaxdesc.evaluation.judging.judgement import Judgement
-from jaxdesc.evaluation.judging.labels import Label, Labels
+from jaxdesc.evaluation.judging.labels import Label, Labels, texts_of
 from jaxdesc.evaluation.judging.presence import LABELS, SCORER, Presence
 from jaxdesc.evaluation.judging.scores import (
     BEST,
@@ -76,10 +76,10 @@ def judge(run: Run, given: Mapping[str, Labels], options: Judging) -> Judgement:
         check_ablation(run.inputs.target, run.config.target.layer)
     held_out, images = _judging_images(run, options)
     check_methods(options.methods, len(run.inputs.source), f"{run.inputs.source.spec} holds")
-    sources = {RUN: own_labels(describe(run))} | dict(given) | _of_methods(run, options.methods)
     scorer = options.scorer or (lambda: run.inputs.scorer)
     if options.presence == SCORER:
         scorer()  # what can't be loaded is found before hours of images
+    sources = {RUN: own_labels(describe(run))} | dict(given) | _of_methods(run, options.methods)
     jury = Jury(on_images(run, images), scorer)
     presence = jury.presence(options.presence)
     vocabulary, count = run.inputs.vocabulary.concepts, jury.units
@@ -98,6 +98,8 @@ def judge(run: Run, given: Mapping[str, Labels], options: Judging) -> Judgement:
     )
     if options.made:
         found, missing = controls(jury, on_images(run, options.made), sources | {RANDOM: floor})
+        # Those of random labels are nobody's.
+        missing = [text for text in texts_of(list(sources.values())) if text in missing]
         named = f"{', '.join(missing[:MISSING])}{', …' if len(missing) > MISSING else ''}"
         lacking = f"CoSy: {len(missing)} concepts have no folder of two images: {named}"
         notes = (*judged.notes, lacking) if missing else judged.notes
