@@ -147,8 +147,8 @@ def _cell(bounds: Sequence[float] | None, sign: str = "") -> str:
     if bounds is None:
         return ""
     if bounds[1] == bounds[2]:  # of a single unit, or all are equal
-        return f"{bounds[0]:{sign}.3f}"
-    mean, low, high = (f"{end:{sign}.3f}" for end in bounds)
+        return f"{round(bounds[0], 3) + 0.0:{sign}.3f}"
+    mean, low, high = (f"{round(end, 3) + 0.0:{sign}.3f}" for end in bounds)  # no minus zero
     return f"{mean} [{low}, {high}]"
 
 
