@@ -14,7 +14,10 @@ from jaxdesc.evaluation.judging.presence import LABELS, SCORER, Presence
 from jaxdesc.evaluation.judging.scores import (
     BEST,
     RANDOM,
+    Read,
+    Scores,
     ceiling,
+    groups,
     random_labels,
     sanity_of,
     scores_of,
@@ -82,22 +85,25 @@ def judge(run: Run, given: Mapping[str, Labels], options: Judging) -> Judgement:
     sources = {RUN: own_labels(describe(run))} | dict(given) | _of_methods(run, options.methods)
     jury = Jury(on_images(run, images), scorer)
     presence = jury.presence(options.presence)
-    vocabulary, count = run.inputs.vocabulary.concepts, jury.units
-    read, floor = jury.read(presence.known), random_labels(vocabulary, count)
+    read, count = jury.read(presence.known), jury.units
+    floor = random_labels(run.inputs.vocabulary.concepts, count)
+    with run.bar(count, "judge", "unit", delay=1) as bar:
+        every = sources | {RANDOM: floor}
+        scores = scores_of(read, count, presence, every, bar.update)
     judged = Judgement(
         layer=run.config.target.layer,
         images=images.spec,
         count=int(presence.known.sum()),
         presence=presence.kind,
         held_out=held_out,
-        labels=sources | {RANDOM: floor},
-        scores=scores_of(read, count, presence, sources | {RANDOM: floor}),
-        ceilings=ceiling(read, count, presence, vocabulary).scores if options.ceiling else {},
+        labels=every,
+        scores=scores,
+        ceilings=_ceiling(run, read, count, presence) if options.ceiling else {},
         sanity=sanity_of(read, presence, sources[RUN]),
         notes=(*_doubts(run, held_out, presence, scorer), *presence.notes),
     )
     if options.made:
-        found, missing = controls(jury, on_images(run, options.made), sources | {RANDOM: floor})
+        found, missing = controls(jury, on_images(run, options.made), every)
         # Those of random labels are nobody's.
         missing = [text for text in texts_of(list(sources.values())) if text in missing]
         named = f"{', '.join(missing[:MISSING])}{', …' if len(missing) > MISSING else ''}"
@@ -107,9 +113,16 @@ def judge(run: Run, given: Mapping[str, Labels], options: Judging) -> Judgement:
     if options.ablate:
         chosen = np.random.default_rng(SEED).permutation(count)[: options.ablate]
         some = np.sort(chosen).tolist()
-        zeroed = effects(jury, presence, sources | {RANDOM: floor}, some, options.each)
+        zeroed = effects(jury, presence, every, some, options.each)
         judged = replace(judged, effects=zeroed)
     return judged
+
+
+def _ceiling(run: Run, read: Read, count: int, presence: Presence) -> Scores:
+    vocabulary = run.inputs.vocabulary.concepts
+    total = len(vocabulary) * len(groups(count, int(presence.known.sum())))
+    with run.bar(total, "ceiling", "concept", delay=1) as bar:
+        return ceiling(read, count, presence, vocabulary, bar.update).scores
 
 
 def own_labels(result: Result) -> dict[int, Label]:

@@ -21,11 +21,12 @@ from jaxdesc.evaluation.judging.measures import (
     sanity,
 )
 from jaxdesc.evaluation.judging.presence import Presence
+from jaxdesc.models.texts import Progress, unseen
 from jaxdesc.runtime.compiler import jit, product
 
 RANDOM, BEST = "random label", "best label"
 UNITS, CONCEPTS = 16, 512  # looked at together
-TESTED = 200  # units of the sanity tests, at most
+TESTED, CEILED = 200, 1000  # units of the sanity tests and of the ceiling, at most
 
 # Units -> their activations on the images that the presence knows.
 Read = Callable[[Sequence[int]], Float[np.ndarray, "image unit"]]
@@ -40,9 +41,16 @@ def random_labels(vocabulary: Sequence[str], units: int, seed: int = 0) -> dict[
 
 
 def scores_of(
-    read: Read, units: int, presence: Presence, sources: Mapping[str, Labels]
+    read: Read,
+    units: int,
+    presence: Presence,
+    sources: Mapping[str, Labels],
+    progress: Progress = unseen,
 ) -> Mapping[str, Scores]:
-    """Score the label of each unit in each source by every measure."""
+    """Score the label of each unit in each source by every measure.
+
+    `progress` gets the number of units that were looked at.
+    """
     images = int(presence.known.sum())
     names = [name for name, *_ in columns(images)]
     found: dict[str, dict[str, np.ndarray]] = {
@@ -50,6 +58,7 @@ def scores_of(
     }
     for first in range(0, units, UNITS):
         some = range(first, min(first + UNITS, units))
+        progress(len(some))
         given = {
             source: {unit: labels[unit] for unit in some if unit in labels}
             for source, labels in sources.items()
@@ -110,11 +119,19 @@ class Ceiling(NamedTuple):
     concepts: dict[str, np.ndarray]
 
 
-def ceiling(read: Read, units: int, presence: Presence, vocabulary: Sequence[str]) -> Ceiling:
-    """Find each unit's best concept of the vocabulary by each measure.
+def ceiling(
+    read: Read,
+    units: int,
+    presence: Presence,
+    vocabulary: Sequence[str],
+    progress: Progress = unseen,
+) -> Ceiling:
+    """Find the best concept of the vocabulary for each unit, by each measure.
 
-    The average precision of all pairs would take hours: its best concept is searched among those
-    that are best by the other measures, so that its ceiling may be too low.
+    Of more than `CEILED` units it is found for as many, drawn at random. The average precision of
+    all pairs would take hours: its best concept is searched among those that are best by the other
+    measures, so that its ceiling may be too low. `progress` gets the number of concepts that were
+    looked at; each group of `groups` looks at all.
     """
     images = int(presence.known.sum())
     names = [name for name, *_ in columns(images)]
@@ -122,13 +139,18 @@ def ceiling(read: Read, units: int, presence: Presence, vocabulary: Sequence[str
         {name: np.full(units, np.nan) for name in names},
         {name: np.full(units, -1) for name in names},
     )
-    together = max(UNITS, 2**28 // max(1, images * 4))  # a quarter GiB of activations
-    for first in range(0, units, together):
-        some = range(first, min(first + together, units))
+    for some in groups(units, images):
         activations = read(some)
-        _products(activations, presence, vocabulary, found, some)
+        _products(activations, presence, vocabulary, found, some, progress)
         _precisions(activations, presence, vocabulary, found, some)
     return found
+
+
+def groups(units: int, images: int) -> list[list[int]]:
+    """Units whose ceiling is found, in groups that are looked at together."""
+    drawn = np.sort(np.random.default_rng(0).permutation(units)[:CEILED]).tolist()
+    together = max(UNITS, 2**28 // max(1, images * 4))  # a quarter GiB of activations
+    return [drawn[first : first + together] for first in range(0, len(drawn), together)]
 
 
 def _products(
@@ -136,7 +158,8 @@ def _products(
     presence: Presence,
     vocabulary: Sequence[str],
     found: Ceiling,
-    some: range,
+    some: Sequence[int],
+    progress: Progress,
 ) -> None:
     """Fill in the measures that are products of activations and presences."""
     each = [Activation(column) for column in activations.T]
@@ -169,6 +192,7 @@ def _products(
             better = (highest > -np.inf) & ~(highest <= before)
             found.scores[name][some] = np.where(better, highest, before)
             found.concepts[name][some] = np.where(better, index + start, found.concepts[name][some])
+        progress(len(rows))
 
 
 def _precisions(
@@ -176,7 +200,7 @@ def _precisions(
     presence: Presence,
     vocabulary: Sequence[str],
     found: Ceiling,
-    some: range,
+    some: Sequence[int],
 ) -> None:
     """Fill in the average precision of the concepts that are best by the other measures."""
     candidates: Int[np.ndarray, "measure unit"] = np.stack(

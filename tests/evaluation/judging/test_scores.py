@@ -75,3 +75,14 @@ def test_sanity_tests_of_given_labels():
     assert found["correlation"].missing_fell == 1
     assert found["correlation"].extra_fell == 1
     assert sanity_of(read, presence, {8: labels[8]}) == {}
+
+
+def test_of_many_units_some_are_compared_with_the_vocabulary(monkeypatch):
+    monkeypatch.setattr(module, "CEILED", 5)
+    counted = []
+    found = ceiling(read, UNITS, PRESENCE, CONCEPTS, counted.append)
+    (some,) = module.groups(UNITS, IMAGES)
+    assert len(some) == 5
+    known = np.isfinite(found.scores["correlation"])
+    assert np.flatnonzero(known).tolist() == [unit for unit in some if unit != 3]
+    assert sum(counted) == len(CONCEPTS)
