@@ -68,6 +68,15 @@ def test_sums_are_found_with_their_weights():
     assert found.weights[3] == pytest.approx(-1, rel=0.15)
 
 
+def test_concepts_that_add_little_are_left_out():
+    probe = made([[(3, 2.0), (11, 0.3)]], noise=0.0)
+    (pool,) = linear._ordered(probe, linear._split(IMAGES).train, 64)
+    assert {3, 11} <= set(pool.tolist())  # the net has both
+    found = linear.explain(probe, 64)
+    assert found[0].tolist() == [3]
+    assert 0.97 < found.held_out[0] < 1
+
+
 def test_a_constant_unit_has_no_explanation():
     probe = made(TERMS)
     activations = probe.activations.copy()
