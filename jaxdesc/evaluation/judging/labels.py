@@ -101,6 +101,11 @@ def labels_of(given: Any, name: str, layer: str, units: int) -> dict[int, Label]
         InputError: as `read_labels`, or for a mapping of anything else.
     """
     if not isinstance(given, Mapping):
+        if not isinstance(given, str | os.PathLike):
+            raise InputError(
+                f"labels {shown(name)} are {shown(given)}: expected a CSV file, or a text for each "
+                "unit."
+            )
         return read_labels(os.path.expanduser(given), layer, units)
     found = {}
     for unit, text in given.items():

@@ -68,6 +68,7 @@ def test_labels_from_python(tmp_path):
         ({2: "dog"}, "the source 'mine' has the unit '2': 'fc' has units from 0 to 1"),
         ({0: ""}, "labels 'mine' have {0: ''}: expected a text for each unit"),
         ({"0": "dog"}, "expected a text for each unit"),
+        (["dog"], "expected a CSV file, or a text for each unit"),
     ):
         with pytest.raises(InputError, match=message):
             labels_of(wrong, "mine", "fc", 2)
