@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,8 +102,9 @@ def text_of(judgement: Judgement, lines: Mapping[str, Mapping[str, Line]]) -> st
     heads = ["labels", "units", *map(title, short)]
     means, gaps = [heads], [["labels", *heads[2:]]]
     for source, of_source in lines.items():
-        most = max(line.units for line in of_source.values())
-        means.append([printable(source), str(most)])
+        labelled = len(judgement.labels.get(source, {}))
+        units = _units((line.units for line in of_source.values()), labelled)
+        means.append([printable(source), units])
         means[-1] += [_cell(of_source[name].mean) for name in short]
         if source not in (first, BEST):
             row = [_cell(of_source[name].against.get(first), "+") for name in short]
@@ -141,6 +142,12 @@ def _sanity(judgement: Judgement) -> Iterator[str]:
 def printable_lines(text: str) -> str:
     """Text whose lines have no control characters."""
     return "\n".join(map(printable, text.split("\n")))
+
+
+def _units(judged: Iterable[int], labelled: int | None) -> str:
+    """Units whose label can be judged by some measure, and of how many if there are more."""
+    most = max(judged)
+    return f"{most} of {labelled}" if labelled and labelled > most else str(most)
 
 
 def _cell(bounds: Sequence[float] | None, sign: str = "") -> str:
@@ -212,7 +219,9 @@ def _verdict(content: Mapping[str, Any], rows: Iterator[Mapping[str, Any]] | Any
         rows=tuple(
             (
                 source,
-                str(max(of_source[name]["units"] for name in short)),
+                _units(
+                    (of_source[name]["units"] for name in short), content["labelled"].get(source)
+                ),
                 *(_cell(of_source[name]["mean"]) for name in short),
             )
             for source, of_source in content["sources"].items()

@@ -49,7 +49,7 @@ def test_tables_have_means_and_paired_differences():
     assert first.startswith("Labels of fc on 640 images of folder:o, held out; presence by truth.")
     table = rows_of(means)
     assert table[0] == ["labels", "units", "correlation", "IoU, α = 0.02"]
-    assert table[1][:2] == ["run", "2"]
+    assert table[1][:2] == ["run", "2 of 3"]
     assert table[1][2].startswith("0.375 [0.250, 0.500]")
     assert table[1][3] == "0.500"  # all are equal
     assert table[2] == [r"x\x1b", "1", "0.250", ""]
@@ -86,7 +86,7 @@ def test_files_are_written_and_read_back(tmp_path):
     assert content["sanity"]["correlation"]["extra_fell"] == 0.9
     verdict = judged.read(tmp_path)
     assert verdict.heads[:2] == ("correlation", "IoU, α = 0.02")
-    assert verdict.rows[0][:3] == ("run", "2", "0.375 [0.250, 0.500]")
+    assert verdict.rows[0][:3] == ("run", "2 of 3", "0.375 [0.250, 0.500]")
     assert verdict.labels[1][0] == ("run", "cat", (0.25, 0.5, None, None, 2.0, 1.5))
     assert verdict.notes == ("<b>",)
     assert verdict.rows == judged.Verdict.of(judgement).rows
