@@ -26,6 +26,7 @@ from jaxdesc.models.target import Target
 from jaxdesc.models.zero_shot import zero_shot
 from jaxdesc.pipeline import Judging, describe_each
 from jaxdesc.pipeline import judge as judge_run
+from jaxdesc.pipeline.judging import own_labels
 from jaxdesc.report.explain import explain
 from jaxdesc.report.files import write_skipped
 from jaxdesc.report.report import write_report
@@ -135,7 +136,7 @@ def judge(
     images: str | os.PathLike[str] | Source,
     concepts: str | os.PathLike[str] | Iterable[str],
     on: str | os.PathLike[str] | Source | None = None,
-    labels: Mapping[str, str | os.PathLike[str] | Mapping[int, str]] | None = None,
+    labels: Mapping[str, str | os.PathLike[str] | Mapping[int, str] | Result] | None = None,
     methods: Iterable[str] = (),
     presence: str = "",
     scorer: Namer | None = None,
@@ -156,7 +157,8 @@ def judge(
         images: probe images that labels are found on.
         concepts: as in `describe`.
         on: images that judge; by default those that `config.images.split` has kept aside.
-        labels: CSV files, as `launch.judge` reads them, or a text for each unit, by source.
+        labels: CSV files, as `launch.judge` reads them, results of `describe`, or a text for each
+            unit, by source.
         methods: names in `evaluation.methods.METHODS` whose labels are judged too.
         presence: how it is known what images show: "truth", "labels" or "scorer"; by default the
             first of these that is known.
@@ -196,7 +198,12 @@ def judge(
         check(run)
         with run.store.held():
             layer, count = settings.target.layer, target.shapes[settings.target.layer][-1]
-            given = {n: labels_of(each, n, layer, count) for n, each in (labels or {}).items()}
+            given = {
+                name: own_labels(each)
+                if isinstance(each, Result)
+                else labels_of(each, name, layer, count)
+                for name, each in (labels or {}).items()
+            }
             return judge_run(run, given, options)
 
 

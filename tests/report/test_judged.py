@@ -59,6 +59,16 @@ def test_tables_have_means_and_paired_differences():
     assert "NOT held out" in judged.text_of(made(held_out=False), lines)
 
 
+def test_it_prints_what_matters():
+    assert repr(made()).split("\n  ") == [
+        "labels of 3 units of fc on 640 images of folder:o, held out; presence by truth",
+        "run (2 units) correlation: 0.375; IoU, α = 0.02: 0.500",
+        r"x\x1b (1 units) correlation: 0.250",
+        "random label (3 units) correlation: 0.000; IoU, α = 0.02: 0.000",
+        "note: <b>",
+    ]
+
+
 def test_files_are_written_and_read_back(tmp_path):
     control = Control(Bounds(0.75, 0.5, 1.0), UNKNOWN)
     judgement = made(

@@ -18,6 +18,7 @@ from jaxdesc.evaluation.judging.scores import BEST, RANDOM
 from jaxdesc.images.split import kept_aside, side_of
 from jaxdesc.models.dictionary import RELU, Coding, Dictionary
 from jaxdesc.pipeline.judging import Judging, judge
+from jaxdesc.result import Neuron, Result
 from jaxdesc.scenes.source import Scenes
 from jaxdesc.scenes.world import CLASSES
 from tests import plain_target
@@ -224,10 +225,14 @@ def test_from_python(target, clip):
         images=Scenes("count=120"),
         concepts=CONCEPTS,
         on=OTHER,
-        labels={"mine": {2: "star"}},
+        labels={
+            "mine": {2: "star"},
+            "a result": Result((Neuron("patches", 1, (("red", 0.5),), 1, 1, ()),)),
+        },
         layer="patches",
         quiet=True,
         config=CONFIG,
     )
     assert found.labels["mine"][2].concepts == ("star",)
+    assert found.labels["a result"] == {1: Label(("red",))}
     assert np.isfinite(found.values("mine", "correlation")[2])

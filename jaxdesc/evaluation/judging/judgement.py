@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64
 
+from jaxdesc.errors import printable
 from jaxdesc.evaluation.judging.ablation import Effect
 from jaxdesc.evaluation.judging.control import Control
 from jaxdesc.evaluation.judging.labels import Labels
@@ -47,7 +48,7 @@ class Line(NamedTuple):
     against: Mapping[str, Bounds]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Judgement:
     """Scores of labels on images.
 
@@ -116,6 +117,23 @@ class Judgement:
                     found[unit] = effect.unit - effect.random * (measure == ABLATION[1])
             return found
         return (self.ceilings if source == BEST else self.scores[source])[measure]
+
+    def __repr__(self) -> str:
+        """Show each source's means by the measures of a short table."""
+        where = "held out" if self.held_out else "not held out"
+        lines = [
+            f"labels of {self.units} units of {printable(self.layer)} on {self.count} images of "
+            f"{printable(self.images)}, {where}; presence by {self.presence}"
+        ]
+        for source in self.sources:
+            scores = {name: self.values(source, name) for name in self.short}
+            known = {name: each[np.isfinite(each)] for name, each in scores.items()}
+            means = [
+                f"{title(name)}: {each.mean():.3f}" for name, each in known.items() if each.size
+            ]
+            units = max(each.size for each in known.values())
+            lines.append(f"{printable(source)} ({units} units) {'; '.join(means) or 'unknown'}")
+        return "\n  ".join((*lines, *(f"note: {printable(note)}" for note in self.notes)))
 
     def mean(self, source: str, measure: str) -> Bounds | None:
         """Mean of a source by a measure over the units that can be judged, with its interval."""

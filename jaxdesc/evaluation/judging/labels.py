@@ -50,16 +50,18 @@ def read_labels(path: str | Path, layer: str, units: int) -> dict[int, Label]:
     """Read the labels of a layer's units from a CSV file.
 
     CLIP-Dissect's and MILAN's (layer, unit, description), CoSy's (neuron, concept), Linear
-    Explanations' (unit, weight0, concept0, …, bias) and the concepts.csv of a run load as they are.
-    Of several rows of a unit, those of several concepts, the first counts.
+    Explanations' (unit, weight0, concept0, …, bias) and the concepts.csv of a run, or its folder,
+    load as they are. Of several rows of a unit, those of several concepts, the first counts.
 
     Raises:
         InputError: a file that is not such a table, without a label of this layer, or with a unit
             that the layer does not have.
     """
-    name = str(path)
+    name, path = str(path), Path(path)
+    if path.is_dir():
+        path = path / "concepts.csv"
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"labels {name!r} can't be read ({error}): give a CSV file.") from error
     try:

@@ -41,7 +41,8 @@ def test_published_tables_are_read_as_they_are(tmp_path, text, expected):
 def test_the_table_of_a_run_is_read(tmp_path):
     rows = [("layer4", 0, 1, "=1+1", *[None] * (len(COLUMNS) - 4))]
     write_rows(tmp_path / "concepts.csv", COLUMNS, rows)
-    assert read_labels(tmp_path / "concepts.csv", "layer4", 1) == {0: Label(("=1+1",))}
+    for path in (tmp_path / "concepts.csv", tmp_path):
+        assert read_labels(path, "layer4", 1) == {0: Label(("=1+1",))}
 
 
 @pytest.mark.parametrize(
