@@ -84,7 +84,7 @@ def judge(run: Run, given: Mapping[str, Labels], options: Judging) -> Judgement:
         scorer()  # what can't be loaded is found before hours of images
     sources = {RUN: own_labels(describe(run))} | dict(given) | _of_methods(run, options.methods)
     jury = Jury(on_images(run, images), scorer)
-    presence = jury.presence(options.presence)
+    presence = jury.presence(options.presence, vocabulary=options.ceiling)
     read, count = jury.read(presence.known), jury.units
     floor = random_labels(run.inputs.vocabulary.concepts, count)
     with run.bar(count, "judge", "unit", delay=1) as bar:

@@ -39,6 +39,7 @@ from jaxdesc.models.encoder import Namer
 from jaxdesc.runtime.mesh import device_count, local_mesh
 from jaxdesc.stages.activate import activate
 from jaxdesc.stages.embed import embed_all
+from jaxdesc.stages.encode import encode
 from jaxdesc.stages.latents import are_packed, packed_blocks
 from jaxdesc.stages.run import Run
 from jaxdesc.store import Artifact, Draft
@@ -91,10 +92,11 @@ class Jury:
         """Class of each usable image, −1 if it is unknown."""
         return _labels(self.run, self.activated, self.usable)
 
-    def presence(self, kind: str = "") -> Presence:
+    def presence(self, kind: str = "", vocabulary: bool = False) -> Presence:
         """Presence of concepts by what is known best, or by a kind of `KINDS`.
 
-        `InputError` for a kind on which nothing is known.
+        If the whole vocabulary will be asked for, a scorer encodes it at once, as a stage that is
+        kept. `InputError` for a kind on which nothing is known.
         """
         shows, classes = getattr(self.run.inputs.source, "shows", None), _classes(self.run)
         labelled = bool(classes) and bool((self.labels >= 0).any())
@@ -115,8 +117,12 @@ class Jury:
         seeing = replace(self.run, inputs=replace(self.run.inputs, clip=scorer))
         everything = embed_all(seeing, self.activated)
         sigmoid, notes = sigmoid_of(seeing, self.activated, everything)
-        encode = partial(_encoded, scorer, self.run.config)
-        by_scorer = presences.by_scorer(everything.read("features"), encode, sigmoid)
+        texts: dict[str, np.ndarray] = {}
+        if vocabulary:
+            concepts = seeing.inputs.vocabulary.concepts
+            texts = dict(zip(concepts, encode(seeing).read("features"), strict=True))
+        reading = partial(_encoded, scorer, self.run.config)
+        by_scorer = presences.by_scorer(everything.read("features"), reading, sigmoid, texts)
         return replace(by_scorer, notes=notes)
 
     def read(self, known: np.ndarray) -> Callable[[Sequence[int]], Float[np.ndarray, "image unit"]]:

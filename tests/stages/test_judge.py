@@ -82,6 +82,10 @@ def test_a_scorer_that_named_the_units_is_marked(run):
     assert found.ceilings == {}
     assert any("which named the units too" in note for note in found.notes)
     assert any("fitted on 210 labelled images" in note for note in found.notes)
+    again = judge(run, {}, Judging(OTHER, presence="scorer"))  # the vocabulary is encoded before
+    np.testing.assert_allclose(
+        again.values("run", "correlation"), found.values("run", "correlation"), atol=1e-5
+    )
     begun = replace(run, seconds={})
     judge(begun, {}, Judging(OTHER, presence="scorer", ceiling=False))
     assert begun.seconds == {}  # everything is read

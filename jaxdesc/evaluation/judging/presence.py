@@ -4,7 +4,7 @@ Each is a function from concepts to rows [concept, image] of chances from 0 to 1
 shows the concept. A concept on which nothing is known has a row of NaN.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -91,10 +91,13 @@ def by_labels(
 
 
 def by_scorer(
-    features: Float32[np.ndarray, "image feature"], encode: Encode, sigmoid: Sigmoid
+    features: Float32[np.ndarray, "image feature"],
+    encode: Encode,
+    sigmoid: Sigmoid,
+    encoded: Mapping[str, np.ndarray] = {},
 ) -> Presence:
-    """Presence by a network's cosines of images and texts."""
-    kept: dict[str, np.ndarray] = {}
+    """Presence by a network's cosines of images and texts, some of which may be `encoded`."""
+    kept = dict(encoded)
 
     def of(concepts: Sequence[str]) -> Float32[np.ndarray, "concept image"]:
         new = [text for text in dict.fromkeys(concepts) if text not in kept]
