@@ -31,7 +31,7 @@ from jaxdesc.pipeline.comparison import check_methods, probe_pass
 from jaxdesc.pipeline.order import describe
 from jaxdesc.result import Result
 from jaxdesc.stages.check import check_single
-from jaxdesc.stages.judge import SEED, Jury, controls, effects, on_images
+from jaxdesc.stages.judge import SEED, Jury, check_folders, controls, effects, on_images
 from jaxdesc.stages.run import Run
 
 RUN = "run"  # the source of the run's labels
@@ -77,6 +77,8 @@ def judge(run: Run, given: Mapping[str, Labels], options: Judging) -> Judgement:
             raise InputError(f"labels {shown(name)} have the name of another source: rename them.")
     if options.ablate:
         check_ablation(run.inputs.target, run.config.target.layer)
+    if options.made:
+        check_folders(options.made)
     held_out, images = _judging_images(run, options)
     check_methods(options.methods, len(run.inputs.source), f"{run.inputs.source.spec} holds")
     scorer = options.scorer or (lambda: run.inputs.scorer)

@@ -199,6 +199,15 @@ def _encoded(
 # CoSy.
 
 
+def check_folders(source: Source) -> None:
+    """Refuse images for CoSy that are in no folders, whose names would be their concepts."""
+    if not any("/" in source.identify(index) for index in range(len(source))):
+        raise InputError(
+            f"The images of {source.spec} are in no folders: give a folder of images for each "
+            "concept, named by it (--concept-images)."
+        )
+
+
 def controls(
     jury: Jury, made: Run, sources: Mapping[str, Labels]
 ) -> tuple[dict[str, dict[int, Control]], list[str]]:

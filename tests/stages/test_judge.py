@@ -22,6 +22,7 @@ from jaxdesc.result import Neuron, Result
 from jaxdesc.scenes.source import Scenes
 from jaxdesc.scenes.world import CLASSES
 from tests import plain_target
+from tests.album import Album
 from tests.runs import begin, changed
 
 CONFIG = Config.from_dict(
@@ -132,6 +133,8 @@ def test_unknown_wishes_are_refused(run):
     ):
         with pytest.raises(InputError, match=message):
             judge(run, {"mine": {0: Label(("star",))}}, options)
+    with pytest.raises(InputError, match="^The images of album of 4, 0 are in no folders: give a"):
+        judge(run, {}, Judging(OTHER, made=Album(4)))
     logits = replace(run, config=changed(run.config, target={"layer": "fc"}))
     with pytest.raises(InputError, match="Ablation zeroes units before the logits, but 'fc' is"):
         judge(logits, {}, Judging(OTHER, ablate=2))
