@@ -133,7 +133,7 @@ def test_unknown_wishes_are_refused(run):
     ):
         with pytest.raises(InputError, match=message):
             judge(run, {"mine": {0: Label(("star",))}}, options)
-    with pytest.raises(InputError, match="^The images of album of 4, 0 are in no folders: give a"):
+    with pytest.raises(InputError, match=r"^The images of album of 4, 0 are in no folders: give a"):
         judge(run, {}, Judging(OTHER, made=Album(4)))
     logits = replace(run, config=changed(run.config, target={"layer": "fc"}))
     with pytest.raises(InputError, match="Ablation zeroes units before the logits, but 'fc' is"):
