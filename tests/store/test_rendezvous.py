@@ -119,8 +119,8 @@ def test_while_it_opens_its_inputs_a_process_may_find_the_fault_itself(address):
 
 def test_it_says_who_is_missing_and_ends(address):
     peers = [Peer(address, index, 4) for index in (0, 2)]
-    for told in together(*(lambda p=peer: p.join(3.0) for peer in peers)):
-        assert told.startswith(f"Processes 1, 3 of 4 did not join at {address} within 3 s: ")
+    for told in together(*(lambda p=peer: p.join(8.0) for peer in peers)):
+        assert told.startswith(f"Processes 1, 3 of 4 did not join at {address} within 8 s: ")
     for peer in peers:
         assert peer.lines[0] == f"waiting for processes 1, 3 of 4 at {address}, 0 s"
 
