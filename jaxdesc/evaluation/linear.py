@@ -4,11 +4,12 @@ Oikarinen and Weng, "Linear Explanations for Individual Neurons", ICML 2024: an 
 whole vocabulary orders the concepts, then a greedy forward search with refits keeps few of them.
 Presences are an encoder's, sigmoid(a (cosine + b)).
 
-The elastic net is exact, by working sets: coordinate descent over the few concepts that correlate
+The elastic net is solved by working sets: coordinate descent over the few concepts that correlate
 best with what is left of a unit, for all units at once, until no other concept violates its
-condition. Presences are never held as a whole. The authors leave out concepts whose mean chance in
-their five strongest images is below ½; here a concept has to vary as much as one of five such
-images does, since an encoder that has been fitted may never be that sure.
+condition (or for `ROUNDS` rounds). Presences are never held as a whole. The authors leave out
+concepts whose mean chance in their five strongest images is below ½. Here a concept has to vary as
+much as one with a chance of ½ in five images and of 0 elsewhere, since an encoder that has been
+fitted may never be that sure.
 """
 
 import math

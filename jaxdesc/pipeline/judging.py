@@ -18,6 +18,7 @@ from jaxdesc.evaluation.judging.scores import (
     Scores,
     ceiling,
     groups,
+    partly_unknown,
     random_labels,
     sanity_of,
     scores_of,
@@ -102,7 +103,11 @@ def judge(run: Run, given: Mapping[str, Labels], options: Judging) -> Judgement:
         scores=scores,
         ceilings=_ceiling(run, read, count, presence) if options.ceiling else {},
         sanity=sanity_of(read, presence, sources[RUN]),
-        notes=(*_doubts(run, held_out, presence, scorer), *presence.notes),
+        notes=(
+            *_doubts(run, held_out, presence, scorer),
+            *_of_sums(presence, sources, bool(options.made or options.ablate)),
+            *presence.notes,
+        ),
     )
     if options.made:
         found, missing = controls(jury, on_images(run, options.made), every)
@@ -167,6 +172,19 @@ def _of_methods(run: Run, names: Collection[str]) -> dict[str, Labels]:
         name: methods.labels_of(METHODS[name].select(probe, run.config.score), concepts)
         for name in names
     }
+
+
+def _of_sums(presence: Presence, sources: Mapping[str, Labels], heaviest: bool) -> Iterator[str]:
+    for source, labels in sources.items():
+        if not any(label.weights for label in labels.values()):
+            continue
+        if lacking := partly_unknown(presence, labels):
+            yield (
+                f"weighted sums of {source} with concepts that can't be judged, which count as "
+                f"absent from all images: {lacking}"
+            )
+        if heaviest:
+            yield f"CoSy and ablation judge weighted sums of {source} by their heaviest concept"
 
 
 def _doubts(

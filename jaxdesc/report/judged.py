@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from jaxdesc.errors import InputError, printable
-from jaxdesc.evaluation.judging.judgement import BEST, COSY, RANDOM, Judgement, Line, summary, title
+from jaxdesc.evaluation.judging.judgement import COSY, Judgement, Line, summary, title
+from jaxdesc.evaluation.judging.scores import BEST, CEILED, RANDOM
 from jaxdesc.report.tables import markdown
 from jaxdesc.store import Place, write_file, write_rows
 
@@ -114,7 +115,7 @@ def text_of(judgement: Judgement, lines: Mapping[str, Mapping[str, Line]]) -> st
         f"Labels of {judgement.layer} on {judgement.count} images of {judgement.images}, {where}; "
         f"presence by {judgement.presence}. Means over the units that can be judged, with 95 % "
         f"intervals; the floor is {RANDOM!r}"
-        + (f", the ceiling {BEST!r} of the vocabulary." if judgement.ceilings else "."),
+        + (_ceiling(judgement) if judgement.ceilings else "."),
         markdown(means),
         "Differences over the units that both have a label for, paired:",
         markdown(gaps),
@@ -122,6 +123,14 @@ def text_of(judgement: Judgement, lines: Mapping[str, Mapping[str, Line]]) -> st
         *(f"note: {note}" for note in judgement.notes),
     ]
     return "\n\n".join(map(printable_lines, parts))
+
+
+def _ceiling(judgement: Judgement) -> str:
+    some = f" of {CEILED} units drawn at random" if judgement.units > CEILED else ""
+    return (
+        f", the ceiling {BEST!r} of the vocabulary{some} (AUPRC's is searched among the best by "
+        "the other measures, and may be too low)."
+    )
 
 
 def _sanity(judgement: Judgement) -> Iterator[str]:

@@ -56,7 +56,8 @@ def activations(target, source):
 
 
 def test_labels_are_scored_by_the_truth_of_other_images(run, target):
-    given = {"mine": {0: Label(("red",)), 4: Label(("unheard of",))}}
+    partly = Label(("red", "unheard of"), (2.0, 1.0))
+    given = {"mine": {0: Label(("red",)), 4: Label(("unheard of",)), 5: partly}}
     found = judge(run, given, Judging(OTHER, methods=("WWW",)))
     assert found.sources == ("run", "mine", "WWW", RANDOM, BEST)
     assert (found.count, found.presence, found.held_out) == (210, "truth", True)
@@ -68,13 +69,16 @@ def test_labels_are_scored_by_the_truth_of_other_images(run, target):
             for name, (expected,) in measured(values[:, unit], row).items():
                 score = found.scores[source][name][unit]
                 assert score == pytest.approx(expected, abs=1e-4, nan_ok=True), (source, unit, name)
-    assert np.isnan(found.values("mine", "correlation")[1:]).all()
-    # Both have a label of unit 0: the pairs are those of units that both can be judged on.
+    known = np.isfinite(found.values("mine", "correlation"))
+    assert np.flatnonzero(known).tolist() == [0, 5]
+    assert found.notes == (
+        "weighted sums of mine with concepts that can't be judged, which count as absent from all "
+        "images: 1",
+    )
     line = summary(found)["mine"]["correlation"]
-    assert line.units == 1
-    if 0 in found.labels["run"]:
-        gap = found.values("mine", "correlation")[0] - found.values("run", "correlation")[0]
-        assert line.against["run"].mean == pytest.approx(gap)
+    assert line.units == 2
+    gaps = (found.values("mine", "correlation") - found.values("run", "correlation"))[known]
+    assert line.against["run"].mean == pytest.approx(np.nanmean(gaps))
 
 
 def test_a_scorer_that_named_the_units_is_marked(run):

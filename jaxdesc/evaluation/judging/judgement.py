@@ -13,7 +13,7 @@ from jaxdesc.evaluation.judging.ablation import Effect
 from jaxdesc.evaluation.judging.control import Control
 from jaxdesc.evaluation.judging.labels import Labels
 from jaxdesc.evaluation.judging.measures import ALPHAS, JUDGES, Sanity
-from jaxdesc.evaluation.judging.scores import BEST, RANDOM, Scores
+from jaxdesc.evaluation.judging.scores import BEST, Scores
 from jaxdesc.evaluation.statistics import Bounds, bootstraps
 
 COSY, ABLATION = ("cosy_auc", "cosy_mad"), ("ablation", "ablation_gap")
@@ -54,7 +54,8 @@ class Judgement:
 
     Attributes:
         layer: layer of the units.
-        images: spec of the images that judge, and how many there are.
+        images: spec of the images that judge.
+        count: how many there are.
         presence: how it is known what these show: "truth", "labels" or "scorer".
         held_out: False if these images, or some of them, chose labels of the run.
         labels: labels of each source by unit; `RANDOM` is the floor.
@@ -158,6 +159,3 @@ def summary(judgement: Judgement) -> dict[str, dict[str, Line]]:
             known = int(np.isfinite(each[index]).sum())
             lines.setdefault(source, {})[measure] = Line(means[index], known, against[index])
     return lines
-
-
-__all__ = ["BEST", "RANDOM", "Judgement", "Line", "summary", "title"]

@@ -51,11 +51,11 @@ def read_labels(path: str | Path, layer: str, units: int) -> dict[int, Label]:
 
     CLIP-Dissect's and MILAN's (layer, unit, description), CoSy's (neuron, concept), Linear
     Explanations' (unit, weight0, concept0, …, bias) and the concepts.csv of a run, or its folder,
-    load as they are. Of several rows of a unit, those of several concepts, the first counts.
+    load as they are. Of several rows of a unit that of the lowest rank counts.
 
     Raises:
-        InputError: a file that is not such a table, without a label of this layer, or with a unit
-            that the layer does not have.
+        InputError: a file that is not such a table, without a label of this layer, with a unit that
+            the layer does not have, or with several labels of a unit of the same rank.
     """
     name, path = str(path), Path(path)
     if path.is_dir():
@@ -74,7 +74,7 @@ def read_labels(path: str | Path, layer: str, units: int) -> dict[int, Label]:
     single = next((column for column in TEXT if column in columns), None)
     if unit is None or not (weighted or single):
         raise InputError(f"labels {name!r} have the columns {', '.join(columns)}: expected {FORM}.")
-    found: dict[int, Label] = {}
+    found: dict[int, tuple[float, Label]] = {}
     others: set[str] = set()
     for number, cells in enumerate(rows, 1):
         row, where = dict(zip(columns, cells, strict=False)), f"row {number} of labels {name!r}"
@@ -85,15 +85,22 @@ def read_labels(path: str | Path, layer: str, units: int) -> dict[int, Label]:
             continue
         index = _unit(row[unit], where, units, layer)
         label = _weighted(row, where) if weighted else _single(row[single or ""])
-        if label and index not in found:
-            found[index] = label
+        rank = _number(row["rank"], "rank", where) if row.get("rank") else 0.0
+        before = found.get(index)
+        if label and before and rank == before[0] and label != before[1]:
+            raise InputError(
+                f"{where} has a second label of unit {index}: keep one, or number them in a column "
+                "rank."
+            )
+        if label and (before is None or rank < before[0]):
+            found[index] = rank, label
     if not found:
         has = f"labels of layers {', '.join(sorted(others))}" if others else "no label"
         raise InputError(
             f"labels {name!r} have {has}, and none of {layer!r}: name that layer in the column "
             "layer, or leave the column out."
         )
-    return found
+    return {unit: label for unit, (_, label) in found.items()}
 
 
 def labels_of(given: Any, name: str, layer: str, units: int) -> dict[int, Label]:

@@ -94,6 +94,17 @@ def _predicted(
     return np.asarray(np.array(label.weights, np.float32) @ shown + np.float32(label.bias))
 
 
+def partly_unknown(presence: Presence, labels: Labels) -> int:
+    """Count the weighted sums of which some concept, but not all, can't be judged."""
+    sums = [set(label.concepts) for label in labels.values() if label.weights]
+    texts, unknown = texts_of([{0: Label(tuple(each))} for each in sums]), set[str]()
+    for first in range(0, len(texts), CONCEPTS):
+        some = texts[first : first + CONCEPTS]
+        lacking = np.isnan(presence.of(some)[:, 0])
+        unknown |= {text for text, lacks in zip(some, lacking, strict=True) if lacks}
+    return sum(bool(each & unknown) and not each <= unknown for each in sums)
+
+
 def sanity_of(read: Read, presence: Presence, labels: Labels) -> dict[str, Sanity]:
     """Put labels through the sanity tests on these images, by measure; empty without any.
 

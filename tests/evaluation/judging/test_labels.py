@@ -31,7 +31,8 @@ def read(tmp_path, text, layer="layer4", units=3):
         (COSY, {1: Label(("lhasa",)), 2: Label(("bookshop",))}),
         (LINEAR, {1: Label(("bottle", "toiletry"), (0.80614144, 0.59346217), 0.536616147)}),
         ("\ufeffunit,description\r\n0,dog\r\n\r\n1,\r\n", {0: Label(("dog",))}),
-        ("unit,concept,rank\n0,dog,1\n0,cat,2\n", {0: Label(("dog",))}),
+        ("unit,concept,rank\n0,cat,2\n0,dog,1\n0,cow,3\n", {0: Label(("dog",))}),
+        ("unit,concept\n0,dog\n0,dog\n", {0: Label(("dog",))}),
     ],
 )
 def test_published_tables_are_read_as_they_are(tmp_path, text, expected):
@@ -55,6 +56,7 @@ def test_the_table_of_a_run_is_read(tmp_path):
         ("unit,description\nx,dog\n", "row 1 of labels .* has the unit 'x'"),
         ("layer,unit,description\nfc,0,dog\n", "have labels of layers fc, and none of 'layer4'"),
         ("unit,description\n", "have no label"),
+        ("unit,description\n1,a\n1,b\n", "row 2 of labels .* has a second label of unit 1: keep"),
         (LINEAR.replace("0.80614144", "nan"), "row 1 of labels .* has the weight1 'nan': expected"),
     ],
 )
