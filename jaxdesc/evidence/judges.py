@@ -201,7 +201,7 @@ class _Bench:
             made, _ = controls(jury, on_images(run, Made(texts)), found.labels)
             units = [unit for unit in range(len(NAMES)) if KINDS[unit] in READ]
             zeroed = effects(jury, jury.presence(TRUTH), found.labels, units, EACH)
-            return replace(found, controls=made, effects=zeroed)
+            return found.with_controls(made).with_effects(zeroed)
 
 
 def _right(labels: Labels) -> Float64[np.ndarray, " unit"]:

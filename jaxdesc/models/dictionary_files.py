@@ -368,9 +368,7 @@ def _check_said(file: Path, said: Said, tensors: Mapping[str, np.ndarray]) -> No
             f"number from 1 to its {latents} latents."
         )
     if said.activation == JUMP_RELU and "threshold" not in tensors:
-        raise InputError(
-            f"{file} has no threshold, which its latents are compared with: pass threshold=."
-        )
+        raise InputError(f"{file} has no threshold for its latents: pass threshold=.")
     if said.subtract_b_dec is None and tensors.get("b_dec", np.zeros(1)).any():
         raise InputError(
             f"{file} does not say whether its b_dec, which is not 0, is subtracted before the "

@@ -116,12 +116,12 @@ def judge(run: Run, given: Mapping[str, Labels], options: Judging) -> Judgement:
         named = f"{', '.join(missing[:MISSING])}{', …' if len(missing) > MISSING else ''}"
         lacking = f"CoSy: {len(missing)} concepts have no folder of two images: {named}"
         notes = (*judged.notes, lacking) if missing else judged.notes
-        judged = replace(judged, controls=found, notes=notes)
+        judged = replace(judged.with_controls(found), notes=notes)
     if options.ablate:
         chosen = np.random.default_rng(SEED).permutation(count)[: options.ablate]
         some = np.sort(chosen).tolist()
         zeroed = effects(jury, presence, every, some, options.each)
-        judged = replace(judged, effects=zeroed)
+        judged = judged.with_effects(zeroed)
     return judged
 
 

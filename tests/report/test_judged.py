@@ -72,11 +72,11 @@ def test_it_prints_what_matters():
 def test_files_are_written_and_read_back(tmp_path):
     control = Control(Bounds(0.75, 0.5, 1.0), UNKNOWN)
     judgement = made(
-        controls={"run": {0: control}},
-        effects={"run": {1: Effect(2.0, 0.5)}},
         sanity={"correlation": Sanity(0.1, 1.0, 0.2, 0.9)},
         ceilings={"correlation": np.array([0.9, 0.9, 0.9]), "iou@0.02": np.full(3, NAN)},
     )
+    judgement = judgement.with_controls({"run": {0: control}})
+    judgement = judgement.with_effects({"run": {1: Effect(2.0, 0.5)}})
     name, text = judged.write(Place(tmp_path), judgement)
     assert name == "judge"
     assert "| correlation | 0.100 " in text.replace("  ", " ")

@@ -307,11 +307,8 @@ def test_labels_of_every_source_are_on_the_card(page):
     open_card(page, 0)
     rows = page.locator("#card-body table.judged tr")
     cells = [rows.nth(row).locator("th, td").all_text_contents() for row in range(3)]
-    assert cells == [
-        ["labels", "", HOSTILE, "IoU"],
-        [HOSTILE, HOSTILE, "0.50", "–"],
-        ["WWW", "a cat", "0.25", "0.13"],
-    ]
+    assert cells[0] == ["labels", "", HOSTILE, "IoU"]
+    assert cells[1:] == [[HOSTILE, HOSTILE, "0.50", "–"], ["WWW", "a cat", "0.25", "0.13"]]
     page.click("#next")
     expect(page.locator("#card-unit")).to_have_text("fc 1")
     assert page.locator("#card-body table.judged").count() == 0

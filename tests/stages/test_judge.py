@@ -172,19 +172,20 @@ def test_cosy_compares_folders_with_the_images_that_judge(run, target):
 def test_ablation_compares_images_with_and_without(run, target):
     given = {"mine": {unit: Label(("red",)) for unit in range(10)}}
     found = judge(run, given, Judging(OTHER, ablate=4, each=5, ceiling=False))
-    assert len(found.effects["mine"]) == 4
+    zeroed = np.flatnonzero(np.isfinite(found.values("mine", "ablation"))).tolist()
+    assert len(zeroed) == 4
     squash = target.preprocess.squash
     pixels = np.stack([squash(OTHER[index].image) for index in range(len(OTHER))])
     whole = np.asarray(target.logits(pixels))
     classes, shown = whole.argmax(axis=1), OTHER.shows(["red"])[0] == 1
-    for unit in found.effects["mine"]:
-        zeroed = np.array([unit], np.int32)
-        without = [np.asarray(logits_without(target, "patches", p, zeroed))[0] for p in pixels]
+    for unit in zeroed:
+        alone = np.array([unit], np.int32)
+        without = [np.asarray(logits_without(target, "patches", p, alone))[0] for p in pixels]
         falls = (whole - np.stack(without))[np.arange(len(whole)), classes]
         order = np.random.default_rng(0).permutation(len(OTHER))
         some = [*order[shown[order]][:5], *order[~shown[order]][:5]]
         expected = falls[some[:5]].mean() - falls[some[5:]].mean()
-        assert found.effects["mine"][unit].unit == pytest.approx(expected, abs=1e-4)
+        assert found.values("mine", "ablation")[unit] == pytest.approx(expected, abs=1e-4)
     assert "ablation_gap" in found.measures
 
 
@@ -213,7 +214,7 @@ def test_latents_are_zeroed_in_what_is_decoded(clip, target, tmp_path, rng):
     config = changed(CONFIG, target={"layer": "patches/sae"})
     run = begin(tmp_path, config, latents, clip, Scenes("count=120"), CONCEPTS)
     found = judge(run, {}, Judging(OTHER, ablate=14, each=4))
-    assert found.effects["run"]
+    assert np.isfinite(found.values("run", "ablation")).any()
     assert found.units == 14
     pixels = rng.integers(256, size=(32, 32, 3)).astype(np.uint8)
     zeroed = logits_without(latents, "patches/sae", pixels, np.array([3], np.int32))

@@ -1,7 +1,7 @@
 """Findings of judges: scores of each unit's label, by the label's source and the measure."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from typing import NamedTuple
 
@@ -61,8 +61,7 @@ class Judgement:
         labels: labels of each source by unit; `RANDOM` is the floor.
         scores: of each source by measure, one value per unit.
         ceilings: the best scores of the vocabulary's concepts; may be empty.
-        controls: of CoSy, by source and unit; empty if it was not asked for.
-        effects: of ablation, likewise.
+        controls: of CoSy with their intervals, by source and unit; empty if not asked for.
         sanity: how each measure takes faults of the run's labels on these images, if it can be
             tried.
         notes: what a reader has to know, in sentences.
@@ -77,7 +76,6 @@ class Judgement:
     scores: Mapping[str, Scores]
     ceilings: Scores = field(default_factory=dict)
     controls: Mapping[str, Mapping[int, Control]] = field(default_factory=dict)
-    effects: Mapping[str, Mapping[int, Effect]] = field(default_factory=dict)
     sanity: Mapping[str, Sanity] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
@@ -88,9 +86,8 @@ class Judgement:
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """Names of all measures, with α, CoSy's and ablation's if they were asked for."""
-        found = tuple(next(iter(self.scores.values())))
-        return found + COSY * bool(self.controls) + ABLATION * bool(self.effects)
+        """Names of all measures, with α, those of CoSy and ablation if they were asked for."""
+        return tuple(next(iter(self.scores.values())))
 
     @property
     def short(self) -> tuple[str, ...]:
@@ -108,16 +105,36 @@ class Judgement:
 
     def values(self, source: str, measure: str) -> Float64[np.ndarray, "unit"]:
         """Score of each unit's label; NaN if it can't be judged."""
-        if measure in COSY or measure in ABLATION:
-            found = np.full(self.units, np.nan)
-            for unit, control in self.controls.get(source, {}).items():
-                if measure in COSY:
-                    found[unit] = control[COSY.index(measure)].mean
-            for unit, effect in self.effects.get(source, {}).items():
-                if measure in ABLATION:
-                    found[unit] = effect.unit - effect.random * (measure == ABLATION[1])
-            return found
-        return (self.ceilings if source == BEST else self.scores[source])[measure]
+        of_source = self.ceilings if source == BEST else self.scores[source]
+        return of_source.get(measure, np.full(self.units, np.nan))
+
+    def with_controls(self, controls: Mapping[str, Mapping[int, Control]]) -> "Judgement":
+        """Add what CoSy found, by source and unit."""
+        columns = {
+            source: {unit: tuple(bounds.mean for bounds in each) for unit, each in found.items()}
+            for source, found in controls.items()
+        }
+        return replace(self, scores=self._with(COSY, columns), controls=controls)
+
+    def with_effects(self, effects: Mapping[str, Mapping[int, Effect]]) -> "Judgement":
+        """Add what ablation found, by source and unit."""
+        columns = {
+            source: {unit: (each.unit, each.unit - each.random) for unit, each in found.items()}
+            for source, found in effects.items()
+        }
+        return replace(self, scores=self._with(ABLATION, columns))
+
+    def _with(
+        self, names: Sequence[str], columns: Mapping[str, Mapping[int, tuple[float, ...]]]
+    ) -> dict[str, Scores]:
+        """Scores with further measures, of which some units of each source have values."""
+        found: dict[str, Scores] = {}
+        for source, scores in self.scores.items():
+            added = np.full((len(names), self.units), np.nan)
+            for unit, values in columns.get(source, {}).items():
+                added[:, unit] = values
+            found[source] = {**scores, **dict(zip(names, added, strict=True))}
+        return found
 
     def __repr__(self) -> str:
         """Show each source's means by the measures of a short table."""
