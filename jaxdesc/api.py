@@ -55,6 +55,8 @@ __all__ = [
     "zero_shot",
 ]
 
+EXEMPLARS = 100  # that are compared with the images that they should be of
+
 
 def describe(
     target: Target,
@@ -135,6 +137,7 @@ def judge(
     *,
     images: str | os.PathLike[str] | Source,
     concepts: str | os.PathLike[str] | Iterable[str],
+    found: Result | None = None,
     on: str | os.PathLike[str] | Source | None = None,
     labels: Mapping[str, str | os.PathLike[str] | Mapping[int, str] | Result] | None = None,
     methods: Iterable[str] = (),
@@ -149,13 +152,14 @@ def judge(
     quiet: bool = False,
     config: Config | None = None,
 ) -> Judgement:
-    """Judge what `describe` says of a layer, and labels from elsewhere, on other images.
+    """Judge what `describe` found of a layer, and labels from elsewhere, on other images.
 
     Args:
         target: network whose neurons have labels.
         clip: encoder that `describe` names them with.
-        images: probe images that labels are found on.
+        images: probe images that labels were found on.
         concepts: as in `describe`.
+        found: its result; without it the layer is described, with the choices of `config`.
         on: images that judge; by default those that `config.images.split` has kept aside.
         labels: CSV files, as `launch.judge` reads them, results of `describe`, or a text for each
             unit, by source.
@@ -167,7 +171,7 @@ def judge(
         ablate: units that are zeroed, drawn at random.
         same_images: judge on the images that chose the labels, if there are no others.
         ceiling: find the best concept of the vocabulary for each unit.
-        layer: "fc" (default) or another layer of the target.
+        layer: another layer than "fc"; that of `found`.
         workdir: with that of `describe`, nothing is computed twice.
         quiet: no progress bars.
         config: every other choice.
@@ -180,9 +184,12 @@ def judge(
     source = side_of(open_source(images), base.images)
     vocabulary = load_vocabulary(concepts, base.vocabulary.compat)
     inputs = Inputs(target, clip, source, vocabulary, scorer or clip)
+    if found is not None:
+        layer = _layer_of(found, layer, source)
     settings = _settings(base, inputs, _described(layer, None), {}, {})
     settings = fitting(settings, target, clip, len(source))
     options = Judging(
+        result=found,
         images=None if on is None else open_source(on),
         same=converted(bool, same_images, "same_images"),
         presence=converted(str, presence, "presence"),
@@ -205,6 +212,21 @@ def judge(
                 for name, each in (labels or {}).items()
             }
             return judge_run(run, given, options)
+
+
+def _layer_of(found: Result, layer: str | None, source: Source) -> str:
+    """Layer of a result whose exemplars are images of a source."""
+    check_type(found, Result, "found", "describe")
+    if layer not in (None, found[0].layer):
+        raise InputError(f"found is of layer {found[0].layer!r}, but layer is {layer!r}.")
+    every = {(exemplar.index, exemplar.image) for neuron in found for exemplar in neuron.exemplars}
+    for index, image in sorted(every)[:EXEMPLARS]:
+        if index >= len(source) or source.identify(index) != image:
+            raise InputError(
+                f"found has the exemplar {image!r}, which is not image {index} of {source.spec}: "
+                "give the images that it was found on, which must not judge it."
+            )
+    return str(found[0].layer)
 
 
 def _described(layer: str | None, layers: Iterable[str] | None) -> dict[str, Any]:

@@ -44,6 +44,7 @@ class Judging:
     """Choices of a judgement.
 
     Attributes:
+        result: the run's result; it is described if None.
         images: images that judge; the run's, kept aside by `images.split`, if None.
         same: judge on the images that labels were found on, if there are no others.
         presence: how it is known what images show, a kind of `stages.judge.KINDS`; empty for the
@@ -56,6 +57,7 @@ class Judging:
         ceiling: find the best concept of the vocabulary.
     """
 
+    result: Result | None = None
     images: Source | None = None
     same: bool = False
     presence: str = ""
@@ -85,7 +87,8 @@ def judge(run: Run, given: Mapping[str, Labels], options: Judging) -> Judgement:
     scorer = options.scorer or (lambda: run.inputs.scorer)
     if options.presence == SCORER:
         scorer()  # what can't be loaded is found before hours of images
-    sources = {RUN: own_labels(describe(run))} | dict(given) | _of_methods(run, options.methods)
+    result = describe(run) if options.result is None else options.result
+    sources = {RUN: own_labels(result)} | dict(given) | _of_methods(run, options.methods)
     jury = Jury(on_images(run, images), scorer)
     presence = jury.presence(options.presence, vocabulary=options.ceiling)
     read, count = jury.read(presence.known), jury.units

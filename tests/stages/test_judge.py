@@ -18,7 +18,7 @@ from jaxdesc.evaluation.judging.scores import BEST, RANDOM
 from jaxdesc.images.split import kept_aside, side_of
 from jaxdesc.models.dictionary import RELU, Coding, Dictionary
 from jaxdesc.pipeline.judging import Judging, judge
-from jaxdesc.result import Neuron, Result
+from jaxdesc.result import Exemplar, Neuron, Result
 from jaxdesc.scenes.source import Scenes
 from jaxdesc.scenes.world import CLASSES
 from tests import plain_target
@@ -58,7 +58,7 @@ def activations(target, source):
 def test_labels_are_scored_by_the_truth_of_other_images(run, target):
     partly = Label(("red", "unheard of"), (2.0, 1.0))
     given = {"mine": {0: Label(("red",)), 4: Label(("unheard of",)), 5: partly}}
-    found = judge(run, given, Judging(OTHER, methods=("WWW",)))
+    found = judge(run, given, Judging(images=OTHER, methods=("WWW",)))
     assert found.sources == ("run", "mine", "WWW", RANDOM, BEST)
     assert (found.count, found.presence, found.held_out) == (210, "truth", True)
     values, shown = activations(target, OTHER), OTHER.shows(CONCEPTS)
@@ -82,22 +82,24 @@ def test_labels_are_scored_by_the_truth_of_other_images(run, target):
 
 
 def test_a_scorer_that_named_the_units_is_marked(run):
-    found = judge(run, {}, Judging(OTHER, presence="scorer", ceiling=False))
+    found = judge(run, {}, Judging(images=OTHER, presence="scorer", ceiling=False))
     assert found.presence == "scorer"
     assert found.ceilings == {}
     assert any("which named the units too" in note for note in found.notes)
     assert any("fitted on 210 labelled images" in note for note in found.notes)
-    again = judge(run, {}, Judging(OTHER, presence="scorer"))  # the vocabulary is encoded before
+    again = judge(
+        run, {}, Judging(images=OTHER, presence="scorer")
+    )  # the vocabulary is encoded before
     np.testing.assert_allclose(
         again.values("run", "correlation"), found.values("run", "correlation"), atol=1e-5
     )
     begun = replace(run, seconds={})
-    judge(begun, {}, Judging(OTHER, presence="scorer", ceiling=False))
+    judge(begun, {}, Judging(images=OTHER, presence="scorer", ceiling=False))
     assert begun.seconds == {}  # everything is read
 
 
 def test_labels_judge_what_classes_are_called(run):
-    found = judge(run, {}, Judging(OTHER, presence="labels"))
+    found = judge(run, {}, Judging(images=OTHER, presence="labels"))
     assert any("can't be judged" in note for note in found.notes)
     for unit, label in found.labels["run"].items():
         named = label.concepts[0] in ("star", "cat")
@@ -107,7 +109,7 @@ def test_labels_judge_what_classes_are_called(run):
 def test_images_that_chose_labels_do_not_judge_them(run):
     for images in (None, Scenes("count=120")):
         with pytest.raises(InputError, match="chose the labels, and would judge their own choice"):
-            judge(run, {}, Judging(images))
+            judge(run, {}, Judging(images=images))
     found = judge(run, {}, Judging(same=True, ceiling=False))
     assert not found.held_out
     assert any(note.startswith("not held out") for note in found.notes)
@@ -120,7 +122,7 @@ def test_a_split_judges_on_what_it_kept_aside(target, clip, tmp_path):
     found = judge(run, {}, Judging(ceiling=False))
     assert (found.count, found.held_out) == (30, True)
     with pytest.raises(InputError, match="chose the labels"):  # half of them did
-        judge(run, {}, Judging(Scenes("count=120")))
+        judge(run, {}, Judging(images=Scenes("count=120")))
     aside = kept_aside(source, config.images)
     values = activations(target, aside)
     unit = int(np.flatnonzero(np.isfinite(found.values("run", "correlation")))[0])
@@ -131,17 +133,20 @@ def test_a_split_judges_on_what_it_kept_aside(target, clip, tmp_path):
 
 def test_unknown_wishes_are_refused(run):
     for options, message in (
-        (Judging(OTHER, presence="guess"), "Presence by 'guess' is not known for the images of"),
-        (Judging(OTHER, methods=("mine",)), "labels 'mine' have the name of another source"),
-        (Judging(OTHER, methods=("wpim",)), "Unknown method 'wpim': expected one of WWW"),
+        (
+            Judging(images=OTHER, presence="guess"),
+            "Presence by 'guess' is not known for the images of",
+        ),
+        (Judging(images=OTHER, methods=("mine",)), "labels 'mine' have the name of another source"),
+        (Judging(images=OTHER, methods=("wpim",)), "Unknown method 'wpim': expected one of WWW"),
     ):
         with pytest.raises(InputError, match=message):
             judge(run, {"mine": {0: Label(("star",))}}, options)
     with pytest.raises(InputError, match=r"^The images of album of 4, 0 are in no folders: give a"):
-        judge(run, {}, Judging(OTHER, made=Album(4)))
+        judge(run, {}, Judging(images=OTHER, made=Album(4)))
     logits = replace(run, config=changed(run.config, target={"layer": "fc"}))
     with pytest.raises(InputError, match="Ablation zeroes units before the logits, but 'fc' is"):
-        judge(logits, {}, Judging(OTHER, ablate=2))
+        judge(logits, {}, Judging(images=OTHER, ablate=2))
 
 
 class Folders(Scenes):
@@ -156,7 +161,7 @@ def test_cosy_compares_folders_with_the_images_that_judge(run, target):
     given = {
         "mine": dict(enumerate(Label((text,)) for text in ("red", "blue heart", "cat", "sea")))
     }
-    found = judge(run, given, Judging(OTHER, made=made, ceiling=False))
+    found = judge(run, given, Judging(images=OTHER, made=made, ceiling=False))
     ours, others = activations(target, made), activations(target, OTHER)
     for unit, rows in ((0, [2, 4, 6, 8]), (1, [1, 3, 5, 7])):
         expected = against_control(ours[rows, unit], others[:, unit])
@@ -171,7 +176,7 @@ def test_cosy_compares_folders_with_the_images_that_judge(run, target):
 
 def test_ablation_compares_images_with_and_without(run, target):
     given = {"mine": {unit: Label(("red",)) for unit in range(10)}}
-    found = judge(run, given, Judging(OTHER, ablate=4, each=5, ceiling=False))
+    found = judge(run, given, Judging(images=OTHER, ablate=4, each=5, ceiling=False))
     zeroed = np.flatnonzero(np.isfinite(found.values("mine", "ablation"))).tolist()
     assert len(zeroed) == 4
     squash = target.preprocess.squash
@@ -213,7 +218,7 @@ def test_latents_are_zeroed_in_what_is_decoded(clip, target, tmp_path, rng):
     latents = target.with_dictionary("patches", Dictionary(Coding(RELU), params, "made up"))
     config = changed(CONFIG, target={"layer": "patches/sae"})
     run = begin(tmp_path, config, latents, clip, Scenes("count=120"), CONCEPTS)
-    found = judge(run, {}, Judging(OTHER, ablate=14, each=4))
+    found = judge(run, {}, Judging(images=OTHER, ablate=14, each=4))
     assert np.isfinite(found.values("run", "ablation")).any()
     assert found.units == 14
     pixels = rng.integers(256, size=(32, 32, 3)).astype(np.uint8)
@@ -227,7 +232,7 @@ def test_latents_are_zeroed_in_what_is_decoded(clip, target, tmp_path, rng):
     expected = target.apply(target.params, normal, tap)
     np.testing.assert_allclose(zeroed, expected, atol=1e-3, rtol=1e-4)
     with pytest.raises(InputError, match="latents of a dictionary: judge the run's labels"):
-        judge(run, {}, Judging(OTHER, methods=("WWW",)))
+        judge(run, {}, Judging(images=OTHER, methods=("WWW",)))
 
 
 def test_from_python(target, clip):
@@ -248,3 +253,20 @@ def test_from_python(target, clip):
     assert found.labels["mine"][2].concepts == ("star",)
     assert found.labels["a result"] == {1: Label(("red",))}
     assert np.isfinite(found.values("mine", "correlation")[2])
+
+
+def test_a_result_is_judged_as_it_is(target, clip):
+    """Also one with other choices than the default ones, which would be described otherwise."""
+    mine = tuple(Neuron("patches", unit, (("red", 0.5),), 1, 1, ()) for unit in range(10))
+    about = {"images": Scenes("count=120"), "concepts": CONCEPTS, "on": OTHER, "quiet": True}
+    found = jd.judge(target, clip, found=Result(mine), config=CONFIG, **about)
+    assert {label.concepts for label in found.labels["run"].values()} == {("red",)}
+    assert found.layer == "patches"
+    with pytest.raises(InputError, match=r"^found is of layer 'patches', but layer is 'fc'"):
+        jd.judge(target, clip, found=Result(mine), layer="fc", **about)
+    chosen = (Exemplar("picture 3", 1.0, (), 3),)
+    other = Result((Neuron("patches", 0, (("red", 0.5),), 1, 1, chosen),))
+    with pytest.raises(
+        InputError, match=r"^found has the exemplar 'picture 3', which is not image 3"
+    ):
+        jd.judge(target, clip, found=other, **about)
